@@ -1,0 +1,116 @@
+"""The whole contract between the core and a modality.
+
+A *sample* is a conversation: messages, each a role and typed parts. A *modality* turns a part into a *segment*,
+a chain of *blocks*, and back. A block is a header of grammar names followed by tokens, so its length is known
+before it is drawn. The core sees names, arrays and these protocols; it never learns which modality it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HeadKind = Literal["categorical", "flow"]
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One typed piece of a message. `value` is what the modality's `read` takes: a path, a string, an array..."""
+
+    type: str
+    value: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Message:
+    """Parts spoken by one role; a message without a role is a document, and all of it is learned."""
+
+    role: Role | None
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A conversation, the task it belongs to, and whatever the evaluation needs to know about it."""
+
+    messages: tuple[Message, ...]
+    task: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A header of grammar names and the tokens it announces.
+
+    `tokens` is [n, token_width] float32 for a flow head, [n] int64 (the modality's own ids) for a categorical one.
+    """
+
+    header: tuple[str, ...]
+    tokens: np.ndarray
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part, encoded: the modality's name and its chain of blocks."""
+
+    modality: str
+    blocks: tuple[Block, ...]
+
+
+@runtime_checkable
+class Modality(Protocol):
+    """What a folder under `plait/modalities` must provide, and all it must provide."""
+
+    name: str
+    head: HeadKind
+    token_width: int  # floats a token for a flow head; size of the vocabulary for a categorical one
+
+    def grammar(self) -> Sequence[str]:
+        """Names of the header ids that this modality owns; a flow modality's first one opens its segments."""
+
+    def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
+        """Names that may follow an unfinished `header`; empty when the header is complete.
+
+        `options` are the caller's wishes (a size, say); an impossible one raises ConfigError.
+        """
+
+    def block_len(self, header: Sequence[str]) -> int:
+        """Number of tokens that the complete `header` announces."""
+
+    def ends(self, header: Sequence[str]) -> bool:
+        """Whether the block under the complete `header` is the last of its segment."""
+
+    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+        """[block_len, C] float32: where each token of a block stands, C fixed for the modality."""
+
+    def read(self, part: Part) -> Segment:
+        """Encode a part. Raises RowError, naming what was got and expected."""
+
+    def write(self, segment: Segment) -> Part:
+        """Decode a segment; `read(write(s))` gives the same tokens wherever the medium allows it."""
+
+    def canonical(self, tokens: np.ndarray) -> np.ndarray:
+        """Generated tokens as they would come back from `read` (8-bit pixels, say)."""
+
+    def embedder(self, dim: int) -> nn.Module:
+        """Module (tokens [N, token_width], coordinates [N, C], time [N]) -> [N, dim]."""
+
+    def fit(self, parts: Iterable[Part]) -> None:
+        """Learn vocabulary or normalisation from parts of the training split."""
+
+    def state(self) -> dict[str, Any]:
+        """What `fit` learned and how the modality is set up, as JSON; the keyword arguments that rebuild it."""
+
+    def metrics(self, made: Part, reference: Part) -> dict[str, float]:
+        """Plain distances between two parts, by name."""
+
+    def example(self, seed: int) -> Part:
+        """A small valid part for the conformance tests."""

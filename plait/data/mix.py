@@ -1,0 +1,61 @@
+"""Which sample comes next: tasks are drawn by weight, samples of a task by a fresh shuffle each epoch.
+
+The draw number alone decides the task, so the stream depends on nothing but the seed and a counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from plait.contract import Sample
+from plait.errors import ConfigError
+
+
+class Mix:
+    """Endless, resumable stream of samples. `weights` maps task -> share; a task without a weight counts as 1."""
+
+    def __init__(self, samples: Sequence[Sample], weights: Mapping[str, float], seed: int) -> None:
+        by_task: dict[str, list[Sample]] = {}
+        for sample in samples:
+            by_task.setdefault(sample.task, []).append(sample)
+        unknown = set(weights) - set(by_task)
+        if unknown or not by_task:
+            raise ConfigError(
+                f"mix: weights name tasks {sorted(unknown)} without rows; the data has {sorted(by_task) or 'no rows'}"
+            )
+        self.samples = by_task
+        self.tasks = sorted(task for task in by_task if weights.get(task, 1.0) > 0)
+        shares = np.array([weights.get(task, 1.0) for task in self.tasks])
+        self.cumulative = np.cumsum(shares / shares.sum())
+        self.seed = seed
+        self.seek(0)
+        self._order = lru_cache(maxsize=2 * len(self.tasks))(self._shuffle)
+
+    def _shuffle(self, task: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, 1, task, epoch])
+        return rng.permutation(len(self.samples[self.tasks[task]]))
+
+    def _tasks_of(self, draws: np.ndarray) -> np.ndarray:
+        """Task number of each draw number, by the golden-ratio sequence: every stretch has the shares asked for."""
+        share = (draws * 0.6180339887498949 + 0.5) % 1.0
+        return np.searchsorted(self.cumulative, share, side="right").clip(max=len(self.tasks) - 1)
+
+    def seek(self, draws: int) -> None:
+        """Continue at draw number `draws`; the positions within the tasks follow from it."""
+        self.draws = draws
+        self.positions = np.zeros(len(self.tasks), np.int64)
+        for start in range(0, draws, 1_000_000):
+            tasks = self._tasks_of(np.arange(start, min(start + 1_000_000, draws)))
+            self.positions += np.bincount(tasks, minlength=len(self.tasks))
+
+    def __next__(self) -> tuple[int, Sample]:
+        """The draw number and its sample."""
+        task = int(self._tasks_of(np.array([self.draws]))[0])
+        samples = self.samples[self.tasks[task]]
+        epoch, place = divmod(int(self.positions[task]), len(samples))
+        self.positions[task] += 1
+        self.draws += 1
+        return self.draws - 1, samples[int(self._order(task, epoch)[place])]

@@ -1,0 +1,98 @@
+"""The row format: one JSON object a line, media beside it. The same shape serves training, evaluation and requests.
+
+    {"task": "image->text",
+     "messages": [{"role": "user", "content": [{"type": "image", "image": "media/7.png"},
+                                               {"type": "text", "text": "Which digit is this?"}]},
+                  {"role": "assistant", "content": "seven"}],
+     "meta": {"digit": 7}}
+
+`content` is a string or a list of parts; a part's value stands under its own type's name. A row
+`{"content": [...]}` is a document: all of it is learned. Paths are relative to the JSONL file's folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from plait.contract import Message, Part, Sample
+from plait.errors import DataError, RowError
+
+ROLES = ("system", "user", "assistant")
+KEYS = {"messages", "content", "task", "meta"}
+
+
+def parse_part(raw: Any, base: Path, known: Collection[str], where: str) -> Part:
+    """One entry of `content`. Raises RowError naming `where`."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
+        raise RowError(f'{where}: got part {raw!r}; expected an object such as {{"type": "text", "text": "..."}}')
+    kind = raw["type"]
+    if kind not in known:
+        raise RowError(f"{where}: unknown part type {kind!r}; expected one of {', '.join(sorted(known))}")
+    if kind not in raw:
+        raise RowError(f"{where}: part of type {kind!r} has no value; put it under the key {kind!r}")
+    value = raw[kind]
+    if kind != "text" and isinstance(value, str):
+        path = (base / value).resolve()
+        if not path.is_relative_to(base.resolve()):
+            raise RowError(f"{where}: {value!r} leaves the data folder {base}; keep media inside it")
+        value = str(path)
+    return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
+
+
+def parse_row(raw: Any, base: Path, known: Collection[str], where: str = "row") -> Sample:
+    """A decoded JSON object to a Sample; media stay paths. Raises RowError naming `where`."""
+    if not isinstance(raw, dict):
+        raise RowError(f"{where}: got {type(raw).__name__}; expected a JSON object with 'messages' or 'content'")
+    unknown = set(raw) - KEYS
+    if unknown:
+        raise RowError(f"{where}: unknown keys {sorted(unknown)}; expected only {sorted(KEYS)}; put the rest under 'meta'")
+    if ("messages" in raw) == ("content" in raw):
+        raise RowError(f"{where}: expected exactly one of 'messages' (a conversation) and 'content' (a document)")
+    turns = raw["messages"] if "messages" in raw else [{"role": None, "content": raw["content"]}]
+    if not isinstance(turns, list) or not turns:
+        raise RowError(f"{where}: 'messages' is {turns!r}; expected a list of at least one message")
+    messages = []
+    for number, turn in enumerate(turns):
+        here = f"{where}, message {number}"
+        if not isinstance(turn, dict) or not {"role", "content"} >= set(turn) or "content" not in turn:
+            raise RowError(f"{here}: got {turn!r}; expected an object with 'role' and 'content'")
+        role = turn.get("role")
+        if "messages" in raw and role not in ROLES:
+            raise RowError(f"{here}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
+        content = turn["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, list) or not parts:
+            raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
+        messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))
+    return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}))
+
+
+def read_rows(path: Path, known: Collection[str]) -> Iterator[Sample]:
+    """Samples of a JSONL file, one at a time. Raises DataError for a missing file, RowError for a bad row."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path.name}:{number}"
+            try:
+                raw = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
+            yield parse_row(raw, path.parent, known, where)
+
+
+def dump_row(sample: Sample) -> str:
+    """A Sample as one line of JSONL; values must already be text or paths relative to the file."""
+    messages = [
+        {
+            "role": message.role,
+            "content": [{"type": part.type, part.type: part.value, **part.options} for part in message.parts],
+        }
+        for message in sample.messages
+    ]
+    return json.dumps({"task": sample.task, "messages": messages, "meta": dict(sample.meta)}, ensure_ascii=False)

@@ -1,0 +1,270 @@
+"""One sample to one row: the clean sequence, its noised copies, positions, blocks, targets (docs/notation.md).
+
+A categorical token is a block of its own. A flow block has a clean copy iff something follows it in its row, and
+noised copies iff it is learned. Storage order carries no meaning: the mask reads `row`, `block` and `copy` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from plait.contract import Modality, Part, Sample, Segment
+from plait.data.vocabulary import END, NULL, ROLES, Vocabulary
+
+NO_TARGET = -1
+
+
+class FlowConfig(BaseModel):
+    """How noised copies are made. Times follow DESIGN: t = 0 is noise, t = 1 is data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    copies: int = Field(1, ge=1, description="noised copies of each learned block")
+    time_mean: float = Field(-0.8, description="mean of the logit-normal times")
+    time_std: float = Field(0.8, gt=0, description="standard deviation of the logit-normal times")
+    uniform_share: float = Field(0.1, ge=0, le=1, description="share of times drawn uniformly from [0, 0.9] instead")
+    null_share: float = Field(0.1, ge=0, lt=1, description="share of rows with a flow target whose context becomes <null>")
+    soft_share: float = Field(0.5, ge=0, le=1, description="share of rows whose written clean copies are lightly noised")
+    soft_floor: float = Field(0.9, ge=0, le=1, description="smallest time of a lightly noised clean copy")
+    end_share: float = Field(0.1, ge=0, le=1, description="share of rows ending in a flow block that still say <end>")
+
+    def times(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """[count] float32 times of noised copies."""
+        normal = 1.0 / (1.0 + np.exp(-rng.normal(self.time_mean, self.time_std, count)))
+        uniform = rng.uniform(0.0, 0.9, count)
+        return np.where(rng.random(count) < self.uniform_share, uniform, normal).astype(np.float32)
+
+
+@dataclass
+class _Ids:
+    """A run of categorical ids; `learned` says whether they are targets."""
+
+    ids: list[int]
+    learned: bool
+
+
+@dataclass
+class _Tokens:
+    """A block of continuous tokens; `learned` says whether it gets noised copies."""
+
+    modality: str
+    tokens: np.ndarray
+    coordinates: np.ndarray
+    learned: bool
+
+
+@dataclass
+class Continuous:
+    """Continuous tokens of one modality in a row (or a batch): n tokens of width W with C coordinates."""
+
+    index: np.ndarray  # [n] place in the row
+    inputs: np.ndarray  # [n, W] what the trunk sees: clean or noised
+    clean: np.ndarray  # [n, W] the data
+    coordinates: np.ndarray  # [n, C]
+    time: np.ndarray  # [n]
+    learned: np.ndarray  # [n] bool: carries flow loss
+
+
+@dataclass
+class Row:
+    """Arrays of one length, a number a token; `ids` and `target` are -1 where there is none."""
+
+    ids: np.ndarray
+    block: np.ndarray
+    copy: np.ndarray
+    position: np.ndarray
+    target: np.ndarray
+    continuous: dict[str, Continuous] = field(default_factory=dict)
+    clean_tokens: int = 0  # tokens of the row counted once: no copies, no padding
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Encoder:
+    """Turns samples into rows. `encode_part` may be replaced by a caching one."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        flow: FlowConfig | None = None,
+        encode_part: Callable[[Part], Segment] | None = None,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.flow = flow or FlowConfig()
+        self.encode_part = encode_part or self._read
+
+    def _read(self, part: Part) -> Segment:
+        return self.modality(part.type).read(part)
+
+    def modality(self, name: str) -> Modality:
+        return self.vocabulary.modalities[name]
+
+    def prompt(self, sample: Sample) -> list[_Ids | _Tokens]:
+        """Clean elements of the whole sample with nothing learned, ready to be continued by an assistant."""
+        elements = [element for message in sample.messages for element in self._message(message.role, message.parts)]
+        for element in elements:
+            element.learned = False
+        return elements
+
+    def _segment(self, segment: Segment, learned: bool) -> Iterator[_Ids | _Tokens]:
+        modality = self.modality(segment.modality)
+        for block in segment.blocks:
+            if modality.head == "categorical":
+                offset = self.vocabulary.offsets[modality.name]
+                yield _Ids((block.tokens + offset).tolist(), learned)
+            else:
+                yield _Ids(self.vocabulary.encode(block.header), learned)
+                yield _Tokens(modality.name, block.tokens, _coordinates(modality, block.header), learned)
+
+    def _message(self, role: str | None, parts: tuple[Part, ...]) -> Iterator[_Ids | _Tokens]:
+        learned = role in (None, "assistant")
+        yield _Ids([self.vocabulary.ids[ROLES[role]]], False)
+        for part in parts:
+            yield from self._segment(self.encode_part(part), learned)
+        if role == "assistant":
+            yield _Ids([self.vocabulary.ids[END]], True)
+
+    def _null_row(self, sample: Sample, rng: np.random.Generator) -> list[_Ids | _Tokens] | None:
+        """`<null>` and one learned flow segment, for guidance; None for a row that has none or was not drawn."""
+        segments = [
+            segment
+            for message in sample.messages
+            if message.role in (None, "assistant")
+            for segment in map(self.encode_part, message.parts)
+            if self.modality(segment.modality).head == "flow"
+        ]
+        if not segments or rng.random() >= self.flow.null_share:
+            return None
+        chosen = list(self._segment(segments[rng.integers(len(segments))], learned=True))
+        for element in chosen:
+            if isinstance(element, _Ids):
+                element.learned = False  # the guidance stream is never asked for ids
+        return [_Ids([self.vocabulary.ids[NULL]], False), *chosen]
+
+    def elements(self, sample: Sample, rng: np.random.Generator) -> list[_Ids | _Tokens]:
+        """What the row of a training sample is made of, in order."""
+        null = self._null_row(sample, rng)
+        if null is not None:
+            return null
+        made = [element for message in sample.messages for element in self._message(message.role, message.parts)]
+        ends_open = len(made) > 1 and isinstance(made[-2], _Tokens) and isinstance(made[-1], _Ids)
+        if ends_open and rng.random() >= self.flow.end_share:
+            made.pop()  # a final block then needs no clean copy
+        return made
+
+    def row(self, sample: Sample, rng: np.random.Generator) -> Row:
+        """Encode one training sample; all randomness comes from `rng`."""
+        return self.lay_out(self.elements(sample, rng), rng)
+
+    def lay_out(self, elements: list[_Ids | _Tokens], rng: np.random.Generator) -> Row:
+        """Give every token its block, copy, position and target, and make the noised copies."""
+        pieces = _Pieces()
+        soft = rng.random() < self.flow.soft_share
+        for number, element in enumerate(elements):
+            if isinstance(element, _Ids):
+                pieces.add_ids(element)
+                continue
+            last = number == len(elements) - 1
+            count = len(element.tokens)
+            if not (last and element.learned):
+                time = rng.uniform(self.flow.soft_floor, 1.0) if soft and element.learned else 1.0
+                pieces.add_block(element, copy=0, time=time, rng=rng)
+            if element.learned:
+                for copy, time in enumerate(self.flow.times(rng, self.flow.copies), start=1):
+                    pieces.add_block(element, copy=copy, time=float(time), rng=rng)
+            pieces.close_block(count)
+        return pieces.row()
+
+
+def _coordinates(modality: Modality, header: tuple[str, ...]) -> np.ndarray:
+    return modality.coordinates(header)
+
+
+class _Pieces:
+    """Growing arrays of a row."""
+
+    def __init__(self) -> None:
+        self.ids: list[np.ndarray] = []
+        self.block: list[np.ndarray] = []
+        self.copy: list[np.ndarray] = []
+        self.position: list[np.ndarray] = []
+        self.target: list[np.ndarray] = []
+        self.parts: dict[str, list[Continuous]] = {}
+        self.length = 0  # tokens stored so far
+        self.clean_length = 0  # tokens counted once
+        self.next_block = 0
+        self.asker: tuple[int, int] | None = None  # where the last clean token is stored: (piece, offset)
+
+    def _append(self, ids: np.ndarray, block: np.ndarray, copy: int, position: np.ndarray) -> None:
+        self.ids.append(ids)
+        self.block.append(block)
+        self.copy.append(np.full(len(ids), copy))
+        self.position.append(position)
+        self.target.append(np.full(len(ids), NO_TARGET))
+        self.length += len(ids)
+
+    def add_ids(self, element: _Ids) -> None:
+        count = len(element.ids)
+        if not count:
+            return
+        ids = np.asarray(element.ids)
+        if element.learned and self.asker:
+            piece, offset = self.asker
+            self.target[piece][offset] = ids[0]
+        order = np.arange(count)
+        self._append(ids, self.next_block + order, 0, self.clean_length + order)
+        if element.learned:
+            self.target[-1][:-1] = ids[1:]
+        self.asker = (len(self.ids) - 1, count - 1)
+        self.next_block += count
+        self.clean_length += count
+
+    def add_block(self, element: _Tokens, copy: int, time: float, rng: np.random.Generator) -> None:
+        count = len(element.tokens)
+        place = self.length + np.arange(count)
+        self._append(
+            np.full(count, -1), np.full(count, self.next_block), copy, self.clean_length + np.arange(count)
+        )
+        inputs = element.tokens
+        if time < 1.0:
+            inputs = time * inputs + (1.0 - time) * rng.standard_normal(inputs.shape, dtype=np.float32)
+        self.parts.setdefault(element.modality, []).append(
+            Continuous(
+                place,
+                inputs,
+                element.tokens,
+                element.coordinates,
+                np.full(count, time, np.float32),
+                np.full(count, copy > 0),
+            )
+        )
+        # only a clean copy may be asked for what comes next
+        self.asker = (len(self.ids) - 1, count - 1) if copy == 0 else self.asker
+
+    def close_block(self, count: int) -> None:
+        self.next_block += 1
+        self.clean_length += count
+
+    def row(self) -> Row:
+        return Row(
+            np.concatenate(self.ids),
+            np.concatenate(self.block),
+            np.concatenate(self.copy),
+            np.concatenate(self.position),
+            np.concatenate(self.target),
+            {name: join(parts) for name, parts in self.parts.items()},
+            self.clean_length,
+        )
+
+
+def join(parts: list[Continuous]) -> Continuous:
+    """Concatenate along tokens."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ("index", "inputs", "clean", "coordinates", "time", "learned")
+    return Continuous(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

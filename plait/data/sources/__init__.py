@@ -1,0 +1,1 @@
+"""One file a source of data: how to fetch it, its licence, its pinned hash."""

@@ -1,0 +1,1 @@
+"""Scores with intervals, judges, and the report."""

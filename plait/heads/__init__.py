@@ -1,0 +1,1 @@
+"""Losses and samplers: categorical and flow."""

@@ -1,0 +1,86 @@
+"""Waveform to log-mel frames and back. Sample rate 16 kHz, STFT 1024 / hop 160, 80 mels, natural log."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RATE = 16_000
+WINDOW = 1024
+HOP = 160
+MELS = 80
+FLOOR = 1e-5
+
+
+def _hz_to_mel(hz: np.ndarray) -> np.ndarray:
+    """Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
+    return np.where(hz < 1000.0, hz * 3 / 200, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) * 27 / np.log(6.4))
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    return np.where(mel < 15.0, mel * 200 / 3, 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27))
+
+
+@cache
+def filterbank() -> Tensor:
+    """[MELS, WINDOW // 2 + 1] triangular filters of equal area (Slaney's normalisation), 0 Hz to the Nyquist rate."""
+    bins = np.linspace(0.0, RATE / 2, WINDOW // 2 + 1)
+    edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(RATE / 2))), MELS + 2))
+    rising = (bins[None, :] - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins[None, :]) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+@cache
+def _pseudo_inverse() -> Tensor:
+    return torch.linalg.pinv(filterbank())
+
+
+@cache
+def _window() -> Tensor:
+    return torch.hann_window(WINDOW)
+
+
+def _stft(samples: Tensor) -> Tensor:
+    return torch.stft(samples, WINDOW, HOP, window=_window(), return_complex=True, pad_mode="constant")
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """[n] float samples at 16 kHz -> [1 + n // HOP, MELS] float32, `log(max(mel of the magnitude, FLOOR))`."""
+    magnitude = _stft(torch.from_numpy(np.ascontiguousarray(samples, np.float32))).abs()
+    logs: np.ndarray = (filterbank() @ magnitude).clamp_min(FLOOR).log().T.contiguous().numpy()
+    return logs
+
+
+def griffin_lim(frames: np.ndarray, iterations: int = 32, momentum: float = 0.99) -> np.ndarray:
+    """[T, MELS] log-mel frames -> [(T - 1) * HOP] samples whose log-mel is close to them.
+
+    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard, 2013) from the pseudo-inverse of the filterbank, starting
+    at random phases from a fixed seed, so that the same frames always give the same sound.
+    """
+    mel = torch.from_numpy(np.ascontiguousarray(frames, np.float32)).T.exp()
+    magnitude = (_pseudo_inverse() @ mel).clamp_min(0.0)
+    for _ in range(10):  # a few multiplicative updates towards the non-negative solution (Lee and Seung, 2001)
+        ratio = (filterbank().T @ mel) / (filterbank().T @ (filterbank() @ magnitude)).clamp_min(1e-8)
+        magnitude = magnitude.clamp_min(1e-8) * ratio
+    length = (frames.shape[0] - 1) * HOP
+    if length <= 0:
+        return np.zeros(0, np.float32)
+    phases = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * (2 * np.pi)
+    angles = torch.polar(torch.ones_like(phases), phases)
+    previous = torch.zeros_like(angles)
+    for _ in range(iterations):
+        rebuilt = _stft(_istft(magnitude * angles, length))
+        angles = rebuilt + (rebuilt - previous) * momentum
+        angles = angles / angles.abs().clamp_min(1e-8)
+        previous = rebuilt
+    samples: np.ndarray = _istft(magnitude * angles, length).numpy()
+    return samples
+
+
+def _istft(spectrum: Tensor, length: int) -> Tensor:
+    return torch.istft(spectrum, WINDOW, HOP, window=_window(), length=length)

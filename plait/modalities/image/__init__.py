@@ -1,0 +1,163 @@
+"""Images: raw pixel patches in [-1, 1], no codec. A picture is one block under `<rows:R> <cols:C>`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps
+
+from plait.contract import Block, HeadKind, Part, Segment
+from plait.errors import ConfigError, RowError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPEN = "<open:image>"
+MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
+
+
+def to_canvas(picture: PILImage.Image, channels: int) -> PILImage.Image:
+    """EXIF turned, 16 bits scaled to 8, alpha composited on white, then RGB or grey."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        array = np.asarray(picture, np.float32)
+        scale = 255.0 / 65535.0 if picture.mode.startswith("I") and array.max(initial=0) > 255 else 1.0
+        picture = PILImage.fromarray((array * scale).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = PILImage.new("RGBA", picture.size, "white")
+        picture = PILImage.alpha_composite(white, picture)
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
+class Image:
+    """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats in [-1, 1].
+
+    A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
+    patches; it is never enlarged beyond that rounding.
+    """
+
+    name = "image"
+    head: HeadKind = "flow"
+
+    def __init__(self, patch: int = 14, channels: int = 3, max_patches: int = 64) -> None:
+        if patch < 1 or max_patches < 1 or channels not in (1, 3):
+            raise ConfigError(
+                f"image: patch={patch}, channels={channels}, max_patches={max_patches}; "
+                "expected patch >= 1, channels 1 or 3, max_patches >= 1"
+            )
+        self.patch, self.channels, self.max_patches = patch, channels, max_patches
+        self.max_side = min(max_patches, MAX_SIDE)
+
+    @property
+    def token_width(self) -> int:
+        return self.patch * self.patch * self.channels
+
+    def grammar(self) -> Sequence[str]:
+        sides = range(1, self.max_side + 1)
+        return (OPEN, *(f"<rows:{r}>" for r in sides), *(f"<cols:{c}>" for c in sides))
+
+    def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
+        size = options.get("size")
+        forced = self._grid(*size) if size else None
+        if len(header) == 1:
+            return (f"<rows:{forced[0]}>",) if forced else self.grammar()[1 : self.max_side + 1]
+        if len(header) == 2:
+            rows = int(header[1][6:-1])
+            most = min(self.max_side, self.max_patches // rows)
+            return (f"<cols:{forced[1]}>",) if forced else tuple(f"<cols:{c}>" for c in range(1, most + 1))
+        return ()
+
+    def _shape(self, header: Sequence[str]) -> tuple[int, int]:
+        return int(header[1][6:-1]), int(header[2][6:-1])
+
+    def block_len(self, header: Sequence[str]) -> int:
+        rows, cols = self._shape(header)
+        return rows * cols
+
+    def ends(self, header: Sequence[str]) -> bool:
+        return True
+
+    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+        rows, cols = self._shape(header)
+        return np.stack(np.mgrid[:rows, :cols], axis=-1).reshape(-1, 2).astype(np.float32)
+
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of patches for a picture of `width` x `height` pixels."""
+        if width < 1 or height < 1:
+            raise ConfigError(f"image: got size {width}x{height}; expected both sides >= 1 pixel")
+        scale = 1.0
+        while True:
+            rows = max(1, round(height * scale / self.patch))
+            cols = max(1, round(width * scale / self.patch))
+            if rows * cols <= self.max_patches and max(rows, cols) <= self.max_side:
+                return rows, cols
+            if min(rows, cols) == 1:  # a strip: only its long side can still shrink
+                return min(rows, self.max_side), min(cols, self.max_side)
+            scale *= 0.99 * min(1.0, (self.max_patches / (rows * cols)) ** 0.5)
+
+    def _open(self, value: Any) -> PILImage.Image:
+        if isinstance(value, PILImage.Image):
+            return value
+        if isinstance(value, np.ndarray):
+            return PILImage.fromarray(value)
+        try:
+            data = Path(value).read_bytes() if isinstance(value, str | Path) else bytes(value)
+            picture = PILImage.open(io.BytesIO(data))
+            picture.load()
+        except (OSError, SyntaxError, TypeError, ValueError, PILImage.DecompressionBombError) as error:
+            raise RowError(f"image part: cannot decode {value if isinstance(value, str | Path) else 'bytes'}: {error}; "
+                           "expected a whole picture in a format that Pillow reads") from error
+        return picture
+
+    def read(self, part: Part) -> Segment:
+        picture = to_canvas(self._open(part.value), self.channels)
+        rows, cols = self._grid(*picture.size)
+        size = (cols * self.patch, rows * self.patch)
+        if picture.size != size:
+            picture = picture.resize(size, PILImage.Resampling.LANCZOS)
+        pixels = np.asarray(picture, np.float32).reshape(rows, self.patch, cols, self.patch, self.channels)
+        tokens = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width) / 127.5 - 1.0
+        return Segment(self.name, (Block((OPEN, f"<rows:{rows}>", f"<cols:{cols}>"), tokens),))
+
+    def write(self, segment: Segment) -> Part:
+        block = segment.blocks[0]
+        rows, cols = self._shape(block.header)
+        tokens = block.tokens.reshape(rows, cols, self.patch, self.patch, self.channels)
+        pixels = tokens.transpose(0, 2, 1, 3, 4).reshape(rows * self.patch, cols * self.patch, self.channels)
+        eight_bit = np.rint((pixels.clip(-1, 1) + 1.0) * 127.5).astype(np.uint8)
+        return Part(self.name, PILImage.fromarray(eight_bit[..., 0] if self.channels == 1 else eight_bit))
+
+    def canonical(self, tokens: np.ndarray) -> np.ndarray:
+        eight_bit: np.ndarray = np.rint((tokens.clip(-1, 1) + 1.0) * 127.5).astype(np.float32)
+        return eight_bit / 127.5 - 1.0
+
+    def embedder(self, dim: int) -> nn.Module:
+        from plait.heads.flow import FlowEmbedding
+
+        return FlowEmbedding(self.token_width, dim, num_coordinates=2)
+
+    def fit(self, parts: Iterable[Part]) -> None:
+        """Pixels need no statistics: [-1, 1] is their range in every data set."""
+
+    def state(self) -> dict[str, Any]:
+        return {"patch": self.patch, "channels": self.channels, "max_patches": self.max_patches}
+
+    def metrics(self, made: Part, reference: Part) -> dict[str, float]:
+        mode = "L" if self.channels == 1 else "RGB"
+        a = np.asarray(self._open(made.value).convert(mode), np.float32)
+        b = np.asarray(self._open(reference.value).convert(mode).resize(a.shape[1::-1]), np.float32)
+        return {"mse": float(np.mean((a - b) ** 2) / 255.0**2)}
+
+    def example(self, seed: int) -> Part:
+        rng = np.random.default_rng(seed)
+        height, width = (self.patch * int(side) for side in rng.integers(1, int(self.max_patches**0.5) + 1, 2))
+        return Part(self.name, PILImage.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)))
+
+
+MODALITY = Image

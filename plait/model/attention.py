@@ -1,0 +1,45 @@
+"""Scaled dot-product attention, three ways that the tests hold equal.
+
+`B` batch, `H` heads, `Q` queries, `T` keys, `K` head width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from plait.model.masks import bias
+
+
+def attend_by_formula(
+    q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Bool[Tensor, "B Q T"]
+) -> Float[Tensor, "B H Q K"]:
+    """softmax(q k^T / sqrt(K)) v, as written (Vaswani et al., 2017, equation 1): the slow reference."""
+    scores = torch.einsum("bhqk,bhtk->bhqt", q, k) / math.sqrt(q.shape[-1])
+    weights = torch.softmax(scores.masked_fill(~mask[:, None], -math.inf), dim=-1)
+    return torch.einsum("bhqt,bhtk->bhqk", weights, v)
+
+
+def attend(
+    q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Tensor
+) -> Float[Tensor, "B H Q K"]:
+    """Fast attention; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU, SDPA elsewhere (PERF notes)."""
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        B, H, Q, K = q.shape
+        scores = torch.baddbmm(
+            mask[:, None].expand(B, H, Q, k.shape[2]).reshape(B * H, Q, -1),
+            q.reshape(B * H, Q, K),
+            k.reshape(B * H, -1, K).transpose(1, 2),
+            alpha=1.0 / math.sqrt(K),
+        )
+        return torch.bmm(torch.softmax(scores, dim=-1), v.reshape(B * H, -1, K)).view(B, H, Q, K)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+
+
+def prepare(mask: Bool[Tensor, "B Q T"], dtype: torch.dtype) -> Float[Tensor, "B Q T"]:
+    """The mask as `attend` takes it, made once for all layers."""
+    return bias(mask, dtype)

@@ -1,0 +1,84 @@
+"""A recipe: data, model, schedule and promise in one object, with overrides by dotted key."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from plait import recipes
+from plait.data.loader import PackConfig
+from plait.data.sequence import FlowConfig
+from plait.errors import ConfigError
+from plait.model.transformer import TrunkConfig
+from plait.train.optim import OptimConfig
+
+
+class Recipe(BaseModel):
+    """What `plait train` needs to know. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    data: str = Field(description="folder of the built data: train.jsonl and what the evaluation needs")
+    modalities: dict[str, dict[str, Any]] = Field(description="name -> settings of each modality")
+    trunk: TrunkConfig = TrunkConfig()  # type: ignore[call-arg]
+    flow: FlowConfig = FlowConfig()  # type: ignore[call-arg]
+    pack: PackConfig = PackConfig()  # type: ignore[call-arg]
+    optim: OptimConfig = OptimConfig()  # type: ignore[call-arg]
+    weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
+    loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
+    steps: int = Field(1000, ge=1)
+    seed: int = 0
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")
+    average: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average")
+    save_every: int = Field(250, ge=1, description="steps between checkpoints")
+    log_every: int = Field(10, ge=1)
+    sampling: dict[str, float] = Field(
+        default_factory=lambda: {"steps": 25, "guidance": 2.0, "temperature": 0.0}, description="used by the evaluation"
+    )
+
+
+def names() -> tuple[str, ...]:
+    """Recipes that come with the package."""
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(recipes.__path__)))
+
+
+def module(name: str) -> Any:
+    """The recipe's module: RECIPE, and `build(folder)` where its data has to be built. Raises ConfigError."""
+    if name not in names():
+        raise ConfigError(f"unknown recipe {name!r}; expected one of {', '.join(names())}")
+    return importlib.import_module(f"plait.recipes.{name}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def override(recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Apply `key=value` with dotted keys, values as JSON or plain text. Raises ConfigError for a bad one."""
+    settings = recipe.model_dump()
+    for entry in overrides:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"override {entry!r}; expected key=value, such as optim.lr=0.001")
+        place = settings
+        *path, last = key.split(".")
+        for step in path:
+            if not isinstance(place.get(step), dict):
+                raise ConfigError(f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(place))}")
+            place = place[step]
+        place[last] = _value(value)
+    try:
+        return Recipe(**settings)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})" for problem in error.errors()
+        )
+        raise ConfigError(f"recipe {recipe.name!r}: {problems}; expected the fields of plait.recipe.Recipe") from error

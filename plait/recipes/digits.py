@@ -1,0 +1,146 @@
+"""The grid in minutes: handwritten digits, spoken number words, number words to 99.
+
+    plait demo            (build, train, evaluate, report)
+
+PROMISE
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from plait.contract import Message, Part, Sample
+from plait.data.rows import dump_row
+from plait.data.sources import espeak, handwriting
+from plait.recipe import Recipe
+from plait.tasks.digits import DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
+
+TASK_MODULE = "plait.tasks.digits"
+ROWS_A_TASK = 12_000
+ROWS_A_TEST = 500
+PICTURES = {"test": 0.2, "judge": 0.2}  # shares; the rest trains the model
+SETTINGS = {"train": 12, "judge": 6, "test": 4}  # (rate, pitch) settings a voice
+FORMAT = 1
+
+RECIPE = Recipe(
+    name="digits",
+    data="data/digits",
+    modalities={
+        "text": {"vocab_size": 768},
+        "image": {"patch": 14, "channels": 1, "max_patches": 4},
+        "audio": {"frames": 4, "block": 8, "max_seconds": 4.0},
+    },
+    steps=2000,
+)
+
+
+def _pictures(folder: Path, notes: list[str], manifest: dict[str, Any]) -> dict[str, list[Picture]]:
+    """PNG files by split: stratified by digit, fixed seed. Test and judge pictures never train the model."""
+    data = handwriting.load(folder / "cache", notes)
+    manifest["sources"].append({"what": "handwritten digits", "from": data.source, "licence": data.licence})
+    made: dict[str, list[Picture]] = {"train": [], "judge": [], "test": []}
+    rng = np.random.default_rng([2026, 10])
+    for digit in DIGITS:
+        chosen = rng.permutation(np.flatnonzero(data.labels == digit))
+        for number, index in enumerate(chosen):
+            share = number / len(chosen)
+            split = "test" if share < PICTURES["test"] else "judge" if share < sum(PICTURES.values()) else "train"
+            name = f"media/{split}/picture-{digit}-{index}.png"
+            Image.fromarray(data.images[index]).save(folder / name)
+            made[split].append(Picture(name, digit))
+    return made
+
+
+def _clips(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Clip]]:
+    """FLAC files by split: every digit, language and voice at the (rate, pitch) settings of the split."""
+    rng = np.random.default_rng([2026, 11])
+    made: dict[str, list[Clip]] = {"train": [], "judge": [], "test": []}
+    settings = {}
+    with espeak.Espeak() as speaker:
+        for voice in VOICES:
+            pairs = [(int(r), int(p)) for r in range(140, 211, 5) for p in range(45, 56)]  # pitch 50 +- 10 %
+            order = iter(rng.permutation(len(pairs)))
+            for split, count in SETTINGS.items():
+                for number in range(count):
+                    rate, pitch = pairs[next(order)]
+                    settings[f"{split}/{voice}/{number}"] = [rate, pitch]
+                    for language, spoken_as in SPOKEN_AS.items():
+                        for digit in DIGITS:
+                            name = f"media/{split}/clip-{language}-{digit}-{voice}-{rate}-{pitch}.flac"
+                            samples = speaker.say(word(digit, language), f"{spoken_as}+{voice}", rate, pitch)
+                            soundfile.write(folder / name, samples, espeak.RATE)
+                            made[split].append(Clip(name, digit, language, voice))
+    manifest["settings"] = settings
+    manifest["sources"].append({"what": "synthetic speech", "from": "espeak-ng", "licence": espeak.LICENCE})
+    return made
+
+
+def _write(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [dump_row(sample) for sample in samples]
+    text = "\n".join(lines) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return {"rows": len(lines), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _labelled(media: Iterable[Picture | Clip]) -> Iterable[Sample]:
+    """Documents with labels, for judges, ceilings and baselines."""
+    for item in media:
+        if isinstance(item, Picture):
+            part, labels = Part("image", item.path), {"digit": item.digit}
+        else:
+            part = Part("audio", item.path)
+            labels = {"digit": item.digit, "language": item.language, "speaker": item.voice}
+        yield Sample((Message("user", (part,)),), "labelled", {"labels": labels})
+
+
+def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Fetch, speak, split and write rows under `folder`; returns the manifest, which is also written there.
+
+    What is already complete is kept. A half-built folder is built again.
+    """
+    if (folder / "manifest.json").is_file():
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.get("format") == FORMAT:
+            return manifest
+    shutil.rmtree(folder / "media", ignore_errors=True)
+    for split in SETTINGS:
+        (folder / "media" / split).mkdir(parents=True)
+    manifest = {"format": FORMAT, "sources": [], "notes": [], "files": {}}
+    say("pictures")
+    pictures = _pictures(folder, manifest["notes"], manifest)
+    say("speech")
+    clips = _clips(folder, manifest)
+    say("rows")
+    files = manifest["files"]
+    rng = np.random.default_rng([2026, 12])
+    pool = Pool(pictures["train"], clips["train"], "train", rng)
+    files["train.jsonl"] = _write(
+        folder / "train.jsonl",
+        (task.sample(pool.pick(task.trained_phrasings), task.make(pool)) for task in TASKS for _ in range(ROWS_A_TASK)),
+    )
+    for number, task in enumerate(TASKS):
+        for split in task.splits:
+            held = Pool(pictures["test"], clips["test"], split, np.random.default_rng([2026, 13, number]))
+            phrasings = [task.held_out_phrasing] if split == "phrasing" else task.trained_phrasings
+            name = f"{task.name}.{split}.jsonl"
+            files[name] = _write(
+                folder / name, (task.sample(held.pick(phrasings), task.make(held)) for _ in range(ROWS_A_TEST))
+            )
+    for split in SETTINGS:
+        files[f"labelled-{split}.jsonl"] = _write(
+            folder / f"labelled-{split}.jsonl", _labelled([*pictures[split], *clips[split]])
+        )
+    manifest["languages"] = LANGUAGES
+    manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    return manifest

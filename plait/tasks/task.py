@@ -1,0 +1,65 @@
+"""A task says what is given, what is predicted, in which words it is asked, and how it is scored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from plait.contract import Message, Part, Sample
+
+
+@dataclass(frozen=True)
+class Item:
+    """One instance of a task: what fills the slots of a phrasing, the answer, and what the answer must show.
+
+    `slots` maps a name to a word or to a media part. `expect` maps an attribute (`digit`, `language`...) to the value
+    that an independent judge, or the exact text, must give.
+    """
+
+    slots: Mapping[str, str | Part]
+    answer: Part
+    expect: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """`cell` is its place in the grid (`image->text`); the last of `phrasings` is held out from training.
+
+    `make` draws an Item from the pools of a split; `extra_splits` are further held-out splits that it knows.
+    `targets` maps an attribute to the value aimed at, as a share of the judge's ceiling where a judge scores it.
+    """
+
+    name: str
+    cell: str
+    phrasings: Sequence[str]
+    make: Callable[..., Item]
+    targets: Mapping[str, float] = field(default_factory=dict)
+    extra_splits: Sequence[str] = ()
+
+    @property
+    def trained_phrasings(self) -> Sequence[str]:
+        return self.phrasings[:-1]
+
+    @property
+    def held_out_phrasing(self) -> str:
+        return self.phrasings[-1]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("test", "phrasing", *self.extra_splits)
+
+    def sample(self, phrasing: str, item: Item) -> Sample:
+        """The conversation: the phrasing with its slots filled, then the answer."""
+        parts: list[Part] = []
+        for piece in re.split(r"(\{\w+\})", phrasing):
+            value = item.slots[piece[1:-1]] if piece.startswith("{") else piece
+            if isinstance(value, Part):
+                parts.append(value)
+            elif parts and parts[-1].type == "text":
+                parts[-1] = Part("text", parts[-1].value + value)
+            elif value:
+                parts.append(Part("text", value))
+        messages = (Message("user", tuple(parts)), Message("assistant", (item.answer,)))
+        return Sample(messages, self.name, {"expect": dict(item.expect)})

@@ -1,0 +1,1 @@
+"""One loop, its optimizer, its state and its checkpoints."""

@@ -1,0 +1,171 @@
+"""A checkpoint is a folder: config.json, model.safetensors (EMA weights), the modalities' files. Never pickle.
+
+A folder is written beside its place under a temporary name, synced, and renamed, so a half-written checkpoint never
+has a checkpoint's name. config.json holds the checksum of every other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from plait import registry
+from plait.contract import Modality
+from plait.data.vocabulary import Vocabulary
+from plait.errors import CheckpointError
+from plait.model.braid import Braid
+from plait.model.transformer import TrunkConfig
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
+STEP_NAME = "step-{:08d}"
+
+
+@dataclass
+class TrainState:
+    """What a resumed run needs beyond the EMA weights: raw weights and optimizer tensors by name, counters as JSON."""
+
+    tensors: dict[str, Tensor]
+    counters: dict[str, Any]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _modality_files(modality: Modality) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A modality's state without, and only with, the keys `NAME_json`, which become files `NAME.json`."""
+    state = modality.state()
+    files = {f"{key[:-5]}.json": value for key, value in state.items() if key.endswith("_json")}
+    return {key: value for key, value in state.items() if not key.endswith("_json")}, files
+
+
+def save(
+    folder: Path, model: Braid, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], state: TrainState | None = None
+) -> Path:
+    """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own.
+
+    Whatever stood at `folder` is replaced only when the new one is whole.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+    modalities: dict[str, Any] = {}
+    for name, modality in model.vocabulary.modalities.items():
+        modalities[name], files = _modality_files(modality)
+        for file, value in files.items():
+            _write_json(partial / file, value)
+        modalities[name] |= {f"{file[:-5]}_json": {"file": file} for file in files}
+    if state is not None:
+        save_file(state.tensors, partial / STATE_TENSORS)
+        _write_json(partial / STATE_JSON, state.counters)
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(partial.iterdir())}
+    config = {
+        "format": FORMAT,
+        "trunk": model.trunk.config.model_dump(),
+        "modalities": modalities,
+        "vocabulary": list(model.vocabulary.names),
+        "recipe": dict(recipe),
+        "sha256": sums,
+    }
+    _write_json(partial / CONFIG, config)
+    for file in partial.iterdir():
+        _sync(file)
+    _sync(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    _sync(folder.parent)
+    return folder
+
+
+def steps_of(run: Path) -> list[Path]:
+    """Complete checkpoints of a run folder, oldest first."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted(path for path in found if re.fullmatch(r"step-\d{8}", path.name) and (path / CONFIG).is_file())
+
+
+def locate(path: Path) -> Path:
+    """`path` if it is a checkpoint, or the newest checkpoint of the run folder `path`. Raises CheckpointError."""
+    if (path / CONFIG).is_file():
+        return path
+    steps = steps_of(path)
+    if not steps:
+        raise CheckpointError(f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train")
+    return steps[-1]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, checked: known format, every file present and whole. Raises CheckpointError naming the file."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found, sums = config["format"], config["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error!r}; expected a checkpoint's configuration") from error
+    if found != FORMAT:
+        raise CheckpointError(f"{folder} has checkpoint format {found}; this version of plait reads format {FORMAT}: upgrade plait")
+    for name, expected in sums.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing; the checkpoint is not whole: copy it again or use an earlier one")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            raise CheckpointError(f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one")
+    return dict(config)
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[str, Any]]:
+    """The model with its EMA weights, and config.json. Raises CheckpointError for anything missing or damaged."""
+    config = read_config(folder)
+    modalities = {}
+    for name, settings in config["modalities"].items():
+        for key, value in settings.items():
+            if key.endswith("_json"):
+                settings[key] = json.loads((folder / value["file"]).read_text(encoding="utf-8"))
+        modalities[name] = registry.build(name, settings)
+    vocabulary = Vocabulary(modalities)
+    if list(vocabulary.names) != config["vocabulary"]:
+        raise CheckpointError(f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it")
+    model = Braid(TrunkConfig(**config["trunk"]), vocabulary, dtype=dtype)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
+    return model.eval(), config
+
+
+def load_train_state(folder: Path) -> TrainState:
+    """What `save` got as `state`. Raises CheckpointError when the checkpoint was saved without it."""
+    if not (folder / STATE_JSON).is_file():
+        raise CheckpointError(f"{folder} holds no training state; it can generate but not be resumed")
+    counters = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
+    return TrainState(load_file(folder / STATE_TENSORS), counters)
+
+
+def remove(folder: Path) -> None:
+    """Delete a checkpoint so that a kill in the middle leaves nothing that looks like one."""
+    doomed = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)

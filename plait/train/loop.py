@@ -1,0 +1,164 @@
+"""The training loop. There is one; tasks and recipes differ by data and settings, never by a second loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from plait.contract import Sample
+from plait.data.loader import Loader
+from plait.data.media import CachedReader
+from plait.data.pack import Batch
+from plait.data.sequence import Encoder
+from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError, TrainingError
+from plait.model.braid import Braid
+from plait.recipe import Recipe
+from plait.train import checkpoint, optim
+from plait.train.state import Training
+
+KEEP = 2  # checkpoints of a run
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies in it (a GPU, or a CPU with AVX-512 BF16), else float32."""
+    if name != "auto":
+        return torch.float32 if name == "float32" else torch.bfloat16
+    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def ranks() -> tuple[int, int]:
+    """This process's rank and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def _sum_over_ranks(tensors: Sequence[Tensor]) -> None:
+    if ranks()[1] > 1:
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, float]) -> dict[str, float]:
+    """Gradients of one optimizer step: every group's sum over its count in *all* micro-batches and ranks, weighted.
+
+    Returns each group's mean loss. So 1 x 8 sequences, 8 x 1 and 2 ranks x 4 give the same gradients.
+    """
+    groups = model.vocabulary.groups
+    counts = torch.tensor([sum(batch.counts[group] for batch in batches) for group in groups], dtype=torch.float64)
+    _sum_over_ranks([counts])
+    scale = {group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)}
+    totals = torch.zeros(len(groups), dtype=torch.float64)
+    for batch in batches:
+        sums = model.loss_sums(batch.to(model.device))
+        torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
+        for group, value in sums.items():
+            totals[groups.index(group)] += value.detach().double().cpu()
+    _sum_over_ranks([totals])
+    _sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
+
+
+def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> dict[str, float]:
+    """One optimizer step on its micro-batches; returns each group's mean loss."""
+    losses = accumulate(training.model, batches, recipe.loss_weights)
+    torch.nn.utils.clip_grad_norm_(training.parameters, recipe.optim.clip)
+    optim.set_lr(training.optimizers, recipe.optim.lr_at(training.step, recipe.steps))
+    for optimizer in training.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    training.step += 1
+    training.update_average(recipe.average)
+    training.tokens += sum(batch.clean_tokens for batch in batches)
+    training.stored += sum(batch.used for batch in batches)
+    return losses
+
+
+def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary, device: str = "cpu") -> Training:
+    """Model, optimizers and loader of a recipe, at step 0."""
+    unknown = set(recipe.loss_weights) - set(vocabulary.groups)
+    if unknown:
+        raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
+    reader = CachedReader(vocabulary.modalities)
+    encoder = Encoder(vocabulary, recipe.flow, reader)
+    model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype)).to(device)
+    loader = Loader(samples, recipe.weights, encoder, recipe.pack, recipe.seed)
+    return Training(model, optim.build(recipe.optim, model), loader)
+
+
+def save(training: Training, recipe: Recipe, run: Path) -> Path:
+    """Write a checkpoint of the run and drop all but the newest few."""
+    folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
+    checkpoint.save(folder, training.model, training.averaged_weights(), recipe.model_dump(mode="json"), training.image())
+    for old in checkpoint.steps_of(run)[:-KEEP]:
+        checkpoint.remove(old)
+    return folder
+
+
+def run_loop(
+    training: Training,
+    recipe: Recipe,
+    run: Path,
+    report: Callable[[Training, dict[str, float], float], Any],
+    max_seconds: float = math.inf,
+) -> Path:
+    """Train to `recipe.steps`, saving as the recipe says and at the end; a time limit or Ctrl-C stops and saves.
+
+    `report` is told of every logged step: the state, the mean losses, and the mean fill of the packed sequences.
+    """
+    rank, world = ranks()
+    with StopSignal() as stop:
+        saved_at = training.step if training.step else None
+        while training.step < recipe.steps and training.seconds < max_seconds and not stop.asked:
+            begin = time.perf_counter()
+            batches = training.loader.next_step(rank, world)
+            losses = one_step(training, batches, recipe)
+            training.seconds += time.perf_counter() - begin
+            if not all(math.isfinite(loss) for loss in losses.values()):
+                raise TrainingError(
+                    f"step {training.step}: the loss is no finite number ({losses}); lower optim.lr or optim.clip and "
+                    f"resume from the last checkpoint in {run}"
+                )
+            if training.step % recipe.log_every == 0 or training.step == recipe.steps:
+                report(training, losses, sum(batch.fill for batch in batches) / len(batches))
+            if training.step % recipe.save_every == 0 and rank == 0:
+                save(training, recipe, run)
+                saved_at = training.step
+        if rank == 0 and saved_at != training.step:
+            save(training, recipe, run)
+    return checkpoint.locate(run)
+
+
+class StopSignal:
+    """While open, Ctrl-C and SIGTERM ask the loop to stop after the step it is in, so that what is saved is whole."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:  # a second one does not wait
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,55 @@
+"""Optimizer and schedule: Muon for the trunk's matrices, AdamW for everything else, one learning rate for both."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.optim import Optimizer
+
+
+class OptimConfig(BaseModel):
+    """Learning rate and schedule: linear warm-up, a plateau, then a linear fall to zero."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["muon", "adamw"] = "muon"
+    lr: float = Field(2e-3, gt=0, description="peak learning rate; Muon's updates are scaled to AdamW's size")
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: int = Field(50, ge=0, description="steps of linear warm-up")
+    fall: float = Field(0.5, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate of optimizer step `step` (from 0) of `steps`."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        left = (steps - step) / max(1.0, self.fall * steps)
+        return self.lr * min(rise, left, 1.0)
+
+
+def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
+    """Optimizers over all parameters of `model`; matrices inside `trunk` go to Muon if it is chosen."""
+    matrices, decayed, others = [], [], []
+    for name, parameter in model.named_parameters():
+        if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2:
+            matrices.append(parameter)
+        elif parameter.ndim == 2:
+            decayed.append(parameter)
+        else:
+            others.append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizers: list[Optimizer] = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers
+
+
+def set_lr(optimizers: list[Optimizer], lr: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr

@@ -1,0 +1,72 @@
+"""What a running training tells: a bar on a terminal, plain lines elsewhere, train.log and TensorBoard files always."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from torch.utils.tensorboard import SummaryWriter
+
+from plait.train.state import Training
+
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """Context manager; `update` takes the state, the mean losses and the fill of the packed sequences."""
+
+    def __init__(self, run: Path, steps: int, done: int) -> None:
+        self.console = Console(stderr=True)
+        self.log = (run / "train.log").open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done)
+        self.steps = steps
+        self.before: tuple[float, int] | None = None  # (seconds, tokens) of the last report
+        self.said = 0.0
+        self.bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[rest]}"), console=self.console, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self.task = self.bar.add_task("training", total=steps, completed=done, rest="")
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+        self.log.close()
+        self.board.close()
+
+    def say(self, line: str) -> None:
+        """A line on the console and in the log."""
+        self.console.print(line, highlight=False)
+        self.log.write(line + "\n")
+        self.log.flush()
+
+    def update(self, training: Training, losses: dict[str, float], fill: float) -> None:
+        seconds, tokens = self.before or (0.0, 0)
+        rate = (training.tokens - tokens) / max(1e-9, training.seconds - seconds)
+        self.before = (training.seconds, training.tokens)
+        left = training.seconds / max(1, training.step) * (self.steps - training.step)
+        entry = {
+            "step": training.step, "seconds": round(training.seconds, 1), "tokens_per_s": round(rate),
+            "fill": round(fill, 3), **{f"loss/{group}": round(loss, 4) for group, loss in losses.items()},
+        }  # fmt: skip
+        self.log.write(json.dumps(entry) + "\n")
+        self.log.flush()
+        for key, value in entry.items():
+            self.board.add_scalar(key, value, training.step)
+        rest = f"{rate:,.0f} tokens/s  " + "  ".join(f"{group} {loss:.3f}" for group, loss in losses.items())
+        self.bar.update(self.task, completed=training.step, rest=rest)
+        plain_due = time.monotonic() - self.said > PLAIN_EVERY or training.step == self.steps
+        if not sys.stderr.isatty() and plain_due:
+            self.said = time.monotonic()
+            self.console.print(
+                f"step {training.step}/{self.steps}  {rest}  {left / 60:.1f} min left", highlight=False, soft_wrap=True
+            )

@@ -1,0 +1,159 @@
+"""`plait train`: a recipe and a folder of data to a run folder, with progress, logs and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from plait import registry
+from plait.contract import Modality, Part, Sample
+from plait.data.rows import read_rows
+from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError
+from plait.recipe import Recipe
+from plait.train import checkpoint, loop
+from plait.train.progress import Progress
+from plait.train.state import Training
+
+FIT_PARTS = 2000  # media files that normalisation statistics are taken from
+
+
+def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> None:
+    """Let every modality learn its vocabulary or statistics from parts of the training rows."""
+    parts: dict[str, dict[str, Part]] = {name: {} for name in modalities}
+    for sample in samples:
+        for message in sample.messages:
+            for part in message.parts:
+                parts[part.type][str(part.value)] = part
+    for name, modality in modalities.items():
+        found = [parts[name][key] for key in sorted(parts[name])]
+        if modality.head == "flow" and len(found) > FIT_PARTS:
+            chosen = np.random.default_rng([seed, 2]).choice(len(found), FIT_PARTS, replace=False)
+            found = [found[index] for index in sorted(chosen)]
+        if found:
+            modality.fit(found)
+
+
+def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
+    if not run.exists() or not any(run.iterdir()):
+        run.mkdir(parents=True, exist_ok=True)
+    elif overwrite:
+        shutil.rmtree(run)
+        run.mkdir(parents=True)
+    elif not resume:
+        raise ConfigError(
+            f"run folder {run} exists; continue it with --resume, replace it with --overwrite, or choose another with --out"
+        )
+
+
+def _parameters(training: Training) -> int:
+    return sum(parameter.numel() for parameter in training.parameters)
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "system": platform.system(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "bfloat16": bool(torch.cpu._is_avx512_bf16_supported()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def summary(training: Training, recipe: Recipe) -> dict[str, Any]:
+    """The `train` entry of report.json. FLOPs: 6 a parameter and stored token, and attention's score products."""
+    trunk = recipe.trunk
+    a_token = 6 * _parameters(training) + 12 * trunk.num_layers * trunk.dim * recipe.pack.length
+    return {
+        "seconds": round(training.seconds, 1),
+        "steps": training.step,
+        "tokens": training.tokens,
+        "parameters": _parameters(training),
+        "flops": float(a_token * training.stored),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def start(recipe: Recipe) -> Training:
+    """Data, modalities and model of a recipe, at step 0."""
+    samples = list(read_rows(Path(recipe.data) / "train.jsonl", known=recipe.modalities))
+    modalities = registry.build_all(recipe.modalities)
+    fit(modalities, samples, recipe.seed)
+    return loop.build(recipe, samples, Vocabulary(modalities))
+
+
+def restart(recipe: Recipe, folder: Path) -> Training:
+    """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
+    model, _ = checkpoint.load(folder)
+    samples = list(read_rows(Path(recipe.data) / "train.jsonl", known=recipe.modalities))
+    training = loop.build(recipe, samples, model.vocabulary)
+    training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
+    return training
+
+
+def train(
+    recipe: Recipe,
+    run: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    max_seconds: float = float("inf"),
+) -> Path:
+    """Train `recipe` in the folder `run`; returns the last checkpoint's folder.
+
+    Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
+    settings that the run did not begin with.
+    """
+    _prepare(run, resume, overwrite)
+    torch.set_num_threads(threads or max(1, min(os.cpu_count() or 1, 8)))
+    begin = time.perf_counter()
+    steps = checkpoint.steps_of(run)
+    if steps:
+        _check_same(recipe, checkpoint.read_config(steps[-1])["recipe"])
+        training = restart(recipe, steps[-1])
+    else:
+        training = start(recipe)
+    with Progress(run, recipe.steps, training.step) as progress:
+        progress.say(
+            f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
+            f"{training.model.dtype}, {torch.get_num_threads()} threads; prepared in {time.perf_counter() - begin:.1f} s"
+            + (f"; resumed at step {training.step}" if training.step else "")
+        )
+        folder = loop.run_loop(training, recipe, run, progress.update, max_seconds)
+        done = training.step >= recipe.steps
+        progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
+    (run / "train.json").write_text(json.dumps({"machine": machine(), "train": summary(training, recipe)}, indent=1))
+    return folder
+
+
+def _check_same(recipe: Recipe, before: Mapping[str, Any]) -> None:
+    """A run goes on with the settings it began with, apart from how often it saves and logs."""
+    now, free = recipe.model_dump(mode="json"), {"save_every", "log_every", "sampling"}
+    changed = sorted(key for key in now if key not in free and now[key] != before.get(key))
+    if changed:
+        raise ConfigError(
+            f"--resume with other settings than the run began with: {', '.join(changed)}; leave them as they were, or "
+            "start anew with --overwrite or another --out"
+        )
+
+
+def quiet() -> bool:
+    """Whether there is no terminal to draw on."""
+    return not sys.stderr.isatty()

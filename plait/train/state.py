@@ -1,0 +1,69 @@
+"""Everything that changes while training: weights, their moving average, optimizers, counters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from plait.data.loader import Loader
+from plait.model.braid import Braid
+from plait.train.checkpoint import TrainState
+
+
+class Training:
+    """The mutable state of a run, and its exact image on disk."""
+
+    def __init__(self, model: Braid, optimizers: list[Optimizer], loader: Loader) -> None:
+        self.model, self.optimizers, self.loader = model, optimizers, loader
+        self.names = [name for name, _ in model.named_parameters()]
+        self.parameters = [parameter for _, parameter in model.named_parameters()]
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.step = 0
+        self.tokens = 0  # row tokens, counted once
+        self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
+        self.seconds = 0.0
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Exponential moving average with a horizon that grows from nothing, so that the start is forgotten."""
+        weight = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], weight)
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.average, strict=True))
+
+    def image(self) -> TrainState:
+        """Tensors by name and counters, enough to continue bit-exactly."""
+        tensors = {f"weights.{name}": p.detach().contiguous() for name, p in zip(self.names, self.parameters, strict=True)}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, entries in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{key}": value.contiguous() for key, value in entries.items()}
+        counters: dict[str, Any] = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "stored": self.stored,
+            "seconds": self.seconds,
+            "loader": self.loader.state(),
+        }
+        return TrainState(tensors, counters)
+
+    @torch.no_grad()
+    def restore(self, image: TrainState, average: dict[str, Tensor]) -> None:
+        """Continue from what `image` and the EMA weights of a checkpoint say."""
+        for name, parameter, averaged in zip(self.names, self.parameters, self.average, strict=True):
+            parameter.copy_(image.tensors[f"weights.{name}"])
+            averaged.copy_(average[name])
+        for number, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in image.tensors.items():
+                if name.startswith(f"optimizer.{number}."):
+                    index, key = name.split(".", 3)[2:]
+                    state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        counters = image.counters
+        self.step, self.tokens, self.stored = counters["step"], counters["tokens"], counters["stored"]
+        self.seconds = counters["seconds"]
+        self.loader.load_state(counters["loader"])
