@@ -1,12 +1,12 @@
 """The exception tree. Every message says what was got, what was expected and how to mend it.
 
-    PlaitError
-    |-- ConfigError      a setting, an override or a recipe
-    |-- DataError        a source or a data folder
-    |   `-- RowError     one row of it
-    |-- TrainingError    a run that cannot go on
-    |-- CheckpointError  a checkpoint folder
-    `-- MissingError     a program, package or extra that has to be installed
+PlaitError
+|-- ConfigError      a setting, an override or a recipe
+|-- DataError        a source or a data folder
+|   `-- RowError     one row of it
+|-- TrainingError    a run that cannot go on
+|-- CheckpointError  a checkpoint folder
+`-- MissingError     a program, package or extra that has to be installed
 """
 
 

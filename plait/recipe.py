@@ -72,13 +72,16 @@ def override(recipe: Recipe, overrides: list[str]) -> Recipe:
         *path, last = key.split(".")
         for step in path:
             if not isinstance(place.get(step), dict):
-                raise ConfigError(f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(place))}")
+                raise ConfigError(
+                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(place))}"
+                )
             place = place[step]
         place[last] = _value(value)
     try:
         return Recipe(**settings)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})" for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()
         )
         raise ConfigError(f"recipe {recipe.name!r}: {problems}; expected the fields of plait.recipe.Recipe") from error

@@ -16,9 +16,7 @@ from plait.data.vocabulary import Vocabulary
 PADDING_ROW = -1
 
 
-def best_fit(
-    lengths: Sequence[int], bins: int, capacity: int, first: int = 0
-) -> tuple[list[list[int]], list[int]]:
+def best_fit(lengths: Sequence[int], bins: int, capacity: int, first: int = 0) -> tuple[list[list[int]], list[int]]:
     """Best-fit decreasing: indices of `lengths` in each bin, and the indices that found no place, in order.
 
     The `first` items are placed before the others, whatever their length.
@@ -71,7 +69,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
-        tokens = {name: Tokens(*(move(getattr(t, f)) for f in t.__dataclass_fields__)) for name, t in self.continuous.items()}
+        tokens = {
+            name: Tokens(*(move(getattr(t, f)) for f in t.__dataclass_fields__)) for name, t in self.continuous.items()
+        }
         fields = (self.ids, self.row, self.block, self.copy, self.position, self.target)
         return Batch(*map(move, fields), tokens, self.counts, self.clean_tokens, self.used)
 
@@ -97,7 +97,9 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
         used += at
     ids[row_id == PADDING_ROW] = 0  # <pad>
     continuous = {
-        name: _tokens(modality, pieces.get(name)) for name, modality in vocabulary.modalities.items() if modality.head == "flow"
+        name: _tokens(modality, pieces.get(name))
+        for name, modality in vocabulary.modalities.items()
+        if modality.head == "flow"
     }
     counts = dict.fromkeys(vocabulary.groups, 0)
     counts.update({name: int(tokens.learned.sum()) for name, tokens in continuous.items()})

@@ -7,24 +7,26 @@
      "meta": {"digit": 7}}
 
 `content` is a string or a list of parts; a part's value stands under its own type's name. A row
-`{"content": [...]}` is a document: all of it is learned. Paths are relative to the JSONL file's folder.
+`{"content": [...]}` is a document: all of it is learned. Strings given for a continuous modality are paths, relative
+to the JSONL file's folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.contract import Message, Part, Sample
+from plait.contract import Message, Modality, Part, Sample
 from plait.errors import DataError, RowError
 
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
+PLAIN = "text"  # the type of a content that is a bare string, as in chat APIs
 
 
-def parse_part(raw: Any, base: Path, known: Collection[str], where: str) -> Part:
+def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) -> Part:
     """One entry of `content`. Raises RowError naming `where`."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
         raise RowError(f'{where}: got part {raw!r}; expected an object such as {{"type": "text", "text": "..."}}')
@@ -34,7 +36,7 @@ def parse_part(raw: Any, base: Path, known: Collection[str], where: str) -> Part
     if kind not in raw:
         raise RowError(f"{where}: part of type {kind!r} has no value; put it under the key {kind!r}")
     value = raw[kind]
-    if kind != "text" and isinstance(value, str):
+    if known[kind].head == "flow" and isinstance(value, str):
         path = (base / value).resolve()
         if not path.is_relative_to(base.resolve()):
             raise RowError(f"{where}: {value!r} leaves the data folder {base}; keep media inside it")
@@ -42,13 +44,15 @@ def parse_part(raw: Any, base: Path, known: Collection[str], where: str) -> Part
     return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
 
 
-def parse_row(raw: Any, base: Path, known: Collection[str], where: str = "row") -> Sample:
+def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = "row") -> Sample:
     """A decoded JSON object to a Sample; media stay paths. Raises RowError naming `where`."""
     if not isinstance(raw, dict):
         raise RowError(f"{where}: got {type(raw).__name__}; expected a JSON object with 'messages' or 'content'")
     unknown = set(raw) - KEYS
     if unknown:
-        raise RowError(f"{where}: unknown keys {sorted(unknown)}; expected only {sorted(KEYS)}; put the rest under 'meta'")
+        raise RowError(
+            f"{where}: unknown keys {sorted(unknown)}; expected only {sorted(KEYS)}; put the rest under 'meta'"
+        )
     if ("messages" in raw) == ("content" in raw):
         raise RowError(f"{where}: expected exactly one of 'messages' (a conversation) and 'content' (a document)")
     turns = raw["messages"] if "messages" in raw else [{"role": None, "content": raw["content"]}]
@@ -63,14 +67,14 @@ def parse_row(raw: Any, base: Path, known: Collection[str], where: str = "row") 
         if "messages" in raw and role not in ROLES:
             raise RowError(f"{here}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
         content = turn["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        parts = [{"type": PLAIN, PLAIN: content}] if isinstance(content, str) else content
         if not isinstance(parts, list) or not parts:
             raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
         messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))
     return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}))
 
 
-def read_rows(path: Path, known: Collection[str]) -> Iterator[Sample]:
+def read_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
     """Samples of a JSONL file, one at a time. Raises DataError for a missing file, RowError for a bad row."""
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")

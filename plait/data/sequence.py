@@ -27,8 +27,12 @@ class FlowConfig(BaseModel):
     time_mean: float = Field(-0.8, description="mean of the logit-normal times")
     time_std: float = Field(0.8, gt=0, description="standard deviation of the logit-normal times")
     uniform_share: float = Field(0.1, ge=0, le=1, description="share of times drawn uniformly from [0, 0.9] instead")
-    null_share: float = Field(0.1, ge=0, lt=1, description="share of rows with a flow target whose context becomes <null>")
-    soft_share: float = Field(0.5, ge=0, le=1, description="share of rows whose written clean copies are lightly noised")
+    null_share: float = Field(
+        0.1, ge=0, lt=1, description="share of rows with a flow target whose context becomes <null>"
+    )
+    soft_share: float = Field(
+        0.5, ge=0, le=1, description="share of rows whose written clean copies are lightly noised"
+    )
     soft_floor: float = Field(0.9, ge=0, le=1, description="smallest time of a lightly noised clean copy")
     end_share: float = Field(0.1, ge=0, le=1, description="share of rows ending in a flow block that still say <end>")
 
@@ -40,7 +44,7 @@ class FlowConfig(BaseModel):
 
 
 @dataclass
-class _Ids:
+class Ids:
     """A run of categorical ids; `learned` says whether they are targets."""
 
     ids: list[int]
@@ -48,13 +52,17 @@ class _Ids:
 
 
 @dataclass
-class _Tokens:
+class Tokens:
     """A block of continuous tokens; `learned` says whether it gets noised copies."""
 
     modality: str
     tokens: np.ndarray
     coordinates: np.ndarray
     learned: bool
+    time: float = 1.0  # 1: data
+
+
+Element = Ids | Tokens
 
 
 @dataclass
@@ -104,32 +112,32 @@ class Encoder:
     def modality(self, name: str) -> Modality:
         return self.vocabulary.modalities[name]
 
-    def prompt(self, sample: Sample) -> list[_Ids | _Tokens]:
+    def prompt(self, sample: Sample) -> list[Element]:
         """Clean elements of the whole sample with nothing learned, ready to be continued by an assistant."""
         elements = [element for message in sample.messages for element in self._message(message.role, message.parts)]
         for element in elements:
             element.learned = False
         return elements
 
-    def _segment(self, segment: Segment, learned: bool) -> Iterator[_Ids | _Tokens]:
+    def _segment(self, segment: Segment, learned: bool) -> Iterator[Element]:
         modality = self.modality(segment.modality)
         for block in segment.blocks:
             if modality.head == "categorical":
                 offset = self.vocabulary.offsets[modality.name]
-                yield _Ids((block.tokens + offset).tolist(), learned)
+                yield Ids((block.tokens + offset).tolist(), learned)
             else:
-                yield _Ids(self.vocabulary.encode(block.header), learned)
-                yield _Tokens(modality.name, block.tokens, _coordinates(modality, block.header), learned)
+                yield Ids(self.vocabulary.encode(block.header), learned)
+                yield Tokens(modality.name, block.tokens, modality.coordinates(block.header), learned)
 
-    def _message(self, role: str | None, parts: tuple[Part, ...]) -> Iterator[_Ids | _Tokens]:
+    def _message(self, role: str | None, parts: tuple[Part, ...]) -> Iterator[Element]:
         learned = role in (None, "assistant")
-        yield _Ids([self.vocabulary.ids[ROLES[role]]], False)
+        yield Ids([self.vocabulary.ids[ROLES[role]]], False)
         for part in parts:
             yield from self._segment(self.encode_part(part), learned)
         if role == "assistant":
-            yield _Ids([self.vocabulary.ids[END]], True)
+            yield Ids([self.vocabulary.ids[END]], True)
 
-    def _null_row(self, sample: Sample, rng: np.random.Generator) -> list[_Ids | _Tokens] | None:
+    def _null_row(self, sample: Sample, rng: np.random.Generator) -> list[Element] | None:
         """`<null>` and one learned flow segment, for guidance; None for a row that has none or was not drawn."""
         segments = [
             segment
@@ -142,17 +150,17 @@ class Encoder:
             return None
         chosen = list(self._segment(segments[rng.integers(len(segments))], learned=True))
         for element in chosen:
-            if isinstance(element, _Ids):
+            if isinstance(element, Ids):
                 element.learned = False  # the guidance stream is never asked for ids
-        return [_Ids([self.vocabulary.ids[NULL]], False), *chosen]
+        return [Ids([self.vocabulary.ids[NULL]], False), *chosen]
 
-    def elements(self, sample: Sample, rng: np.random.Generator) -> list[_Ids | _Tokens]:
+    def elements(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
         """What the row of a training sample is made of, in order."""
         null = self._null_row(sample, rng)
         if null is not None:
             return null
         made = [element for message in sample.messages for element in self._message(message.role, message.parts)]
-        ends_open = len(made) > 1 and isinstance(made[-2], _Tokens) and isinstance(made[-1], _Ids)
+        ends_open = len(made) > 1 and isinstance(made[-2], Tokens) and isinstance(made[-1], Ids)
         if ends_open and rng.random() >= self.flow.end_share:
             made.pop()  # a final block then needs no clean copy
         return made
@@ -161,34 +169,37 @@ class Encoder:
         """Encode one training sample; all randomness comes from `rng`."""
         return self.lay_out(self.elements(sample, rng), rng)
 
-    def lay_out(self, elements: list[_Ids | _Tokens], rng: np.random.Generator) -> Row:
+    def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:
         """Give every token its block, copy, position and target, and make the noised copies."""
-        pieces = _Pieces()
+        pieces = Pieces()
         soft = rng.random() < self.flow.soft_share
         for number, element in enumerate(elements):
-            if isinstance(element, _Ids):
+            if isinstance(element, Ids):
                 pieces.add_ids(element)
                 continue
             last = number == len(elements) - 1
             count = len(element.tokens)
             if not (last and element.learned):
                 time = rng.uniform(self.flow.soft_floor, 1.0) if soft and element.learned else 1.0
-                pieces.add_block(element, copy=0, time=time, rng=rng)
+                pieces.add_block(element, 0, time, noised(element.tokens, time, rng))
             if element.learned:
                 for copy, time in enumerate(self.flow.times(rng, self.flow.copies), start=1):
-                    pieces.add_block(element, copy=copy, time=float(time), rng=rng)
+                    pieces.add_block(element, copy, float(time), noised(element.tokens, float(time), rng))
             pieces.close_block(count)
         return pieces.row()
 
 
-def _coordinates(modality: Modality, header: tuple[str, ...]) -> np.ndarray:
-    return modality.coordinates(header)
+def noised(clean: np.ndarray, time: float, rng: np.random.Generator) -> np.ndarray:
+    """z = t x + (1 - t) noise; at t = 1 the data itself."""
+    if time == 1.0:
+        return clean
+    return time * clean + (1.0 - time) * rng.standard_normal(clean.shape, dtype=np.float32)
 
 
-class _Pieces:
-    """Growing arrays of a row."""
+class Pieces:
+    """Growing arrays of a row, or of a stream's next tokens, whose blocks and positions then go on from earlier ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_block: int = 0, first_position: int = 0) -> None:
         self.ids: list[np.ndarray] = []
         self.block: list[np.ndarray] = []
         self.copy: list[np.ndarray] = []
@@ -196,8 +207,8 @@ class _Pieces:
         self.target: list[np.ndarray] = []
         self.parts: dict[str, list[Continuous]] = {}
         self.length = 0  # tokens stored so far
-        self.clean_length = 0  # tokens counted once
-        self.next_block = 0
+        self.clean_length = first_position  # tokens counted once
+        self.next_block = first_block
         self.asker: tuple[int, int] | None = None  # where the last clean token is stored: (piece, offset)
 
     def _append(self, ids: np.ndarray, block: np.ndarray, copy: int, position: np.ndarray) -> None:
@@ -208,7 +219,7 @@ class _Pieces:
         self.target.append(np.full(len(ids), NO_TARGET))
         self.length += len(ids)
 
-    def add_ids(self, element: _Ids) -> None:
+    def add_ids(self, element: Ids) -> None:
         count = len(element.ids)
         if not count:
             return
@@ -224,15 +235,19 @@ class _Pieces:
         self.next_block += count
         self.clean_length += count
 
-    def add_block(self, element: _Tokens, copy: int, time: float, rng: np.random.Generator) -> None:
+    def add_clean(self, element: Element) -> None:
+        """An element of a stream: ids, or the tokens of one block as they stand."""
+        if isinstance(element, Ids):
+            self.add_ids(element)
+        else:
+            self.add_block(element, 0, element.time, element.tokens)
+            self.close_block(len(element.tokens))
+
+    def add_block(self, element: Tokens, copy: int, time: float, inputs: np.ndarray) -> None:
+        """One copy of a block; `inputs` are its tokens at `time`."""
         count = len(element.tokens)
         place = self.length + np.arange(count)
-        self._append(
-            np.full(count, -1), np.full(count, self.next_block), copy, self.clean_length + np.arange(count)
-        )
-        inputs = element.tokens
-        if time < 1.0:
-            inputs = time * inputs + (1.0 - time) * rng.standard_normal(inputs.shape, dtype=np.float32)
+        self._append(np.full(count, -1), np.full(count, self.next_block), copy, self.clean_length + np.arange(count))
         self.parts.setdefault(element.modality, []).append(
             Continuous(
                 place,

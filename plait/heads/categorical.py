@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plait.model.transformer import Linear
+from plait.layers import Linear
 
 
 class CategoricalHead(nn.Module):

@@ -6,11 +6,11 @@ x-prediction with the velocity loss it implies: v = (x - z) / (1 - t), so the sq
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plait.model.positions import sinusoids
-from plait.model.transformer import Linear
+from plait.layers import Linear, sinusoids
 
 CLIP = 0.05  # smallest 1 - t in the loss weight and in the sampler's velocity
 TIME_WIDTH = 128
@@ -61,7 +61,8 @@ def times(steps: int) -> list[float]:
     return [step / steps for step in range(steps + 1)]
 
 
-def guided_velocity(predicted: Tensor, null: Tensor | None, z: Tensor, t: float, guidance: float) -> Tensor:
+def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t: float, guidance: float) -> np.ndarray:
     """v = (x_hat - z) / (1 - t); with a null stream, v_null + guidance * (v - v_null) (arXiv:2207.12598)."""
-    x_hat = predicted if null is None else null + guidance * (predicted - null)
+    if null is not None:
+        x_hat = null + guidance * (x_hat - null)
     return (x_hat - z) / max(1.0 - t, CLIP)

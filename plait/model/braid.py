@@ -20,7 +20,9 @@ from plait.model.transformer import Trunk, TrunkConfig
 class Braid(nn.Module):
     """One transformer over ids and continuous tokens. `dtype` is what the trunk computes in; weights stay float32."""
 
-    def __init__(self, config: TrunkConfig, vocabulary: Vocabulary, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: TrunkConfig, vocabulary: Vocabulary, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.vocabulary, self.dtype = vocabulary, dtype
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}

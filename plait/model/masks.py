@@ -23,7 +23,8 @@ def allowed_by_definition(row: list[int], block: list[int], copy: list[int]) -> 
     length = range(len(row))
     return [
         [
-            row[i] == row[j] and ((copy[j] == 0 and block[j] < block[i]) or (block[j] == block[i] and copy[j] == copy[i]))
+            row[i] == row[j]
+            and ((copy[j] == 0 and block[j] < block[i]) or (block[j] == block[i] and copy[j] == copy[i]))
             for j in length
         ]
         for i in length

@@ -1,4 +1,4 @@
-"""Where a token stands: rotary embeddings inside attention, or the founding paper's sinusoids at the input."""
+"""Where a token stands: rotary embeddings inside attention. (The founding paper's sinusoids are in plait.layers.)"""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-
-
-def sinusoids(position: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
-    """[...] positions -> [..., dim] float32: sin at even and cos at odd indices (Vaswani et al., 2017, section 3.5)."""
-    rate = torch.exp(torch.arange(0, dim, 2, device=position.device) * (-math.log(base) / dim))
-    angle = position.float()[..., None] * rate
-    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)[..., :dim]
 
 
 def rotary_table(position: Tensor, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from plait.layers import Linear, Norm, sinusoids
 from plait.model.attention import attend, prepare
-from plait.model.positions import rotary_table, rotate, sinusoids
+from plait.model.positions import rotary_table, rotate
 
 
 class TrunkConfig(BaseModel):
@@ -68,27 +68,6 @@ def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkCon
         feed_forward="relu",
         bias=True,
     )
-
-
-class Linear(nn.Linear):
-    """A linear map in the dtype of its input; the weights stay in their own (float32 in training)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
-
-
-class Norm(nn.Module):
-    """Layer norm over the last axis, in the dtype of its input. Faster than RMS norm on a CPU (docs/experiments.md)."""
-
-    def __init__(self, width: int, bias: bool = False) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias)
 
 
 class LayerCache(Protocol):

@@ -21,10 +21,10 @@ from PIL import Image
 from plait.contract import Message, Part, Sample
 from plait.data.rows import dump_row
 from plait.data.sources import espeak, handwriting
+from plait.eval.suite import Cycle, Suite
 from plait.recipe import Recipe
 from plait.tasks.digits import DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
 
-TASK_MODULE = "plait.tasks.digits"
 ROWS_A_TASK = 12_000
 ROWS_A_TEST = 500
 PICTURES = {"test": 0.2, "judge": 0.2}  # shares; the rest trains the model
@@ -144,3 +144,58 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     return manifest
+
+
+def _judges() -> dict[str, Callable[[], Any]]:
+    from plait.eval.judges import PictureJudge, SoundJudge
+
+    spoken = {"digit": list(DIGITS), "language": list(LANGUAGES), "speaker": list(VOICES)}
+    return {"image": lambda: PictureJudge({"digit": list(DIGITS)}), "audio": lambda: SoundJudge(spoken)}
+
+
+def _in_words(attribute: str, label: Any) -> str:
+    """A label as the model's answer says it."""
+    if attribute == "digit":
+        return word(int(label), "en")
+    return LANGUAGES.get(label, str(label))
+
+
+def _pixels(part: Part) -> np.ndarray:
+    picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
+    return np.asarray(picture.convert("L"), np.float32).ravel()
+
+
+def _mean_and_spread_of_mel(part: Part) -> np.ndarray:
+    """[480] four quarters of the clip: mean of each mel bin; and over the whole clip its mean and deviation."""
+    from plait.modalities.audio import Audio
+    from plait.modalities.audio.mel import log_mel
+
+    frames = log_mel(Audio().samples(part))
+    quarters = [quarter.mean(axis=0) for quarter in np.array_split(frames, 4)]
+    return np.concatenate([*quarters, frames.mean(axis=0), frames.std(axis=0)])
+
+
+def _black(part: Part) -> Part:
+    return Part("image", np.zeros((28, 28), np.uint8))
+
+
+def _silence(part: Part) -> Part:
+    samples, rate = soundfile.read(part.value)
+    return Part("audio", (np.zeros(len(samples), np.float32), rate))
+
+
+def suite() -> Suite:
+    """What `plait eval` measures on this data."""
+    return Suite(
+        tasks=TASKS,
+        judges=_judges(),
+        blank={"image": _black, "audio": _silence},
+        in_words=_in_words,
+        features={"image": _pixels, "audio": _mean_and_spread_of_mel},
+        cycles=(
+            Cycle("text->image->text", "draw", "read", "digit"),
+            Cycle("text->audio->text", "say", "hear-digit", "digit"),
+            Cycle("text->audio->text", "say", "hear-language", "language"),
+            Cycle("text->audio->text", "say", "hear-speaker", "speaker"),
+        ),
+    )

@@ -60,7 +60,9 @@ def held_out_combinations() -> frozenset[tuple[str, int, str]]:
     return frozenset(
         (language, int(digit), VOICES[voice])
         for language in LANGUAGES
-        for digit, voice in zip(rng.choice(10, 2, replace=False), rng.choice(len(VOICES), 2, replace=False), strict=True)
+        for digit, voice in zip(
+            rng.choice(10, 2, replace=False), rng.choice(len(VOICES), 2, replace=False), strict=True
+        )
     )
 
 
@@ -81,7 +83,9 @@ class Clip:
 class Pool:
     """Pictures and clips of one split, by what they show and say, and the randomness of the rows made from them."""
 
-    def __init__(self, pictures: Sequence[Picture], clips: Sequence[Clip], split: str, rng: np.random.Generator) -> None:
+    def __init__(
+        self, pictures: Sequence[Picture], clips: Sequence[Clip], split: str, rng: np.random.Generator
+    ) -> None:
         self.split, self.rng = split, rng
         self.pictures: dict[int, list[Picture]] = {}
         self.clips: dict[tuple[str, int, str], list[Clip]] = {}
@@ -268,7 +272,7 @@ TASKS = (
          hear_language, {"language": 0.95}),
     Task("hear-speaker", "audio->text",
          ("{audio} Which voice is this?", "Which voice? {audio}", "{audio} Who says it?", "Name this voice: {audio}"),
-         hear_speaker, {"speaker": 0.95}),
+         hear_speaker, {"speaker": 0.95}, relative=True),
     Task("draw-heard", "audio->image",
          ("{audio} Draw it.", "Draw what was said: {audio}", "{audio} A picture of it.", "A picture of what was said: {audio}"),
          draw_heard, {"digit": 0.85}),

@@ -37,6 +37,17 @@ class Task:
     make: Callable[..., Item]
     targets: Mapping[str, float] = field(default_factory=dict)
     extra_splits: Sequence[str] = ()
+    relative: bool = False  # targets are shares of the judge's ceiling although the answer is text
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Modalities of the input."""
+        return frozenset(self.cell.split("->")[0].split("+"))
+
+    @property
+    def answers_in(self) -> str:
+        """Modality of the answer."""
+        return self.cell.split("->")[1]
 
     @property
     def trained_phrasings(self) -> Sequence[str]:
@@ -52,14 +63,19 @@ class Task:
 
     def sample(self, phrasing: str, item: Item) -> Sample:
         """The conversation: the phrasing with its slots filled, then the answer."""
+        messages = (self.question(phrasing, item.slots), Message("assistant", (item.answer,)))
+        meta = {"expect": dict(item.expect), "phrasing": phrasing}
+        return Sample(messages, self.name, meta)
+
+    def question(self, phrasing: str, slots: Mapping[str, str | Part]) -> Message:
+        """The user's message: the phrasing with its slots filled."""
         parts: list[Part] = []
         for piece in re.split(r"(\{\w+\})", phrasing):
-            value = item.slots[piece[1:-1]] if piece.startswith("{") else piece
+            value = slots[piece[1:-1]] if piece.startswith("{") else piece
             if isinstance(value, Part):
                 parts.append(value)
             elif parts and parts[-1].type == "text":
                 parts[-1] = Part("text", parts[-1].value + value)
             elif value:
                 parts.append(Part("text", value))
-        messages = (Message("user", tuple(parts)), Message("assistant", (item.answer,)))
-        return Sample(messages, self.name, {"expect": dict(item.expect)})
+        return Message("user", tuple(parts))

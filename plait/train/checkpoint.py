@@ -63,7 +63,11 @@ def _modality_files(modality: Modality) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def save(
-    folder: Path, model: Braid, weights: Mapping[str, Tensor], recipe: Mapping[str, Any], state: TrainState | None = None
+    folder: Path,
+    model: Braid,
+    weights: Mapping[str, Tensor],
+    recipe: Mapping[str, Any],
+    state: TrainState | None = None,
 ) -> Path:
     """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own.
 
@@ -113,7 +117,9 @@ def locate(path: Path) -> Path:
         return path
     steps = steps_of(path)
     if not steps:
-        raise CheckpointError(f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train")
+        raise CheckpointError(
+            f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train"
+        )
     return steps[-1]
 
 
@@ -123,15 +129,23 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         found, sums = config["format"], config["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error!r}; expected a checkpoint's configuration") from error
+        raise CheckpointError(
+            f"{folder / CONFIG} cannot be read: {error!r}; expected a checkpoint's configuration"
+        ) from error
     if found != FORMAT:
-        raise CheckpointError(f"{folder} has checkpoint format {found}; this version of plait reads format {FORMAT}: upgrade plait")
+        raise CheckpointError(
+            f"{folder} has checkpoint format {found}; this version of plait reads format {FORMAT}: upgrade plait"
+        )
     for name, expected in sums.items():
         file = folder / name
         if not file.is_file():
-            raise CheckpointError(f"{file} is missing; the checkpoint is not whole: copy it again or use an earlier one")
+            raise CheckpointError(
+                f"{file} is missing; the checkpoint is not whole: copy it again or use an earlier one"
+            )
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-            raise CheckpointError(f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one")
+            raise CheckpointError(
+                f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
+            )
     return dict(config)
 
 
@@ -146,7 +160,9 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[
         modalities[name] = registry.build(name, settings)
     vocabulary = Vocabulary(modalities)
     if list(vocabulary.names) != config["vocabulary"]:
-        raise CheckpointError(f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it")
+        raise CheckpointError(
+            f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it"
+        )
     model = Braid(TrunkConfig(**config["trunk"]), vocabulary, dtype=dtype)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))

@@ -59,7 +59,9 @@ def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, flo
     groups = model.vocabulary.groups
     counts = torch.tensor([sum(batch.counts[group] for batch in batches) for group in groups], dtype=torch.float64)
     _sum_over_ranks([counts])
-    scale = {group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)}
+    scale = {
+        group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)
+    }
     totals = torch.zeros(len(groups), dtype=torch.float64)
     for batch in batches:
         sums = model.loss_sums(batch.to(model.device))
@@ -101,7 +103,9 @@ def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary, dev
 def save(training: Training, recipe: Recipe, run: Path) -> Path:
     """Write a checkpoint of the run and drop all but the newest few."""
     folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
-    checkpoint.save(folder, training.model, training.averaged_weights(), recipe.model_dump(mode="json"), training.image())
+    checkpoint.save(
+        folder, training.model, training.averaged_weights(), recipe.model_dump(mode="json"), training.image()
+    )
     for old in checkpoint.steps_of(run)[:-KEEP]:
         checkpoint.remove(old)
     return folder
@@ -159,6 +163,8 @@ class StopSignal:
             raise KeyboardInterrupt
         self.asked = True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

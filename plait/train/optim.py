@@ -20,7 +20,9 @@ class OptimConfig(BaseModel):
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(0.01, ge=0)
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
-    fall: float = Field(0.5, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero")
+    fall: float = Field(
+        0.5, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero"
+    )
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
     def lr_at(self, step: int, steps: int) -> float:

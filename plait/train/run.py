@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,8 +91,8 @@ def summary(training: Training, recipe: Recipe) -> dict[str, Any]:
 
 def start(recipe: Recipe) -> Training:
     """Data, modalities and model of a recipe, at step 0."""
-    samples = list(read_rows(Path(recipe.data) / "train.jsonl", known=recipe.modalities))
     modalities = registry.build_all(recipe.modalities)
+    samples = list(read_rows(Path(recipe.data) / "train.jsonl", modalities))
     fit(modalities, samples, recipe.seed)
     return loop.build(recipe, samples, Vocabulary(modalities))
 
@@ -101,7 +100,7 @@ def start(recipe: Recipe) -> Training:
 def restart(recipe: Recipe, folder: Path) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
-    samples = list(read_rows(Path(recipe.data) / "train.jsonl", known=recipe.modalities))
+    samples = list(read_rows(Path(recipe.data) / "train.jsonl", model.vocabulary.modalities))
     training = loop.build(recipe, samples, model.vocabulary)
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
     return training
@@ -152,8 +151,3 @@ def _check_same(recipe: Recipe, before: Mapping[str, Any]) -> None:
             f"--resume with other settings than the run began with: {', '.join(changed)}; leave them as they were, or "
             "start anew with --overwrite or another --out"
         )
-
-
-def quiet() -> bool:
-    """Whether there is no terminal to draw on."""
-    return not sys.stderr.isatty()

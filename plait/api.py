@@ -1,0 +1,116 @@
+"""The verbs in Python: build, train, load, generate, evaluate. The command line says the same words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from plait import recipe as recipes
+from plait.contract import Message, Part
+from plait.errors import ConfigError
+from plait.eval import report as reports
+from plait.eval import runner
+from plait.infer.engine import Answer, Engine
+from plait.infer.request import Request
+from plait.model.braid import Braid
+from plait.train import checkpoint
+from plait.train.loop import resolve_dtype
+from plait.train.run import machine
+from plait.train.run import train as train_recipe
+
+__all__ = ["Model", "Part", "Request", "build", "evaluate", "load", "train"]
+
+PathLike = str | Path
+
+
+def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] = print) -> Path:
+    """Build the data of recipe `name` in `folder` (the recipe's own if none is given); returns the folder."""
+    module = recipes.module(name)
+    place = Path(folder or module.RECIPE.data)
+    module.build(place, say)
+    return place
+
+
+def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
+    """Train recipe `name` with `key=value` overrides into the run folder `out`; returns the last checkpoint.
+
+    `options`: resume, overwrite, threads, max_seconds, as `plait.train.run.train` takes them.
+    """
+    recipe = recipes.override(recipes.module(name).RECIPE, list(overrides))
+    return train_recipe(recipe, Path(out), **options)
+
+
+def as_part(value: Any) -> Part:
+    """A Part as it is, a string as text, a PIL picture as an image, (samples, rate) as audio."""
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, str):
+        return Part("text", value)
+    if isinstance(value, Image):
+        return Part("image", value)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray):
+        return Part("audio", value)
+    raise ConfigError(f"got a {type(value).__name__} as input; expected str, PIL image, (samples, rate) or plait.Part")
+
+
+class Model:
+    """A checkpoint ready to answer."""
+
+    def __init__(self, braid: Braid, config: dict[str, Any], batch_size: int = 64) -> None:
+        self.braid, self.config = braid, config
+        self.engine = Engine(braid, batch_size)
+
+    def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
+        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`."""
+        question = Message("user", tuple(map(as_part, inputs)))
+        return self.generate_all([Request((question,), to=to, **options)])[0].message
+
+    def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer many requests, batched."""
+        return self.engine.generate(requests)
+
+
+def load(path: PathLike, dtype: str = "auto") -> Model:
+    """The model of a checkpoint or run folder. Raises CheckpointError."""
+    braid, config = checkpoint.load(checkpoint.locate(Path(path)), resolve_dtype(dtype))
+    return Model(braid, config)
+
+
+def evaluate(
+    path: PathLike, *, data: PathLike | None = None, json: PathLike | None = None, html: PathLike | None = None,
+    seed: int = 0, limit: int | None = None, say: Callable[[str], None] = print,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure every cell of a checkpoint on its recipe's held-out data; writes report.json and report.html if asked.
+
+    `limit` bounds the rows of each split (the recipe's own number if None).
+    """
+    folder = checkpoint.locate(Path(path))
+    model = load(folder)
+    recipe = recipes.Recipe(**model.config["recipe"])
+    suite = recipes.module(recipe.name).suite()
+    place = Path(data or recipe.data)
+    evaluation = runner.Evaluation(model.engine, suite, place, recipe.sampling, seed, limit)
+    begin = time.perf_counter()
+    measured = runner.run(evaluation, say)
+    trained = reports.training_summary(folder)
+    report = {
+        "format": runner.FORMAT,
+        "checkpoint": str(path),
+        "commit": runner.commit(),
+        "seed": seed,
+        "machine": machine(),
+        "train": trained,
+        **measured,
+        "data": reports.data_summary(place),
+        "evaluation_seconds": round(time.perf_counter() - begin, 1),
+    }
+    if json:
+        runner.write_json(Path(json), report)
+    if html:
+        reports.write_html(Path(html), report, evaluation.outcomes, reports.curves(folder))
+    return report

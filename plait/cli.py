@@ -1,0 +1,215 @@
+"""The command line: the same verbs as in Python. Nothing here imports torch until a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from plait.errors import ConfigError, PlaitError
+
+app = typer.Typer(
+    help="One transformer that reads and writes text, images and sound.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Build and look at data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads; all cores if not given.")]  # noqa: UP045
+RUN_FOLDER = "runs/{}"
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, such as digits.")],
+    overrides: Annotated[
+        Optional[list[str]], typer.Argument(help="key=value, such as steps=500 optim.lr=0.001")
+    ] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    threads: Threads = None,
+    max_minutes: Annotated[float, typer.Option(help="Stop and save after this long.")] = float("inf"),
+) -> None:
+    """Train a recipe from scratch, or resume."""
+    from plait import api
+
+    folder = out or Path(RUN_FOLDER.format(recipe))
+    saved = api.train(
+        recipe,
+        *(overrides or []),
+        out=folder,
+        resume=resume,
+        overwrite=overwrite,
+        threads=threads,
+        max_seconds=60 * max_minutes,
+    )
+    typer.echo(saved)
+
+
+@app.command(context_settings={"ignore_unknown_options": False})
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
+    text: Annotated[Optional[list[str]], typer.Option(help="Text input; inputs keep their order.")] = None,  # noqa: UP045
+    image: Annotated[Optional[list[Path]], typer.Option(help="Picture file.")] = None,  # noqa: UP045
+    audio: Annotated[Optional[list[Path]], typer.Option(help="Sound file.")] = None,  # noqa: UP045
+    to: Annotated[str, typer.Option(help="text, image, audio, or auto: the model decides.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Euler steps a block.")] = 25,
+    guidance: Annotated[float, typer.Option(min=0, help="1: off.")] = 2.0,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token.")] = 0.0,
+    size: Annotated[
+        Optional[str], typer.Option(help="Picture size, WIDTHxHEIGHT; the model's choice if not given.")
+    ] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
+) -> None:
+    """Answer any mix of text, pictures and sound. Prints text; writes files and prints their names."""
+    inputs = ordered_inputs(sys.argv[1:], {"text": text or [], "image": image or [], "audio": audio or []})
+    if not inputs:
+        raise ConfigError("nothing was asked; give at least one of --text, --image, --audio")
+    from plait import api
+
+    options: dict[str, Any] = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature}
+    if size:
+        options["options"] = {"image": {"size": parse_size(size)}}
+    parts = [api.Part(kind, str(value)) for kind, value in inputs]
+    reply = api.load(checkpoint).generate(parts, to=None if to == "auto" else to, **options)
+    for number, part in enumerate(reply.parts):
+        typer.echo(write_part(part, out, number))
+
+
+def ordered_inputs(arguments: list[str], values: dict[str, list[Any]]) -> list[tuple[str, Any]]:
+    """--text, --image and --audio in the order given, which typer does not keep across options."""
+    flags = [a.split("=")[0][2:] for a in arguments if a.startswith("--") and a.split("=")[0][2:] in values]
+    if len(flags) != sum(map(len, values.values())):  # called from Python: no command line to read the order from
+        return [(kind, value) for kind, given in values.items() for value in given]
+    left = {kind: iter(given) for kind, given in values.items()}
+    return [(kind, next(left[kind])) for kind in flags]
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """`WIDTHxHEIGHT` to integers. Raises ConfigError."""
+    width, _, height = size.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"--size is {size!r}; expected WIDTHxHEIGHT in pixels, such as 28x28")
+    return int(width), int(height)
+
+
+def write_part(part: Any, out: Path, number: int) -> str:
+    """Text as it is; a picture or a sound as a file, whose name is returned."""
+    if part.type == "text":
+        return str(part.value)
+    out.mkdir(parents=True, exist_ok=True)
+    if part.type == "image":
+        path = out / f"answer-{number}.png"
+        part.value.save(path)
+    else:
+        import soundfile
+
+        path = out / f"answer-{number}.wav"
+        soundfile.write(path, *part.value)
+    return str(path)
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
+    json: Annotated[Optional[Path], typer.Option(help="Write report.json here.")] = None,  # noqa: UP045
+    html: Annotated[Optional[Path], typer.Option(help="Write report.html here.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's if not given.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(min=20, help="Rows of each split.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure every cell on held-out data."""
+    from plait import api
+    from plait.eval.runner import inference_threads
+
+    inference_threads(threads)
+    report = api.evaluate(checkpoint, data=data, json=json, html=html, seed=seed, limit=limit, say=typer.echo)
+    print_table(report)
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """The held-out cells as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from plait.eval.report import met
+
+    table = Table("cell", "task", "metric", "value", "95 %", "n", "baseline", "ceiling", "blank", "target", "")
+    number = lambda value: "" if value is None else f"{100 * value:.1f}"  # noqa: E731
+    for cell in report["cells"]:
+        if cell["split"] == "test":
+            interval = "-".join(number(bound) for bound in cell["ci95"])
+            row = (number(cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
+            mark = {True: "met", False: "missed", None: ""}[met(cell)]
+            table.add_row(
+                cell["cell"], cell["task"], cell["metric"], number(cell["value"]), interval, str(cell["n"]), *row, mark
+            )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    overrides: Annotated[Optional[list[str]], typer.Argument(help="key=value for the recipe.")] = None,  # noqa: UP045
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Build the digits data, train, evaluate all nine cells, write a report. An interrupted demo goes on where it was."""
+    from plait import api
+
+    recipe = "digits"
+    api.build(recipe, say=lambda what: typer.echo(f"building {recipe}: {what}"))
+    checkpoint = api.train(
+        recipe, *(overrides or []), out=out, resume=not overwrite, overwrite=overwrite, threads=threads
+    )
+    report = api.evaluate(checkpoint, json=out / "report.json", html=out / "report.html", say=typer.echo)
+    print_table(report)
+    typer.echo(f"report: {(out / 'report.html').resolve()}")
+
+
+@data_app.command("build")
+def data_build(
+    name: Annotated[str, typer.Argument(help="A recipe's name.")],
+    folder: Annotated[Optional[Path], typer.Option(help="Where; the recipe's own folder if not given.")] = None,  # noqa: UP045
+) -> None:
+    """Fetch the sources of a recipe and write its rows."""
+    from plait import api
+
+    typer.echo(api.build(name, folder, say=typer.echo))
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A recipe's name.")],
+    folder: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's own if not given.")] = None,  # noqa: UP045
+    count: Annotated[int, typer.Option(min=1, help="Rows of each task.")] = 2,
+) -> None:
+    """Print some training rows of each task, and what the data is made of."""
+    from plait.show import show
+
+    show(name, folder, count)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is here, what is missing and how to mend it."""
+    from plait.doctor import report
+
+    raise typer.Exit(report())
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line, without a traceback."""
+    try:
+        app()
+    except PlaitError as error:
+        typer.echo(f"plait: {error}", err=True)
+        sys.exit(2)

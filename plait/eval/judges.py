@@ -1,0 +1,169 @@
+"""Independent judges: small convolutional networks trained on labelled real media that no model trains on.
+
+They share no weights, no family (convolutions, not a transformer), no features and no training item with the model.
+A judge sees what a user gets: an 8-bit picture, a waveform.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from plait.contract import Part
+from plait.modalities.audio import Audio
+from plait.modalities.audio.mel import RATE
+
+
+class Judge(nn.Module, ABC):
+    """Predicts every label of a medium at once: `classes` maps an attribute to its values."""
+
+    kind: str
+    epochs: int
+
+    def __init__(self, classes: Mapping[str, Sequence[Any]]) -> None:
+        super().__init__()
+        self.classes = {name: list(values) for name, values in classes.items()}
+        self.body = nn.Sequential(
+            *self._stage(1, 32), *self._stage(32, 64), *self._stage(64, 96), nn.AdaptiveAvgPool2d(self.pooled), nn.Flatten(),
+        )  # fmt: skip
+        width = 96 * self.pooled[0] * self.pooled[1]
+        self.features = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Dropout(0.3))
+        self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in self.classes.items()})
+
+    pooled: tuple[int, int]
+
+    @staticmethod
+    def _stage(before: int, after: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(before, after, 3, padding=1),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+        ]
+
+    @abstractmethod
+    def see(self, part: Part) -> Tensor:
+        """[1, height, width] input of one part."""
+
+    @abstractmethod
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A training batch, varied."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        features = self.features(self.body(x))
+        return features, {name: head(features) for name, head in self.heads.items()}
+
+    def fit(self, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]], seed: int = 0) -> float:
+        """Train from scratch; returns seconds."""
+        begin = time.perf_counter()
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+        x = torch.stack([self.see(part) for part in parts])
+        y = {name: torch.tensor([values.index(one[name]) for one in labels]) for name, values in self.classes.items()}
+        optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=0.02)
+        batch = 128
+        total = self.epochs * (len(x) // batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=total)
+        self.train()
+        for _ in range(self.epochs):
+            order = torch.randperm(len(x), generator=generator)
+            for start in range(0, len(x) - batch + 1, batch):
+                chosen = order[start : start + batch]
+                _, logits = self(self.augment(x[chosen], generator))
+                loss = torch.stack([F.cross_entropy(logits[name], y[name][chosen]) for name in y]).sum()
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        self.eval()
+        return time.perf_counter() - begin
+
+    @torch.inference_mode()
+    def judge(self, parts: Sequence[Part]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """[n, 128] features, and for each attribute [n, classes] probabilities."""
+        features, scores = [], []
+        for start in range(0, len(parts), 256):
+            made, logits = self(torch.stack([self.see(part) for part in parts[start : start + 256]]))
+            features.append(made)
+            scores.append({name: torch.softmax(value, dim=-1) for name, value in logits.items()})
+        joined = {name: torch.cat([score[name] for score in scores]).numpy() for name in self.classes}
+        return torch.cat(features).numpy(), joined
+
+    def says(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """The likeliest value of every attribute, a dictionary a part."""
+        _, scores = self.judge(parts)
+        return [
+            {name: values[int(scores[name][i].argmax())] for name, values in self.classes.items()}
+            for i in range(len(parts))
+        ]
+
+
+class PictureJudge(Judge):
+    """28 x 28 grey pictures."""
+
+    kind = "image"
+    pooled = (2, 2)
+    epochs = 40
+
+    def see(self, part: Part) -> Tensor:
+        picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
+        pixels = np.asarray(picture.convert("L").resize((28, 28)), np.float32) / 255.0
+        return torch.from_numpy(pixels)[None]
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        n = len(x)
+        noise = torch.randn(n, 2, 3, generator=generator) * torch.tensor([0.12, 0.12, 0.08])
+        grid = F.affine_grid(torch.eye(2, 3) + noise, list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+class SoundJudge(Judge):
+    """Waveforms, through its own features: log magnitudes of a 512-point STFT in 64 linear bands, 1.2 seconds."""
+
+    kind = "audio"
+    pooled = (4, 2)
+    epochs = 24
+    frames = 120
+
+    def see(self, part: Part) -> Tensor:
+        samples = torch.from_numpy(np.ascontiguousarray(Audio().samples(part), np.float32))
+        samples = F.pad(samples, (0, max(0, RATE // 100 * self.frames - len(samples))))[: RATE // 100 * self.frames]
+        spectrum = torch.stft(samples, 512, RATE // 100, window=torch.hann_window(512), return_complex=True).abs()
+        bands = F.avg_pool1d(spectrum[1:].T, 4).T[:, : self.frames]
+        return torch.log(bands + 1e-3)[None] / 4.0 + 0.5
+
+    def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        gain = torch.randn(len(x), 1, 1, 1, generator=generator) * 0.2
+        shift = int(torch.randint(-6, 7, (1,), generator=generator))
+        return torch.roll(x, shift, dims=-1) + gain + 0.1 * torch.randn(x.shape, generator=generator)
+
+
+def round_trip(part: Part) -> Part:
+    """A recording as the model's own mel and phase reconstruction would give it back."""
+    audio = Audio()
+    return audio.write(audio.read(part))
+
+
+def load_or_fit(judge: Judge, path: Path, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]]) -> None:
+    """Weights from `path`, or fit and write them there."""
+    from safetensors.torch import load_file, save_file
+
+    if path.is_file():
+        judge.load_state_dict(load_file(path))
+        judge.eval()
+        return
+    judge.fit(parts, labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(judge.state_dict(), path)

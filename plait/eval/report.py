@@ -1,0 +1,143 @@
+"""report.html: one file with the grid, pictures, players, spectrograms, loss curves and the table of cells."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+from PIL import Image
+
+from plait.contract import Part
+from plait.eval.runner import SHOWN, Outcome
+from plait.modalities.audio import Audio
+from plait.modalities.audio.mel import FLOOR, RATE, log_mel
+
+AXES = ("text", "image", "audio")
+
+
+def training_summary(checkpoint: Path) -> dict[str, Any]:
+    """The `train` entry of the run that a checkpoint belongs to; zeros for a checkpoint without its run."""
+    path = checkpoint.parent.parent / "train.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text(encoding="utf-8"))["train"])
+    return {"seconds": 0.0, "steps": 0, "tokens": 0, "parameters": 0, "flops": 0.0, "peak_rss_mb": 0.0}
+
+
+def data_summary(data: Path) -> dict[str, Any]:
+    """Sources, licences, notes and hashes of the splits."""
+    path = data / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: manifest.get(key) for key in ("sources", "notes", "counts", "files")}
+
+
+def curves(checkpoint: Path) -> dict[str, list[tuple[int, float]]]:
+    """Loss of each group by step, from train.log."""
+    path = checkpoint.parent.parent / "train.log"
+    made: dict[str, list[tuple[int, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        if line.startswith("{"):
+            entry = json.loads(line)
+            for key, value in entry.items():
+                if key.startswith("loss/"):
+                    made.setdefault(key[5:], []).append((entry["step"], value))
+    return made
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _png(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return _data_url("image/png", buffer.getvalue())
+
+
+def spectrogram(samples: np.ndarray) -> Image.Image:
+    """Log-mel as a picture, low frequencies at the bottom."""
+    frames = log_mel(samples)
+    level = (frames - np.log(FLOOR)) / (frames.max() - np.log(FLOOR) + 1e-9)
+    grey = (255 - 255 * level.T[::-1]).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(grey)
+
+
+def show(part: Part | None) -> Markup:
+    """A part as HTML."""
+    if part is None:
+        return Markup('<span class="nothing">nothing</span>')
+    if part.type == "text":
+        return Markup('<span class="words">{}</span>').format(part.value)
+    if part.type == "image":
+        picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
+        return Markup('<img class="picture" src="{}" alt="picture">').format(_png(picture.convert("RGB")))
+    samples = Audio().samples(part)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="WAV", subtype="PCM_16")
+    return Markup(
+        '<span class="sound"><img src="{}" alt="spectrogram"><audio controls preload="none" src="{}"></audio></span>'
+    ).format(_png(spectrogram(samples)), _data_url("audio/wav", buffer.getvalue()))
+
+
+def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
+    """The first rows of the split with what the model answered: not chosen by anyone."""
+    pairs = list(zip(outcome.samples, outcome.answers, strict=True))[:SHOWN]
+    return [
+        (Markup(" ").join(show(part) for part in sample.messages[0].parts), show(answer)) for sample, answer in pairs
+    ]
+
+
+def _curve(points: Sequence[tuple[int, float]], width: int = 260, height: int = 90) -> Markup:
+    """Loss by step on a log scale, as an SVG line."""
+    steps = np.array([step for step, _ in points], float)
+    logs = np.log(np.array([max(value, 1e-6) for _, value in points]))
+    x = (steps - steps.min()) / max(1.0, float(np.ptp(steps))) * width
+    y = (logs.max() - logs) / max(1e-9, float(np.ptp(logs))) * height
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+    return Markup('<svg viewBox="-4 -4 {} {}"><polyline points="{}"/></svg>').format(width + 8, height + 8, line)
+
+
+def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows of the 3 x 3 grid: for each cell its first task's examples and its scores on the test split."""
+    made = []
+    for source in AXES:
+        line = []
+        for target in AXES:
+            name = f"{source}->{target}"
+            inside = [outcome for outcome in outcomes if outcome.task.cell == name and outcome.split == "test"]
+            scores = [cell for cell in cells if cell["cell"] == name and cell["split"] == "test"]
+            line.append({"name": name, "examples": _examples(inside[0])[:3] if inside else [], "scores": scores})
+        made.append(line)
+    return made
+
+
+def write_html(
+    path: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome], losses: Mapping[str, list[tuple[int, float]]]
+) -> None:
+    """Render the report; everything is inside the one file."""
+    environment = Environment(loader=PackageLoader("plait.eval", "templates"), autoescape=select_autoescape())
+    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
+    page = environment.get_template("report.html").render(
+        report=report,
+        axes=AXES,
+        grid=_grid(outcomes, report["cells"]),
+        tasks=[(outcome, _examples(outcome)) for outcome in outcomes if outcome.split == "test"],
+        curves=[(group, _curve(points), points[-1][1]) for group, points in losses.items() if len(points) > 1],
+        met=met,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def met(cell: Mapping[str, Any]) -> bool | None:
+    """Whether a cell reaches its target; None without one."""
+    if cell["target"] is None:
+        return None
+    return bool(cell["value"] >= cell["target"] if cell["higher_is_better"] else cell["value"] <= cell["target"])

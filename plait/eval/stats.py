@@ -1,0 +1,48 @@
+"""Scores with intervals, and distances of a made set from the real ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from sklearn.metrics import roc_curve
+from sklearn.neighbors import NearestNeighbors
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson, 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: np.ndarray, seed: int = 0, rounds: int = 1000) -> tuple[float, float]:
+    """95 % interval of the mean of `values`, by resampling."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (rounds, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:
+    """Rate at which false accepts equal false rejects; `scores` high for a claim that is believed."""
+    false_accept, true_accept, _ = roc_curve(genuine, scores)
+    false_reject = 1.0 - true_accept
+    crossing = int(np.argmin(np.abs(false_accept - false_reject)))
+    return float((false_accept[crossing] + false_reject[crossing]) / 2)
+
+
+def nearest_distance(made: np.ndarray, training: np.ndarray) -> float:
+    """Mean distance of each row of `made` to its nearest row of `training`."""
+    distances, _ = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(made)
+    return float(distances.mean())
+
+
+def coverage(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> float:
+    """Share of `real` rows with a made one within the distance of their own 5th neighbour (Naeem et al., 2020)."""
+    radius = NearestNeighbors(n_neighbors=neighbours + 1).fit(real).kneighbors(real)[0][:, -1]
+    nearest = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
+    return float((nearest <= radius).mean())

@@ -1,0 +1,135 @@
+"""Every registered modality inherits this suite; a new folder under plait/modalities needs no test of its own to be held to it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from plait import registry
+from plait.contract import Modality, Part
+from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError, PlaitError
+
+SEEDS = range(6)
+
+
+@pytest.fixture(params=registry.available())
+def modality(request):
+    made = registry.build(request.param)
+    made.fit([made.example(seed) for seed in SEEDS])
+    return made
+
+
+def blocks(modality, seeds=SEEDS):
+    return [block for seed in seeds for block in modality.read(modality.example(seed)).blocks]
+
+
+def test_follows_the_protocol(modality):
+    assert isinstance(modality, Modality)
+    assert modality.head in ("categorical", "flow")
+    assert modality.token_width >= 1
+
+
+def test_reads_tokens_of_its_width(modality):
+    for block in blocks(modality):
+        if modality.head == "flow":
+            assert block.tokens.dtype == np.float32
+            assert block.tokens.shape == (modality.block_len(block.header), modality.token_width)
+            assert np.isfinite(block.tokens).all()
+        else:
+            assert block.tokens.dtype == np.int64
+            assert ((block.tokens >= 0) & (block.tokens < modality.token_width)).all()
+
+
+def test_headers_are_what_expects_allows(modality):
+    if modality.head == "categorical":
+        assert modality.expects((), {}) == ()
+        return
+    names = set(modality.grammar())
+    for seed in SEEDS:
+        segment = modality.read(modality.example(seed))
+        for number, block in enumerate(segment.blocks):
+            start = 1 if number == 0 else 0
+            assert number or block.header[0] == modality.grammar()[0]
+            for at in range(start, len(block.header)):
+                assert block.header[at] in modality.expects(block.header[:at], {})
+            assert tuple(modality.expects(block.header, {})) == ()
+            assert set(block.header) <= names
+            assert modality.ends(block.header) == (number == len(segment.blocks) - 1)
+
+
+def test_coordinates_have_one_row_a_token(modality):
+    if modality.head == "categorical":
+        return
+    shapes = {modality.coordinates(block.header).shape[1] for block in blocks(modality)}
+    assert len(shapes) == 1
+    for block in blocks(modality):
+        places = modality.coordinates(block.header)
+        assert len(places) == modality.block_len(block.header)
+        assert len(np.unique(places, axis=0)) == len(places), "two tokens of a block stand at the same place"
+
+
+def test_embeds_to_the_width_asked_for(modality):
+    if modality.head == "categorical":
+        return
+    block = blocks(modality)[0]
+    embed = modality.embedder(32)
+    places = torch.from_numpy(modality.coordinates(block.header))
+    tokens = torch.from_numpy(block.tokens)
+    made = embed(tokens, places, torch.full((len(tokens),), 0.5))
+    assert made.shape == (len(tokens), 32)
+    assert not torch.allclose(made, embed(tokens, places, torch.ones(len(tokens)))), "the time is not told"
+
+
+def test_written_parts_read_back(modality):
+    for seed in SEEDS:
+        segment = modality.read(modality.example(seed))
+        part = modality.write(segment)
+        assert isinstance(part, Part)
+        assert part.type == modality.name
+        again = modality.read(part)
+        assert [block.header for block in again.blocks] == [block.header for block in segment.blocks]
+        for a, b in zip(segment.blocks, again.blocks, strict=True):
+            np.testing.assert_allclose(modality.canonical(a.tokens), b.tokens, atol=1e-4)
+
+
+def test_canonical_is_a_projection(modality):
+    for block in blocks(modality):
+        noisy = block.tokens if modality.head == "categorical" else block.tokens * 1.5
+        once = modality.canonical(noisy)
+        np.testing.assert_array_equal(modality.canonical(once), once)
+
+
+def test_state_is_json_and_rebuilds_it(modality):
+    state = json.loads(json.dumps(modality.state()))
+    again = registry.build(modality.name, state)
+    for seed in SEEDS:
+        for a, b in zip(
+            modality.read(modality.example(seed)).blocks, again.read(again.example(seed)).blocks, strict=True
+        ):
+            assert a.header == b.header
+            np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_metrics_of_a_part_with_itself(modality):
+    part = modality.example(1)
+    assert modality.metrics(part, part), "a modality offers at least one distance"
+    assert modality.metrics(part, part) != modality.metrics(part, modality.example(2))
+
+
+def test_bad_values_are_errors_that_say_what_was_got(modality):
+    with pytest.raises(PlaitError, match="expected"):
+        modality.read(Part(modality.name, object()))
+
+
+def test_unknown_settings_are_errors(modality):
+    with pytest.raises(ConfigError, match="nonsense"):
+        registry.build(modality.name, {"nonsense": 1})
+
+
+def test_grammar_names_are_unique_in_the_vocabulary(modality):
+    vocabulary = Vocabulary({modality.name: modality})
+    assert len(set(vocabulary.names)) == len(vocabulary.names)
+    for name in modality.grammar():
+        assert vocabulary.names[vocabulary.ids[name]] == name

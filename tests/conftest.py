@@ -1,0 +1,30 @@
+"""Shape types are checked here, and only here; one thread, because small tensors and barriers do not mix."""
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook(["plait.model", "plait.heads"], "beartype.beartype")
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world():
+    """Three tiny modalities, a vocabulary, and samples of every kind."""
+    from worlds import World
+
+    return World()
+
+
+@pytest.fixture(scope="session")
+def small_digits(tmp_path_factory):
+    """The digits data, built for real but small."""
+    from worlds import build_small_digits
+
+    return build_small_digits(tmp_path_factory.mktemp("digits"))

@@ -1,0 +1,277 @@
+"""Every fast path against its slow reference."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from worlds import TINY, World, rng
+
+from plait.data.loader import Loader, PackConfig
+from plait.data.pack import collate
+from plait.heads.flow import FlowEmbedding
+from plait.infer.engine import Engine
+from plait.infer.request import Request
+from plait.layers import sinusoids
+from plait.model.attention import attend, attend_by_formula, prepare
+from plait.model.masks import allowed, allowed_by_definition
+from plait.model.positions import rotary_table, rotate
+from plait.model.transformer import Layer, TrunkConfig, vanilla
+from plait.recipe import Recipe
+from plait.train import loop
+
+
+def rows(world, seed=0):
+    return [world.encoder.row(sample, rng(seed + i)) for i, sample in enumerate(world.samples())]
+
+
+def batch_of(world, groups, length=160):
+    return collate(groups, length, world.vocabulary)
+
+
+def test_mask_is_the_rule_read_aloud(world):
+    batch = batch_of(world, [rows(world)[:4], rows(world)[8:11]])
+    fast = allowed(batch.row, batch.block, batch.copy)
+    for b in range(2):
+        slow = allowed_by_definition(batch.row[b].tolist(), batch.block[b].tolist(), batch.copy[b].tolist())
+        assert fast[b].tolist() == slow
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_storage_order_is_irrelevant(world, seed):
+    """Shuffle the tokens of a packed sequence: hidden states move along and do not change."""
+    model = world.model()
+    batch = batch_of(world, [rows(world, seed)[:5]])
+    hidden = model.hidden(batch)
+    order = torch.from_numpy(rng(seed).permutation(batch.ids.shape[1]))
+    inverse = torch.argsort(order)
+    for name in ("ids", "row", "block", "copy", "position", "target"):
+        setattr(batch, name, getattr(batch, name)[:, order])
+    for tokens in batch.continuous.values():
+        tokens.index = inverse[tokens.index]
+    torch.testing.assert_close(model.hidden(batch), hidden[order], atol=1e-5, rtol=1e-4)
+
+
+def test_packed_rows_are_rows_alone(world):
+    model = world.model()
+    packed = rows(world)
+    together = model.loss_sums(batch_of(world, [packed[:6], packed[6:]], 320))
+    alone = [model.loss_sums(batch_of(world, [[row]], 160)) for row in packed]
+    for group, value in together.items():
+        torch.testing.assert_close(value, sum(one[group] for one in alone), atol=1e-3, rtol=1e-4)
+
+
+def random_heads(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, n, 16, generator=generator).to(dtype) for n in (7, 11, 11))
+    mask = torch.rand(2, 7, 11, generator=generator) < 0.6
+    mask[..., 0] = True
+    return q, k, v, mask
+
+
+def test_sdpa_is_the_formula():
+    q, k, v, mask = random_heads()
+    torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)), attend_by_formula(q, k, v, mask))
+
+
+def test_bfloat16_products_are_the_formula():
+    q, k, v, mask = random_heads(torch.bfloat16)
+    exact = attend_by_formula(q.float(), k.float(), v.float(), mask)
+    torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)).float(), exact, atol=0.03, rtol=0.03)
+
+
+def test_attention_weights_by_hand():
+    """Two keys, scores 0 and ln 3 * sqrt(K): weights 1/4 and 3/4."""
+    k = torch.zeros(1, 1, 2, 4)
+    k[0, 0, 1, 0] = math.log(3) * 2
+    q = torch.zeros(1, 1, 1, 4)
+    q[..., 0] = 1.0
+    v = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(1, 1, 2, 4)
+    mask = torch.ones(1, 1, 2, dtype=torch.bool)
+    for made in (attend(q, k, v, prepare(mask, q.dtype)), attend_by_formula(q, k, v, mask)):
+        torch.testing.assert_close(made, torch.full((1, 1, 1, 4), 0.75))
+
+
+def test_sinusoids_are_the_papers():
+    made = sinusoids(torch.tensor([0, 3, 50]), 8)
+    for row, position in enumerate((0, 3, 50)):
+        for i in range(4):
+            angle = position / 10_000 ** (2 * i / 8)
+            assert made[row, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert made[row, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_rotary_products_depend_on_distance_alone():
+    q, k = torch.randn(2, 1, 1, 1, 16)
+    products = []
+    for at in (0, 7, 100):
+        table = rotary_table(torch.tensor([[at, at + 5]]), 16)
+        turned_q, turned_k = rotate(torch.cat((q, q), 1), *table), rotate(torch.cat((k, k), 1), *table)
+        products.append((turned_q[0, 0, 0] * turned_k[0, 1, 0]).sum())
+    torch.testing.assert_close(torch.stack(products), products[0].expand(3), atol=1e-4, rtol=1e-4)
+
+
+def test_vanilla_layer_is_the_founding_papers():
+    """Against torch's own post-norm encoder layer, weights copied."""
+    layer = Layer(vanilla(dim=32, num_layers=1, num_heads=4))
+    theirs = nn.TransformerEncoderLayer(32, 4, dim_feedforward=128, dropout=0.0, batch_first=True, norm_first=False)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.2)
+        pairs = {
+            layer.attention.project: (theirs.self_attn.in_proj_weight, theirs.self_attn.in_proj_bias),
+            layer.attention.out: (theirs.self_attn.out_proj.weight, theirs.self_attn.out_proj.bias),
+            layer.feed_forward.up: (theirs.linear1.weight, theirs.linear1.bias),
+            layer.feed_forward.down: (theirs.linear2.weight, theirs.linear2.bias),
+            layer.norm_attention: (theirs.norm1.weight, theirs.norm1.bias),
+            layer.norm_feed_forward: (theirs.norm2.weight, theirs.norm2.bias),
+        }
+        for ours, (weight, bias) in pairs.items():
+            ours.weight.copy_(weight)
+            ours.bias.copy_(bias)
+    x = torch.randn(2, 9, 32)
+    causal = torch.ones(9, 9, dtype=torch.bool).tril()
+    expected = theirs(x, src_mask=~causal)
+    made = layer(x, prepare(causal.expand(2, 9, 9), x.dtype), None, None)
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_multi_head_attention_is_heads_side_by_side():
+    """Section 3.2.2: project, attend per head, concatenate, project. With one key/value head a pair of query heads, too."""
+    for kv_heads in (4, 2):
+        config = TrunkConfig(
+            dim=32, num_layers=1, num_heads=4, num_kv_heads=kv_heads, qk_norm=False, positions="sinusoidal"
+        )
+        attention = Layer(config).attention
+        x = torch.randn(1, 6, 32)
+        mask = torch.ones(6, 6, dtype=torch.bool).tril()[None]
+        projected = x @ attention.project.weight.T
+        q, k, v = projected.split((32, 8 * kv_heads, 8 * kv_heads), dim=-1)
+        heads = []
+        for h in range(4):
+            shared = h // (4 // kv_heads)
+            one = [t[..., 8 * i : 8 * i + 8].unsqueeze(1) for t, i in ((q, h), (k, shared), (v, shared))]
+            heads.append(attend_by_formula(*one, mask).squeeze(1))
+        expected = torch.cat(heads, dim=-1) @ attention.out.weight.T
+        torch.testing.assert_close(attention(x, prepare(mask, x.dtype), None, None), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, vanilla(32, 2, 2), TrunkConfig(dim=32, num_layers=2, num_heads=4, num_kv_heads=2)]
+)
+def test_cache_is_no_cache(world, config):
+    """Feeding a row block by block through the cache gives the hidden states of the whole row at once."""
+    from plait.infer.cache import Cache
+
+    model = world.model(config).eval()
+    engine = Engine(model)
+    sample = world.samples()[10]
+    elements = world.encoder.prompt(sample)
+    from plait.infer.engine import Entry, Stream
+
+    with torch.inference_mode():
+        cache = Cache(config, torch.float32, model.device)
+        stream = Stream(cache)
+        stepwise = [engine._forward([Entry(stream, [element], True)], cache)[0] for element in elements]
+        whole_cache = Cache(config, torch.float32, model.device)
+        whole = engine._forward([Entry(Stream(whole_cache), elements, True)], whole_cache)[0]
+        row = world.encoder.lay_out(elements, rng())
+        trained = model.hidden(batch_of(world, [[row]], len(row)))
+    torch.testing.assert_close(torch.cat(stepwise), whole, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(whole, trained, atol=1e-5, rtol=1e-4)
+
+
+def requests(world):
+    made = []
+    for seed, sample in enumerate(world.samples()):
+        to = ("text", "image", "audio", None)[seed % 4]
+        options = {"image": {"size": (8, 8)}} if to == "image" else {}
+        question = (sample.messages[0],) if sample.messages[0].role == "user" else sample.messages[:2]
+        guidance = (1.0, 2.5)[seed % 2]
+        made.append(Request(question, to=to, seed=seed, steps=3, guidance=guidance, max_tokens=12, options=options))
+    return made
+
+
+def test_a_batch_is_its_requests_alone(world):
+    """Mixed requests in one static batch get what each gets alone; tolerance 1e-4 on generated tokens."""
+    model = world.model()
+    together = Engine(model, batch_size=64).generate(requests(world))
+    alone = [Engine(model).generate([request])[0] for request in requests(world)]
+    for a, b in zip(together, alone, strict=True):
+        assert [s.modality for s in a.segments] == [s.modality for s in b.segments]
+        for one, other in zip(a.segments, b.segments, strict=True):
+            for x, y in zip(one.blocks, other.blocks, strict=True):
+                assert x.header == y.header
+                np.testing.assert_allclose(x.tokens, y.tokens, atol=1e-4)
+
+
+def test_a_forced_size_and_modality_are_kept(world):
+    for request, answer in zip(requests(world), Engine(world.model()).generate(requests(world)), strict=True):
+        if request.to is not None:
+            assert {segment.modality for segment in answer.segments} <= {request.to}
+        if request.to == "image":
+            assert answer.segments[0].blocks[0].header[1:] == ("<rows:2>", "<cols:2>")
+
+
+def gradients(world, micro, sequences=8):
+    recipe = Recipe(name="t", data="", modalities={}, dtype="float32")
+    loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=sequences, micro=micro), 0)
+    model = world.model()
+    losses = loop.accumulate(model, loader.next_step(), recipe.loss_weights)
+    return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_accumulation_is_one_big_batch(world, micro):
+    """8 micro-batches of 1 sequence give the losses and gradients of 1 micro-batch of 8."""
+    losses, grads = gradients(world, 0)
+    pieces, summed = gradients(world, micro)
+    assert losses == pytest.approx(pieces, rel=1e-5)
+    for name, value in grads.items():
+        torch.testing.assert_close(summed[name], value, atol=2e-5, rtol=1e-3)
+
+
+def test_an_absent_modality_still_touches_its_weights(world):
+    texts = [sample for sample in world.samples() if sample.task == "text->text"]
+    loader = Loader(texts, {}, world.encoder, PackConfig(length=64, sequences=1), 0)
+    model = world.model()
+    loop.accumulate(model, loader.next_step(), {})
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} has no gradient: sharded training would hang"
+
+
+def test_time_once_a_block_is_time_a_token():
+    embed = FlowEmbedding(5, 16, num_coordinates=1)
+    tokens, places = torch.randn(6, 5), torch.arange(6.0)[:, None]
+    time = torch.tensor([0.2, 0.2, 0.7, 0.7, 0.7, 1.0])
+    together = embed(tokens, places, time)
+    alone = torch.cat([embed(tokens[i : i + 1], places[i : i + 1], time[i : i + 1]) for i in range(6)])
+    torch.testing.assert_close(together, alone)
+
+
+def test_log_mel_is_the_definition():
+    """Against a Fourier transform written out, one frame in the middle."""
+    from plait.modalities.audio.mel import FLOOR, HOP, WINDOW, filterbank, log_mel
+
+    samples = rng(3).standard_normal(4000).astype(np.float32) * 0.1
+    frame = 10
+    middle = np.pad(samples, WINDOW // 2)[frame * HOP : frame * HOP + WINDOW].astype(np.float64)
+    n = np.arange(WINDOW)
+    windowed = middle * (0.5 - 0.5 * np.cos(2 * np.pi * n / WINDOW))
+    spectrum = np.array(
+        [np.abs(np.sum(windowed * np.exp(-2j * np.pi * k * n / WINDOW))) for k in range(WINDOW // 2 + 1)]
+    )
+    expected = np.log(np.maximum(filterbank().numpy() @ spectrum, FLOOR))
+    np.testing.assert_allclose(log_mel(samples)[frame], expected, atol=1e-4)
+
+
+def test_griffin_lim_gives_a_sound_of_that_mel():
+    from plait.modalities.audio.mel import griffin_lim, log_mel
+
+    world = World()
+    samples = world.modalities["audio"].samples(world.part("audio", 1))
+    frames = log_mel(samples)
+    again = log_mel(griffin_lim(frames))
+    loud = frames > frames.max() - 6
+    assert np.abs(again[: len(frames)] - frames)[loud].mean() < 0.5
