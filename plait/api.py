@@ -61,7 +61,7 @@ def as_part(value: Any) -> Part:
 class Model:
     """A checkpoint ready to answer."""
 
-    def __init__(self, braid: Braid, config: dict[str, Any], batch_size: int = 64) -> None:
+    def __init__(self, braid: Braid, config: dict[str, Any], batch_size: int = 128) -> None:
         self.braid, self.config = braid, config
         self.engine = Engine(braid, batch_size)
 

@@ -27,9 +27,7 @@ RUN_FOLDER = "runs/{}"
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, such as digits.")],
-    overrides: Annotated[
-        Optional[list[str]], typer.Argument(help="key=value, such as steps=500 optim.lr=0.001")
-    ] = None,  # noqa: UP045
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as steps=500 optim.lr=0.001")] = None,
     out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
@@ -52,8 +50,8 @@ def train(
     typer.echo(saved)
 
 
-@app.command(context_settings={"ignore_unknown_options": False})
-def generate(
+@app.command()
+def generate(  # noqa: PLR0913 - one parameter an option
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
     text: Annotated[Optional[list[str]], typer.Option(help="Text input; inputs keep their order.")] = None,  # noqa: UP045
     image: Annotated[Optional[list[Path]], typer.Option(help="Picture file.")] = None,  # noqa: UP045
@@ -64,8 +62,8 @@ def generate(
     guidance: Annotated[float, typer.Option(min=0, help="1: off.")] = 2.0,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token.")] = 0.0,
     size: Annotated[
-        Optional[str], typer.Option(help="Picture size, WIDTHxHEIGHT; the model's choice if not given.")
-    ] = None,  # noqa: UP045
+        str | None, typer.Option(help="Picture size, WIDTHxHEIGHT; the model's choice if not given.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
 ) -> None:
     """Answer any mix of text, pictures and sound. Prints text; writes files and prints their names."""

@@ -28,27 +28,26 @@ class Judge(nn.Module, ABC):
 
     kind: str
     epochs: int
+    stride = 1  # of the first convolution
 
     def __init__(self, classes: Mapping[str, Sequence[Any]]) -> None:
         super().__init__()
         self.classes = {name: list(values) for name, values in classes.items()}
         self.body = nn.Sequential(
-            *self._stage(1, 32), *self._stage(32, 64), *self._stage(64, 96), nn.AdaptiveAvgPool2d(self.pooled), nn.Flatten(),
-        )  # fmt: skip
-        width = 96 * self.pooled[0] * self.pooled[1]
+            *self._stage(1, 24, self.stride),
+            *self._stage(24, 48),
+            *self._stage(48, 64),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        )
+        width = 64 * 2 * 2
         self.features = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Dropout(0.3))
         self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in self.classes.items()})
 
-    pooled: tuple[int, int]
-
     @staticmethod
-    def _stage(before: int, after: int) -> list[nn.Module]:
-        return [
-            nn.Conv2d(before, after, 3, padding=1),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.MaxPool2d(2, ceil_mode=True),
-        ]
+    def _stage(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+        convolution = nn.Conv2d(before, after, 2 * stride + 1, stride=stride, padding=stride)
+        return [convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
 
     @abstractmethod
     def see(self, part: Part) -> Tensor:
@@ -114,8 +113,7 @@ class PictureJudge(Judge):
     """28 x 28 grey pictures."""
 
     kind = "image"
-    pooled = (2, 2)
-    epochs = 40
+    epochs = 30
 
     def see(self, part: Part) -> Tensor:
         picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
@@ -130,18 +128,18 @@ class PictureJudge(Judge):
 
 
 class SoundJudge(Judge):
-    """Waveforms, through its own features: log magnitudes of a 512-point STFT in 64 linear bands, 1.2 seconds."""
+    """Waveforms, through its own features: log magnitudes of a 512-point STFT in 32 linear bands, 1.2 seconds."""
 
     kind = "audio"
-    pooled = (4, 2)
-    epochs = 24
+    epochs = 20
+    stride = 2
     frames = 120
 
     def see(self, part: Part) -> Tensor:
         samples = torch.from_numpy(np.ascontiguousarray(Audio().samples(part), np.float32))
         samples = F.pad(samples, (0, max(0, RATE // 100 * self.frames - len(samples))))[: RATE // 100 * self.frames]
         spectrum = torch.stft(samples, 512, RATE // 100, window=torch.hann_window(512), return_complex=True).abs()
-        bands = F.avg_pool1d(spectrum[1:].T, 4).T[:, : self.frames]
+        bands = F.avg_pool1d(spectrum[1:].T, 8).T[:, : self.frames]
         return torch.log(bands + 1e-3)[None] / 4.0 + 0.5
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,6 +26,7 @@ from plait.tasks.task import Task
 
 FORMAT = 1
 BLANK_ITEMS = 200
+RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
 
@@ -94,7 +95,7 @@ class Evaluation:
                 kind == "audio"
             )  # the model's sound passes a phase reconstruction: the judge must know that sound too
             if doubled and not (self.data / "judges" / f"{kind}.safetensors").is_file():
-                parts, labels = parts + [round_trip(part) for part in parts], labels + labels
+                parts, labels = parts + [round_trip(part) for part in parts[::3]], labels + labels[::3]
             load_or_fit(judge, self.data / "judges" / f"{kind}.safetensors", parts, labels)
             tests, truth = labelled(self.data, "test", kind, self.known)
             self.judges[kind] = judge
@@ -228,7 +229,7 @@ class Evaluation:
         if kind == "text" or len(parts) < 20:
             return made
         truth = [sample.messages[-1].parts[0] for sample in outcome.samples]
-        training = [part for part in labelled(self.data, "train", kind, self.known)[0]]
+        training, _ = labelled(self.data, "train", kind, self.known)
         copies = [training[i] for i in np.random.default_rng(self.seed).choice(len(training), len(parts), replace=True)]
         features = {
             name: self.judges[kind].judge(group)[0]
@@ -317,7 +318,7 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
     cells: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
     for task in evaluation.suite.tasks:
-        for split in task.splits:
+        for split in (*task.splits, RECORDED):
             if not (evaluation.data / f"{task.name}.{split}.jsonl").is_file():
                 continue
             outcome = evaluation.run_task(task, split)

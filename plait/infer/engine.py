@@ -88,7 +88,7 @@ class Running:
 class Engine:
     """Answers requests with one model. Not thread-safe."""
 
-    def __init__(self, model: Braid, batch_size: int = 64) -> None:
+    def __init__(self, model: Braid, batch_size: int = 128) -> None:
         self.model, self.batch_size = model.eval(), batch_size
         self.encoder = Encoder(model.vocabulary)
 

@@ -10,6 +10,7 @@ The engine may run the chunks of many requests in one batch; a request sees only
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +184,7 @@ class Conversation:
         z = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
         chunk = Noised(name, z, modality.coordinates(header), 0.0, self.guided)
         schedule = times(self.request.steps)
-        for t, following in zip(schedule[:-1], schedule[1:], strict=True):
+        for t, following in itertools.pairwise(schedule):
             chunk.t = t
             predicted, null = yield chunk
             chunk.z = chunk.z + (following - t) * guided_velocity(predicted, null, chunk.z, t, self.request.guidance)

@@ -14,7 +14,7 @@ def initialise(module: nn.Module, seed: int) -> None:
     """Normal weights of variance 1 / fan-in, zero biases; each residual branch ends at zero, so that the trunk
     begins as the identity (a post-norm trunk keeps its branches: it has no identity path). Same seed, same weights."""
     generator = torch.Generator().manual_seed(seed)
-    for name, part in sorted(module.named_modules()):
+    for _, part in sorted(module.named_modules(), key=lambda named: named[0]):
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=1.0 / math.sqrt(part.in_features), generator=generator)
             if part.bias is not None:

@@ -20,10 +20,12 @@ from PIL import Image
 
 from plait.contract import Message, Part, Sample
 from plait.data.rows import dump_row
-from plait.data.sources import espeak, handwriting
+from plait.data.sources import asterisk, espeak, handwriting
+from plait.errors import DataError, MissingError
 from plait.eval.suite import Cycle, Suite
 from plait.recipe import Recipe
-from plait.tasks.digits import DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
+from plait.tasks.digits import BY_NAME, DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
+from plait.tasks.task import Item
 
 ROWS_A_TASK = 12_000
 ROWS_A_TEST = 500
@@ -84,6 +86,36 @@ def _clips(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Clip]]:
     return made
 
 
+def _recorded(folder: Path, manifest: dict[str, Any]) -> list[Clip]:
+    """Recorded number words for the reality check; none, with a note, where they cannot be had."""
+    made = []
+    try:
+        for language in asterisk.LANGUAGES:
+            for digit, samples in asterisk.digits(language, folder / "cache").items():
+                name = f"media/recorded/{language}-{digit}.flac"
+                soundfile.write(folder / name, samples, asterisk.RATE)
+                made.append(Clip(name, digit, language, ""))
+    except (DataError, MissingError) as error:
+        manifest["notes"].append(f"recorded number words left out: {error}")
+        return []
+    source = {"what": "recorded number words, tested on only", "from": "Debian asterisk-core-sounds-*-g722"}
+    manifest["sources"].append({**source, "licence": asterisk.LICENCE})
+    return made
+
+
+def _heard(clips: Iterable[Clip]) -> dict[str, list[Sample]]:
+    """Rows of the reality check: which digit, and which language, is this?"""
+    made: dict[str, list[Sample]] = {"hear-digit": [], "hear-language": []}
+    for clip in clips:
+        slots = {"audio": Part("audio", clip.path)}
+        labels = {"digit": word(clip.digit, "en"), "language": LANGUAGES[clip.language]}
+        for name, attribute in (("hear-digit", "digit"), ("hear-language", "language")):
+            task = BY_NAME[name]
+            item = Item(slots, Part("text", labels[attribute]), {attribute: labels[attribute]})
+            made[name].append(task.sample(task.phrasings[0], item))
+    return made
+
+
 def _write(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [dump_row(sample) for sample in samples]
@@ -113,7 +145,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         if manifest.get("format") == FORMAT:
             return manifest
     shutil.rmtree(folder / "media", ignore_errors=True)
-    for split in SETTINGS:
+    for split in (*SETTINGS, "recorded"):
         (folder / "media" / split).mkdir(parents=True)
     manifest = {"format": FORMAT, "sources": [], "notes": [], "files": {}}
     say("pictures")
@@ -136,6 +168,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             files[name] = _write(
                 folder / name, (task.sample(held.pick(phrasings), task.make(held)) for _ in range(ROWS_A_TEST))
             )
+    for name, samples in _heard(_recorded(folder, manifest)).items():
+        if samples:
+            files[f"{name}.recorded.jsonl"] = _write(folder / f"{name}.recorded.jsonl", samples)
     for split in SETTINGS:
         files[f"labelled-{split}.jsonl"] = _write(
             folder / f"labelled-{split}.jsonl", _labelled([*pictures[split], *clips[split]])

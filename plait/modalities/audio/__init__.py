@@ -12,7 +12,7 @@ import soxr
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
-from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
+from plait.modalities.audio.mel import FLOOR, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
     from torch import nn

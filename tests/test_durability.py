@@ -1,0 +1,166 @@
+"""Kill -9 at any moment, in mid-save too: what is left loads, and the resumed run ends bit-exactly where the other does."""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plait.errors import CheckpointError, ConfigError
+from plait.train import checkpoint
+
+STEPS = 24
+SETTINGS = [
+    "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", f"steps={STEPS}", "save_every=3", "log_every=5",
+    "pack.sequences=2", "dtype=float32", "optim.warmup=5",
+]  # fmt: skip
+
+
+def command(data, out, *more):
+    return [
+        sys.executable, "-m", "plait", "train", "digits", f"data={data}", *SETTINGS, "--out", str(out), "--threads", "1", *more,
+    ]  # fmt: skip
+
+
+def run(data, out, *more, check=True):
+    done = subprocess.run(command(data, out, *more), capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def final(out):
+    """Hash of everything that the end of a run holds, except seconds."""
+    folder = checkpoint.steps_of(Path(out))[-1]
+    assert folder.name == checkpoint.STEP_NAME.format(STEPS)
+    counters = json.loads((folder / checkpoint.STATE_JSON).read_text())
+    counters.pop("seconds")
+    digest = hashlib.sha256(json.dumps(counters, sort_keys=True).encode())
+    for file in (checkpoint.WEIGHTS, checkpoint.STATE_TENSORS):
+        for name, tensor in sorted(load_file(folder / file).items()):
+            digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def whole(small_digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(small_digits, out)
+    return out
+
+
+def kill_when(process, moment):
+    while process.poll() is None and not moment():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kill_at_random_moments(small_digits, whole, tmp_path, seed):
+    """Kill a few times, at random and in the middle of a save; then let it end."""
+    out, random_source = tmp_path / "run", random.Random(seed)
+    kills = 0
+    for attempt in range(4):
+        process = subprocess.Popen(
+            command(small_digits, out, *(["--resume"] if out.exists() else [])),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if attempt % 2:  # in mid-save: as soon as a half-written checkpoint is there
+            seen = set(out.glob("checkpoints/*.partial"))
+            kill_when(process, lambda seen=seen: set(out.glob("checkpoints/*.partial")) - seen)
+        else:
+            first = checkpoint.steps_of(out)[-1:]
+            wait = random_source.uniform(0.0, 0.6)
+            began: list[float] = []
+
+            def moment(first=first, wait=wait, began=began):
+                if checkpoint.steps_of(out)[-1:] != first and not began:
+                    began.append(time.monotonic())
+                return began and time.monotonic() - began[0] > wait
+
+            kill_when(process, moment)
+        kills += process.returncode == -signal.SIGKILL
+        for folder in checkpoint.steps_of(out):
+            checkpoint.load(folder)  # whatever has a checkpoint's name is whole
+    assert kills >= 2, "nothing was killed: the test could not fail"
+    run(small_digits, out, "--resume")
+    assert final(out) == final(whole)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(small_digits, whole, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(small_digits, out, "save_every=1000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = out / "train.log"
+    while process.poll() is None and not (log.exists() and '"step"' in log.read_text()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "--resume" in said
+    assert checkpoint.steps_of(out), "Ctrl-C lost the run"
+    run(small_digits, out, "--resume")
+    assert final(out) == final(whole)
+
+
+def test_an_existing_run_is_refused_by_default(small_digits, whole):
+    done = run(small_digits, whole, check=False)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+    assert "--overwrite" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_resuming_with_other_settings_is_refused(small_digits, whole):
+    done = run(small_digits, whole, "--resume", "optim.lr=0.5", check=False)
+    assert done.returncode == 2
+    assert "optim" in done.stderr
+
+
+def test_a_damaged_file_is_named(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint.steps_of(whole)[-1], folder)
+    weights = folder / checkpoint.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        checkpoint.load(folder)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        checkpoint.load(folder)
+
+
+def test_another_format_is_refused_by_number(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint.steps_of(whole)[-1], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        checkpoint.load(folder)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        checkpoint.locate(tmp_path / "nowhere")
+
+
+def test_the_checkpoint_holds_the_average(whole):
+    """model.safetensors is the moving average, not the last weights."""
+    folder = checkpoint.steps_of(whole)[-1]
+    average, state = load_file(folder / checkpoint.WEIGHTS), load_file(folder / checkpoint.STATE_TENSORS)
+    assert any(not torch.equal(average[name], state[f"weights.{name}"]) for name in average)
+
+
+def test_unknown_loss_group_is_refused(small_digits, tmp_path):
+    from plait import api
+
+    with pytest.raises(ConfigError, match="smell"):
+        api.train("digits", f"data={small_digits}", 'loss_weights={"smell": 1}', out=tmp_path / "run")

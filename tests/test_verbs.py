@@ -1,0 +1,141 @@
+"""The verbs, on the command line and in Python, on the real data built small."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import plait
+from plait.cli import app, ordered_inputs, parse_size
+from plait.errors import ConfigError
+from plait.eval import judges, stats
+
+TINY = [
+    "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=6", "pack.sequences=2", "dtype=float32",
+    'sampling={"steps":2,"guidance":2.0,"temperature":0.0}',
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(small_digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("verbs") / "run"
+    made = invoke("train", "digits", f"data={small_digits}", *TINY, "--out", out, "--threads", "1")
+    assert made.strip().endswith("step-00000006")
+    return out
+
+
+def invoke(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_training_leaves_its_traces(run):
+    assert (run / "train.log").read_text().count('"step"') == 1
+    assert list((run / "tensorboard").glob("events*"))
+    facts = json.loads((run / "train.json").read_text())["train"]
+    assert facts["steps"] == 6
+    assert facts["tokens"] > 500
+    assert facts["flops"] > 0
+
+
+@pytest.mark.parametrize("to", ["text", "image", "audio", "auto"])
+def test_generate(run, small_digits, tmp_path, to):
+    picture = next((small_digits / "media/test").glob("*.png"))
+    sound = next((small_digits / "media/test").glob("*.flac"))
+    said = invoke(
+        "generate", run, "--text", "Draw seven.", "--image", picture, "--audio", sound, "--to", to,
+        "--steps", "2", "--out", tmp_path, "--seed", "3",
+    ).strip()  # fmt: skip
+    if to == "image":
+        assert Image.open(said).size == (28, 28) or min(Image.open(said).size) >= 14
+    if to == "audio":
+        assert said.endswith("answer-0.wav")
+
+
+def test_generate_in_python(run):
+    model = plait.load(run)
+    reply = model.generate(["Draw seven."], to="image", steps=2, options={"image": {"size": (28, 28)}})
+    assert reply.parts[0].value.size == (28, 28)
+    again = model.generate(["Draw seven."], to="image", steps=2, options={"image": {"size": (28, 28)}})
+    assert np.array_equal(np.asarray(reply.parts[0].value), np.asarray(again.parts[0].value)), "same seed, same picture"
+    other = model.generate(["Draw seven."], to="image", steps=2, seed=1, options={"image": {"size": (28, 28)}})
+    assert not np.array_equal(np.asarray(reply.parts[0].value), np.asarray(other.parts[0].value))
+    with pytest.raises(ConfigError, match="expected str"):
+        model.generate([3])
+
+
+def test_generate_asks_for_input(run):
+    with pytest.raises(ConfigError, match="--text"):
+        invoke("generate", run)
+
+
+def test_inputs_keep_their_order():
+    line = ["generate", "x", "--image", "a.png", "--text=b", "--audio", "c.wav", "--text", "d"]
+    given = {"text": ["b", "d"], "image": ["a.png"], "audio": ["c.wav"]}
+    assert ordered_inputs(line, given) == [("image", "a.png"), ("text", "b"), ("audio", "c.wav"), ("text", "d")]
+
+
+@pytest.mark.parametrize("size", ["28", "28x", "0x5", "axb", ""])
+def test_bad_sizes(size):
+    with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
+        parse_size(size)
+
+
+KEYS = {
+    "cell": str, "task": str, "split": str, "metric": str, "higher_is_better": bool, "value": float, "ci95": list,
+    "n": int, "baseline": float, "judge": str, "judge_ceiling": float, "blank_input": float, "target": float,
+    "seconds": float,
+}  # fmt: skip
+MAY_BE_NULL = {"baseline", "judge", "judge_ceiling", "blank_input", "target"}
+
+
+def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(judges.PictureJudge, "epochs", 1)
+    monkeypatch.setattr(judges.SoundJudge, "epochs", 1)
+    invoke("eval", run, "--json", tmp_path / "report.json", "--html", tmp_path / "report.html", "--limit", "20")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["format"] == 1
+    assert {"checkpoint", "commit", "seed", "machine", "train", "cells"} <= set(report)
+    assert set(report["train"]) == {"seconds", "steps", "tokens", "parameters", "flops", "peak_rss_mb"}
+    for cell in report["cells"]:
+        assert set(cell) == set(KEYS)
+        for key, kind in KEYS.items():
+            assert (cell[key] is None and key in MAY_BE_NULL) or isinstance(cell[key], kind), (key, cell[key])
+        assert 0 <= cell["ci95"][0] <= cell["value"] <= cell["ci95"][1] <= 1
+    grid = {f"{a}->{b}" for a in ("text", "image", "audio") for b in ("text", "image", "audio")}
+    assert grid <= {cell["cell"] for cell in report["cells"]}, "a cell without a number does not exist"
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<audio") > 10
+    assert "http" not in page.replace("http://www.w3.org", ""), "the report loads nothing from elsewhere"
+
+
+def test_data_show_and_build(small_digits):
+    said = invoke("data", "show", "digits", "--folder", small_digits, "--count", "1")
+    assert "synthetic speech" in said
+    assert "change-voice" in said
+    before = (small_digits / "manifest.json").read_bytes()
+    invoke("data", "build", "digits", "--folder", small_digits)
+    assert (small_digits / "manifest.json").read_bytes() == before, "what is complete is kept"
+
+
+def test_doctor_finds_what_is_here():
+    said = invoke("doctor")
+    assert "torch" in said
+    assert "cores" in said
+
+
+def test_intervals():
+    low, high = stats.wilson(50, 100)
+    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-3)  # textbook values
+    assert stats.wilson(0, 10)[0] == 0
+    scores, genuine = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, True, False, False])
+    assert stats.equal_error_rate(scores, genuine) == 0
+    assert stats.equal_error_rate(scores, ~genuine) == 1
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(200, 4))
+    assert stats.coverage(real + 0.001, real) == 1
+    assert stats.coverage(real[:1] + 100, real) == 0
+    assert stats.nearest_distance(real[:50], real) == 0
