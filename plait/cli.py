@@ -141,7 +141,10 @@ def print_table(report: dict[str, Any]) -> None:
     from plait.eval.report import met
 
     table = Table("cell", "task", "metric", "value", "95 %", "n", "baseline", "ceiling", "blank", "target", "")
-    number = lambda value: "" if value is None else f"{100 * value:.1f}"  # noqa: E731
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}"
+
     for cell in report["cells"]:
         if cell["split"] == "test":
             interval = "-".join(number(bound) for bound in cell["ci95"])

@@ -25,10 +25,10 @@ class Recipe(BaseModel):
     name: str
     data: str = Field(description="folder of the built data: train.jsonl and what the evaluation needs")
     modalities: dict[str, dict[str, Any]] = Field(description="name -> settings of each modality")
-    trunk: TrunkConfig = TrunkConfig()  # type: ignore[call-arg]
-    flow: FlowConfig = FlowConfig()  # type: ignore[call-arg]
-    pack: PackConfig = PackConfig()  # type: ignore[call-arg]
-    optim: OptimConfig = OptimConfig()  # type: ignore[call-arg]
+    trunk: TrunkConfig = TrunkConfig()
+    flow: FlowConfig = FlowConfig()
+    pack: PackConfig = PackConfig()
+    optim: OptimConfig = OptimConfig()
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
     steps: int = Field(1000, ge=1)
@@ -38,7 +38,8 @@ class Recipe(BaseModel):
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1)
     sampling: dict[str, float] = Field(
-        default_factory=lambda: {"steps": 25, "guidance": 2.0, "temperature": 0.0}, description="used by the evaluation"
+        default_factory=lambda: {"steps": 12, "guidance": 3.0, "temperature": 0.0, "max_tokens": 64},
+        description="fields of Request that the evaluation uses",
     )
 
 

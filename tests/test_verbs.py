@@ -14,7 +14,7 @@ from plait.eval import judges, stats
 
 TINY = [
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=6", "pack.sequences=2", "dtype=float32",
-    'sampling={"steps":2,"guidance":2.0,"temperature":0.0}',
+    'sampling={"steps":2,"guidance":2.0,"temperature":0.0,"max_tokens":12}',
 ]  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def test_generate(run, small_digits, tmp_path, to):
         "--steps", "2", "--out", tmp_path, "--seed", "3",
     ).strip()  # fmt: skip
     if to == "image":
-        assert Image.open(said).size == (28, 28) or min(Image.open(said).size) >= 14
+        with Image.open(said) as made:
+            assert min(made.size) >= 14
     if to == "audio":
         assert said.endswith("answer-0.wav")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,12 +69,17 @@ class Batch:
         return self.used / self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
-        move = lambda tensor: tensor.to(device, non_blocking=True)  # noqa: E731
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         tokens = {
-            name: Tokens(*(move(getattr(t, f)) for f in t.__dataclass_fields__)) for name, t in self.continuous.items()
+            name: Tokens(*(move(getattr(part, field.name)) for field in fields(part)))
+            for name, part in self.continuous.items()
         }
-        fields = (self.ids, self.row, self.block, self.copy, self.position, self.target)
-        return Batch(*map(move, fields), tokens, self.counts, self.clean_tokens, self.used)
+        places: dict[str, Any] = {
+            name: move(getattr(self, name)) for name in ("ids", "row", "block", "copy", "position", "target")
+        }
+        return replace(self, continuous=tokens, **places)
 
 
 def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary) -> Batch:
@@ -106,8 +112,8 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     owners = np.bincount(vocabulary.group_of_id[target[target >= 0]], minlength=len(vocabulary.groups))
     for group, number in zip(vocabulary.groups, owners.tolist(), strict=True):
         counts[group] += number
-    arrays = (ids, row_id, block, copy, position, target)
-    return Batch(*map(torch.from_numpy, arrays), continuous, counts, clean_tokens, used)
+    ids_, row_, block_, copy_, position_, target_ = map(torch.from_numpy, (ids, row_id, block, copy, position, target))
+    return Batch(ids_, row_, block_, copy_, position_, target_, continuous, counts, clean_tokens, used)
 
 
 def _tokens(modality: Modality, parts: list[Continuous] | None) -> Tokens:

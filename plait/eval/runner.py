@@ -74,11 +74,8 @@ class Evaluation:
     ) -> None:
         self.engine, self.suite, self.data, self.seed, self.limit, self.say = engine, suite, data, seed, limit, say
         self.known = engine.model.vocabulary.modalities
-        self.sampling = {
-            "steps": int(sampling["steps"]),
-            "guidance": sampling["guidance"],
-            "temperature": sampling["temperature"],
-        }
+        whole = {"steps", "max_tokens"}
+        self.sampling = {key: int(value) if key in whole else value for key, value in sampling.items()}
         self.judges: dict[str, Judge] = {}
         self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []

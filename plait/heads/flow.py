@@ -53,7 +53,8 @@ class FlowHead(nn.Module):
     def loss(self, hidden: Tensor, clean: Tensor, time: Tensor) -> Tensor:
         """[N] `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`."""
         error = (self(hidden) - clean).square().mean(dim=-1)
-        return error / (1.0 - time).clamp_min(CLIP).square()
+        loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
+        return loss
 
 
 def times(steps: int) -> list[float]:
@@ -65,4 +66,5 @@ def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t
     """v = (x_hat - z) / (1 - t); with a null stream, v_null + guidance * (v - v_null) (arXiv:2207.12598)."""
     if null is not None:
         x_hat = null + guidance * (x_hat - null)
-    return (x_hat - z) / max(1.0 - t, CLIP)
+    velocity: np.ndarray = (x_hat - z) / max(1.0 - t, CLIP)
+    return velocity

@@ -60,7 +60,10 @@ class CacheView:
         self.cache, self.slots = cache, torch.tensor(slots)
         self.lengths = torch.tensor([cache.lengths[slot] for slot in slots])
         self.kept = int(self.lengths.max())
-        rows, places, targets, slot_of = [], [], [], []
+        rows: list[int] = []
+        places: list[int] = []
+        targets: list[int] = []
+        slot_of: list[int] = []
         for number, (slot, count, writes) in enumerate(zip(slots, counts, write, strict=True)):
             if writes:
                 rows += [number] * count

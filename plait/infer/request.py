@@ -145,7 +145,7 @@ class Conversation:
         header = [modality.grammar()[0]]
         fresh = [header[0]]  # names of the header not yet appended to the streams
         null_before = [Ids([self.vocabulary.ids[NULL]], False)]
-        logits = None
+        logits: Any = None
         while True:
             while names := modality.expects(tuple(header), options):
                 if len(names) == 1:

@@ -45,12 +45,14 @@ class Braid(nn.Module):
             if len(tokens.index):
                 made = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
                 x = x.index_copy(0, tokens.index, made)
-        return x.view(B, L, -1)
+        vectors: Tensor = x.view(B, L, -1)
+        return vectors
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states."""
         mask = allowed(batch.row, batch.block, batch.copy)
-        return self.trunk(self.embed(batch), batch.position, mask).flatten(0, 1)
+        hidden: Tensor = self.trunk(self.embed(batch), batch.position, mask)
+        return hidden.flatten(0, 1)
 
     def loss_sums(self, batch: Batch) -> dict[str, Tensor]:
         """Sum of the losses of each group over the batch; the caller divides by counts of the whole step."""

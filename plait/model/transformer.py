@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -70,6 +70,7 @@ def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkCon
     )
 
 
+@runtime_checkable
 class LayerCache(Protocol):
     """Where one layer's keys and values of earlier tokens are kept (plait.infer.cache)."""
 
@@ -105,7 +106,8 @@ class Attention(nn.Module):
         if config.kv_heads != config.num_heads:
             repeat = config.num_heads // config.kv_heads
             k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, L, -1))
+        mixed: Tensor = self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, L, -1))
+        return mixed
 
 
 class FeedForward(nn.Module):
@@ -120,10 +122,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         h = self.up(x_BLD)
-        if not self.gated:
-            return self.down(F.relu(h))
-        gate, value = h.chunk(2, dim=-1)
-        return self.down(F.silu(gate) * value)
+        if self.gated:
+            gate, value = h.chunk(2, dim=-1)
+            h = F.silu(gate) * value
+        else:
+            h = F.relu(h)
+        made: Tensor = self.down(h)
+        return made
 
 
 class Layer(nn.Module):
@@ -142,9 +147,11 @@ class Layer(nn.Module):
     ) -> Tensor:
         if self.post:
             x = self.norm_attention(x + self.attention(x, mask, rotary, cache))
-            return self.norm_feed_forward(x + self.feed_forward(x))
+            x = self.norm_feed_forward(x + self.feed_forward(x))
+            return x
         x = x + self.attention(self.norm_attention(x), mask, rotary, cache)
-        return x + self.feed_forward(self.norm_feed_forward(x))
+        x = x + self.feed_forward(self.norm_feed_forward(x))
+        return x
 
 
 class Trunk(nn.Module):

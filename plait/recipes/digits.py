@@ -128,7 +128,8 @@ def _labelled(media: Iterable[Picture | Clip]) -> Iterable[Sample]:
     """Documents with labels, for judges, ceilings and baselines."""
     for item in media:
         if isinstance(item, Picture):
-            part, labels = Part("image", item.path), {"digit": item.digit}
+            part = Part("image", item.path)
+            labels: dict[str, Any] = {"digit": item.digit}
         else:
             part = Part("audio", item.path)
             labels = {"digit": item.digit, "language": item.language, "speaker": item.voice}
@@ -184,7 +185,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 def _judges() -> dict[str, Callable[[], Any]]:
     from plait.eval.judges import PictureJudge, SoundJudge
 
-    spoken = {"digit": list(DIGITS), "language": list(LANGUAGES), "speaker": list(VOICES)}
+    spoken: dict[str, list[Any]] = {"digit": list(DIGITS), "language": list(LANGUAGES), "speaker": list(VOICES)}
     return {"image": lambda: PictureJudge({"digit": list(DIGITS)}), "audio": lambda: SoundJudge(spoken)}
 
 

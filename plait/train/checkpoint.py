@@ -80,9 +80,9 @@ def save(
     modalities: dict[str, Any] = {}
     for name, modality in model.vocabulary.modalities.items():
         modalities[name], files = _modality_files(modality)
-        for file, value in files.items():
-            _write_json(partial / file, value)
-        modalities[name] |= {f"{file[:-5]}_json": {"file": file} for file in files}
+        for file_name, value in files.items():
+            _write_json(partial / file_name, value)
+            modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)

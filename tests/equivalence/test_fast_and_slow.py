@@ -26,7 +26,7 @@ def rows(world, seed=0):
     return [world.encoder.row(sample, rng(seed + i)) for i, sample in enumerate(world.samples())]
 
 
-def batch_of(world, groups, length=160):
+def batch_of(world, groups, length=512):
     return collate(groups, length, world.vocabulary)
 
 
@@ -56,7 +56,7 @@ def test_storage_order_is_irrelevant(world, seed):
 def test_packed_rows_are_rows_alone(world):
     model = world.model()
     packed = rows(world)
-    together = model.loss_sums(batch_of(world, [packed[:6], packed[6:]], 320))
+    together = model.loss_sums(batch_of(world, [packed[:6], packed[6:]], 512))
     alone = [model.loss_sums(batch_of(world, [[row]], 160)) for row in packed]
     for group, value in together.items():
         torch.testing.assert_close(value, sum(one[group] for one in alone), atol=1e-3, rtol=1e-4)

@@ -37,7 +37,8 @@ def filterbank() -> Tensor:
 
 @cache
 def _pseudo_inverse() -> Tensor:
-    return torch.linalg.pinv(filterbank())
+    inverse: Tensor = torch.linalg.pinv(filterbank())
+    return inverse
 
 
 @cache

@@ -32,7 +32,12 @@ def to_canvas(picture: PILImage.Image, channels: int) -> PILImage.Image:
         picture = picture.convert("RGBA")
         white = PILImage.new("RGBA", picture.size, "white")
         picture = PILImage.alpha_composite(white, picture)
-    return picture.convert("L" if channels == 1 else "RGB")
+    try:
+        return picture.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:
+        raise RowError(
+            f"image part: got mode {picture.mode}; expected one that converts to RGB: save it as RGB"
+        ) from error
 
 
 class Image:
@@ -85,7 +90,8 @@ class Image:
 
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
         rows, cols = self._shape(header)
-        return np.stack(np.mgrid[:rows, :cols], axis=-1).reshape(-1, 2).astype(np.float32)
+        places: np.ndarray = np.indices((rows, cols), np.float32).reshape(2, -1).T
+        return np.ascontiguousarray(places)
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of patches for a picture of `width` x `height` pixels."""
