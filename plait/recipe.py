@@ -7,13 +7,13 @@ import json
 import pkgutil
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from plait import recipes
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.errors import ConfigError
-from plait.model.transformer import TrunkConfig
+from plait.model.transformer import TrunkConfig, vanilla
 from plait.train.optim import OptimConfig
 
 
@@ -31,6 +31,12 @@ class Recipe(BaseModel):
     optim: OptimConfig = OptimConfig()
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
+    @field_validator("trunk", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        """`trunk=vanilla` is the founding paper's Transformer at the default width and depth."""
+        return vanilla() if value == "vanilla" else value
+
     steps: int = Field(1000, ge=1)
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")

@@ -177,6 +177,11 @@ def test_good_overrides_are_applied():
     assert (made.steps, made.optim.lr, made.modalities["audio"]["block"]) == (7, 0.01, 4)
 
 
+def test_the_vanilla_preset_is_a_trunk():
+    made = recipes.override(recipes.module("digits").RECIPE, ["trunk=vanilla"])
+    assert (made.trunk.norm, made.trunk.positions, made.trunk.feed_forward) == ("post", "sinusoidal", "relu")
+
+
 def test_unknown_recipe_and_modality():
     with pytest.raises(ConfigError, match=r"expected one of .*digits"):
         recipes.module("nonsense")
