@@ -13,8 +13,8 @@ from PIL.Image import Image
 from plait import recipe as recipes
 from plait.contract import Message, Part
 from plait.errors import ConfigError
+from plait.eval import card, runner
 from plait.eval import report as reports
-from plait.eval import runner
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
 from plait.model.braid import Braid
@@ -43,6 +43,13 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     """
     recipe = recipes.override(recipes.module(name).RECIPE, list(overrides))
     return train_recipe(recipe, Path(out), **options)
+
+
+def finished(path: PathLike) -> bool:
+    """Whether a checkpoint is at the last step of its recipe."""
+    folder = checkpoint.locate(Path(path))
+    steps = checkpoint.load_train_state(folder).counters["step"]
+    return bool(steps >= checkpoint.read_config(folder)["recipe"]["steps"])
 
 
 def as_part(value: Any) -> Part:
@@ -85,7 +92,8 @@ def evaluate(
     path: PathLike, *, data: PathLike | None = None, json: PathLike | None = None, html: PathLike | None = None,
     seed: int = 0, limit: int | None = None, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure every cell of a checkpoint on its recipe's held-out data; writes report.json and report.html if asked.
+    """Measure every cell of a checkpoint on its recipe's held-out data; writes its model card, and report.json and
+    report.html if asked.
 
     `limit` bounds the rows of each split (the recipe's own number if None).
     """
@@ -109,6 +117,7 @@ def evaluate(
         "data": reports.data_summary(place),
         "evaluation_seconds": round(time.perf_counter() - begin, 1),
     }
+    card.write(folder, report, recipe.name)
     if json:
         runner.write_json(Path(json), report)
     if html:

@@ -20,7 +20,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Build and look at data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads; all cores if not given.")]  # noqa: UP045
+Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads; all cores, at most 8, if not given.")]  # noqa: UP045
 RUN_FOLDER = "runs/{}"
 
 
@@ -171,6 +171,9 @@ def demo(
     checkpoint = api.train(
         recipe, *(overrides or []), out=out, resume=not overwrite, overwrite=overwrite, threads=threads
     )
+    if not api.finished(checkpoint):
+        typer.echo("the training was stopped before its last step; plait demo goes on with it")
+        raise typer.Exit(1)
     report = api.evaluate(checkpoint, json=out / "report.json", html=out / "report.html", say=typer.echo)
     print_table(report)
     typer.echo(f"report: {(out / 'report.html').resolve()}")

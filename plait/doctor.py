@@ -55,9 +55,11 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", GOOD, torch.__version__)
     gpu = torch.cuda.is_available()
     yield Finding(
-        "device", GOOD if gpu else NOTE, torch.cuda.get_device_name() if gpu else "CPU only; enough for the demo"
+        "device",
+        GOOD if gpu else NOTE,
+        f"{torch.cuda.get_device_name()}: not used yet" if gpu else "CPU; enough for the demo",
     )
-    fast = gpu or torch.cpu._is_avx512_bf16_supported()
+    fast = torch.cpu._is_avx512_bf16_supported()
     yield Finding(
         "bfloat16",
         GOOD if fast else NOTE,

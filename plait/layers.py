@@ -18,7 +18,7 @@ class Linear(nn.Linear):
 
 
 class Norm(nn.Module):
-    """Layer norm over the last axis, in the dtype of its input. Faster than RMS norm on a CPU (docs/experiments.md)."""
+    """Layer norm over the last axis, in the dtype of its input."""
 
     def __init__(self, width: int, bias: bool = False) -> None:
         super().__init__()

@@ -31,6 +31,7 @@ class Recipe(BaseModel):
     optim: OptimConfig = OptimConfig()
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
+
     @field_validator("trunk", mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:

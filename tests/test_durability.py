@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from plait.errors import CheckpointError, ConfigError
 from plait.train import checkpoint
+from plait.train.state import Training
 
 STEPS = 24
 SETTINGS = [
@@ -150,6 +151,20 @@ def test_another_format_is_refused_by_number(whole, tmp_path):
         checkpoint.load(folder)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         checkpoint.locate(tmp_path / "nowhere")
+
+
+def test_the_average_is_the_recursion():
+    """a <- d a + (1 - d) w with d = min(decay, (1 + step) / (10 + step)), step by step."""
+    weights = torch.nn.Linear(3, 3, bias=False)
+    training = Training(weights, [], None)
+    expected = weights.weight.detach().clone()
+    for step in range(1, 6):
+        torch.nn.init.normal_(weights.weight)
+        training.step = step
+        training.update_average(0.3)
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights.weight.detach()
+        torch.testing.assert_close(training.average[0], expected)
 
 
 def test_the_checkpoint_holds_the_average(whole):

@@ -108,6 +108,9 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
         assert 0 <= cell["ci95"][0] <= cell["value"] <= cell["ci95"][1] <= 1
     grid = {f"{a}->{b}" for a in ("text", "image", "audio") for b in ("text", "image", "audio")}
     assert grid <= {cell["cell"] for cell in report["cells"]}, "a cell without a number does not exist"
+    (card,) = run.glob("checkpoints/*/README.md")
+    assert "espeak-ng" in card.read_text()
+    assert "| image->text | read |" in card.read_text()
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") > 10
     assert "http" not in page.replace("http://www.w3.org", ""), "the report loads nothing from elsewhere"

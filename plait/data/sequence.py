@@ -124,7 +124,8 @@ class Encoder:
         for block in segment.blocks:
             if modality.head == "categorical":
                 offset = self.vocabulary.offsets[modality.name]
-                yield Ids((block.tokens + offset).tolist(), learned)
+                if len(block.tokens):  # an empty text is nothing at all: what stands before it may still be last
+                    yield Ids((block.tokens + offset).tolist(), learned)
             else:
                 yield Ids(self.vocabulary.encode(block.header), learned)
                 yield Tokens(modality.name, block.tokens, modality.coordinates(block.header), learned)
@@ -160,8 +161,9 @@ class Encoder:
         if null is not None:
             return null
         made = [element for message in sample.messages for element in self._message(message.role, message.parts)]
-        ends_open = len(made) > 1 and isinstance(made[-2], Tokens) and isinstance(made[-1], Ids)
-        if ends_open and rng.random() >= self.flow.end_share:
+        last = made[-1]
+        says_end = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
+        if says_end and len(made) > 1 and isinstance(made[-2], Tokens) and rng.random() >= self.flow.end_share:
             made.pop()  # a final block then needs no clean copy
         return made
 

@@ -1,6 +1,8 @@
 """Independent judges: small convolutional networks trained on labelled real media that no model trains on.
 
-They share no weights, no family (convolutions, not a transformer), no features and no training item with the model.
+They share no weights, no family (convolutions, not a transformer) and no training item with the model, and have input
+features of their own. The sound judge also hears a third of its recordings after phase reconstruction, the way all
+made sound comes.
 A judge sees what a user gets: an 8-bit picture, a waveform.
 """
 
@@ -164,4 +166,6 @@ def load_or_fit(judge: Judge, path: Path, parts: Sequence[Part], labels: Sequenc
         return
     judge.fit(parts, labels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(judge.state_dict(), path)
+    partial = path.with_suffix(".partial")
+    save_file(judge.state_dict(), partial)
+    partial.rename(path)

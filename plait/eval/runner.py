@@ -26,6 +26,8 @@ from plait.tasks.task import Task
 
 FORMAT = 1
 BLANK_ITEMS = 200
+SWAPPED_ITEMS = 100
+COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
@@ -40,6 +42,7 @@ class Outcome:
     answers: list[Part | None]
     seconds: float
     blank_answers: list[Part | None] = field(default_factory=list)
+    swapped_answers: list[Part | None] = field(default_factory=list)
 
 
 def labelled(
@@ -80,6 +83,8 @@ class Evaluation:
         self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
+        self._kept_features: dict[str, np.ndarray] = {}
+        self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]]] = {}
 
     # judges and baselines
 
@@ -114,12 +119,18 @@ class Evaluation:
         return ", ".join(f"{name} {value:.1%}" for name, value in table.items())
 
     def baseline(self, task: Task, split_rows: Sequence[Sample], attribute: str) -> float:
-        """A classifier from scikit-learn on the model's own training media, or always the commonest answer."""
+        """Echoing the input where the answer is of its modality; a classifier from scikit-learn on the model's own
+        training media where the answer is a label of its input; else always the commonest answer."""
         truth = [sample.meta["expect"][attribute] for sample in split_rows]
+        if task.answers_in in task.gives and task.answers_in in self.judges:
+            echoed = [next(p for p in sample.messages[0].parts if p.type == task.answers_in) for sample in split_rows]
+            return _share(self.hits(task, echoed, split_rows)[attribute])
         kind = next(iter(task.gives)) if len(task.gives) == 1 else ""
         if task.answers_in != "text" or kind not in self.suite.features:
             return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
-        guess = self._classifier(kind, attribute)
+        if (kind, attribute) not in self._kept_classifiers:
+            self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
+        guess = self._kept_classifiers[kind, attribute]
         media = [next(part for part in sample.messages[0].parts if part.type == kind) for sample in split_rows]
         said = guess(np.stack([self.suite.features[kind](part) for part in media]))
         return _share([self.suite.in_words(attribute, s) == t for s, t in zip(said, truth, strict=True)])
@@ -149,7 +160,13 @@ class Evaluation:
         media = {
             part.type: self.suite.blank[part.type](part) for part in sample.messages[0].parts if part.type != "text"
         }
-        return (task.question(sample.meta["phrasing"], _Emptied(media, self.suite.hidden_slots)),)
+        return (task.question(sample.meta["phrasing"], _Emptied(media)),)
+
+    @staticmethod
+    def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
+        """The same words about another row's media."""
+        media = {part.type: part for part in other.messages[0].parts if part.type != "text"}
+        return (Message("user", tuple(media.get(part.type, part) for part in sample.messages[0].parts)),)
 
     def run_task(self, task: Task, split: str) -> Outcome:
         rows = list(read_rows(self.data / f"{task.name}.{split}.jsonl", self.known))[: self.limit]
@@ -160,6 +177,10 @@ class Evaluation:
             outcome.blank_answers = self.ask(
                 [self._blanked(task, sample) for sample in rows[:BLANK_ITEMS]], task.answers_in
             )
+            if task.gives != {"text"}:
+                pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
+                swapped = [self._swapped(sample, other) for sample, other in pairs][:SWAPPED_ITEMS]
+                outcome.swapped_answers = self.ask(swapped, task.answers_in)
         self.outcomes.append(outcome)
         return outcome
 
@@ -209,36 +230,49 @@ class Evaluation:
         return made
 
     def checks(self, outcome: Outcome) -> list[dict[str, Any]]:
-        """Swapped input for every task; for written media also nearness to the training data and coverage."""
+        """Swapped media for every task that has them; for written media also nearness to the training data and coverage."""
         task = outcome.task
-        swapped = self.hits(task, outcome.answers, [*outcome.samples[1:], outcome.samples[0]])
-        made: list[dict[str, Any]] = [
-            {
-                "check": "answers held against another row's question",
-                "task": task.name,
-                "attribute": n,
-                "value": _share(h),
-            }
-            for n, h in swapped.items()
-        ]
-        kind = task.answers_in
-        parts = [part for part in outcome.answers if part]
-        if kind == "text" or len(parts) < 20:
+        made: list[dict[str, Any]] = []
+        if outcome.swapped_answers:
+            hits = self.hits(task, outcome.swapped_answers, outcome.samples[:SWAPPED_ITEMS])
+            made += [
+                {
+                    "check": "same words, another row's media",
+                    "task": task.name,
+                    "attribute": name,
+                    "value": _share(right),
+                }
+                for name, right in hits.items()
+            ]
+        parts = [part for part in outcome.answers if part][:COMPARED_ITEMS]
+        if task.answers_in == "text" or len(parts) < 20:
             return made
-        truth = [sample.messages[-1].parts[0] for sample in outcome.samples]
-        training, _ = labelled(self.data, "train", kind, self.known)
-        copies = [training[i] for i in np.random.default_rng(self.seed).choice(len(training), len(parts), replace=True)]
-        features = {
-            name: self.judges[kind].judge(group)[0]
-            for name, group in (("made", parts), ("real", truth), ("training", training), ("copies", copies))
-        }
-        distances = {
-            name: stats.nearest_distance(features[name], features["training"]) for name in ("made", "real", "copies")
-        }
+        kind = task.answers_in
+        real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
+        training = self._training_features(kind)
+        copies = training[np.random.default_rng(self.seed).choice(len(training), len(parts), replace=False)]
+        features = {"made": self._features(kind, parts), "real": self._features(kind, self._as_made(kind, real))}
+        distances = {name: stats.nearest_distance(value, training) for name, value in features.items()}
         made.append({"check": "distance to the nearest training item", "task": task.name, **distances})
-        covered = {name: stats.coverage(features[name], features["real"]) for name in ("made", "copies")}
+        covered = {n: stats.coverage(f, features["real"]) for n, f in (("made", features["made"]), ("copies", copies))}
         made.append({"check": "coverage of held-out features", "task": task.name, **covered})
         return made
+
+    @staticmethod
+    def _as_made(kind: str, parts: Sequence[Part]) -> Sequence[Part]:
+        """Recordings as made sound comes, after phase reconstruction, so that distances compare like with like."""
+        return [round_trip(part) for part in parts] if kind == "audio" else parts
+
+    def _features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
+        return self.judges[kind].judge(parts)[0]
+
+    def _training_features(self, kind: str) -> np.ndarray:
+        """Judge's features of the model's training media: all pictures, every fifth recording."""
+        if kind not in self._kept_features:
+            parts, _ = labelled(self.data, "train", kind, self.known)
+            chosen = parts[::5] if kind == "audio" else parts
+            self._kept_features[kind] = self._features(kind, self._as_made(kind, chosen))
+        return self._kept_features[kind]
 
     def cycle(self, cycle: Cycle) -> dict[str, Any]:
         """Read back what was written on the test split."""
@@ -290,12 +324,8 @@ class Evaluation:
 class _Emptied(dict[str, str | Part]):
     """Slots of a blanked question: media replaced by empty media, words by nothing."""
 
-    def __init__(self, media: Mapping[str, Part], hidden: Mapping[str, str]) -> None:
-        super().__init__(media)
-        self.hidden = hidden
-
     def __missing__(self, name: str) -> str:
-        return self.hidden.get(name, "")
+        return ""
 
 
 def commit() -> str:

@@ -19,14 +19,6 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bootstrap(values: np.ndarray, seed: int = 0, rounds: int = 1000) -> tuple[float, float]:
-    """95 % interval of the mean of `values`, by resampling."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (rounds, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:
     """Rate at which false accepts equal false rejects; `scores` high for a claim that is believed."""
     false_accept, true_accept, _ = roc_curve(genuine, scores)

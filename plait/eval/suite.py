@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from plait.contract import Part
@@ -31,7 +31,6 @@ class Suite:
     in_words: Callable[[str, Any], str]
     features: Mapping[str, Callable[[Part], Any]]  # a plain vector a part, for baselines and distances
     cycles: Sequence[Cycle] = ()
-    hidden_slots: Mapping[str, str] = field(default_factory=dict)  # how a blanked word slot reads
 
     def task(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)

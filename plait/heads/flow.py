@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from plait.layers import Linear, sinusoids
 
-CLIP = 0.05  # smallest 1 - t in the loss weight and in the sampler's velocity
+CLIP = 0.05  # smallest 1 - t in the loss weight
 TIME_WIDTH = 128
 
 
@@ -66,5 +66,5 @@ def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t
     """v = (x_hat - z) / (1 - t); with a null stream, v_null + guidance * (v - v_null) (arXiv:2207.12598)."""
     if null is not None:
         x_hat = null + guidance * (x_hat - null)
-    velocity: np.ndarray = (x_hat - z) / max(1.0 - t, CLIP)
+    velocity: np.ndarray = (x_hat - z) / (1.0 - t)  # t < 1: the last of n steps begins at 1 - 1 / n
     return velocity

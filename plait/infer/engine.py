@@ -65,7 +65,7 @@ class Running:
             block: list[Element] = [Tokens(chunk.modality, chunk.z, chunk.coordinates, False, float(time))]
             streams = [self.stream, self.null] if chunk.guided and self.null else [self.stream]
             return [Entry(stream, block, False) for stream in streams]
-        if chunk.restart_null:
+        if chunk.restart_null and chunk.null is not None:
             if self.null:
                 self.null.close()
             self.null = Stream(self.cache)

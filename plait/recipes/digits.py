@@ -19,13 +19,16 @@ import soundfile
 from PIL import Image
 
 from plait.contract import Message, Part, Sample
+from plait.data.loader import PackConfig
 from plait.data.rows import dump_row
+from plait.data.sequence import FlowConfig
 from plait.data.sources import asterisk, espeak, handwriting
 from plait.errors import DataError, MissingError
 from plait.eval.suite import Cycle, Suite
 from plait.recipe import Recipe
 from plait.tasks.digits import BY_NAME, DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
 from plait.tasks.task import Item
+from plait.train.optim import OptimConfig
 
 ROWS_A_TASK = 12_000
 ROWS_A_TEST = 500
@@ -41,7 +44,28 @@ RECIPE = Recipe(
         "image": {"patch": 14, "channels": 1, "max_patches": 4},
         "audio": {"frames": 4, "block": 8, "max_seconds": 4.0},
     },
-    steps=2000,
+    flow=FlowConfig(time_mean=-1.8, time_std=1.1),
+    pack=PackConfig(length=192, sequences=21),
+    optim=OptimConfig(lr=0.005),
+    weights={
+        "translate": 1.0,
+        "sum": 0.3,
+        "draw": 0.8,
+        "say": 1.7,
+        "read": 0.5,
+        "next": 1.8,
+        "say-picture": 2.0,
+        "hear-digit": 0.3,
+        "hear-language": 0.15,
+        "hear-speaker": 0.15,
+        "draw-heard": 1.8,
+        "change-voice": 1.7,
+        "change-language": 1.7,
+        "step": 3.0,
+        "same": 0.8,
+        "larger": 0.3,
+    },
+    steps=2200,
 )
 
 
@@ -145,7 +169,12 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("format") == FORMAT:
             return manifest
+    ours = (folder / "cache").is_dir() or (folder / "manifest.json").is_file()
+    if (folder / "media").exists() and not ours:
+        raise DataError(f"{folder}/media is not of this recipe; choose an empty folder for the data")
     shutil.rmtree(folder / "media", ignore_errors=True)
+    shutil.rmtree(folder / "judges", ignore_errors=True)  # they were fitted on the media that go
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
     for split in (*SETTINGS, "recorded"):
         (folder / "media" / split).mkdir(parents=True)
     manifest = {"format": FORMAT, "sources": [], "notes": [], "files": {}}
@@ -178,7 +207,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         )
     manifest["languages"] = LANGUAGES
     manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial = folder / "manifest.json.partial"
+    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.rename(folder / "manifest.json")  # its presence says that the data is complete
     return manifest
 
 
@@ -216,8 +247,7 @@ def _black(part: Part) -> Part:
 
 
 def _silence(part: Part) -> Part:
-    samples, rate = soundfile.read(part.value)
-    return Part("audio", (np.zeros(len(samples), np.float32), rate))
+    return Part("audio", (np.zeros(espeak.RATE // 2, np.float32), espeak.RATE))  # one length: duration is a hint too
 
 
 def suite() -> Suite:

@@ -153,7 +153,8 @@ def translate(pool: Pool) -> Item:
 
 
 def add(pool: Pool) -> Item:
-    a, op, b = pool.pick_known(SUMS, HELD_OUT_SUMS, "pairs")
+    held_out = pool.split not in ("train", "seen")  # questions seen in training are a split of their own
+    a, op, b = pool.pick_known(SUMS, HELD_OUT_SUMS, pool.split if held_out else "")
     result = word(OPERATIONS[op](a, b), "en")
     return Item({"a": word(a, "en"), "op": op, "b": word(b, "en")}, _text(result), {"exact": result})
 
@@ -246,7 +247,7 @@ TASKS = (
          ("Translate {word} from {source} to {target}.", "{source} {word} in {target}?", "From {source} to {target}: {word}",
           "What is {word}, from {source}, in {target}?"), translate, {"exact": 0.90}),
     Task("sum", "text->text",
-         ("{a} {op} {b}?", "What is {a} {op} {b}?", "{a} {op} {b} =", "Please: {a} {op} {b}."), add, extra_splits=("pairs",)),
+         ("{a} {op} {b}?", "What is {a} {op} {b}?", "{a} {op} {b} =", "Please: {a} {op} {b}."), add, extra_splits=("seen",)),
     Task("draw", "text->image",
          ("Draw {number}.", "Draw the digit {number}.", "A picture of {number}.", "A picture of the digit {number}."),
          draw, {"digit": 0.90}),
@@ -278,10 +279,10 @@ TASKS = (
          draw_heard, {"digit": 0.85}),
     Task("change-voice", "audio->audio",
          ("{audio} Say it with voice {voice}.", "{voice} says it: {audio}", "{audio} Now with voice {voice}.", "Voice {voice}: {audio}"),
-         change_voice, {"digit": 0.80}, ("combination",)),
+         change_voice, {"digit": 0.80, "language": 0.80, "speaker": 0.80}, ("combination",)),
     Task("change-language", "audio->audio",
          ("{audio} Say it in {language}.", "In {language}: {audio}", "{audio} Now in {language}.", "The same in {language}: {audio}"),
-         change_language, {"digit": 0.80}, ("combination",)),
+         change_language, {"digit": 0.80, "language": 0.80, "speaker": 0.80}, ("combination",)),
     Task("step", "image+text->image",
          ("{image} {op} {number}: draw it.", "Draw {op} {number}: {image}", "{image} Draw the digit {op} {number}.",
           "{image} What is it {op} {number}?"), step_picture, {"digit": 0.85}, ("pairs",)),

@@ -68,7 +68,7 @@ class Task:
         return Sample(messages, self.name, meta)
 
     def question(self, phrasing: str, slots: Mapping[str, str | Part]) -> Message:
-        """The user's message: the phrasing with its slots filled."""
+        """The user's message: the phrasing with its slots filled; text beside a medium is stripped of blanks."""
         parts: list[Part] = []
         for piece in re.split(r"(\{\w+\})", phrasing):
             value = slots[piece[1:-1]] if piece.startswith("{") else piece
@@ -78,4 +78,5 @@ class Task:
                 parts[-1] = Part("text", parts[-1].value + value)
             elif value:
                 parts.append(Part("text", value))
-        return Message("user", tuple(parts))
+        stripped = (Part("text", part.value.strip()) if part.type == "text" else part for part in parts)
+        return Message("user", tuple(part for part in stripped if part.value != ""))

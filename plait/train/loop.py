@@ -31,11 +31,10 @@ KEEP = 2  # checkpoints of a run
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies in it (a GPU, or a CPU with AVX-512 BF16), else float32."""
+    """`auto` is bfloat16 where the processor multiplies in it (AVX-512 BF16), else float32."""
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
-    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def ranks() -> tuple[int, int]:
@@ -76,7 +75,12 @@ def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, flo
 def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> dict[str, float]:
     """One optimizer step on its micro-batches; returns each group's mean loss."""
     losses = accumulate(training.model, batches, recipe.loss_weights)
-    torch.nn.utils.clip_grad_norm_(training.parameters, recipe.optim.clip)
+    norm = torch.nn.utils.clip_grad_norm_(training.parameters, recipe.optim.clip)
+    if not math.isfinite(norm):  # before the weights are touched, so that what is saved stays sound
+        raise TrainingError(
+            f"step {training.step}: the gradient is no finite number (losses {losses}); the checkpoints before it are "
+            "sound; train anew with a lower optim.lr, or with dtype=float32"
+        )
     optim.set_lr(training.optimizers, recipe.optim.lr_at(training.step, recipe.steps))
     for optimizer in training.optimizers:
         optimizer.step()
@@ -125,16 +129,12 @@ def run_loop(
     rank, world = ranks()
     with StopSignal() as stop:
         saved_at = training.step if training.step else None
-        while training.step < recipe.steps and training.seconds < max_seconds and not stop.asked:
+        begun = training.seconds
+        while training.step < recipe.steps and training.seconds - begun < max_seconds and not stop.asked:
             begin = time.perf_counter()
             batches = training.loader.next_step(rank, world)
             losses = one_step(training, batches, recipe)
             training.seconds += time.perf_counter() - begin
-            if not all(math.isfinite(loss) for loss in losses.values()):
-                raise TrainingError(
-                    f"step {training.step}: the loss is no finite number ({losses}); lower optim.lr or optim.clip and "
-                    f"resume from the last checkpoint in {run}"
-                )
             if training.step % recipe.log_every == 0 or training.step == recipe.steps:
                 report(training, losses, sum(batch.fill for batch in batches) / len(batches))
             if training.step % recipe.save_every == 0 and rank == 0:

@@ -20,7 +20,7 @@ from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data.rows import read_rows
 from plait.data.vocabulary import Vocabulary
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 from plait.recipe import Recipe
 from plait.train import checkpoint, loop
 from plait.train.progress import Progress
@@ -49,6 +49,10 @@ def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
     if not run.exists() or not any(run.iterdir()):
         run.mkdir(parents=True, exist_ok=True)
     elif overwrite:
+        if not (run / "train.log").is_file():
+            raise ConfigError(
+                f"{run} is not empty and no run of plait train (it has no train.log); choose another --out"
+            )
         shutil.rmtree(run)
         run.mkdir(parents=True)
     elif not resume:
@@ -71,7 +75,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "bfloat16": bool(torch.cpu._is_avx512_bf16_supported()),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": "cpu",
     }
 
 
@@ -120,6 +124,11 @@ def train(
     Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
     settings that the run did not begin with.
     """
+    if resume and overwrite:
+        raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
+    rows = Path(recipe.data) / "train.jsonl"
+    if not rows.is_file():
+        raise DataError(f"{rows} is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER")
     _prepare(run, resume, overwrite)
     torch.set_num_threads(threads or max(1, min(os.cpu_count() or 1, 8)))
     begin = time.perf_counter()
@@ -129,6 +138,7 @@ def train(
         training = restart(recipe, steps[-1])
     else:
         training = start(recipe)
+    before = training.seconds
     with Progress(run, recipe.steps, training.step) as progress:
         progress.say(
             f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
@@ -138,7 +148,10 @@ def train(
         folder = loop.run_loop(training, recipe, run, progress.update, max_seconds)
         done = training.step >= recipe.steps
         progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
-    (run / "train.json").write_text(json.dumps({"machine": machine(), "train": summary(training, recipe)}, indent=1))
+    if training.seconds > before or not (run / "train.json").is_file():
+        (run / "train.json").write_text(
+            json.dumps({"machine": machine(), "train": summary(training, recipe)}, indent=1)
+        )
     return folder
 
 

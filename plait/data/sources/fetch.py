@@ -26,7 +26,12 @@ def run(command: list[str], cwd: Path) -> None:
     """Run a package manager. Raises MissingError when it is not installed, DataError when it fails."""
     if shutil.which(command[0]) is None:
         raise MissingError(f"{command[0]} is not installed; install it, or use another source")
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"`{' '.join(command)}` gave no answer in {error.timeout:.0f} s; is there a network?"
+        ) from error
     if done.returncode:
         raise DataError(f"`{' '.join(command)}` failed with {done.returncode}: {done.stderr.strip()[-400:]}")
 

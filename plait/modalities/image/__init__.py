@@ -69,7 +69,7 @@ class Image:
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
         size = options.get("size")
-        forced = self._grid(*size) if size else None
+        forced = self._forced(*size) if size else None
         if len(header) == 1:
             return (f"<rows:{forced[0]}>",) if forced else self.grammar()[1 : self.max_side + 1]
         if len(header) == 2:
@@ -77,6 +77,17 @@ class Image:
             most = min(self.max_side, self.max_patches // rows)
             return (f"<cols:{forced[1]}>",) if forced else tuple(f"<cols:{c}>" for c in range(1, most + 1))
         return ()
+
+    def _forced(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of a picture that must be exactly `width` x `height`. Raises ConfigError if it cannot be."""
+        rows, cols = height // self.patch, width // self.patch
+        whole = width == cols * self.patch and height == rows * self.patch
+        if not whole or min(rows, cols) < 1 or rows * cols > self.max_patches or max(rows, cols) > self.max_side:
+            raise ConfigError(
+                f"image: got size {width}x{height}; expected sides that are multiples of {self.patch} pixels and at most "
+                f"{self.max_patches} patches in all"
+            )
+        return rows, cols
 
     def _shape(self, header: Sequence[str]) -> tuple[int, int]:
         return int(header[1][6:-1]), int(header[2][6:-1])

@@ -1,0 +1,77 @@
+"""Audio block length at equal minutes: how well is speech written and read with blocks of 4, 8, 16 tokens and whole clips?
+
+    python benchmarks/audio_blocks.py 8 --minutes 5 --data data/digits
+
+Trains one model on `say`, `change-voice` and `hear-digit` alone, one thread, constant rate after the warm-up, until the time is up; prints one JSON line.
+Run each length by itself, pinned to a core, two at a time at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from plait.eval.runner import Evaluation
+from plait.infer.engine import Engine
+from plait.recipe import module, override
+from plait.train import loop
+from plait.train.run import start
+
+TASKS = ("say", "change-voice", "hear-digit")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("block", type=int, help="tokens a block; 32 holds every clip of the data whole")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--data", default="data/digits")
+    parser.add_argument("--rows", type=int, default=200)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+
+    digits = module("digits")
+    suite = digits.suite()
+    weights = {task.name: float(task.name in TASKS) for task in suite.tasks}
+    settings = [
+        f"data={given.data}",
+        f"modalities.audio.block={given.block}",
+        "optim.fall=0",
+        "pack.sequences=4",
+        "steps=1000000",
+    ]
+    recipe = override(digits.RECIPE, [*settings, f"weights={json.dumps(weights)}"])
+    training = start(recipe)
+    training.loader.next_step()  # reads the first media before the clock runs
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < 60 * given.minutes:
+        loop.one_step(training, training.loader.next_step(), recipe)
+
+    training.model.load_state_dict(training.averaged_weights())
+    evaluation = Evaluation(Engine(training.model), suite, Path(given.data), recipe.sampling, limit=given.rows)
+    evaluation.prepare_judges()
+    result: dict[str, object] = {
+        "block": given.block,
+        "minutes": given.minutes,
+        "steps": training.step,
+        "tokens": training.tokens,
+    }
+    for name in TASKS:
+        task = suite.task(name)
+        outcome = evaluation.run_task(task, "test")
+        for attribute, hits in evaluation.hits(task, outcome.answers, outcome.samples).items():
+            result[f"{name} {attribute}"] = round(float(np.mean(hits)), 3)
+        if task.answers_in == "audio":
+            made = [len(part.value[0]) / part.value[1] for part in outcome.answers if part]
+            audio = training.model.vocabulary.modalities["audio"]
+            real = [len(audio.samples(sample.messages[-1].parts[0])) / 16_000 for sample in outcome.samples]
+            result[f"{name} seconds made / real"] = [round(float(np.mean(made)), 3), round(float(np.mean(real)), 3)]
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The model card: what a checkpoint is, what it was trained on, what it scores. Written beside it by the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plait.eval.report import met
+
+NAME = "README.md"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The held-out cells of a report as a Markdown table, in per cent."""
+    lines = [
+        "| cell | task | metric | value | 95 % | n | judge's ceiling | blank input | target | |",
+        "|" + "---|" * 10,
+    ]
+    for cell in report["cells"]:
+        if cell["split"] == "test":
+            interval = "-".join(map(_percent, cell["ci95"]))
+            numbers = (_percent(cell[key]) for key in ("judge_ceiling", "blank_input", "target"))
+            mark = {True: "met", False: "**missed**", None: ""}[met(cell)]
+            row = (
+                cell["cell"],
+                cell["task"],
+                cell["metric"],
+                _percent(cell["value"]),
+                interval,
+                cell["n"],
+                *numbers,
+                mark,
+            )
+            lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
+def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
+    """Write the card into the checkpoint's folder; returns its path."""
+    train, data = report["train"], report["data"]
+    sources = [f"- {source['what']}: {source['from']} ({source['licence']})" for source in data.get("sources") or []]
+    notes = [f"- {note}" for note in (*report["notes"], *(data.get("notes") or []))]
+    text = "\n".join(
+        [
+            f"# A Plait checkpoint: {recipe}",
+            "",
+            f"{train['parameters'] / 1e6:.1f} million parameters, {train['steps']} steps, {train['tokens'] / 1e6:.1f} million tokens, "
+            f"{train['seconds'] / 60:.1f} minutes; commit {report['commit']}. Made by `plait train {recipe}`, measured by `plait eval`.",
+            "",
+            "## Trained on",
+            "",
+            *sources,
+            "",
+            "## Measured on held-out data, per cent",
+            "",
+            table(report),
+            "",
+            *notes,
+            "",
+            "## Limits",
+            "",
+            "It does what the table says and nothing else. Where its speech comes from synthetic voices, it speaks with those.",
+            "",
+        ]
+    )
+    path = checkpoint / NAME
+    path.write_text(text, encoding="utf-8")
+    return path
