@@ -79,4 +79,4 @@ class Task:
             elif value:
                 parts.append(Part("text", value))
         stripped = (Part("text", part.value.strip()) if part.type == "text" else part for part in parts)
-        return Message("user", tuple(part for part in stripped if part.value != ""))
+        return Message("user", tuple(part for part in stripped if part.type != "text" or part.value))
