@@ -128,6 +128,26 @@ def test_resuming_with_other_settings_is_refused(small_digits, whole):
     assert "optim" in done.stderr
 
 
+def test_resuming_with_other_rows_is_refused(small_digits, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    rows = small_digits / "train.jsonl"
+    before = rows.read_text()
+    try:
+        rows.write_text("\n".join(before.splitlines()[:-1]) + "\n")
+        done = run(small_digits, tmp_path / "run", "--resume", check=False)
+    finally:
+        rows.write_text(before)
+    assert done.returncode == 2
+    assert "the run began with" in done.stderr
+
+
+def test_overwrite_deletes_runs_alone(small_digits, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = run(small_digits, tmp_path, "--overwrite", check=False)
+    assert done.returncode == 2
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 def test_a_damaged_file_is_named(whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(checkpoint.steps_of(whole)[-1], folder)

@@ -47,7 +47,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line on the console and in the log."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, soft_wrap=True)
         self.log.write(line + "\n")
         self.log.flush()
 

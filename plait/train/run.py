@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -93,19 +94,28 @@ def summary(training: Training, recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[list[Sample], str]:
+    """Training samples and the hash of their file."""
+    path = Path(recipe.data) / "train.jsonl"
+    return list(read_rows(path, modalities)), hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def start(recipe: Recipe) -> Training:
     """Data, modalities and model of a recipe, at step 0."""
     modalities = registry.build_all(recipe.modalities)
-    samples = list(read_rows(Path(recipe.data) / "train.jsonl", modalities))
+    samples, data = _rows(recipe, modalities)
     fit(modalities, samples, recipe.seed)
-    return loop.build(recipe, samples, Vocabulary(modalities))
+    training = loop.build(recipe, samples, Vocabulary(modalities))
+    training.data = data
+    return training
 
 
 def restart(recipe: Recipe, folder: Path) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
-    samples = list(read_rows(Path(recipe.data) / "train.jsonl", model.vocabulary.modalities))
+    samples, data = _rows(recipe, model.vocabulary.modalities)
     training = loop.build(recipe, samples, model.vocabulary)
+    training.data = data
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
     return training
 

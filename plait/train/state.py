@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from plait.data.loader import Loader
+from plait.errors import ConfigError
 from plait.model.braid import Braid
 from plait.train.checkpoint import TrainState
 
@@ -25,6 +26,7 @@ class Training:
         self.tokens = 0  # row tokens, counted once
         self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
         self.seconds = 0.0
+        self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -48,13 +50,19 @@ class Training:
             "tokens": self.tokens,
             "stored": self.stored,
             "seconds": self.seconds,
+            "data": self.data,
             "loader": self.loader.state(),
         }
         return TrainState(tensors, counters)
 
     @torch.no_grad()
     def restore(self, image: TrainState, average: dict[str, Tensor]) -> None:
-        """Continue from what `image` and the EMA weights of a checkpoint say."""
+        """Continue from what `image` and the EMA weights of a checkpoint say. Raises ConfigError for other rows."""
+        if image.counters["data"] != self.data:
+            raise ConfigError(
+                f"the training rows have sha256 {self.data[:12]}; the run began with {image.counters['data'][:12]}: "
+                "bring back the data it began with, or start anew with --overwrite"
+            )
         for name, parameter, averaged in zip(self.names, self.parameters, self.average, strict=True):
             parameter.copy_(image.tensors[f"weights.{name}"])
             averaged.copy_(average[name])

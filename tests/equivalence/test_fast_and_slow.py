@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import TINY, World, rng
+from worlds import TINY, World, rng, text
 
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
+from plait.data.sequence import Encoder, FlowConfig, Tokens
 from plait.heads.flow import FlowEmbedding
-from plait.infer.engine import Engine
+from plait.infer.cache import Cache
+from plait.infer.engine import Engine, Entry, Stream
 from plait.infer.request import Request
 from plait.layers import sinusoids
 from plait.model.attention import attend, attend_by_formula, prepare
@@ -162,14 +164,10 @@ def test_multi_head_attention_is_heads_side_by_side():
 )
 def test_cache_is_no_cache(world, config):
     """Feeding a row block by block through the cache gives the hidden states of the whole row at once."""
-    from plait.infer.cache import Cache
-
     model = world.model(config).eval()
     engine = Engine(model)
     sample = world.samples()[10]
     elements = world.encoder.prompt(sample)
-    from plait.infer.engine import Entry, Stream
-
     with torch.inference_mode():
         cache = Cache(config, torch.float32, model.device)
         stream = Stream(cache)
@@ -275,3 +273,34 @@ def test_griffin_lim_gives_a_sound_of_that_mel():
     again = log_mel(griffin_lim(frames))
     loud = frames > frames.max() - 6
     assert np.abs(again[: len(frames)] - frames)[loud].mean() < 0.5
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("name", ["audio", "image"])
+def test_a_noised_step_is_the_training_copy(world, name, null):
+    """What the engine computes for a block in flight is what training computed for that noised copy of it, with what
+    stands before it fed through the cache: conditional and null streams, the second block of a chain too."""
+    flow = FlowConfig(soft_share=0.0, end_share=0.0, null_share=0.999 if null else 0.0)
+    encoder = Encoder(world.vocabulary, flow)
+    sample = world.sample([text("say it in German")], [world.part(name, 2)])
+    elements = encoder.elements(sample, rng(1))
+    assert isinstance(elements[-1], Tokens)
+    assert (elements[0].ids == [world.vocabulary.ids["<null>"]]) == null
+    row = encoder.lay_out(elements, rng(2))
+    model = world.model().eval()
+    trained = model.hidden(batch_of(world, [[row]], len(row)))
+    noised = row.continuous[name]
+    last = noised.learned & (row.block[noised.index] == row.block.max())
+    z, time = noised.inputs[last], float(noised.time[last][0])
+    assert name == "image" or len(set(row.block[noised.index])) > 1, "the sound should be a chain"
+    engine = Engine(model)
+    with torch.inference_mode():
+        cache = Cache(TINY, torch.float32, model.device)
+        stream = Stream(cache)
+        for element in elements[:-1]:
+            engine._forward([Entry(stream, [element], True)], cache)
+        block = Tokens(name, z, elements[-1].coordinates, False, time)
+        first = engine._forward([Entry(stream, [block], False)], cache)[0]
+        again = engine._forward([Entry(stream, [block], False)], cache)[0]
+    torch.testing.assert_close(first, trained[noised.index[last]], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(first, again, atol=0, rtol=0)  # a step in flight is never kept
