@@ -2,7 +2,9 @@
 
     plait demo            (build, train, evaluate, report)
 
-PROMISE
+Two cores with AVX-512 BF16: about 15 minutes of training, 1 of data, 7 of evaluation. Seed 0, 2,200 steps, held-out data (n = 500), per cent:
+read 95.6, hear digit / language / speaker 100 / 99.8 / 99.8, translate unseen triples 91.2, larger 94.8; judged: draw 86.4, say 91.0, next 76.6,
+say-picture 77.8, draw-heard 81.8, change-voice 86.6, change-language 80.2. Not there yet: step 34.6, same 50.6 (chance). One seed so far.
 """
 
 from __future__ import annotations
