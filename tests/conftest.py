@@ -4,13 +4,17 @@ from jaxtyping import install_import_hook
 
 hook = install_import_hook(["plait.model", "plait.heads"], "beartype.beartype")
 
+import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("ci", derandomize=True)  # the same examples each time; new ones are searched for at the desk
+settings.load_profile("ci" if os.environ.get("CI") else "default")
 torch.set_num_threads(1)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import TINY, World, rng, text
 
@@ -138,6 +138,7 @@ def test_nothing_leaks(rows, seed, pick):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([None, "text", "image", "audio"]), st.floats(0, 2))
+@example(0, None, 5e-324)
 @settings(max_examples=25, deadline=None)
 def test_generation_keeps_the_grammar(seed, to, temperature):
     """Whatever an untrained model wants, what comes out reads as legal segments, and its parts read back."""

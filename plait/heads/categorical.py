@@ -34,7 +34,8 @@ def choose(logits: np.ndarray, legal: Sequence[int] | None, temperature: float, 
     scores = logits[places].astype(np.float64)
     if temperature <= 0 or len(places) == 1:
         return int(places[int(scores.argmax())])
-    weights = np.exp((scores - scores.max()) / temperature)
+    with np.errstate(over="ignore"):  # a tiny temperature sends what is not the best to minus infinity, as it should
+        weights = np.exp((scores - scores.max()) / temperature)
     return int(rng.choice(places, p=weights / weights.sum()))
 
 
