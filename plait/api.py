@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL.Image import Image
 
 from plait import recipe as recipes
 from plait.contract import Message, Part
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 from plait.eval import card, runner
 from plait.eval import report as reports
 from plait.infer.engine import Answer, Engine
@@ -36,20 +37,24 @@ def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] 
     return place
 
 
+def settings(name: str, *overrides: str) -> recipes.Recipe:
+    """Recipe `name` with `key=value` overrides applied. Raises ConfigError."""
+    return recipes.override(recipes.module(name).RECIPE, list(overrides))
+
+
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     """Train recipe `name` with `key=value` overrides into the run folder `out`; returns the last checkpoint.
 
     `options`: resume, overwrite, threads, max_seconds, as `plait.train.run.train` takes them.
     """
-    recipe = recipes.override(recipes.module(name).RECIPE, list(overrides))
-    return train_recipe(recipe, Path(out), **options)
+    return train_recipe(settings(name, *overrides), Path(out), **options)
 
 
 def finished(path: PathLike) -> bool:
     """Whether a checkpoint is at the last step of its recipe."""
     folder = checkpoint.locate(Path(path))
-    steps = checkpoint.load_train_state(folder).counters["step"]
-    return bool(steps >= checkpoint.read_config(folder)["recipe"]["steps"])
+    counters = checkpoint.read_counters(folder)
+    return bool(counters and counters["step"] >= checkpoint.read_config(folder)["recipe"]["steps"])
 
 
 def as_part(value: Any) -> Part:
@@ -88,6 +93,19 @@ def load(path: PathLike, dtype: str = "auto") -> Model:
     return Model(braid, config)
 
 
+def _check_rows(folder: Path, data: Path) -> None:
+    """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build."""
+    rows, counters = data / "train.jsonl", checkpoint.read_counters(folder)
+    if not rows.is_file():
+        raise DataError(f"{rows} is missing; expected the data that the checkpoint was trained on: plait data build")
+    found = hashlib.sha256(rows.read_bytes()).hexdigest()
+    if counters and counters["data"] not in ("", found):
+        raise DataError(
+            f"{rows} has sha256 {found[:12]}; the checkpoint was trained on rows with {counters['data'][:12]}, so what this "
+            "folder holds out the model may have seen: evaluate with the data it was trained on (--data)"
+        )
+
+
 def evaluate(
     path: PathLike, *, data: PathLike | None = None, json: PathLike | None = None, html: PathLike | None = None,
     seed: int = 0, limit: int | None = None, say: Callable[[str], None] = print,
@@ -102,10 +120,11 @@ def evaluate(
     recipe = recipes.Recipe(**model.config["recipe"])
     suite = recipes.module(recipe.name).suite()
     place = Path(data or recipe.data)
-    evaluation = runner.Evaluation(model.engine, suite, place, recipe.sampling, seed, limit)
+    _check_rows(folder, place)
+    evaluation = runner.Evaluation(model.engine, suite, place, recipe.sampling.model_dump(), seed, limit)
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)
-    trained = reports.training_summary(folder)
+    trained = reports.training_summary(folder, sum(p.numel() for p in model.braid.parameters()), recipe)
     report = {
         "format": runner.FORMAT,
         "checkpoint": str(path),

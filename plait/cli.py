@@ -106,11 +106,16 @@ def write_part(part: Any, out: Path, number: int) -> str:
     if part.type == "image":
         path = out / f"answer-{number}.png"
         part.value.save(path)
-    else:
+    elif part.type == "audio":
         import soundfile
 
         path = out / f"answer-{number}.wav"
         soundfile.write(path, *part.value)
+    else:
+        raise ConfigError(
+            f"the answer has a part of type {part.type!r}; expected text, image or audio, which have files: "
+            "use plait.load(...).generate(...) in Python for others"
+        )
     return str(path)
 
 
@@ -167,7 +172,8 @@ def demo(
     from plait import api
 
     recipe = "digits"
-    api.build(recipe, say=lambda what: typer.echo(f"building {recipe}: {what}"))
+    folder = api.settings(recipe, *(overrides or [])).data
+    api.build(recipe, folder, say=lambda what: typer.echo(f"building {recipe}: {what}"))
     checkpoint = api.train(
         recipe, *(overrides or []), out=out, resume=not overwrite, overwrite=overwrite, threads=threads
     )

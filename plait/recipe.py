@@ -17,6 +17,17 @@ from plait.model.transformer import TrunkConfig, vanilla
 from plait.train.optim import OptimConfig
 
 
+class Sampling(BaseModel):
+    """Fields of `Request` that the evaluation uses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(12, ge=1, description="Euler steps a block")
+    guidance: float = Field(3.0, ge=0, description="1: off")
+    temperature: float = Field(0.0, ge=0, description="0: the likeliest id")
+    max_tokens: int = Field(64, ge=1, description="bounds the answer")
+
+
 class Recipe(BaseModel):
     """What `plait train` needs to know. Unknown keys are errors."""
 
@@ -44,10 +55,7 @@ class Recipe(BaseModel):
     average: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average")
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1)
-    sampling: dict[str, float] = Field(
-        default_factory=lambda: {"steps": 12, "guidance": 3.0, "temperature": 0.0, "max_tokens": 64},
-        description="fields of Request that the evaluation uses",
-    )
+    sampling: Sampling = Sampling()
 
 
 def names() -> tuple[str, ...]:

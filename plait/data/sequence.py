@@ -199,41 +199,34 @@ def noised(clean: np.ndarray, time: float, rng: np.random.Generator) -> np.ndarr
 
 
 class Pieces:
-    """Growing arrays of a row, or of a stream's next tokens, whose blocks and positions then go on from earlier ones."""
+    """Growing lists of a row, or of a stream's next tokens, whose blocks and positions then go on from earlier ones.
+
+    Lists, because a row is made of a dozen runs of a few tokens, and arrays of that size cost more than they save.
+    """
 
     def __init__(self, first_block: int = 0, first_position: int = 0) -> None:
-        self.ids: list[np.ndarray] = []
-        self.block: list[np.ndarray] = []
-        self.copy: list[np.ndarray] = []
-        self.position: list[np.ndarray] = []
-        self.target: list[np.ndarray] = []
+        self.ids: list[int] = []
+        self.block: list[int] = []
+        self.copy: list[int] = []
+        self.position: list[int] = []
+        self.target: list[int] = []
         self.parts: dict[str, list[Continuous]] = {}
-        self.length = 0  # tokens stored so far
         self.clean_length = first_position  # tokens counted once
         self.next_block = first_block
-        self.asker: tuple[int, int] | None = None  # where the last clean token is stored: (piece, offset)
-
-    def _append(self, ids: np.ndarray, block: np.ndarray, copy: int, position: np.ndarray) -> None:
-        self.ids.append(ids)
-        self.block.append(block)
-        self.copy.append(np.full(len(ids), copy))
-        self.position.append(position)
-        self.target.append(np.full(len(ids), NO_TARGET))
-        self.length += len(ids)
+        self.asker: int | None = None  # place of the last clean token
 
     def add_ids(self, element: Ids) -> None:
-        count = len(element.ids)
+        ids, count = element.ids, len(element.ids)
         if not count:
             return
-        ids = np.asarray(element.ids)
-        if element.learned and self.asker:
-            piece, offset = self.asker
-            self.target[piece][offset] = ids[0]
-        order = np.arange(count)
-        self._append(ids, self.next_block + order, 0, self.clean_length + order)
-        if element.learned:
-            self.target[-1][:-1] = ids[1:]
-        self.asker = (len(self.ids) - 1, count - 1)
+        if element.learned and self.asker is not None:
+            self.target[self.asker] = ids[0]
+        self.ids += ids
+        self.block += range(self.next_block, self.next_block + count)
+        self.copy += [0] * count
+        self.position += range(self.clean_length, self.clean_length + count)
+        self.target += [*ids[1:], NO_TARGET] if element.learned else [NO_TARGET] * count
+        self.asker = len(self.ids) - 1
         self.next_block += count
         self.clean_length += count
 
@@ -247,12 +240,15 @@ class Pieces:
 
     def add_block(self, element: Tokens, copy: int, time: float, inputs: np.ndarray) -> None:
         """One copy of a block; `inputs` are its tokens at `time`."""
-        count = len(element.tokens)
-        place = self.length + np.arange(count)
-        self._append(np.full(count, -1), np.full(count, self.next_block), copy, self.clean_length + np.arange(count))
+        count, first = len(element.tokens), len(self.ids)
+        self.ids += [-1] * count
+        self.block += [self.next_block] * count
+        self.copy += [copy] * count
+        self.position += range(self.clean_length, self.clean_length + count)
+        self.target += [NO_TARGET] * count
         self.parts.setdefault(element.modality, []).append(
             Continuous(
-                place,
+                np.arange(first, first + count),
                 inputs,
                 element.tokens,
                 element.coordinates,
@@ -260,8 +256,8 @@ class Pieces:
                 np.full(count, copy > 0),
             )
         )
-        # only a clean copy may be asked for what comes next
-        self.asker = (len(self.ids) - 1, count - 1) if copy == 0 else self.asker
+        if copy == 0:  # only a clean copy may be asked for what comes next
+            self.asker = len(self.ids) - 1
 
     def close_block(self, count: int) -> None:
         self.next_block += 1
@@ -269,11 +265,11 @@ class Pieces:
 
     def row(self) -> Row:
         return Row(
-            np.concatenate(self.ids),
-            np.concatenate(self.block),
-            np.concatenate(self.copy),
-            np.concatenate(self.position),
-            np.concatenate(self.target),
+            np.array(self.ids, np.int64),
+            np.array(self.block, np.int64),
+            np.array(self.copy, np.int64),
+            np.array(self.position, np.int64),
+            np.array(self.target, np.int64),
             {name: join(parts) for name, parts in self.parts.items()},
             self.clean_length,
         )

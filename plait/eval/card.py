@@ -18,13 +18,13 @@ def _percent(value: float | None) -> str:
 def table(report: Mapping[str, Any]) -> str:
     """The held-out cells of a report as a Markdown table, in per cent."""
     lines = [
-        "| cell | task | metric | value | 95 % | n | judge's ceiling | blank input | target | |",
-        "|" + "---|" * 10,
+        "| cell | task | metric | value | 95 % | n | baseline | judge's ceiling | blank input | target | |",
+        "|" + "---|" * 11,
     ]
     for cell in report["cells"]:
         if cell["split"] == "test":
             interval = "-".join(map(_percent, cell["ci95"]))
-            numbers = (_percent(cell[key]) for key in ("judge_ceiling", "blank_input", "target"))
+            numbers = (_percent(cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
             mark = {True: "met", False: "**missed**", None: ""}[met(cell)]
             row = (
                 cell["cell"],
@@ -36,6 +36,17 @@ def table(report: Mapping[str, Any]) -> str:
                 *numbers,
                 mark,
             )
+            lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
+def other_splits(report: Mapping[str, Any]) -> str:
+    """Cells of the other held-out splits (phrasings, combinations, pairs, recordings), shorter."""
+    lines = ["| task | split | metric | value | 95 % | n |", "|" + "---|" * 6]
+    for cell in report["cells"]:
+        if cell["split"] != "test":
+            interval = "-".join(map(_percent, cell["ci95"]))
+            row = (cell["task"], cell["split"], cell["metric"], _percent(cell["value"]), interval, cell["n"])
             lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines)
 
@@ -59,6 +70,8 @@ def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
             "## Measured on held-out data, per cent",
             "",
             table(report),
+            "",
+            other_splits(report),
             "",
             *notes,
             "",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from plait.contract import Part
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import RATE
+from plait.threads import each
 
 
 class Judge(nn.Module, ABC):
@@ -71,7 +72,7 @@ class Judge(nn.Module, ABC):
         for module in self.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()  # type: ignore[operator]
-        x = torch.stack([self.see(part) for part in parts])
+        x = torch.stack(each(self.see, parts))
         y = {name: torch.tensor([values.index(one[name]) for one in labels]) for name, values in self.classes.items()}
         optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=0.02)
         batch = 128
@@ -96,7 +97,7 @@ class Judge(nn.Module, ABC):
         """[n, 128] features, and for each attribute [n, classes] probabilities."""
         features, scores = [], []
         for start in range(0, len(parts), 256):
-            made, logits = self(torch.stack([self.see(part) for part in parts[start : start + 256]]))
+            made, logits = self(torch.stack(each(self.see, parts[start : start + 256])))
             features.append(made)
             scores.append({name: torch.softmax(value, dim=-1) for name, value in logits.items()})
         joined = {name: torch.cat([score[name] for score in scores]).numpy() for name in self.classes}
@@ -150,10 +151,10 @@ class SoundJudge(Judge):
         return torch.roll(x, shift, dims=-1) + gain + 0.1 * torch.randn(x.shape, generator=generator)
 
 
-def round_trip(part: Part) -> Part:
-    """A recording as the model's own mel and phase reconstruction would give it back."""
+def round_trips(parts: Sequence[Part]) -> list[Part]:
+    """Recordings as the model's own mel and phase reconstruction would give them back."""
     audio = Audio()
-    return audio.write(audio.read(part))
+    return each(lambda part: audio.write(audio.read(part)), parts)
 
 
 def load_or_fit(judge: Judge, path: Path, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]]) -> None:

@@ -19,16 +19,19 @@ from plait.contract import Part
 from plait.eval.runner import SHOWN, Outcome
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import FLOOR, RATE, log_mel
+from plait.recipe import Recipe
+from plait.train import checkpoint
+from plait.train.run import summary
 
 AXES = ("text", "image", "audio")
 
 
-def training_summary(checkpoint: Path) -> dict[str, Any]:
-    """The `train` entry of the run that a checkpoint belongs to; zeros for a checkpoint without its run."""
-    path = checkpoint.parent.parent / "train.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text(encoding="utf-8"))["train"])
-    return {"seconds": 0.0, "steps": 0, "tokens": 0, "parameters": 0, "flops": 0.0, "peak_rss_mb": 0.0}
+def training_summary(folder: Path, parameters: int, recipe: Recipe) -> dict[str, Any]:
+    """The `train` entry as the checkpoint itself counts; zeros for one that was saved without its training state."""
+    path = folder.parent.parent / "train.json"
+    peak = json.loads(path.read_text(encoding="utf-8"))["train"]["peak_rss_mb"] if path.is_file() else 0.0
+    nothing = {"seconds": 0.0, "step": 0, "tokens": 0, "stored": 0}
+    return summary(checkpoint.read_counters(folder) or nothing, parameters, recipe, peak)
 
 
 def data_summary(data: Path) -> dict[str, Any]:
@@ -38,9 +41,9 @@ def data_summary(data: Path) -> dict[str, Any]:
     return {key: manifest.get(key) for key in ("sources", "notes", "counts", "files")}
 
 
-def curves(checkpoint: Path) -> dict[str, list[tuple[int, float]]]:
-    """Loss of each group by step, from train.log."""
-    path = checkpoint.parent.parent / "train.log"
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Loss of each group by step, from the train.log of the run that a checkpoint belongs to."""
+    path = folder.parent.parent / "train.log"
     made: dict[str, list[tuple[int, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         if line.startswith("{"):

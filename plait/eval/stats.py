@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.metrics import roc_curve
@@ -25,6 +26,14 @@ def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:
     false_reject = 1.0 - true_accept
     crossing = int(np.argmin(np.abs(false_accept - false_reject)))
     return float((false_accept[crossing] + false_reject[crossing]) / 2)
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, draws: int = 200) -> tuple[float, float]:
+    """95 % percentile interval of `statistic(row numbers)` over resamples of n rows (Efron, 1979), from a fixed seed."""
+    rng = np.random.default_rng(0)
+    values = [statistic(rng.integers(n, size=n)) for _ in range(draws)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def nearest_distance(made: np.ndarray, training: np.ndarray) -> float:

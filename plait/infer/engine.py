@@ -16,6 +16,7 @@ from plait.infer.cache import Cache
 from plait.infer.request import Chunk, Clean, Conversation, Noised, Request, Steps, to_parts
 from plait.model.braid import Braid
 from plait.model.masks import allowed
+from plait.threads import each
 
 
 @dataclass
@@ -107,7 +108,7 @@ class Engine:
         while active:
             self._tick(active, cache)
             active = [one for one in active if one.segments is None]
-        return [self._answer(one.segments or []) for one in running]
+        return each(self._answer, [one.segments or [] for one in running])
 
     def _answer(self, segments: list[Segment]) -> Answer:
         return Answer(Message("assistant", to_parts(segments, self.encoder)), segments)

@@ -81,16 +81,27 @@ class Clip:
 
 
 class Pool:
-    """Pictures and clips of one split, by what they show and say, and the randomness of the rows made from them."""
+    """Pictures and clips of one split, by what they show and say, and the randomness of the rows made from them.
+
+    `varied` pictures are distorted copies: they are shown to the model beside the others, and never asked of it.
+    """
 
     def __init__(
-        self, pictures: Sequence[Picture], clips: Sequence[Clip], split: str, rng: np.random.Generator
+        self,
+        pictures: Sequence[Picture],
+        clips: Sequence[Clip],
+        split: str,
+        rng: np.random.Generator,
+        varied: Sequence[Picture] = (),
     ) -> None:
         self.split, self.rng = split, rng
         self.pictures: dict[int, list[Picture]] = {}
+        self.shown: dict[int, list[Picture]] = {}
         self.clips: dict[tuple[str, int, str], list[Clip]] = {}
         for picture in pictures:
             self.pictures.setdefault(picture.digit, []).append(picture)
+        for picture in (*pictures, *varied):
+            self.shown.setdefault(picture.digit, []).append(picture)
         for clip in clips:
             self.clips.setdefault((clip.language, clip.digit, clip.voice), []).append(clip)
 
@@ -104,6 +115,11 @@ class Pool:
         return str(self.pick(list(LANGUAGES)))
 
     def picture(self, digit: int) -> Part:
+        """A picture to look at; one to be drawn comes from `drawing`."""
+        return Part("image", self.pick(self.shown[digit]).path)
+
+    def drawing(self, digit: int) -> Part:
+        """A picture as it was scanned."""
         return Part("image", self.pick(self.pictures[digit]).path)
 
     def clip(self, digit: int, language: str, voice: str) -> Part:
@@ -161,7 +177,7 @@ def add(pool: Pool) -> Item:
 
 def draw(pool: Pool) -> Item:
     digit = pool.digit()
-    return Item({"number": word(digit, pool.language())}, pool.picture(digit), {"digit": digit})
+    return Item({"number": word(digit, pool.language())}, pool.drawing(digit), {"digit": digit})
 
 
 def say(pool: Pool) -> Item:
@@ -178,7 +194,7 @@ def read_digit(pool: Pool) -> Item:
 def next_digit(pool: Pool) -> Item:
     digit = pool.digit()
     after = (digit + 1) % 10
-    return Item({"image": pool.picture(digit)}, pool.picture(after), {"digit": after})
+    return Item({"image": pool.picture(digit)}, pool.drawing(after), {"digit": after})
 
 
 def say_picture(pool: Pool) -> Item:
@@ -204,7 +220,7 @@ def hear_speaker(pool: Pool) -> Item:
 
 def draw_heard(pool: Pool) -> Item:
     clip, digit, _, _ = pool.heard()
-    return Item({"audio": clip}, pool.picture(digit), {"digit": digit})
+    return Item({"audio": clip}, pool.drawing(digit), {"digit": digit})
 
 
 def change_voice(pool: Pool) -> Item:
@@ -225,7 +241,20 @@ def step_picture(pool: Pool) -> Item:
     digit, op, by = pool.pick_known(STEPS, HELD_OUT_STEPS, "pairs")
     result = OPERATIONS[op](digit, by)
     slots: dict[str, str | Part] = {"image": pool.picture(digit), "op": op, "number": word(by, "en")}
-    return Item(slots, pool.picture(result), {"digit": result})
+    return Item(slots, pool.drawing(result), {"digit": result})
+
+
+def name_next(pool: Pool) -> Item:
+    digit = pool.digit()
+    after = word((digit + 1) % 10, "en")
+    return Item({"image": pool.picture(digit)}, _text(after), {"exact": after})
+
+
+def name_step(pool: Pool) -> Item:
+    digit, op, by = pool.pick_known(STEPS, HELD_OUT_STEPS, "pairs")
+    result = word(OPERATIONS[op](digit, by), "en")
+    slots: dict[str, str | Part] = {"image": pool.picture(digit), "op": op, "number": word(by, "en")}
+    return Item(slots, _text(result), {"exact": result})
 
 
 def same(pool: Pool) -> Item:
@@ -286,6 +315,12 @@ TASKS = (
     Task("step", "image+text->image",
          ("{image} {op} {number}: draw it.", "Draw {op} {number}: {image}", "{image} Draw the digit {op} {number}.",
           "{image} What is it {op} {number}?"), step_picture, {"digit": 0.85}, ("pairs",)),
+    Task("name-next", "image->text",
+         ("{image} Which digit is next?", "Name the next digit: {image}", "{image} In words, what comes next?",
+          "Name what comes next: {image}"), name_next),
+    Task("name-step", "image+text->text",
+         ("{image} {op} {number} in words?", "Name {op} {number}: {image}", "{image} Which digit is it {op} {number}?",
+          "{image} Name the digit {op} {number}."), name_step, extra_splits=("pairs",)),
     Task("same", "image+audio->text",
          ("{image} {audio} Is it the same digit?", "The same digit? {image} {audio}", "{audio} {image} Is it the same?",
           "Is {image} the same digit as {audio}?"), same, {"same": 0.85}),

@@ -175,6 +175,12 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[
     return model.eval(), config
 
 
+def read_counters(folder: Path) -> dict[str, Any] | None:
+    """Step, tokens, seconds and hash of the training rows; None when the checkpoint was saved without them."""
+    path = folder / STATE_JSON
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
 def load_train_state(folder: Path) -> TrainState:
     """What `save` got as `state`. Raises CheckpointError when the checkpoint was saved without it."""
     if not (folder / STATE_JSON).is_file():

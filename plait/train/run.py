@@ -80,18 +80,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def summary(training: Training, recipe: Recipe) -> dict[str, Any]:
+def summary(counters: Mapping[str, Any], parameters: int, recipe: Recipe, peak_rss_mb: float) -> dict[str, Any]:
     """The `train` entry of report.json. FLOPs: 6 a parameter and stored token, and attention's score products."""
     trunk = recipe.trunk
-    a_token = 6 * _parameters(training) + 12 * trunk.num_layers * trunk.dim * recipe.pack.length
+    a_token = 6 * parameters + 12 * trunk.num_layers * trunk.dim * recipe.pack.length
     return {
-        "seconds": round(training.seconds, 1),
-        "steps": training.step,
-        "tokens": training.tokens,
-        "parameters": _parameters(training),
-        "flops": float(a_token * training.stored),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "seconds": round(counters["seconds"], 1),
+        "steps": counters["step"],
+        "tokens": counters["tokens"],
+        "parameters": parameters,
+        "flops": float(a_token * counters["stored"]),
+        "peak_rss_mb": peak_rss_mb,
     }
+
+
+def _peak_rss_mb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[list[Sample], str]:
@@ -159,9 +163,8 @@ def train(
         done = training.step >= recipe.steps
         progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
     if training.seconds > before or not (run / "train.json").is_file():
-        (run / "train.json").write_text(
-            json.dumps({"machine": machine(), "train": summary(training, recipe)}, indent=1)
-        )
+        facts = summary(training.counters(), _parameters(training), recipe, _peak_rss_mb())
+        (run / "train.json").write_text(json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
 
 
@@ -171,6 +174,6 @@ def _check_same(recipe: Recipe, before: Mapping[str, Any]) -> None:
     changed = sorted(key for key in now if key not in free and now[key] != before.get(key))
     if changed:
         raise ConfigError(
-            f"--resume with other settings than the run began with: {', '.join(changed)}; leave them as they were, or "
-            "start anew with --overwrite or another --out"
+            f"the run to go on with began with other settings of {', '.join(changed)}; expected the same: leave them as "
+            "they were, or start anew with --overwrite or another --out"
         )

@@ -45,15 +45,17 @@ class Training:
         for number, optimizer in enumerate(self.optimizers):
             for index, entries in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{index}.{key}": value.contiguous() for key, value in entries.items()}
-        counters: dict[str, Any] = {
+        return TrainState(tensors, self.counters() | {"loader": self.loader.state()})
+
+    def counters(self) -> dict[str, Any]:
+        """How far the run is, and the hash of its rows."""
+        return {
             "step": self.step,
             "tokens": self.tokens,
             "stored": self.stored,
             "seconds": self.seconds,
             "data": self.data,
-            "loader": self.loader.state(),
         }
-        return TrainState(tensors, counters)
 
     @torch.no_grad()
     def restore(self, image: TrainState, average: dict[str, Tensor]) -> None:

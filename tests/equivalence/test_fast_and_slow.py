@@ -264,6 +264,22 @@ def test_log_mel_is_the_definition():
     np.testing.assert_allclose(log_mel(samples)[frame], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 159, 160, 1023, 4000, 16_000])
+def test_our_stft_is_torch_s(count):
+    """And its inverse the least-squares one, on a spectrum that no sound has."""
+    from plait.modalities.audio.mel import HOP, WINDOW, istft, stft
+
+    settings = {"n_fft": WINDOW, "hop_length": HOP, "window": torch.hann_window(WINDOW)}
+    samples = torch.from_numpy(rng(4).standard_normal(count).astype(np.float32))
+    theirs = torch.stft(samples, **settings, return_complex=True, pad_mode="constant").T
+    torch.testing.assert_close(stft(samples), theirs, atol=1e-3, rtol=1e-4)
+    length = (len(theirs) - 1) * HOP
+    if length:
+        inconsistent = torch.sgn(theirs) * torch.rand(theirs.shape, generator=torch.Generator().manual_seed(0))
+        expected = torch.istft(inconsistent.T, **settings, length=length)
+        torch.testing.assert_close(istft(inconsistent, length), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_griffin_lim_gives_a_sound_of_that_mel():
     from plait.modalities.audio.mel import griffin_lim, log_mel
 
