@@ -78,9 +78,14 @@ class Model:
         self.engine = Engine(braid, batch_size)
 
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
-        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`."""
+        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
+
+        Steps, guidance and temperature that are not given are those of the recipe.
+        """
         question = Message("user", tuple(map(as_part, inputs)))
-        return self.generate_all([Request((question,), to=to, **options)])[0].message
+        sampling = self.config["recipe"].get("sampling", {})
+        usual = {key: sampling[key] for key in ("steps", "guidance", "temperature") if key in sampling}
+        return self.generate_all([Request((question,), to=to, **usual | options)])[0].message
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer many requests, batched."""

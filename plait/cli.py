@@ -58,9 +58,12 @@ def generate(  # noqa: PLR0913 - one parameter an option
     audio: Annotated[Optional[list[Path]], typer.Option(help="Sound file.")] = None,  # noqa: UP045
     to: Annotated[str, typer.Option(help="text, image, audio, or auto: the model decides.")] = "auto",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Euler steps a block.")] = 25,
-    guidance: Annotated[float, typer.Option(min=0, help="1: off.")] = 2.0,
-    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token.")] = 0.0,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Euler steps a block; the recipe's if not given, as the next two."),
+    ] = None,
+    guidance: Annotated[Optional[float], typer.Option(min=0, help="1: off.")] = None,  # noqa: UP045
+    temperature: Annotated[Optional[float], typer.Option(min=0, help="0: the likeliest token.")] = None,  # noqa: UP045
     size: Annotated[
         str | None, typer.Option(help="Picture size, WIDTHxHEIGHT; the model's choice if not given.")
     ] = None,
@@ -72,7 +75,8 @@ def generate(  # noqa: PLR0913 - one parameter an option
         raise ConfigError("nothing was asked; give at least one of --text, --image, --audio")
     from plait import api
 
-    options: dict[str, Any] = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature}
+    given = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if size:
         options["options"] = {"image": {"size": parse_size(size)}}
     parts = [api.Part(kind, str(value)) for kind, value in inputs]

@@ -163,6 +163,8 @@ def test_silence_stays_silence():
         ("nowhere.lr=1", "nowhere"),
         ("steps=many", "steps"),
         ("steps=0", "greater than or equal to 1"),
+        ("sampling.colour=3", "sampling.colour"),
+        ("sampling.steps=0", "sampling.steps"),
         ("trunk.num_heads=3", "heads"),
         ("dtype=int8", "dtype"),
     ],

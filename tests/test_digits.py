@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from plait import registry
+from plait.contract import Sample
 from plait.data.rows import read_rows
 from plait.tasks import digits
-from plait.tasks.digits import HELD_OUT_SUMS, HELD_OUT_TRIPLES, LANGUAGES, TASKS, held_out_combinations, word
+from plait.tasks.digits import (
+    HELD_OUT_STEPS,
+    HELD_OUT_SUMS,
+    HELD_OUT_TRIPLES,
+    LANGUAGES,
+    TASKS,
+    held_out_combinations,
+    word,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +65,16 @@ def test_media_of_the_splits_are_disjoint(small_digits):
     assert not judge & (train | tests | labelled_train), "a judge shares an item with the model"
 
 
+def test_distorted_pictures_are_shown_and_never_to_be_drawn(small_digits):
+    train = rows(small_digits, "train")
+    asked = media([Sample(s.messages[:-1]) for s in train])
+    drawn = media([Sample(s.messages[-1:]) for s in train])
+    labelled = media(rows(small_digits, "labelled-train"))
+    distorted = {path for path in asked if path.endswith(".png") and path not in labelled}
+    assert distorted, "none is shown"
+    assert drawn <= labelled, "a distorted picture is a target"
+
+
 def test_speech_settings_are_disjoint(small_digits):
     settings = json.loads((small_digits / "manifest.json").read_text())["settings"]
     by_voice: dict[str, list] = {}
@@ -97,6 +116,16 @@ def test_held_out_triples_pairs_and_combinations(small_digits):
     assert not any(any(h in texts(s) for h in held) for s in train if s.task == "sum")
     assert all(any(h in texts(s) for h in held) for s in rows(small_digits, "sum.test"))
     assert not any(any(h in texts(s) for h in held) for s in rows(small_digits, "sum.seen"))
+    pair = re.compile(r"(plus|minus) (\w+)")
+    for name in ("step", "name-step"):  # what is held out from drawing is held out from naming too
+        held_by = {(word(a, "en"), op, word(b, "en")) for a, op, b in HELD_OUT_STEPS}
+        asked = set()
+        for s in (s for s in train if s.task == name):
+            (picture,) = (p.value for p in s.messages[0].parts if p.type == "image")
+            op, by = pair.search(texts(s)).groups()
+            asked.add((word(int(re.search(r"picture-(\d)", str(picture)).group(1)), "en"), op, by))
+        assert asked
+        assert not asked & held_by
     made = {
         (s.meta["expect"]["language"], s.meta["expect"]["digit"], s.meta["expect"]["speaker"])
         for s in train

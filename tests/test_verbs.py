@@ -8,9 +8,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import plait
-from plait.cli import app, ordered_inputs, parse_size
-from plait.errors import ConfigError
+from plait import api
+from plait.cli import app, ordered_inputs, parse_size, write_part
+from plait.contract import Message, Part
+from plait.errors import ConfigError, DataError
 from plait.eval import judges, stats
+from plait.infer.engine import Answer
 
 TINY = [
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=6", "pack.sequences=2", "dtype=float32",
@@ -116,6 +119,38 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
     assert "http" not in page.replace("http://www.w3.org", ""), "the report loads nothing from elsewhere"
 
 
+def test_eval_refuses_the_rows_of_another_build(run, small_digits, tmp_path):
+    other = tmp_path / "data"
+    other.mkdir()
+    with pytest.raises(DataError, match="is missing"):
+        invoke("eval", run, "--data", other)
+    (other / "train.jsonl").write_text((small_digits / "train.jsonl").read_text() + "\n")
+    with pytest.raises(DataError, match="may have seen"):
+        invoke("eval", run, "--data", other)
+
+
+def test_the_demo_builds_the_data_it_trains_on(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(api, "build", lambda name, folder, say: built.append((name, str(folder))))
+    with pytest.raises(DataError, match="is missing"):
+        invoke("demo", f"data={tmp_path / 'mine'}", "--out", tmp_path / "run")
+    assert built == [("digits", str(tmp_path / "mine"))]
+
+
+def test_generate_samples_as_the_recipe_does(run):
+    model = plait.load(run)
+    asked = []
+    model.engine.generate = lambda requests: asked.extend(requests) or [Answer(Message("assistant", ()), [])]
+    model.generate(["Draw seven."])
+    model.generate(["Draw seven."], guidance=1.5)
+    assert [(one.steps, one.guidance) for one in asked] == [(2, 2.0), (2, 1.5)]
+
+
+def test_only_known_modalities_become_files(tmp_path):
+    with pytest.raises(ConfigError, match="smell"):
+        write_part(Part("smell", 1), tmp_path, 0)
+
+
 def test_data_show_and_build(small_digits):
     said = invoke("data", "show", "digits", "--folder", small_digits, "--count", "1")
     assert "synthetic speech" in said
@@ -138,6 +173,10 @@ def test_intervals():
     scores, genuine = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, True, False, False])
     assert stats.equal_error_rate(scores, genuine) == 0
     assert stats.equal_error_rate(scores, ~genuine) == 1
+    sample = np.random.default_rng(1).normal(size=400)
+    low, high = stats.bootstrap(lambda rows: float(sample[rows].mean()), len(sample))
+    spread = 1.96 * sample.std() / 20  # of a mean of 400
+    assert (low, high) == pytest.approx((sample.mean() - spread, sample.mean() + spread), abs=0.3 * spread)
     rng = np.random.default_rng(0)
     real = rng.normal(size=(200, 4))
     assert stats.coverage(real + 0.001, real) == 1

@@ -70,7 +70,7 @@ RECIPE = Recipe(
         "same": 1.3,
         "larger": 0.3,
     },
-    steps=2000,
+    steps=1500,
 )
 
 
