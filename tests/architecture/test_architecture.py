@@ -77,7 +77,7 @@ LAYERS = {
     "infer": {"data", "model", "heads"},
     "tasks": {"data"},
 }
-SHARED = {"contract.py", "errors.py", "registry.py", "layers.py", "__init__.py"}
+SHARED = {"__init__.py", "contract.py", "errors.py", "layers.py", "registry.py", "threads.py"}
 
 
 def layer(module):
