@@ -18,8 +18,8 @@ test: setup lint
 	$(BIN)/python -m pytest
 
 lint: setup
-	$(BIN)/ruff check plait tests
-	$(BIN)/ruff format --check plait tests
+	$(BIN)/ruff check plait tests scripts benchmarks
+	$(BIN)/ruff format --check plait tests scripts benchmarks
 	$(BIN)/mypy
 
 clean:

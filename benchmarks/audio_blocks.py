@@ -27,7 +27,7 @@ TASKS = ("say", "change-voice", "hear-digit")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("block", type=int, help="tokens a block; 32 holds every clip of the data whole")
+    parser.add_argument("block", type=int, help="tokens of 40 ms a block; 32 holds every clip of the data whole")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--data", default="data/digits")
     parser.add_argument("--rows", type=int, default=200)
@@ -40,6 +40,7 @@ def main() -> None:
     settings = [
         f"data={given.data}",
         f"modalities.audio.block={given.block}",
+        "modalities.audio.frames=4",
         "optim.fall=0",
         "pack.sequences=4",
         "steps=1000000",
@@ -52,7 +53,9 @@ def main() -> None:
         loop.one_step(training, training.loader.next_step(), recipe)
 
     training.model.load_state_dict(training.averaged_weights())
-    evaluation = Evaluation(Engine(training.model), suite, Path(given.data), recipe.sampling, limit=given.rows)
+    evaluation = Evaluation(
+        Engine(training.model), suite, Path(given.data), recipe.sampling.model_dump(), limit=given.rows
+    )
     evaluation.prepare_judges()
     result: dict[str, object] = {
         "block": given.block,

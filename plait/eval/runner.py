@@ -25,6 +25,7 @@ from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.infer.score import log_likelihoods
 from plait.tasks.task import Task
+from plait.threads import each
 
 FORMAT = 1
 BLANK_ITEMS = 200
@@ -140,7 +141,7 @@ class Evaluation:
             self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
         guess = self._kept_classifiers[kind, attribute]
         media = [next(part for part in sample.messages[0].parts if part.type == kind) for sample in split_rows]
-        said = guess(np.stack([self.suite.features[kind](part) for part in media]))
+        said = guess(np.stack(each(self.suite.features[kind], media)))
         return _share([self.suite.in_words(attribute, s) == t for s, t in zip(said, truth, strict=True)])
 
     def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]]:
@@ -150,7 +151,7 @@ class Evaluation:
 
         parts, labels = labelled(self.data, "train", kind, self.known)
         model = make_pipeline(StandardScaler(with_std=kind == "audio"), KNeighborsClassifier(3))
-        model.fit(np.stack([self.suite.features[kind](part) for part in parts]), [label[attribute] for label in labels])
+        model.fit(np.stack(each(self.suite.features[kind], parts)), [label[attribute] for label in labels])
         return lambda x: model.predict(x).tolist()
 
     # asking the model
