@@ -83,8 +83,7 @@ class Model:
         Steps, guidance and temperature that are not given are those of the recipe.
         """
         question = Message("user", tuple(map(as_part, inputs)))
-        sampling = self.config["recipe"].get("sampling", {})
-        usual = {key: sampling[key] for key in ("steps", "guidance", "temperature") if key in sampling}
+        usual = recipes.Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
         return self.generate_all([Request((question,), to=to, **usual | options)])[0].message
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
@@ -98,35 +97,41 @@ def load(path: PathLike, dtype: str = "auto") -> Model:
     return Model(braid, config)
 
 
-def _check_rows(folder: Path, data: Path) -> None:
-    """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build."""
-    rows, counters = data / "train.jsonl", checkpoint.read_counters(folder)
-    if not rows.is_file():
-        raise DataError(f"{rows} is missing; expected the data that the checkpoint was trained on: plait data build")
+def _check_rows(folder: Path, data: Path) -> list[str]:
+    """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
+    returns a note for the report where that cannot be told."""
+    rows, trained_on = data / "train.jsonl", (checkpoint.read_counters(folder) or {}).get("data")
+    if not rows.is_file() or not trained_on:
+        lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
+        return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
     found = hashlib.sha256(rows.read_bytes()).hexdigest()
-    if counters and counters["data"] not in ("", found):
+    if found != trained_on:
         raise DataError(
-            f"{rows} has sha256 {found[:12]}; the checkpoint was trained on rows with {counters['data'][:12]}, so what this "
-            "folder holds out the model may have seen: evaluate with the data it was trained on (--data)"
+            f"{rows} has sha256 {found[:12]}; the checkpoint was trained on rows with {trained_on[:12]}, so what this folder "
+            "holds out the model may have seen: evaluate with the data it was trained on (--data FOLDER)"
         )
+    return []
 
 
 def evaluate(
     path: PathLike, *, data: PathLike | None = None, json: PathLike | None = None, html: PathLike | None = None,
-    seed: int = 0, limit: int | None = None, say: Callable[[str], None] = print,
+    seed: int | None = None, limit: int | None = None, say: Callable[[str], None] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every cell of a checkpoint on its recipe's held-out data; writes its model card, and report.json and
     report.html if asked.
 
-    `limit` bounds the rows of each split (the recipe's own number if None).
+    `limit` bounds the rows of each split (all of them if None); `seed` is that of the noise answers are drawn from (the
+    recipe's if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
     folder = checkpoint.locate(Path(path))
     model = load(folder)
     recipe = recipes.Recipe(**model.config["recipe"])
     suite = recipes.module(recipe.name).suite()
     place = Path(data or recipe.data)
-    _check_rows(folder, place)
+    notes = _check_rows(folder, place)
+    seed = recipe.seed if seed is None else seed
     evaluation = runner.Evaluation(model.engine, suite, place, recipe.sampling.model_dump(), seed, limit)
+    evaluation.notes += notes
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)
     trained = reports.training_summary(folder, sum(p.numel() for p in model.braid.parameters()), recipe)
@@ -134,7 +139,8 @@ def evaluate(
         "format": runner.FORMAT,
         "checkpoint": str(path),
         "commit": runner.commit(),
-        "seed": seed,
+        "seed": recipe.seed,
+        "sampling_seed": seed,
         "machine": machine(),
         "train": trained,
         **measured,

@@ -130,7 +130,7 @@ def evaluate(
     html: Annotated[Optional[Path], typer.Option(help="Write report.html here.")] = None,  # noqa: UP045
     data: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's if not given.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=20, help="Rows of each split.")] = None,  # noqa: UP045
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[Optional[int], typer.Option(min=0, help="Of the noise; the recipe's if not given.")] = None,  # noqa: UP045
     threads: Threads = None,
 ) -> None:
     """Measure every cell on held-out data."""

@@ -18,7 +18,7 @@ from plait.train.optim import OptimConfig
 
 
 class Sampling(BaseModel):
-    """Fields of `Request` that the evaluation uses."""
+    """Fields of `Request` that the evaluation uses; `generate` takes all but the last from here too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

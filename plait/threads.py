@@ -13,6 +13,21 @@ Made = TypeVar("Made")
 
 
 def each(function: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
-    """`[function(item) for item in items]`. torch lets go of Python's lock, and one small job keeps one core busy."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(function, items))
+    """`[function(item) for item in items]`, an item a thread; the first exception is raised.
+
+    torch lets go of Python's lock, and one small job keeps one core busy. A worker has torch's threads for itself (one),
+    so that a call inside a call runs in place, and the caller's inference mode.
+    """
+    given, workers, inference = list(items), torch.get_num_threads(), torch.is_inference_mode_enabled()
+    if workers == 1 or len(given) < 2:
+        return [function(item) for item in given]
+
+    def job(item: Given) -> Made:
+        with torch.inference_mode(inference):
+            return function(item)
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(job, given))
+    finally:
+        torch.set_num_threads(workers)

@@ -28,6 +28,7 @@ from plait.tasks.task import Task
 from plait.threads import each
 
 FORMAT = 1
+JUDGE_FORMAT = 1  # of the judges' architecture and training: judges of another one are fitted anew
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
 ROUND_TRIPS = 500  # held-out recordings that the judge also hears after phase reconstruction
@@ -101,7 +102,8 @@ class Evaluation:
         for kind, make in self.suite.judges.items():
             judge = make()
             parts, labels = labelled(self.data, "judge", kind, self.known)
-            kept = self.data / "judges" / f"{kind}-{_digest(self.data / 'labelled-judge.jsonl')}.safetensors"
+            rows = _digest(self.data / "labelled-judge.jsonl")
+            kept = self.data / "judges" / f"{kind}-{JUDGE_FORMAT}-{judge.epochs}-{rows}.safetensors"
             doubled = kind == "audio"  # made sound passes a phase reconstruction: the judge must know that sound too
             if doubled and not kept.is_file():
                 parts, labels = parts + round_trips(parts[::3]), labels + labels[::3]
@@ -276,7 +278,7 @@ class Evaluation:
         return self.judges[kind].judge(parts)[0]
 
     def _training_features(self, kind: str) -> np.ndarray:
-        """Judge's features of the model's training media: all pictures, every tenth recording."""
+        """Judge's features of the model's training media: all pictures as scanned, every tenth recording."""
         if kind not in self._kept_features:
             parts, _ = labelled(self.data, "train", kind, self.known)
             chosen = parts[::10] if kind == "audio" else parts
@@ -326,7 +328,9 @@ class Evaluation:
             rates = stats.bootstrap(partial(_equal_error_rate, scores, genuine), len(scores))
             rate = stats.equal_error_rate(scores.ravel(), genuine.ravel())
             check = {"check": "speaker equal error rate", "task": outcome.task.name, "value": rate}
-            made.append({**check, "ci95": list(rates), "n": int(genuine.size)})
+            if rate == 0:  # every resample is perfect too: the rule of three bounds what was not seen
+                rates = 0.0, min(1.0, 3 / len(scores))
+            made.append({**check, "ci95": list(rates), "n": len(scores), "trials": int(genuine.size)})
         return made
 
 

@@ -28,7 +28,7 @@ def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:
     return float((false_accept[crossing] + false_reject[crossing]) / 2)
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], n: int, draws: int = 200) -> tuple[float, float]:
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, draws: int = 500) -> tuple[float, float]:
     """95 % percentile interval of `statistic(row numbers)` over resamples of n rows (Efron, 1979), from a fixed seed."""
     rng = np.random.default_rng(0)
     values = [statistic(rng.integers(n, size=n)) for _ in range(draws)]

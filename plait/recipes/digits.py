@@ -34,9 +34,10 @@ from plait.train.optim import OptimConfig
 
 ROWS_A_TASK = 12_000
 ROWS_A_TEST = 500
-PICTURES = {"test": 0.2, "judge": 0.2}  # shares; the rest trains the model
+ROWS_A_DEV = 200  # to choose settings by; the report never looks at them
+PICTURES = {"test": 0.2, "judge": 0.2, "dev": 0.04}  # shares; the rest trains the model
 VARIED = 2  # distorted copies of each training picture
-SETTINGS = {"train": 12, "judge": 6, "test": 4}  # (rate, pitch) settings a voice
+SETTINGS = {"train": 12, "judge": 6, "test": 4, "dev": 2}  # (rate, pitch) settings a voice
 FORMAT = 2
 
 RECIPE = Recipe(
@@ -78,13 +79,14 @@ def _pictures(folder: Path, notes: list[str], manifest: dict[str, Any]) -> dict[
     """PNG files by split: stratified by digit, fixed seed. Test and judge pictures never train the model."""
     data = handwriting.load(folder / "cache", notes)
     manifest["sources"].append({"what": "handwritten digits", "from": data.source, "licence": data.licence})
-    made: dict[str, list[Picture]] = {"train": [], "judge": [], "test": []}
-    rng = np.random.default_rng([2026, 10])
+    made: dict[str, list[Picture]] = {split: [] for split in SETTINGS}
+    rng = np.random.default_rng([2026, 20])
+    ends = dict(zip(PICTURES, np.cumsum(list(PICTURES.values())), strict=True))
     for digit in DIGITS:
         chosen = rng.permutation(np.flatnonzero(data.labels == digit))
         for number, index in enumerate(chosen):
             share = number / len(chosen)
-            split = "test" if share < PICTURES["test"] else "judge" if share < sum(PICTURES.values()) else "train"
+            split = next((name for name, end in ends.items() if share < end), "train")
             name = f"media/{split}/picture-{digit}-{index}.png"
             Image.fromarray(data.images[index]).save(folder / name)
             made[split].append(Picture(name, digit))
@@ -104,7 +106,7 @@ def _distorted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _varied(folder: Path, pictures: Iterable[Picture]) -> list[Picture]:
     """Distorted copies of the training pictures, for the model to look at; what it is to draw stays as scanned."""
-    rng = np.random.default_rng([2026, 14])
+    rng = np.random.default_rng([2026, 24])
     made = []
     for picture in pictures:
         with Image.open(folder / picture.path) as original:
@@ -117,8 +119,8 @@ def _varied(folder: Path, pictures: Iterable[Picture]) -> list[Picture]:
 
 def _clips(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Clip]]:
     """FLAC files by split: every digit, language and voice at the (rate, pitch) settings of the split."""
-    rng = np.random.default_rng([2026, 11])
-    made: dict[str, list[Clip]] = {"train": [], "judge": [], "test": []}
+    rng = np.random.default_rng([2026, 21])
+    made: dict[str, list[Clip]] = {split: [] for split in SETTINGS}
     settings = {}
     with espeak.Espeak() as speaker:
         for voice in VOICES:
@@ -203,6 +205,8 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         raise DataError(f"{folder}/media is not of this recipe; choose an empty folder for the data")
     shutil.rmtree(folder / "media", ignore_errors=True)
     shutil.rmtree(folder / "judges", ignore_errors=True)  # they were fitted on the media that go
+    for rows in folder.glob("*.jsonl"):  # they name the media that go
+        rows.unlink()
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     for split in (*SETTINGS, "recorded"):
         (folder / "media" / split).mkdir(parents=True)
@@ -213,19 +217,21 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     clips = _clips(folder, manifest)
     say("rows")
     files = manifest["files"]
-    rng = np.random.default_rng([2026, 12])
+    rng = np.random.default_rng([2026, 22])
     pool = Pool(pictures["train"], clips["train"], "train", rng, _varied(folder, pictures["train"]))
     files["train.jsonl"] = _write(
         folder / "train.jsonl",
         (task.sample(pool.pick(task.trained_phrasings), task.make(pool)) for task in TASKS for _ in range(ROWS_A_TASK)),
     )
     for number, task in enumerate(TASKS):
-        for split in task.splits:
-            held = Pool(pictures["test"], clips["test"], split, np.random.default_rng([2026, 13, number]))
+        for split in (*task.splits, "dev"):
+            media = "dev" if split == "dev" else "test"
+            held = Pool(pictures[media], clips[media], split, np.random.default_rng([2026, 23, number]))
             phrasings = [task.held_out_phrasing] if split == "phrasing" else task.trained_phrasings
+            count = ROWS_A_DEV if split == "dev" else ROWS_A_TEST
             name = f"{task.name}.{split}.jsonl"
             files[name] = _write(
-                folder / name, (task.sample(held.pick(phrasings), task.make(held)) for _ in range(ROWS_A_TEST))
+                folder / name, (task.sample(held.pick(phrasings), task.make(held)) for _ in range(count))
             )
     for name, samples in _heard(_recorded(folder, manifest)).items():
         if samples:

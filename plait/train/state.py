@@ -60,9 +60,9 @@ class Training:
     @torch.no_grad()
     def restore(self, image: TrainState, average: dict[str, Tensor]) -> None:
         """Continue from what `image` and the EMA weights of a checkpoint say. Raises ConfigError for other rows."""
-        if image.counters["data"] != self.data:
+        if image.counters.get("data") != self.data:
             raise ConfigError(
-                f"the training rows have sha256 {self.data[:12]}; the run began with {image.counters['data'][:12]}: "
+                f"the training rows have sha256 {self.data[:12]}; the run began with {str(image.counters.get('data'))[:12]}: "
                 "bring back the data it began with, or start anew with --overwrite"
             )
         for name, parameter, averaged in zip(self.names, self.parameters, self.average, strict=True):
