@@ -12,7 +12,6 @@ from plait.contract import Sample
 from plait.data.rows import read_rows
 from plait.tasks import digits
 from plait.tasks.digits import (
-    HELD_OUT_STEPS,
     HELD_OUT_SUMS,
     HELD_OUT_TRIPLES,
     LANGUAGES,
@@ -73,6 +72,28 @@ def test_distorted_pictures_are_shown_and_never_to_be_drawn(small_digits):
     distorted = {path for path in asked if path.endswith(".png") and path not in labelled}
     assert distorted, "none is shown"
     assert drawn <= labelled, "a distorted picture is a target"
+    assert {re.sub(r"-\d\.png$", ".png", path) for path in distorted} <= labelled, "a copy of a held-out picture"
+
+
+def test_dev_rows_share_nothing_with_what_is_reported(small_digits):
+    dev = [sample for task in TASKS for sample in rows(small_digits, f"{task.name}.dev")]
+    reported = [
+        sample for task in TASKS for split in task.splits for sample in rows(small_digits, f"{task.name}.{split}")
+    ]
+    assert dev
+    assert not contents(dev) & contents(reported)
+    assert not contents(dev) & contents(rows(small_digits, "train"))
+    assert not contents(dev) & contents(rows(small_digits, "labelled-judge"))
+    unseen = [
+        s
+        for task in TASKS
+        for split in task.splits
+        if split != "seen"
+        for s in rows(small_digits, f"{task.name}.{split}")
+    ]
+    asked = [{texts(s) for s in samples if s.task in ("translate", "sum")} for samples in (dev, unseen)]
+    assert all(asked)
+    assert not asked[0] & asked[1], "a held-out triple or pair is asked in dev"
 
 
 def test_speech_settings_are_disjoint(small_digits):
@@ -117,8 +138,8 @@ def test_held_out_triples_pairs_and_combinations(small_digits):
     assert all(any(h in texts(s) for h in held) for s in rows(small_digits, "sum.test"))
     assert not any(any(h in texts(s) for h in held) for s in rows(small_digits, "sum.seen"))
     pair = re.compile(r"(plus|minus) (\w+)")
-    for name in ("step", "name-step"):  # what is held out from drawing is held out from naming too
-        held_by = {(word(a, "en"), op, word(b, "en")) for a, op, b in HELD_OUT_STEPS}
+    for name in ("step", "name-step"):  # what is held out in words is held out with a picture too
+        held_by = {(word(a, "en"), op, word(b, "en")) for a, op, b in HELD_OUT_SUMS}
         asked = set()
         for s in (s for s in train if s.task == name):
             (picture,) = (p.value for p in s.messages[0].parts if p.type == "image")
@@ -126,6 +147,7 @@ def test_held_out_triples_pairs_and_combinations(small_digits):
             asked.add((word(int(re.search(r"picture-(\d)", str(picture)).group(1)), "en"), op, by))
         assert asked
         assert not asked & held_by
+    assert not any(pair[1:] == ("plus", 1) for pair in HELD_OUT_SUMS), "that is what the next digit is"
     made = {
         (s.meta["expect"]["language"], s.meta["expect"]["digit"], s.meta["expect"]["speaker"])
         for s in train
@@ -137,4 +159,4 @@ def test_held_out_triples_pairs_and_combinations(small_digits):
 
 def test_held_out_shares():
     assert len(HELD_OUT_TRIPLES) == 0.2 * len(digits.TRIPLES)
-    assert len(HELD_OUT_SUMS) == round(0.2 * len(digits.SUMS))
+    assert len(HELD_OUT_SUMS) == round(0.2 * (len(digits.SUMS) - 10))  # ten pairs are "plus one"

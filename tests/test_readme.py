@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from plait.recipes import digits
+from plait.recipes.digits import RECIPE
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "readme_numbers.py"))
 PAGES = list(SCRIPT["PAGES"])
@@ -15,9 +18,16 @@ PAGES = list(SCRIPT["PAGES"])
 @pytest.mark.parametrize("page", PAGES)
 def test_the_table_is_of_the_stored_reports(page):
     reports = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "demo").glob("seed-*.json"))]
-    assert [report["seed"] for report in reports] == [0, 1, 2]
+    assert [report["seed"] for report in reports] == [0, 1, 2], "seeds of the training"
+    same = {(report["train"]["steps"], report["data"]["files"]["train.jsonl"]["sha256"]) for report in reports}
+    assert same == {(RECIPE.steps, reports[0]["data"]["files"]["train.jsonl"]["sha256"])}, "one recipe, one data set"
     text = (ROOT / page).read_text()
     assert SCRIPT["with_table"](text, SCRIPT["table"](reports, page)) == text
+    assert not re.search(r"@[A-Z]+@", text), "a place is left to be filled"
+
+
+def test_the_recipe_s_promise_names_its_steps():
+    assert f"{RECIPE.steps:,} steps" in digits.__doc__
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -80,7 +80,8 @@ def build_small_digits(folder: Path) -> Path:
     with (
         patch.object(digits, "ROWS_A_TASK", 40),
         patch.object(digits, "ROWS_A_TEST", 24),
-        patch.object(digits, "SETTINGS", {"train": 2, "judge": 1, "test": 1}),
+        patch.object(digits, "ROWS_A_DEV", 12),
+        patch.object(digits, "SETTINGS", {"train": 2, "judge": 1, "test": 1, "dev": 1}),
         patch.object(handwriting, "load", lambda cache, notes: handwriting._from_scikit_learn()),
     ):
         digits.build(folder, say=lambda what: None)

@@ -2,7 +2,7 @@
 
 Every cell of the 3 x 3 grid has at least one task, and four tasks mix two inputs. What is held out from training: a
 fifth of the images, (voice, rate, pitch) settings of the speech, a fifth of the (number, source, target) translation
-triples, a fifth of the operand pairs, one phrasing a task, two (digit, voice) combinations a language for synthesis.
+triples, a fifth of the operand pairs (one set for every task that adds), one phrasing a task, two (digit, voice) combinations a language for synthesis.
 """
 
 from __future__ import annotations
