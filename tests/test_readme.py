@@ -34,7 +34,8 @@ def test_the_recipe_s_promise_names_its_steps():
 def test_the_tree_names_what_is_there(page):
     """Every folder and top module of the package stands in the tree, and nothing that is gone."""
     tree = re.search(r"    plait/\n(.*?)\n    tests/", (ROOT / page).read_text(), re.DOTALL).group(1)
-    named = {name for line in tree.splitlines() for name in re.findall(r"[\w]+(?:/|\.py)", line[:60])}
+    first_columns = (re.split(r"\s{2,}", line.strip())[0] for line in tree.splitlines())
+    named = {name for column in first_columns for name in re.findall(r"\w+(?:/|\.py)", column)}
     there = {f"{path.name}/" for path in (ROOT / "plait").iterdir() if path.is_dir() and path.name != "__pycache__"}
     there |= {path.name for path in (ROOT / "plait").glob("*.py") if not path.name.startswith("__")}
     assert named == there
