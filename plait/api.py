@@ -80,9 +80,11 @@ class Model:
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
         """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
 
+        A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
         Steps, guidance and temperature that are not given are those of the recipe.
         """
-        question = Message("user", tuple(map(as_part, inputs)))
+        alone = isinstance(inputs, str | Part | Image)  # one input without its list: no string of letters is meant
+        question = Message("user", tuple(map(as_part, [inputs] if alone else inputs)))
         usual = recipes.Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
         return self.generate_all([Request((question,), to=to, **usual | options)])[0].message
 

@@ -73,6 +73,7 @@ def generate(  # noqa: PLR0913 - one parameter an option
     inputs = ordered_inputs(sys.argv[1:], {"text": text or [], "image": image or [], "audio": audio or []})
     if not inputs:
         raise ConfigError("nothing was asked; give at least one of --text, --image, --audio")
+    make_folder(out)  # before the work, not after it
     from plait import api
 
     given = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature}
@@ -102,18 +103,35 @@ def parse_size(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def make_folder(out: Path) -> None:
+    """Raises ConfigError for what cannot be a folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: {error.strerror}; expected a folder, or a place where one can be made"
+        ) from error
+
+
+def free_name(out: Path, number: int, suffix: str) -> Path:
+    """answer-NUMBER, or the next number that is free: earlier answers are kept."""
+    while (out / f"answer-{number}{suffix}").exists():
+        number += 1
+    return out / f"answer-{number}{suffix}"
+
+
 def write_part(part: Any, out: Path, number: int) -> str:
     """Text as it is; a picture or a sound as a file, whose name is returned."""
     if part.type == "text":
         return str(part.value)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if part.type == "image":
-        path = out / f"answer-{number}.png"
+        path = free_name(out, number, ".png")
         part.value.save(path)
     elif part.type == "audio":
         import soundfile
 
-        path = out / f"answer-{number}.wav"
+        path = free_name(out, number, ".wav")
         soundfile.write(path, *part.value)
     else:
         raise ConfigError(

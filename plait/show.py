@@ -30,7 +30,7 @@ def show(name: str, folder: Path | None, count: int) -> None:
     recipe = recipes.module(name).RECIPE
     place = folder or Path(recipe.data)
     if not (place / "manifest.json").is_file():
-        raise DataError(f"{place} holds no built data; build it with: plait data build {name}")
+        raise DataError(f"{place} holds no built data; build it with: plait data build {name} --folder {place}")
     manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     console = Console()
     for source in manifest["sources"]:

@@ -196,10 +196,42 @@ def test_trunk_refuses_unknown_keys():
         TrunkConfig(nonsense=1)
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"guidance": -1}, {"temperature": -0.1}, {"max_tokens": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"steps": 1.5},
+        {"guidance": -1},
+        {"guidance": float("inf")},
+        {"guidance": float("nan")},
+        {"temperature": -0.1},
+        {"temperature": float("inf")},
+        {"max_tokens": 0},
+        {"seed": -1},
+        {"seed": "a"},
+    ],
+)
 def test_bad_requests_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         Request((Message("user", (text("a"),)),), **bad)
+
+
+def test_an_empty_question_is_refused():
+    for parts in ((), (text(""),)):
+        with pytest.raises(ConfigError, match="nothing was asked"):
+            Request((Message("user", parts),))
+
+
+def test_files_that_are_not_there_or_no_media(tmp_path):
+    (tmp_path / "page.png").write_text("<html>")
+    for name, value, named in (
+        ("image", tmp_path / "no.png", "is not there"),
+        ("audio", tmp_path / "no.wav", "is not there"),
+        ("image", tmp_path / "page.png", "is no picture"),
+        ("audio", (np.zeros(100, np.float32), 0), "sample rate of 0"),
+    ):
+        with pytest.raises(RowError, match=named):
+            WORLD.modalities[name].read(Part(name, value))
 
 
 def test_requests_for_what_cannot_be():

@@ -1,6 +1,7 @@
 """The verbs, on the command line and in Python, on the real data built small."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def test_generate_in_python(run):
     assert np.array_equal(np.asarray(reply.parts[0].value), np.asarray(again.parts[0].value)), "same seed, same picture"
     other = model.generate(["Draw seven."], to="image", steps=2, seed=1, options={"image": {"size": (28, 28)}})
     assert not np.array_equal(np.asarray(reply.parts[0].value), np.asarray(other.parts[0].value))
+    bare = model.generate("Draw seven.", to="image", steps=2, options={"image": {"size": (28, 28)}})
+    assert np.array_equal(np.asarray(bare.parts[0].value), np.asarray(reply.parts[0].value)), "not a list of letters"
     with pytest.raises(ConfigError, match="expected str"):
         model.generate([3])
 
@@ -170,6 +173,18 @@ def test_generate_samples_as_the_recipe_does(run, monkeypatch):
     invoke("generate", run, "--text", "Draw seven.", "--steps", "7", "--temperature", "0")
     settings = [(one.steps, one.guidance, one.temperature) for one in asked]
     assert settings == [(2, 2.5, 0.3), (2, 1.5, 0.3), (2, 2.5, 0.3), (7, 2.5, 0.0)]
+
+
+def test_earlier_answers_are_kept(tmp_path):
+    picture = Part("image", Image.new("L", (4, 4)))
+    names = [write_part(picture, tmp_path / "new", 0) for _ in range(2)]
+    assert [Path(name).name for name in names] == ["answer-0.png", "answer-1.png"]
+
+
+def test_out_must_be_a_folder(run, tmp_path):
+    (tmp_path / "file").write_text("keep")
+    with pytest.raises(ConfigError, match="expected a folder"):
+        invoke("generate", run, "--text", "Draw seven.", "--out", tmp_path / "file")
 
 
 def test_only_known_modalities_become_files(tmp_path):

@@ -24,6 +24,8 @@ from plait.errors import ConfigError
 from plait.heads.categorical import choose
 from plait.heads.flow import guided_velocity, times
 
+LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
+
 
 @dataclass(frozen=True)
 class Request:
@@ -43,11 +45,18 @@ class Request:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.guidance < 0 or self.temperature < 0 or self.max_tokens < 1:
+        whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
+        if not whole or self.steps < 1 or self.max_tokens < 1 or self.seed < 0:
             raise ConfigError(
-                f"request: steps={self.steps}, guidance={self.guidance}, temperature={self.temperature}, "
-                f"max_tokens={self.max_tokens}; expected steps and max_tokens >= 1, the others >= 0"
+                f"request: steps={self.steps}, max_tokens={self.max_tokens}, seed={self.seed}; expected whole numbers, "
+                "steps and max_tokens >= 1, seed >= 0"
             )
+        if not (0 <= self.guidance <= LARGEST and 0 <= self.temperature <= LARGEST):
+            raise ConfigError(
+                f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
+            )
+        if not any(part.type != "text" or part.value for message in self.messages for part in message.parts):
+            raise ConfigError("request: nothing was asked; expected a text that is not empty, a picture or a sound")
 
 
 @dataclass

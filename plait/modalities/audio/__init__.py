@@ -80,6 +80,8 @@ class Audio:
         if isinstance(value, tuple):
             samples, rate = value
             return np.asarray(samples, np.float32), int(rate)
+        if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile says "System error"
+            raise RowError(f"audio part: {value} is not there; expected the path of a sound file")
         try:
             samples, rate = soundfile.read(value if not isinstance(value, Path) else str(value), dtype="float32")
         except (OSError, RuntimeError, TypeError) as error:
@@ -91,6 +93,8 @@ class Audio:
     def samples(self, part: Part) -> np.ndarray:
         """Mono float32 samples at 16 kHz, levelled. Raises RowError for empty, overlong or non-finite sound."""
         samples, rate = self._open(part.value)
+        if rate < 1:
+            raise RowError(f"audio part: got a sample rate of {rate}; expected samples a second, such as 16000")
         if samples.ndim == 2:
             samples = samples.mean(axis=1)
         if samples.size == 0 or not np.isfinite(samples).all():

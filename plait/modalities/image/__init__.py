@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
@@ -83,10 +83,9 @@ class Image:
         rows, cols = height // self.patch, width // self.patch
         whole = width == cols * self.patch and height == rows * self.patch
         if not whole or min(rows, cols) < 1 or rows * cols > self.max_patches or max(rows, cols) > self.max_side:
-            raise ConfigError(
-                f"image: got size {width}x{height}; expected sides that are multiples of {self.patch} pixels and at most "
-                f"{self.max_patches} patches in all"
-            )
+            wanted = f"sides that are multiples of {self.patch} pixels and at most {self.max_patches} patches in all"
+            wanted = f"{self.patch}x{self.patch}, the only size of this model" if self.max_patches == 1 else wanted
+            raise ConfigError(f"image: got size {width}x{height}; expected {wanted}")
         return rows, cols
 
     def _shape(self, header: Sequence[str]) -> tuple[int, int]:
@@ -127,6 +126,13 @@ class Image:
             data = Path(value).read_bytes() if isinstance(value, str | Path) else bytes(value)
             picture = PILImage.open(io.BytesIO(data))
             picture.load()
+        except FileNotFoundError as error:
+            raise RowError(f"image part: {value} is not there; expected the path of a picture") from error
+        except UnidentifiedImageError as error:
+            raise RowError(
+                f"image part: {value if isinstance(value, str | Path) else 'bytes'} is no picture; expected a format that "
+                "Pillow reads, such as PNG or JPEG"
+            ) from error
         except (OSError, SyntaxError, TypeError, ValueError, PILImage.DecompressionBombError) as error:
             raise RowError(
                 f"image part: cannot decode {value if isinstance(value, str | Path) else 'bytes'}: {error}; "
