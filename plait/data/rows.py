@@ -35,13 +35,15 @@ def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) 
     if kind not in known:
         raise RowError(f"{where}: unknown part type {kind!r}; expected one of {', '.join(sorted(known))}")
     if kind not in raw:
-        raise RowError(f"{where}: part of type {kind!r} has no value; put it under the key {kind!r}")
+        raise RowError(f"{where}: part of type {kind!r} has no value; expected it under the key {kind!r}")
     value = raw[kind]
     if known[kind].head == "flow" and isinstance(value, str):
         root = os.path.abspath(base)
         path = os.path.normpath(os.path.join(root, value))  # by name: following links for every row would be slow
         if not path.startswith(root + os.sep):
-            raise RowError(f"{where}: {value!r} leaves the data folder {base}; keep media inside it")
+            raise RowError(
+                f"{where}: {value!r} leaves the data folder {base}; expected a path inside it: copy the file there"
+            )
         value = path
     return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
 

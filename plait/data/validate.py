@@ -128,6 +128,10 @@ def check_part(
         _check_path(part.value, base, where)
     elif not isinstance(part.value, str) or not part.value:
         raise RowError(f"{where}: {part.type} is {part.value!r}; expected text that is not empty")
+    elif not _encodable(part.value):
+        raise RowError(
+            f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
+        )
     try:
         read(part)
     except PlaitError as error:
@@ -138,17 +142,28 @@ def check_part(
         ) from error
 
 
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_path(value: Any, base: Path, where: str) -> None:
     """A plain file inside the data folder, links followed, of a size that can be held."""
     if not isinstance(value, str):
         raise RowError(f"{where}: got {value!r}; expected the path of a file, relative to {base}")
-    root, real = os.path.realpath(base), os.path.realpath(value)
-    if not real.startswith(root + os.sep):
-        raise RowError(f"{where}: {value} is a link out of the data folder {base}; copy the file into it")
     try:
-        facts = os.stat(real)
-    except OSError as error:
-        raise RowError(f"{where}: {value}: {error.strerror}; expected a file that can be read") from error
+        root, real = os.path.realpath(base), os.path.realpath(value)
+        facts = os.stat(real) if real.startswith(root + os.sep) else None
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise RowError(f"{where}: {value!r}: {what}; expected a file that can be read") from error
+    if facts is None:
+        raise RowError(
+            f"{where}: {value} is a link out of the data folder {base}; expected a file in it: copy it there"
+        )
     if not stat.S_ISREG(facts.st_mode):
         raise RowError(f"{where}: {value} is a folder, a pipe or a device; expected a plain file")
     if not 0 < facts.st_size <= LARGEST_FILE:
