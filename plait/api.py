@@ -45,7 +45,7 @@ def settings(name: str, *overrides: str) -> recipes.Recipe:
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     """Train recipe `name` with `key=value` overrides into the run folder `out`; returns the last checkpoint.
 
-    `options`: resume, overwrite, threads, max_seconds, as `plait.train.run.train` takes them.
+    `options`: resume, overwrite, strict, threads, max_seconds, as `plait.train.run.train` takes them.
     """
     return train_recipe(settings(name, *overrides), Path(out), **options)
 

@@ -31,6 +31,7 @@ def train(
     out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows instead of leaving them out.")] = False,
     threads: Threads = None,
     max_minutes: Annotated[float, typer.Option(help="Stop and save after this long.")] = float("inf"),
 ) -> None:
@@ -44,6 +45,7 @@ def train(
         out=folder,
         resume=resume,
         overwrite=overwrite,
+        strict=strict,
         threads=threads,
         max_seconds=60 * max_minutes,
     )

@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 from worlds import World
 
+from plait import api
 from plait.data.media import CachedReader
 from plait.data.validate import BadRow, check_file
 from plait.errors import DataError
@@ -260,6 +261,57 @@ def test_a_byte_order_mark_is_no_fault(data):
     path = write(data, [{"content": "a"}])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert check(path)[0].good == 1
+
+
+TINY = [
+    "trunk.dim=32",
+    "trunk.num_layers=1",
+    "trunk.num_heads=2",
+    "steps=2",
+    "pack.sequences=2",
+    "dtype=float32",
+    "weights={}",
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Thirty rows of text, three of them bad."""
+    rows = [row({"type": "text", "text": f"say {n}"}, answer=str(n)) for n in range(30)]
+    rows[3], rows[10], rows[29] = {"content": ""}, b"{", shows("missing.png")
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data, rows).rename(data / "train.jsonl")
+    return data
+
+
+def test_bad_rows_never_end_a_run(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    api.train("digits", f"data={folder}", *TINY, out=run, threads=1)
+    assert "30 rows checked" in capsys.readouterr().err
+    listed = [json.loads(line) for line in (run / "bad_rows.jsonl").read_text().splitlines()]
+    assert [bad["line"] for bad in listed] == [4, 11, 30]
+    assert all(bad["file"] == "train.jsonl" and "expected" in bad["problem"] for bad in listed)
+    api.train("digits", f"data={folder}", *TINY, out=run, threads=1, resume=True)
+
+
+def test_strict_stops_before_step_one(folder, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match=r"3 of 30 rows are bad.*train.jsonl:4"):
+        api.train("digits", f"data={folder}", *TINY, out=run, strict=True, threads=1)
+    assert len((run / "bad_rows.jsonl").read_text().splitlines()) == 3
+    lines = (folder / "train.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "train.jsonl").write_bytes(b"".join(lines[n] for n in range(30) if n not in (3, 10, 29)))
+    api.train("digits", f"data={folder}", *TINY, out=run, strict=True, threads=1)
+    assert (run / "bad_rows.jsonl").read_text() == ""
+
+
+def test_only_bad_rows(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data, [{"content": ""}]).rename(data / "train.jsonl")
+    with pytest.raises(DataError, match="1 of 1 rows are bad"):
+        api.train("digits", f"data={data}", *TINY, out=tmp_path / "run", threads=1)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,22 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
     return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}))
 
 
-def read_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
-    """Samples of a JSONL file, one at a time. Raises DataError for a missing file, RowError for a bad row."""
+def read_rows(path: Path, known: Mapping[str, Modality], skip: Container[int] = ()) -> Iterator[Sample]:
+    """Samples of a JSONL file, one at a time, without the lines whose numbers (from 1) are in `skip`.
+
+    Raises DataError for a missing file, RowError for a bad row.
+    """
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:  # a line that is not UTF-8 is one bad row, not the end of the file
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            if number in skip or not line.strip():
                 continue
             where = f"{path.name}:{number}"
             try:
-                raw = json.loads(line)
+                raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
             except json.JSONDecodeError as error:
                 raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
             yield parse_row(raw, path.parent, known, where)
