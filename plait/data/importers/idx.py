@@ -13,7 +13,7 @@ from plait.data.importers import NAMES_OF_SPLITS, Record, told_both_ways
 from plait.errors import DataError
 
 HELP = "IDX files of pictures and labels (MNIST's format; names of the classes in labels.txt)"
-DTYPES = {8: np.uint8, 9: np.int8, 11: np.dtype(">i2"), 12: np.dtype(">i4"), 13: np.dtype(">f4"), 14: np.dtype(">f8")}
+DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def load(path: Path) -> np.ndarray:
