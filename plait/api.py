@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json as json_module
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,10 @@ import numpy as np
 from PIL.Image import Image
 
 from plait import recipe as recipes
+from plait import registry
 from plait.contract import Message, Part
+from plait.data.media import CachedReader
+from plait.data.validate import BadRow, Checked, check_file
 from plait.errors import ConfigError, DataError
 from plait.eval import card, runner
 from plait.eval import report as reports
@@ -37,6 +43,25 @@ def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] 
     return place
 
 
+def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any] = print) -> Checked:
+    """Check every row of a JSONL file; bad ones are said, and written to `out` if given. Raises DataError."""
+    modalities = registry.build_all(registry.available())
+    with ExitStack() as stack:
+        listed = stack.enter_context(Path(out).open("w", encoding="utf-8")) if out else None
+
+        def tell(bad: BadRow) -> None:
+            say(bad.problem)
+            if listed:
+                listed.write(json_module.dumps(asdict(bad), ensure_ascii=False) + "\n")
+
+        found = check_file(Path(rows), modalities, CachedReader(modalities, capacity=10_000), tell)
+    rate = found.rows / max(found.seconds, 1e-9)
+    say(
+        f"{found.rows} rows, {found.good} good, {len(found.bad_lines)} bad, {found.duplicates} said before; {rate:.0f} rows/s"
+    )
+    return found
+
+
 def settings(name: str, *overrides: str) -> recipes.Recipe:
     """Recipe `name` with `key=value` overrides applied. Raises ConfigError."""
     return recipes.override(recipes.module(name).RECIPE, list(overrides))
@@ -45,7 +70,7 @@ def settings(name: str, *overrides: str) -> recipes.Recipe:
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     """Train recipe `name` with `key=value` overrides into the run folder `out`; returns the last checkpoint.
 
-    `options`: resume, overwrite, threads, max_seconds, as `plait.train.run.train` takes them.
+    `options`: resume, overwrite, strict, threads, max_seconds, as `plait.train.run.train` takes them.
     """
     return train_recipe(settings(name, *overrides), Path(out), **options)
 

@@ -31,6 +31,7 @@ def train(
     out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows instead of leaving them out.")] = False,
     threads: Threads = None,
     max_minutes: Annotated[float, typer.Option(help="Stop and save after this long.")] = float("inf"),
 ) -> None:
@@ -44,6 +45,7 @@ def train(
         out=folder,
         resume=resume,
         overwrite=overwrite,
+        strict=strict,
         threads=threads,
         max_seconds=60 * max_minutes,
     )
@@ -216,6 +218,31 @@ def data_build(
     from plait import api
 
     typer.echo(api.build(name, folder, say=typer.echo))
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="A file or folder in a known format.")],
+    to: Annotated[Path, typer.Option(help="New folder for the rows and their media.")],
+    form: Annotated[Optional[str], typer.Option("--format", help="The format, if it is not recognised.")] = None,  # noqa: UP045
+) -> None:
+    """Turn other people's formats into rows: captions, class folders, LJSpeech, Common Voice, COCO, VOC, chats, IDX..."""
+    from plait.data import importers
+
+    for split, count in importers.run(source, to, form, typer.echo).items():
+        typer.echo(f"{to / split}.jsonl: {count} rows")
+
+
+@data_app.command("check")
+def data_check(
+    rows: Annotated[Path, typer.Argument(help="A .jsonl file of rows.")],
+    out: Annotated[Optional[Path], typer.Option(help="Write the bad rows here, as JSONL.")] = None,  # noqa: UP045
+) -> None:
+    """Check every row and decode its media; bad ones are named, and the exit code is 1."""
+    from plait import api
+
+    found = api.check(rows, out, say=typer.echo)
+    raise typer.Exit(1 if found.bad_lines else 0)
 
 
 @data_app.command("show")

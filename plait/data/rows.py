@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,15 @@ def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) 
     if kind not in known:
         raise RowError(f"{where}: unknown part type {kind!r}; expected one of {', '.join(sorted(known))}")
     if kind not in raw:
-        raise RowError(f"{where}: part of type {kind!r} has no value; put it under the key {kind!r}")
+        raise RowError(f"{where}: part of type {kind!r} has no value; expected it under the key {kind!r}")
     value = raw[kind]
     if known[kind].head == "flow" and isinstance(value, str):
         root = os.path.abspath(base)
         path = os.path.normpath(os.path.join(root, value))  # by name: following links for every row would be slow
         if not path.startswith(root + os.sep):
-            raise RowError(f"{where}: {value!r} leaves the data folder {base}; keep media inside it")
+            raise RowError(
+                f"{where}: {value!r} leaves the data folder {base}; expected a path inside it: copy the file there"
+            )
         value = path
     return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
 
@@ -76,17 +78,22 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
     return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}))
 
 
-def read_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
-    """Samples of a JSONL file, one at a time. Raises DataError for a missing file, RowError for a bad row."""
+def read_rows(path: Path, known: Mapping[str, Modality], skip: Container[int] = ()) -> Iterator[Sample]:
+    """Samples of a JSONL file, one at a time, without the lines whose numbers (from 1) are in `skip`.
+
+    Raises DataError for a missing file, RowError for a bad row.
+    """
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:  # a line that is not UTF-8 is one bad row, not the end of the file
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            if number in skip or not line.strip():
                 continue
             where = f"{path.name}:{number}"
             try:
-                raw = json.loads(line)
+                raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
             except json.JSONDecodeError as error:
                 raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
             yield parse_row(raw, path.parent, known, where)

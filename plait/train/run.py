@@ -9,7 +9,8 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from safetensors.torch import load_file
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
+from plait.data.media import CachedReader
 from plait.data.rows import read_rows
+from plait.data.validate import check_file
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.recipe import Recipe
@@ -27,6 +30,7 @@ from plait.train import checkpoint, loop
 from plait.train.progress import Progress
 from plait.train.state import Training
 
+BAD_ROWS = "bad_rows.jsonl"
 FIT_PARTS = 2000  # media files that normalisation statistics are taken from
 
 
@@ -47,8 +51,9 @@ def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int
 
 
 def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
-    if not run.exists() or not any(run.iterdir()):
+    if not run.exists() or all(path.name == BAD_ROWS for path in run.iterdir()):  # a list alone: no run began
         run.mkdir(parents=True, exist_ok=True)
+        (run / BAD_ROWS).unlink(missing_ok=True)
     elif overwrite:
         if not (run / "train.log").is_file():
             raise ConfigError(
@@ -98,26 +103,73 @@ def _peak_rss_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def _rows(recipe: Recipe, modalities: Mapping[str, Modality]) -> tuple[list[Sample], str]:
-    """Training samples and the hash of their file."""
+def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[int] = ()) -> tuple[list[Sample], str]:
+    """Training samples, without the lines in `skip`, and the hash of their file."""
     path = Path(recipe.data) / "train.jsonl"
-    return list(read_rows(path, modalities)), hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return list(read_rows(path, modalities, skip)), digest.hexdigest()
 
 
-def start(recipe: Recipe) -> Training:
-    """Data, modalities and model of a recipe, at step 0."""
+def check(recipe: Recipe, run: Path, strict: bool, say: Callable[[str], None]) -> frozenset[int]:
+    """Check the training rows once a run; returns the numbers of the bad lines, which `run/bad_rows.jsonl` explains.
+
+    Rows that `plait data build` wrote are not decoded again: their manifest has the file's hash. Raises DataError with
+    `strict`, or when no row is left.
+    """
+    path, listed = Path(recipe.data) / "train.jsonl", run / BAD_ROWS
+    if listed.is_file():
+        return frozenset(json.loads(line)["line"] for line in listed.read_text(encoding="utf-8").splitlines())
+    if _as_built(path):
+        return frozenset()
     modalities = registry.build_all(recipe.modalities)
-    samples, data = _rows(recipe, modalities)
+    partial = listed.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        found = check_file(
+            path,
+            modalities,
+            CachedReader(modalities, capacity=10_000),
+            lambda bad: file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n"),
+        )
+    bad = len(found.bad_lines)
+    say(
+        f"{found.rows} rows checked in {found.seconds:.1f} s: {found.good} good, {bad} bad"
+        + (f" (left out, see {listed})" if bad and not strict else "")
+        + (f", {found.duplicates} said before" if found.duplicates else "")
+    )
+    partial.rename(listed)
+    if not found.good or (bad and strict):
+        with listed.open(encoding="utf-8") as file:
+            first = json.loads(file.readline())["problem"] if bad else f"{path} has no rows"
+        raise DataError(f"{bad} of {found.rows} rows are bad, see {listed}; the first: {first}")
+    return frozenset(found.bad_lines)
+
+
+def _as_built(path: Path) -> bool:
+    """Whether the rows are those that a recipe's build wrote and listed."""
+    manifest = path.with_name("manifest.json")
+    if not manifest.is_file():
+        return False
+    facts = json.loads(manifest.read_text(encoding="utf-8")).get("files", {}).get(path.name, {})
+    return bool(facts.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def start(recipe: Recipe, skip: Container[int] = ()) -> Training:
+    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out."""
+    modalities = registry.build_all(recipe.modalities)
+    samples, data = _rows(recipe, modalities, skip)
     fit(modalities, samples, recipe.seed)
     training = loop.build(recipe, samples, Vocabulary(modalities))
     training.data = data
     return training
 
 
-def restart(recipe: Recipe, folder: Path) -> Training:
+def restart(recipe: Recipe, folder: Path, skip: Container[int] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
-    samples, data = _rows(recipe, model.vocabulary.modalities)
+    samples, data = _rows(recipe, model.vocabulary.modalities, skip)
     training = loop.build(recipe, samples, model.vocabulary)
     training.data = data
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
@@ -130,11 +182,13 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     threads: int | None = None,
     max_seconds: float = float("inf"),
 ) -> Path:
     """Train `recipe` in the folder `run`; returns the last checkpoint's folder.
 
+    Bad rows are listed in `run/bad_rows.jsonl` and left out, or with `strict` raise DataError before the first step.
     Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
     settings that the run did not begin with.
     """
@@ -149,11 +203,13 @@ def train(
     steps = checkpoint.steps_of(run)
     if steps:
         _check_same(recipe, checkpoint.read_config(steps[-1])["recipe"])
-        training = restart(recipe, steps[-1])
-    else:
-        training = start(recipe)
+    notes: list[str] = []
+    skip = check(recipe, run, strict, notes.append)
+    training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip)
     before = training.seconds
     with Progress(run, recipe.steps, training.step) as progress:
+        for note in notes:
+            progress.say(note)
         progress.say(
             f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
             f"{training.model.dtype}, {torch.get_num_threads()} threads; prepared in {time.perf_counter() - begin:.1f} s"

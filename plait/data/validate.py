@@ -1,0 +1,177 @@
+"""Every row checked before the first step, so that a bad one never ends a run: what can be said of it is said here.
+
+A row is bad when it breaks the row format, when a medium cannot be decoded whole, or when there is nothing in it to
+learn. Bad rows are named by file and line, left out, and never silently. Memory stays flat: what is kept of a row is
+eight bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from plait.contract import Modality, Part, Sample, Segment
+from plait.data.rows import parse_row
+from plait.errors import DataError, PlaitError, RowError
+
+LONGEST_LINE = 16 * 2**20  # bytes
+LARGEST_FILE = 2**30  # bytes of one medium
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """One row that is left out, and why: what was got, what was expected, how to mend it."""
+
+    file: str
+    line: int
+    problem: str
+
+
+@dataclass
+class Checked:
+    """What a pass over one file found. `bad_lines` are line numbers from 1, ascending; `keys` one 64-bit hash a good row."""
+
+    path: Path
+    rows: int = 0
+    bad_lines: array[int] = field(default_factory=lambda: array("q"))
+    duplicates: int = 0
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> int:
+        return self.rows - len(self.bad_lines)
+
+
+def check_file(
+    path: Path,
+    known: Mapping[str, Modality],
+    read: Callable[[Part], Segment],
+    tell: Callable[[BadRow], Any],
+) -> Checked:
+    """Check every row of a JSONL file; `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
+    begin = time.perf_counter()
+    found = Checked(path)
+    for number, line in _lines(path):
+        found.rows += 1
+        try:
+            sample = check_line(line, path, number, known, read)
+        except RowError as error:
+            found.bad_lines.append(number)
+            tell(BadRow(path.name, number, str(error)))
+            continue
+        found.keys.append(key(sample))
+    found.duplicates = len(found.keys) - len(set(found.keys))
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """(number, bytes) of every line that is not blank; None for one that is too long to hold."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
+                _skip_line(file)
+                yield number, None
+            elif line.strip():
+                yield number, line
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (piece := file.readline(LONGEST_LINE)) and not piece.endswith(b"\n"):
+        pass
+
+
+def check_line(
+    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], read: Callable[[Part], Segment]
+) -> Sample:
+    """The row as a Sample. Raises RowError naming file and line."""
+    where = f"{path.name}:{number}"
+    if line is None:
+        raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
+    try:
+        raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
+    sample = parse_row(raw, path.parent, known, where)
+    for place, message in enumerate(sample.messages):
+        for part in message.parts:
+            check_part(part, path.parent, f"{where}, message {place}", known, read)
+    if all(message.role not in (None, "assistant") for message in sample.messages):
+        raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
+    return sample
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def check_part(
+    part: Part, base: Path, where: str, known: Mapping[str, Modality], read: Callable[[Part], Segment]
+) -> None:
+    """Decode a part whole. Raises RowError naming `where`."""
+    if known[part.type].head == "flow":
+        _check_path(part.value, base, where)
+    elif not isinstance(part.value, str) or not part.value:
+        raise RowError(f"{where}: {part.type} is {part.value!r}; expected text that is not empty")
+    elif not _encodable(part.value):
+        raise RowError(
+            f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
+        )
+    try:
+        read(part)
+    except PlaitError as error:
+        raise RowError(f"{where}: {error}") from error
+    except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file
+        raise RowError(
+            f"{where}: {part.type} {part.value!r} cannot be decoded: {error!r}; expected a whole file: save it anew"
+        ) from error
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_path(value: Any, base: Path, where: str) -> None:
+    """A plain file inside the data folder, links followed, of a size that can be held."""
+    if not isinstance(value, str):
+        raise RowError(f"{where}: got {value!r}; expected the path of a file, relative to {base}")
+    try:
+        root, real = os.path.realpath(base), os.path.realpath(value)
+        facts = os.stat(real) if real.startswith(root + os.sep) else None
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise RowError(f"{where}: {value!r}: {what}; expected a file that can be read") from error
+    if facts is None:
+        raise RowError(
+            f"{where}: {value} is a link out of the data folder {base}; expected a file in it: copy it there"
+        )
+    if not stat.S_ISREG(facts.st_mode):
+        raise RowError(f"{where}: {value} is a folder, a pipe or a device; expected a plain file")
+    if not 0 < facts.st_size <= LARGEST_FILE:
+        raise RowError(f"{where}: {value} has {facts.st_size} bytes; expected 1 to {LARGEST_FILE}")
+
+
+def key(sample: Sample) -> int:
+    """64-bit hash of what a row says: roles, types and values; neither its task nor its notes."""
+    says = [[m.role, [[p.type, str(p.value)] for p in m.parts]] for m in sample.messages]
+    digest = hashlib.blake2b(json.dumps(says, ensure_ascii=False).encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
