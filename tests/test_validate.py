@@ -65,10 +65,10 @@ GOOD_FILES = {
 }
 BAD_FILES = {  # name -> (bytes, what the message must say)
     "truncated.png": (png((40, 40), "RGB")[:60], "cannot decode"),
-    "cut.jpg": (b"\xff\xd8\xff\xe0\x00\x10JFIF" + b"\0" * 40, "cannot decode"),
+    "cut.jpg": (b"\xff\xd8\xff\xe0\x00\x10JFIF" + b"\0" * 40, "is no picture"),
     "empty.png": (b"", "bytes"),
-    "text.png": (b"not a picture at all", "cannot decode"),
-    "html.png": (b"<html><body>404</body></html>", "cannot decode"),
+    "text.png": (b"not a picture at all", "is no picture"),
+    "html.png": (b"<html><body>404</body></html>", "is no picture"),
     "bomb.png": (bomb(60_000, 60_000), "cannot decode"),
     "corrupt.png": (png((30, 30))[:-20] + b"\xff" * 20, "cannot decode"),
     "truncated.wav": (wav(TONE)[:30], "cannot decode"),
@@ -165,7 +165,7 @@ BAD_ROWS = [  # (row as an object or as raw bytes, what the message must say)
     (shows("a\0b.png"), "null byte"),
     (shows("n" * 5000 + ".png"), "name too long"),
     (sounds("good.png"), "cannot decode"),
-    (shows("good.wav"), "cannot decode"),
+    (shows("good.wav"), "is no picture"),
     (b"{not json", "not JSON"),
     (b'{"content": "a"} {"content": "b"}', "not JSON"),
     (b'{"content": "a"', "not JSON"),

@@ -55,7 +55,8 @@ class Request:
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
             )
-        if not any(part.type != "text" or part.value for message in self.messages for part in message.parts):
+        values = [part.value for message in self.messages for part in message.parts]
+        if all(isinstance(value, str) and not value for value in values):
             raise ConfigError("request: nothing was asked; expected a text that is not empty, a picture or a sound")
 
 
