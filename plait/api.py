@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json as json_module
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,8 @@ from PIL.Image import Image
 from plait import recipe as recipes
 from plait import registry
 from plait.contract import Message, Part
-from plait.data.media import CachedReader
-from plait.data.validate import BadRow, Checked, check_file
+from plait.data.rows import sha256_of
+from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.errors import ConfigError, DataError
 from plait.eval import card, runner
 from plait.eval import report as reports
@@ -45,20 +41,13 @@ def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] 
 
 def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any] = print) -> Checked:
     """Check every row of a JSONL file; bad ones are said, and written to `out` if given. Raises DataError."""
-    modalities = registry.build_all(registry.available())
-    with ExitStack() as stack:
-        listed = stack.enter_context(Path(out).open("w", encoding="utf-8")) if out else None
+    known = registry.build_all(registry.available())
 
-        def tell(bad: BadRow) -> None:
-            say(bad.problem)
-            if listed:
-                listed.write(json_module.dumps(asdict(bad), ensure_ascii=False) + "\n")
+    def tell(bad: BadRow) -> None:
+        say(bad.problem)
 
-        found = check_file(Path(rows), modalities, CachedReader(modalities, capacity=10_000), tell)
-    rate = found.rows / max(found.seconds, 1e-9)
-    say(
-        f"{found.rows} rows, {found.good} good, {len(found.bad_lines)} bad, {found.duplicates} said before; {rate:.0f} rows/s"
-    )
+    found = list_bad_rows(Path(rows), known, Path(out), tell) if out else check_file(Path(rows), known, tell)
+    say(str(found))
     return found
 
 
@@ -131,7 +120,7 @@ def _check_rows(folder: Path, data: Path) -> list[str]:
     if not rows.is_file() or not trained_on:
         lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
         return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = hashlib.sha256(rows.read_bytes()).hexdigest()
+    found = sha256_of(rows)
     if found != trained_on:
         raise DataError(
             f"{rows} has sha256 {found[:12]}; the checkpoint was trained on rows with {trained_on[:12]}, so what this folder "

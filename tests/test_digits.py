@@ -10,6 +10,8 @@ import pytest
 from plait import registry
 from plait.contract import Sample
 from plait.data.rows import read_rows
+from plait.errors import DataError
+from plait.recipes import digits as recipe
 from plait.tasks import digits
 from plait.tasks.digits import (
     HELD_OUT_SUMS,
@@ -155,6 +157,13 @@ def test_held_out_triples_pairs_and_combinations(small_digits):
     }
     assert len(held_out_combinations()) == 2 * len(LANGUAGES)
     assert not made & held_out_combinations()
+
+
+def test_building_never_touches_what_it_did_not_write(tmp_path):
+    (tmp_path / "mine.jsonl").write_text("keep")
+    with pytest.raises(DataError, match="not of this recipe"):
+        recipe.build(tmp_path, say=str)
+    assert (tmp_path / "mine.jsonl").read_text() == "keep"
 
 
 def test_held_out_shares():

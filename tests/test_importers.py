@@ -16,7 +16,6 @@ from plait.data import importers
 from plait.data.importers import by_content, importer, names, run
 from plait.data.importers.coco import boxes_as_text
 from plait.data.importers.idx import load
-from plait.data.media import CachedReader
 from plait.data.rows import read_rows
 from plait.data.validate import check_file
 from plait.errors import ConfigError, DataError
@@ -188,7 +187,7 @@ def test_importers(imported):
     media = {}
     for split in counts:
         bad = []
-        found = check_file(folder / f"{split}.jsonl", WORLD.modalities, CachedReader(WORLD.modalities), bad.append)
+        found = check_file(folder / f"{split}.jsonl", WORLD.modalities, bad.append)
         assert not bad
         assert found.rows == counts[split]
         samples = read_rows(folder / f"{split}.jsonl", WORLD.modalities)

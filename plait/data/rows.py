@@ -13,6 +13,7 @@ to the JSONL file's folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Container, Iterator, Mapping
@@ -25,6 +26,15 @@ from plait.errors import DataError, RowError
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
 PLAIN = "text"  # the type of a content that is a bare string, as in chat APIs
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) -> Part:

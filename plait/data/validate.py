@@ -14,11 +14,14 @@ import stat
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from plait.contract import Modality, Part, Sample, Segment
+import numpy as np
+
+from plait.contract import Modality, Part, Sample
 from plait.data.rows import parse_row
 from plait.errors import DataError, PlaitError, RowError
 
@@ -50,26 +53,49 @@ class Checked:
     def good(self) -> int:
         return self.rows - len(self.bad_lines)
 
+    def __str__(self) -> str:
+        rate = self.rows / max(self.seconds, 1e-9)
+        return (
+            f"{self.rows} rows checked in {self.seconds:.1f} s ({rate:.0f} a second): {self.good} good, "
+            f"{len(self.bad_lines)} bad, {self.duplicates} said before"
+        )
 
-def check_file(
-    path: Path,
-    known: Mapping[str, Modality],
-    read: Callable[[Part], Segment],
-    tell: Callable[[BadRow], Any],
+
+def list_bad_rows(
+    path: Path, known: Mapping[str, Modality], listed: Path, tell: Callable[[BadRow], Any] = lambda bad: None
 ) -> Checked:
+    """`check_file`, with the bad rows written to `listed`, a JSON object a line; the file has its name once it is whole."""
+    partial = listed.with_name(listed.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+
+        def note(bad: BadRow) -> None:
+            file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n")
+            tell(bad)
+
+        found = check_file(path, known, note)
+    partial.rename(listed)
+    return found
+
+
+def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow], Any]) -> Checked:
     """Check every row of a JSONL file; `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
     begin = time.perf_counter()
+
+    @lru_cache(100_000)  # a medium that many rows name is decoded once; only its name is kept
+    def decode(kind: str, value: str) -> None:
+        known[kind].read(Part(kind, value))
+
     found = Checked(path)
     for number, line in _lines(path):
         found.rows += 1
         try:
-            sample = check_line(line, path, number, known, read)
+            sample = check_line(line, path, number, known, decode)
         except RowError as error:
             found.bad_lines.append(number)
             tell(BadRow(path.name, number, str(error)))
             continue
         found.keys.append(key(sample))
-    found.duplicates = len(found.keys) - len(set(found.keys))
+    found.duplicates = len(found.keys) - len(np.unique(np.frombuffer(found.keys, np.uint64)))
     found.seconds = time.perf_counter() - begin
     return found
 
@@ -95,7 +121,7 @@ def _skip_line(file: BinaryIO) -> None:
 
 
 def check_line(
-    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], read: Callable[[Part], Segment]
+    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Callable[[str, str], None]
 ) -> Sample:
     """The row as a Sample. Raises RowError naming file and line."""
     where = f"{path.name}:{number}"
@@ -110,7 +136,7 @@ def check_line(
     sample = parse_row(raw, path.parent, known, where)
     for place, message in enumerate(sample.messages):
         for part in message.parts:
-            check_part(part, path.parent, f"{where}, message {place}", known, read)
+            check_part(part, path.parent, f"{where}, message {place}", known, decode)
     if all(message.role not in (None, "assistant") for message in sample.messages):
         raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
     return sample
@@ -121,7 +147,7 @@ def _no_constant(name: str) -> None:
 
 
 def check_part(
-    part: Part, base: Path, where: str, known: Mapping[str, Modality], read: Callable[[Part], Segment]
+    part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Callable[[str, str], None]
 ) -> None:
     """Decode a part whole. Raises RowError naming `where`."""
     if known[part.type].head == "flow":
@@ -133,7 +159,7 @@ def check_part(
             f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
         )
     try:
-        read(part)
+        decode(part.type, part.value)
     except PlaitError as error:
         raise RowError(f"{where}: {error}") from error
     except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file

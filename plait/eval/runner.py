@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from plait.contract import Message, Modality, Part, Sample
-from plait.data.rows import read_rows
+from plait.data.rows import read_rows, sha256_of
 from plait.eval import stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
 from plait.eval.suite import Cycle, Suite
@@ -65,7 +64,7 @@ def labelled(
 
 def _digest(path: Path) -> str:
     """First digits of a file's sha256: what was fitted on other rows is not taken for theirs."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return sha256_of(path)[:12]
 
 
 def _share(hits: Sequence[bool]) -> float:

@@ -199,17 +199,18 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 
     What is already complete is kept. A half-built folder is built again.
     """
+    manifest: dict[str, Any] = {}
     if (folder / "manifest.json").is_file():
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest.get("format") == FORMAT:
             return manifest
     ours = (folder / "cache").is_dir() or (folder / "manifest.json").is_file()
-    if (folder / "media").exists() and not ours:
-        raise DataError(f"{folder}/media is not of this recipe; choose an empty folder for the data")
+    if not ours and folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
     shutil.rmtree(folder / "media", ignore_errors=True)
     shutil.rmtree(folder / "judges", ignore_errors=True)  # they were fitted on the media that go
-    for rows in folder.glob("*.jsonl"):  # they name the media that go
-        rows.unlink()
+    for rows in manifest.get("files", {}):  # they name the media that go
+        (folder / rows).unlink(missing_ok=True)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     for split in (*SETTINGS, "recorded"):
         (folder / "media" / split).mkdir(parents=True)

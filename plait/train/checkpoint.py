@@ -6,7 +6,6 @@ has a checkpoint's name. config.json holds the checksum of every other file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from plait import registry
 from plait.contract import Modality
+from plait.data.rows import sha256_of
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError
 from plait.model.braid import Braid
@@ -90,7 +90,7 @@ def save(
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(partial.iterdir())}
+    sums = {file.name: sha256_of(file) for file in sorted(partial.iterdir())}
     config = {
         "format": FORMAT,
         "trunk": model.trunk.config.model_dump(),
@@ -146,7 +146,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{file} is missing; the checkpoint is not whole: copy it again or use an earlier one"
             )
-        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+        if sha256_of(file) != expected:
             raise CheckpointError(
                 f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -10,7 +9,6 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from safetensors.torch import load_file
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
-from plait.data.media import CachedReader
-from plait.data.rows import read_rows
-from plait.data.validate import check_file
+from plait.data.rows import read_rows, sha256_of
+from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.recipe import Recipe
@@ -106,11 +103,7 @@ def _peak_rss_mb() -> float:
 def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[int] = ()) -> tuple[list[Sample], str]:
     """Training samples, without the lines in `skip`, and the hash of their file."""
     path = Path(recipe.data) / "train.jsonl"
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return list(read_rows(path, modalities, skip)), digest.hexdigest()
+    return list(read_rows(path, modalities, skip)), sha256_of(path)
 
 
 def check(recipe: Recipe, run: Path, strict: bool, say: Callable[[str], None]) -> frozenset[int]:
@@ -120,31 +113,17 @@ def check(recipe: Recipe, run: Path, strict: bool, say: Callable[[str], None]) -
     `strict`, or when no row is left.
     """
     path, listed = Path(recipe.data) / "train.jsonl", run / BAD_ROWS
-    if listed.is_file():
-        return frozenset(json.loads(line)["line"] for line in listed.read_text(encoding="utf-8").splitlines())
-    if _as_built(path):
-        return frozenset()
-    modalities = registry.build_all(recipe.modalities)
-    partial = listed.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        found = check_file(
-            path,
-            modalities,
-            CachedReader(modalities, capacity=10_000),
-            lambda bad: file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n"),
-        )
-    bad = len(found.bad_lines)
-    say(
-        f"{found.rows} rows checked in {found.seconds:.1f} s: {found.good} good, {bad} bad"
-        + (f" (left out, see {listed})" if bad and not strict else "")
-        + (f", {found.duplicates} said before" if found.duplicates else "")
-    )
-    partial.rename(listed)
-    if not found.good or (bad and strict):
-        with listed.open(encoding="utf-8") as file:
-            first = json.loads(file.readline())["problem"] if bad else f"{path} has no rows"
-        raise DataError(f"{bad} of {found.rows} rows are bad, see {listed}; the first: {first}")
-    return frozenset(found.bad_lines)
+    if not listed.is_file():
+        if _as_built(path):
+            return frozenset()
+        found = list_bad_rows(path, registry.build_all(recipe.modalities), listed)
+        say(f"{found}; the bad ones are left out, see {listed}" if found.bad_lines else f"{found}")
+        if not found.good:
+            raise DataError(f"{path} has no good row of {found.rows}, see {listed}; expected some to learn from")
+    bad = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    if bad and strict:
+        raise DataError(f"{len(bad)} rows of {path} are bad, see {listed}; the first: {bad[0]['problem']}")
+    return frozenset(entry["line"] for entry in bad)
 
 
 def _as_built(path: Path) -> bool:
@@ -153,7 +132,7 @@ def _as_built(path: Path) -> bool:
     if not manifest.is_file():
         return False
     facts = json.loads(manifest.read_text(encoding="utf-8")).get("files", {}).get(path.name, {})
-    return bool(facts.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest())
+    return bool(facts.get("sha256") == sha256_of(path))
 
 
 def start(recipe: Recipe, skip: Container[int] = ()) -> Training:
