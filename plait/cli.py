@@ -126,7 +126,6 @@ def write_part(part: Any, out: Path, number: int) -> str:
     """Text as it is; a picture or a sound as a file, whose name is returned."""
     if part.type == "text":
         return str(part.value)
-    make_folder(out)
     if part.type == "image":
         path = free_name(out, number, ".png")
         part.value.save(path)

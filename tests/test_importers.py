@@ -13,7 +13,7 @@ from PIL import Image
 from worlds import World
 
 from plait.data import importers
-from plait.data.importers import by_content, importer, names, run
+from plait.data.importers import by_content, importer, names, run, split_in
 from plait.data.importers.coco import boxes_as_text
 from plait.data.importers.idx import load
 from plait.data.rows import read_rows
@@ -209,6 +209,47 @@ def test_boxes_are_thousandths():
     )
     assert boxes_as_text([("cat", -5, 0, 50, 5)], 20, 10) == "cat [0, 0, 1000, 500]"
     assert boxes_as_text([], 20, 10) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("instances_val2017", "dev"),
+        ("train-000.tar", "train"),
+        ("t10k-images-idx3-ubyte", "test"),
+        ("latest", ""),
+        ("constraints", ""),
+    ],
+)
+def test_a_split_is_a_word_of_the_name(name, split):
+    assert split_in(name) == split
+
+
+def test_what_has_nothing_to_learn_from_is_said(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    captions_txt(source)
+    (source / "7.txt").write_text(" ")
+    said = []
+    assert sum(run(source, tmp_path / "data", say=said.append).values()) == 58
+    assert "1 entries passed over" in said[-1]
+
+
+def test_a_jpeg_stays_a_jpeg(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    webdataset(source)
+    run(source, tmp_path / "data", say=str)
+    assert {path.suffix for path in (tmp_path / "data" / "media").iterdir()} == {".jpg"}
+
+
+def test_a_reader_s_own_error_names_the_source(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "boxes.json").write_text('{"images": [{}], "annotations": [], "categories": []}')
+    with pytest.raises(DataError, match=r"as coco.*is the source whole"):
+        run(source, tmp_path / "data", say=str)
+    assert not list((tmp_path / "data").glob("*.jsonl*"))
 
 
 def test_splits_by_content():

@@ -177,7 +177,7 @@ def test_generate_samples_as_the_recipe_does(run, monkeypatch):
 
 def test_earlier_answers_are_kept(tmp_path):
     picture = Part("image", Image.new("L", (4, 4)))
-    names = [write_part(picture, tmp_path / "new", 0) for _ in range(2)]
+    names = [write_part(picture, tmp_path, 0) for _ in range(2)]
     assert [Path(name).name for name in names] == ["answer-0.png", "answer-1.png"]
 
 

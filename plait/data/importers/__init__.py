@@ -1,7 +1,7 @@
 """Other people's formats to rows. One file an importer; a new one is found by being there.
 
 An importer module has `HELP` (one line: what it reads), `matches(source)` (whether this looks like its format) and
-`records(source)`, which yields what it finds. Media may be files, bytes, pictures or samples; `write` gives each a name
+`records(source)`, which yields what it finds. Media may be files, Blobs, pictures or samples; `write` gives each a name
 by its content, copies it beside the rows, and splits by content where the source gives no splits.
 """
 
@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import pkgutil
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from PIL import Image
 
 from plait.contract import Message, Part, Sample
 from plait.data.rows import dump_row
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, PlaitError
 
 SPLITS = ("train", "dev", "test")
 NAMES_OF_SPLITS = {
@@ -49,6 +50,14 @@ class Record:
     group: str = ""
 
 
+@dataclass(frozen=True)
+class Blob:
+    """A medium as the bytes of a file, with the suffix of its format (`.jpg`)."""
+
+    data: bytes
+    suffix: str
+
+
 class Importer(Protocol):
     """What a module of this package provides."""
 
@@ -56,7 +65,8 @@ class Importer(Protocol):
 
     def matches(self, source: Path) -> bool: ...
 
-    def records(self, source: Path) -> Iterator[Record]: ...
+    def records(self, source: Path) -> Iterator[Record | None]:
+        """What the source holds; None for an entry that has nothing to learn from, which is counted and said."""
 
 
 def names() -> tuple[str, ...]:
@@ -103,6 +113,12 @@ def split_of(path: Path, root: Path) -> str:
     """Split that a folder between `root` and `path` is named for, or nothing."""
     folders = path.relative_to(root).parts[:-1]
     return next((NAMES_OF_SPLITS[part.lower()] for part in folders if part.lower() in NAMES_OF_SPLITS), "")
+
+
+def split_in(name: str) -> str:
+    """Split that a word of a file's name says (`instances_val2017`, `t10k-images`), or nothing."""
+    words = re.findall(r"[a-z]+(?:10k)?", name.lower())
+    return next((NAMES_OF_SPLITS[word] for word in words if word in NAMES_OF_SPLITS), "")
 
 
 class Writer:
@@ -162,8 +178,8 @@ def _bytes(part: Part) -> tuple[bytes, str]:
     value = part.value
     if isinstance(value, Path | str):
         return Path(value).read_bytes(), Path(value).suffix.lower()
-    if isinstance(value, bytes):
-        return value, ".png" if part.type == "image" else ".wav"
+    if isinstance(value, Blob):
+        return value.data, value.suffix
     buffer = io.BytesIO()
     if isinstance(value, tuple):
         samples, rate = value
@@ -191,12 +207,32 @@ def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str]
     say(f"reading {source} as {name}: {importer(name).HELP}")
     try:
         with Writer(folder) as writer:
+            nothing = 0
             for record in importer(name).records(source):
-                writer.add(record)
+                if record is None:
+                    nothing += 1
+                else:
+                    writer.add(record)
             counts = writer.finish()
+    except PlaitError:
+        _discard(folder)
+        raise
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        OSError,
+        EOFError,
+    ) as error:  # what a damaged source makes a reader raise
+        _discard(folder)
+        raise DataError(
+            f"{source} as {name}: {error!r}; expected {importer(name).HELP}: is the source whole?"
+        ) from error
     except BaseException:
         _discard(folder)
         raise
+    if nothing:
+        say(f"{nothing} entries passed over: no medium or no text")
     if not counts.get("train"):
         _discard(folder)
         raise DataError(f"{source} as {name} gave no training rows; expected some: is it the format that you mean?")

@@ -65,7 +65,7 @@ def _both(picture: Path, caption: str, split: str) -> Iterator[Record]:
     )
 
 
-def records(source: Path) -> Iterator[Record]:
+def records(source: Path) -> Iterator[Record | None]:
     """Two rows a caption: describe the picture, and draw it. Raises RowError for a list's bad row."""
     lists = _lists(source)
     for listed in lists:
@@ -95,3 +95,5 @@ def records(source: Path) -> Iterator[Record]:
         caption = picture.with_suffix(".txt").read_text(encoding="utf-8-sig").strip()
         if caption:
             yield from _both(picture, caption, split_of(picture, source))
+        else:
+            yield None

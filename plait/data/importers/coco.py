@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.contract import Message, Part, Sample
-from plait.data.importers import NAMES_OF_SPLITS, Record
+from plait.data.importers import Record, split_in
 from plait.errors import DataError
 
 HELP = "COCO boxes (a .json with images, annotations and categories; pictures beside it)"
@@ -37,24 +37,20 @@ def boxed(
     return Record(Sample((asked, told), "image->text boxes"), split)
 
 
-def _lists(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source] if source.suffix == ".json" and _head(source) else []
-    found = [*source.glob("*.json"), *(source / "annotations").glob("*.json")]
-    return sorted(path for path in found if _head(path))
-
-
-def _head(path: Path) -> bool:
-    """Whether a JSON file is of COCO's shape, without reading all of a large one twice."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(raw, dict) and {"images", "annotations", "categories"} <= set(raw)
+def _lists(source: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Files of COCO's shape with what they hold; other JSON is left alone."""
+    found = [source] if source.is_file() else [*source.glob("*.json"), *(source / "annotations").glob("*.json")]
+    for path in sorted(path for path in found if path.suffix == ".json"):
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if isinstance(raw, dict) and {"images", "annotations", "categories"} <= set(raw):
+            yield path, raw
 
 
 def matches(source: Path) -> bool:
-    return source.exists() and bool(_lists(source))
+    return next(_lists(source), None) is not None
 
 
 def _picture(listed: Path, name: str) -> Path:
@@ -68,8 +64,7 @@ def _picture(listed: Path, name: str) -> Path:
 
 def records(source: Path) -> Iterator[Record]:
     """A row a picture. Raises DataError for boxes of unknown pictures or categories, and for missing pictures."""
-    for listed in _lists(source):
-        raw: dict[str, Any] = json.loads(listed.read_text(encoding="utf-8"))
+    for listed, raw in _lists(source):
         names = {entry["id"]: entry["name"] for entry in raw["categories"]}
         boxes: dict[Any, list[tuple[str, float, float, float, float]]] = {entry["id"]: [] for entry in raw["images"]}
         for number, entry in enumerate(raw["annotations"]):
@@ -80,7 +75,7 @@ def records(source: Path) -> Iterator[Record]:
                 )
             x, y, width, height = entry["bbox"]
             boxes[entry["image_id"]].append((names[entry["category_id"]], x, y, x + width, y + height))
-        split = next((NAMES_OF_SPLITS[w] for w in NAMES_OF_SPLITS if w in listed.stem.lower()), "")
+        split = split_in(listed.stem)
         for entry in raw["images"]:
             size = (entry["width"], entry["height"])
             yield boxed(_picture(listed, entry["file_name"]), boxes[entry["id"]], size, split)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from plait.contract import Part
-from plait.data.importers import NAMES_OF_SPLITS, Record, told_both_ways
+from plait.data.importers import Record, split_in, told_both_ways
 from plait.errors import DataError
 
 HELP = "IDX files of pictures and labels (MNIST's format; names of the classes in labels.txt)"
@@ -49,7 +49,7 @@ def records(source: Path) -> Iterator[Record]:
             raise DataError(
                 f"{path.name} has {len(pictures)} pictures, {other.name} {len(labels)} labels; expected equal numbers"
             )
-        split = next((NAMES_OF_SPLITS[word] for word in path.name.split("-") if word in NAMES_OF_SPLITS), "")
+        split = split_in(path.name)
         for picture, label in zip(pictures, labels, strict=True):
             if names is not None and not 0 <= int(label) < len(names):
                 raise DataError(f"{other} has label {label}; expected 0 to {len(names) - 1}, as labels.txt names them")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from plait.contract import Part
-from plait.data.importers import NAMES_OF_SPLITS, SUFFIXES, Record, told_both_ways
+from plait.data.importers import SUFFIXES, Blob, Record, split_in, told_both_ways
 from plait.errors import DataError
 
 HELP = "WebDataset tars (pictures or clips with .txt, .cls or .json of the same name)"
@@ -61,13 +61,15 @@ def _text(sample: dict[str, bytes]) -> str:
     return ""
 
 
-def records(source: Path) -> Iterator[Record]:
-    """Two rows a sample that has a medium and a text; samples that lack one are passed over. Raises DataError."""
+def records(source: Path) -> Iterator[Record | None]:
+    """Two rows a sample that has a medium and a text; None for one that lacks either. Raises DataError."""
     for path in _tars(source):
-        split = next((NAMES_OF_SPLITS[word] for word in NAMES_OF_SPLITS if word in path.name.lower()), "")
+        split = split_in(path.name)
         for sample in _samples(path):
             text = _text(sample)
-            found = ((kind, sample[s]) for kind, endings in SUFFIXES.items() for s in endings if s in sample)
-            kind, data = next(found, ("", b""))
-            if kind and text:
-                yield from told_both_ways(Part(kind, data), text, *ASKED[kind], "samples", split)
+            found = ((kind, Blob(sample[s], s)) for kind, endings in SUFFIXES.items() for s in endings if s in sample)
+            kind, blob = next(found, ("", Blob(b"", "")))
+            if not kind or not text:
+                yield None
+                continue
+            yield from told_both_ways(Part(kind, blob), text, *ASKED[kind], "samples", split)
