@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Part", "Request", "build", "evaluate", "load", "train"]
+__all__ = ["Model", "Part", "Request", "build", "evaluate", "export", "load", "train", "train_on"]
 
 if TYPE_CHECKING:
-    from plait.api import Model, Part, Request, build, evaluate, load, train
+    from plait.api import Model, Part, Request, build, evaluate, export, load, train, train_on
 
 
 def __getattr__(name: str) -> Any:

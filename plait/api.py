@@ -10,23 +10,25 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from plait import propose, registry
 from plait import recipe as recipes
-from plait import registry
 from plait.contract import Message, Part
 from plait.data.rows import sha256_of
 from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.errors import ConfigError, DataError
-from plait.eval import card, runner
+from plait.eval import card, own, runner
 from plait.eval import report as reports
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
 from plait.model.braid import Braid
-from plait.train import checkpoint
+from plait.propose import MINUTES
+from plait.train import archive, checkpoint
+from plait.train import run as runs
 from plait.train.loop import resolve_dtype
 from plait.train.run import machine
 from plait.train.run import train as train_recipe
 
-__all__ = ["Model", "Part", "Request", "build", "evaluate", "load", "train"]
+__all__ = ["MINUTES", "Model", "Part", "Request", "build", "evaluate", "export", "load", "train", "train_on"]
 
 PathLike = str | Path
 
@@ -64,6 +66,51 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     return train_recipe(settings(name, *overrides), Path(out), **options)
 
 
+def train_on(
+    data: PathLike, *overrides: str, out: PathLike, minutes: float = MINUTES, say: Callable[[str], Any] = print,
+    resume: bool = False, **options: Any,
+) -> Path:  # fmt: skip
+    """Train on the folder `data` of rows without a recipe: one is proposed from the data, and measured before training.
+
+    `minutes` bound the steps that are proposed; overrides are `key=value` as for `train`. `options`: overwrite, strict,
+    threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
+    """
+    folder, run = Path(data), Path(out)
+    if resume and checkpoint.steps_of(run):
+        recipe = recipes.Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
+        recipe = recipes.override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
+        return train_recipe(recipe, run, resume=True, **options)
+    rows = propose.rows_file(folder)
+    runs.prepare(run, resume, options.pop("overwrite", False))
+    runs.use_threads(options.get("threads"))
+    known = registry.build_all(registry.available())
+    bad = runs.check(rows.parent, known, run, options.get("strict", False), say)
+    proposal = propose.propose(folder, run, bad, list(overrides), minutes, say)
+    say(str(proposal))
+    (run / "proposal.json").write_text(json_text(proposal.recipe), encoding="utf-8")
+    begin = time.perf_counter()
+    saved = train_recipe(proposal.recipe, run, prepared=True, **options)
+    if finished(saved):
+        say(_compared(proposal, time.perf_counter() - begin, runs.peak_rss_mb()))
+    return saved
+
+
+def json_text(recipe: recipes.Recipe) -> str:
+    """A recipe as JSON that `Recipe(**json.load(...))` reads."""
+    return recipe.model_dump_json(indent=1)
+
+
+def _compared(proposal: propose.Proposal, seconds: float, peak_mb: float) -> str:
+    """What was foretold beside what it took."""
+    told = (
+        ("minutes", proposal.seconds / 60, seconds / 60),
+        ("GiB", proposal.probe.peak_rss_mb / 1024, peak_mb / 1024),
+    )
+    return "took " + ", ".join(
+        f"{took:.1f} {unit} (estimated {said:.1f}, {100 * (said / took - 1):+.0f} %)" for unit, said, took in told
+    )
+
+
 def finished(path: PathLike) -> bool:
     """Whether a checkpoint is at the last step of its recipe."""
     folder = checkpoint.locate(Path(path))
@@ -99,8 +146,19 @@ class Model:
         """
         alone = isinstance(inputs, str | Part | Image)  # one input without its list: no string of letters is meant
         question = Message("user", tuple(map(as_part, [inputs] if alone else inputs)))
+        return self.reply((question,), to, **options)
+
+    def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:
+        """Answer a conversation whose last message is the user's; `options` as for `generate`."""
         usual = recipes.Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
-        return self.generate_all([Request((question,), to=to, **usual | options)])[0].message
+        return self.generate_all([Request(messages, to=to, **usual | options)])[0].message
+
+    def reads(self, part: Part) -> None:
+        """Raises what reading `part` raises: RowError for a damaged file, ConfigError for an unknown modality."""
+        known = self.braid.vocabulary.modalities
+        if part.type not in known:
+            raise ConfigError(f"this model reads {', '.join(sorted(known))}; got {part.type}")
+        known[part.type].read(part)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer many requests, batched."""
@@ -108,9 +166,17 @@ class Model:
 
 
 def load(path: PathLike, dtype: str = "auto") -> Model:
-    """The model of a checkpoint or run folder. Raises CheckpointError."""
-    braid, config = checkpoint.load(checkpoint.locate(Path(path)), resolve_dtype(dtype))
+    """The model of a checkpoint, run folder or archive. Raises CheckpointError."""
+    with archive.opened(Path(path)) as folder:
+        braid, config = checkpoint.load(folder, resolve_dtype(dtype))
     return Model(braid, config)
+
+
+def export(path: PathLike, target: PathLike) -> Path:
+    """A checkpoint or run folder to the single file `target`; an archive to the new folder `target`."""
+    if archive.is_archive(Path(path)):
+        return archive.unpack(Path(path), Path(target))
+    return archive.pack(checkpoint.locate(Path(path)), Path(target))
 
 
 def _check_rows(folder: Path, data: Path) -> list[str]:
@@ -142,11 +208,18 @@ def evaluate(
     folder = checkpoint.locate(Path(path))
     model = load(folder)
     recipe = recipes.Recipe(**model.config["recipe"])
-    suite = recipes.module(recipe.name).suite()
     place = Path(data or recipe.data)
+    run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
+    known, bad = model.braid.vocabulary.modalities, runs.bad_lines(run)
+    module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
+    if module is not None and hasattr(module, "suite"):
+        suite = module.suite(place, known)
+    else:
+        at = recipe.model_copy(update={"data": str(place)})
+        suite = own.suite(at, run, known, bad, getattr(module, "TARGETS", {}))
     notes = _check_rows(folder, place)
     seed = recipe.seed if seed is None else seed
-    evaluation = runner.Evaluation(model.engine, suite, place, recipe.sampling.model_dump(), seed, limit)
+    evaluation = runner.Evaluation(model.engine, suite, recipe.sampling.model_dump(), seed, limit)
     evaluation.notes += notes
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)

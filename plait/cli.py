@@ -25,31 +25,43 @@ RUN_FOLDER = "runs/{}"
 
 
 @app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, such as digits.")],
+def train(  # noqa: PLR0913 - one parameter an option
+    recipe: Annotated[Optional[str], typer.Argument(help="A recipe's name, such as digits; none with --data.")] = None,  # noqa: UP045
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as steps=500 optim.lr=0.001")] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Folder of your rows: a recipe is proposed from them.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows instead of leaving them out.")] = False,
     threads: Threads = None,
-    max_minutes: Annotated[float, typer.Option(help="Stop and save after this long.")] = float("inf"),
+    max_minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, help="Stop and save after this long; with --data, steps are proposed to fit (15)."),
+    ] = None,
 ) -> None:
-    """Train a recipe from scratch, or resume."""
+    """Train a recipe from scratch, or on rows of your own (--data), or resume."""
+    given = list(overrides or [])
+    if recipe and "=" in recipe:  # no recipe: the first override stands in its place
+        given.insert(0, recipe)
+        recipe = None
+    if recipe is None and data is None:
+        raise ConfigError("nothing to train; expected a recipe's name, such as digits, or --data FOLDER with your rows")
     from plait import api
 
-    folder = out or Path(RUN_FOLDER.format(recipe))
-    saved = api.train(
-        recipe,
-        *(overrides or []),
-        out=folder,
-        resume=resume,
-        overwrite=overwrite,
-        strict=strict,
-        threads=threads,
-        max_seconds=60 * max_minutes,
-    )
-    typer.echo(saved)
+    options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "strict": strict, "threads": threads}
+    if recipe is not None:
+        given += [f"data={data}"] if data else []
+        options["max_seconds"] = float("inf") if max_minutes is None else 60 * max_minutes
+        typer.echo(api.train(recipe, *given, out=out or Path(RUN_FOLDER.format(recipe)), **options))
+        return
+    assert data is not None
+    folder = out or Path(RUN_FOLDER.format(data.resolve().name))
+    saved = api.train_on(data, *given, out=folder, minutes=max_minutes or api.MINUTES, say=typer.echo, **options)
+    if not api.finished(saved):
+        raise typer.Exit(1)
+    report = api.evaluate(saved, data=data, json=folder / "report.json", html=folder / "report.html", say=typer.echo)
+    print_table(report)
+    typer.echo(f"report: {(folder / 'report.html').resolve()}")
 
 
 @app.command()
@@ -142,6 +154,42 @@ def write_part(part: Any, out: Path, number: int) -> str:
     return str(path)
 
 
+@app.command()
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, run folder or archive.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    memory: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Earlier exchanges that the model sees; as many as it learned with, if not given."),
+    ] = None,
+) -> None:
+    """Talk with a model in the terminal, in words, pictures and sound. /help lists the commands."""
+    make_folder(out)
+    from plait import api
+    from plait import chat as chats
+
+    model = api.load(checkpoint)
+    remembered = model.config["recipe"]["turns"] - 1 if memory is None else memory
+    talk = chats.Chat(model, out, write_part, typer.echo, remembered, seed, chats.look())
+    if sys.stdin.isatty():
+        typer.echo("/help lists the commands")
+    for line in chats.lines_of_terminal():
+        if not talk.line(line):
+            break
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder, or an archive.")],
+    target: Annotated[Path, typer.Argument(help="The file to write (NAME.plait), or for an archive the folder.")],
+) -> None:
+    """Put a checkpoint into one file that describes itself, or unpack such a file."""
+    from plait import api
+
+    typer.echo(api.export(checkpoint, target))
+
+
 @app.command("eval")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
@@ -166,20 +214,25 @@ def print_table(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from plait.eval.report import met
+    from plait.eval.report import figure, met
+    from plait.eval.runner import MAIN
 
     table = Table("cell", "task", "metric", "value", "95 %", "n", "baseline", "ceiling", "blank", "target", "")
 
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{100 * value:.1f}"
-
     for cell in report["cells"]:
-        if cell["split"] == "test":
-            interval = "-".join(number(bound) for bound in cell["ci95"])
-            row = (number(cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
+        if cell["split"] in MAIN:
+            interval = "-".join(figure(cell, bound) for bound in cell["ci95"])
+            row = (figure(cell, cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
             mark = {True: "met", False: "missed", None: ""}[met(cell)]
             table.add_row(
-                cell["cell"], cell["task"], cell["metric"], number(cell["value"]), interval, str(cell["n"]), *row, mark
+                cell["cell"],
+                cell["task"],
+                cell["metric"],
+                figure(cell, cell["value"]),
+                interval,
+                str(cell["n"]),
+                *row,
+                mark,
             )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 

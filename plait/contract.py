@@ -1,9 +1,8 @@
 """The whole contract between the core and a modality.
 
-A *sample* is a conversation: messages, each a role and typed parts. A *modality* turns a part into a *segment*,
-a chain of *blocks*, and back. A block is a header of grammar names followed by tokens, so its length is known
-before it is drawn. The core sees names, arrays and these protocols; it never learns which modality it serves.
-"""
+A *sample* is a conversation: messages, each a role and typed parts. A *modality* turns a part into a *segment*, a chain
+of *blocks*, and back. A block is a header of grammar names followed by tokens, so its length is known before it is
+drawn. The core sees names, arrays and these protocols; it never learns which modality it serves."""
 
 from __future__ import annotations
 
@@ -39,17 +38,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, the task it belongs to, and whatever the evaluation needs to know about it."""
+    """A conversation, the task it belongs to, whatever the evaluation needs to know, and the file:line it stands in."""
 
     messages: tuple[Message, ...]
     task: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Block:
     """A header of grammar names and the tokens it announces.
-
     `tokens` is [n, token_width] float32 for a flow head, [n] int64 (the modality's own ids) for a categorical one.
     """
 
@@ -77,10 +76,8 @@ class Modality(Protocol):
         """Names of the header ids that this modality owns; a flow modality's first one opens its segments."""
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        """Names that may follow an unfinished `header`; empty when the header is complete.
-
-        `options` are the caller's wishes (a size, say); an impossible one raises ConfigError.
-        """
+        """Names that may follow an unfinished `header`; empty when it is complete.
+        `options` are the caller's wishes (a size, say); an impossible one raises ConfigError."""
 
     def block_len(self, header: Sequence[str]) -> int:
         """Number of tokens that the complete `header` announces."""
@@ -97,6 +94,9 @@ class Modality(Protocol):
     def write(self, segment: Segment) -> Part:
         """Decode a segment; `read(write(s))` gives the same tokens wherever the medium allows it."""
 
+    def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
+        """The same thing, seen or heard a little differently; for parts that training only looks at."""
+
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         """Generated tokens as they would come back from `read` (8-bit pixels, say)."""
 
@@ -105,6 +105,9 @@ class Modality(Protocol):
 
     def fit(self, parts: Iterable[Part]) -> None:
         """Learn vocabulary or normalisation from parts of the training split."""
+
+    def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """Settings (keyword arguments of the class) that suit a small model of parts like these."""
 
     def state(self) -> dict[str, Any]:
         """What `fit` learned and how the modality is set up, as JSON; the keyword arguments that rebuild it."""

@@ -34,13 +34,20 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    data: str = Field(description="folder of the built data: train.jsonl and what the evaluation needs")
+    data: str = Field(description="folder of the data: train.jsonl and what the evaluation needs")
+    hold_out: dict[str, float] = Field(
+        default_factory=dict,
+        description="split -> share of train.jsonl, by content; a file SPLIT.jsonl takes its place",
+    )
     modalities: dict[str, dict[str, Any]] = Field(description="name -> settings of each modality")
     trunk: TrunkConfig = TrunkConfig()
     flow: FlowConfig = FlowConfig()
     pack: PackConfig = PackConfig()
     optim: OptimConfig = OptimConfig()
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
+    vary: dict[str, float] = Field(
+        default_factory=dict, description="task -> share of the rows whose looked-at parts are varied"
+    )
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
 
     @field_validator("trunk", mode="before")
@@ -49,6 +56,7 @@ class Recipe(BaseModel):
         """`trunk=vanilla` is the founding paper's Transformer at the default width and depth."""
         return vanilla() if value == "vanilla" else value
 
+    turns: int = Field(1, ge=1, description="questions in the longest conversation of the rows; chat remembers as many")
     steps: int = Field(1000, ge=1)
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")
@@ -64,7 +72,10 @@ def names() -> tuple[str, ...]:
 
 
 def module(name: str) -> Any:
-    """The recipe's module: RECIPE, and `build(folder)` where its data has to be built. Raises ConfigError."""
+    """The recipe's module. Raises ConfigError.
+
+    It has RECIPE, `build(folder, say)`, and either `suite(folder, known)` or TARGETS for the suite of plait.eval.own.
+    """
     if name not in names():
         raise ConfigError(f"unknown recipe {name!r}; expected one of {', '.join(names())}")
     return importlib.import_module(f"plait.recipes.{name}")

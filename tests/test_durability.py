@@ -97,7 +97,8 @@ def test_kill_at_random_moments(small_digits, whole, tmp_path, seed):
     assert final(out) == final(whole)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(small_digits, whole, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_stop_saves_and_says_how_to_go_on(small_digits, whole, tmp_path, number):
     out = tmp_path / "run"
     process = subprocess.Popen(
         command(small_digits, out, "save_every=1000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -105,7 +106,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_digits, whole, tmp_path):
     log = out / "train.log"
     while process.poll() is None and not (log.exists() and '"step"' in log.read_text()):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "--resume" in said
@@ -162,13 +163,96 @@ def test_a_damaged_file_is_named(whole, tmp_path):
         checkpoint.load(folder)
 
 
-def test_another_format_is_refused_by_number(whole, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(checkpoint.steps_of(whole)[-1], folder)
+def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_digits, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    folder = checkpoint.steps_of(tmp_path / "run")[-1]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(CheckpointError, match="format 99"):
+    with pytest.raises(CheckpointError, match=r"format 99.*reads formats 1 to 2: upgrade plait"):
         checkpoint.load(folder)
+    new = ("turns", "hold_out", "vary")  # what format 1 did not have
+    recipe = {key: value for key, value in config["recipe"].items() if key not in new}
+    image = {key: value for key, value in config["modalities"]["image"].items() if key != "flip"}
+    older = {**config, "format": 1, "recipe": recipe, "modalities": {**config["modalities"], "image": image}}
+    (folder / "config.json").write_text(json.dumps(older))
+    model, migrated = checkpoint.load(folder)
+    assert migrated["format"] == checkpoint.FORMAT
+    assert migrated["recipe"]["turns"] == 1
+    assert model.vocabulary.modalities["image"].flip is False
+    assert checkpoint.migrated(dict(older)) == checkpoint.migrated(dict(older)), "no pure function"
+    done = run(small_digits, tmp_path / "run", "--resume")
+    assert f"resumed at step {STEPS}" in done.stderr
+
+
+def limited(which, size):
+    """A preexec function that bounds a resource of the child process."""
+    import resource
+
+    def bound():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(which, (size, size))
+
+    return bound
+
+
+def run_limited(data, out, bound, *more):
+    return subprocess.run(
+        command(data, out, *more), capture_output=True, text=True, check=False, preexec_fn=bound
+    )  # fmt: skip
+
+
+def test_a_full_disk_loses_nothing(small_digits, whole, tmp_path):
+    """Files may grow to 64 KiB and no further: no checkpoint can be written, and that is said; then there is room again."""
+    import resource
+
+    out = tmp_path / "run"
+    run(small_digits, out, "--max-minutes", "0.0001")  # one step, one sound checkpoint
+    (sound,) = checkpoint.steps_of(out)
+    done = run_limited(small_digits, out, limited(resource.RLIMIT_FSIZE, 2**16), "--resume")
+    assert done.returncode == 2, done.stderr
+    assert "the run goes on and tries again" in done.stderr
+    assert "cannot be saved" in done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoint.steps_of(out) == [sound], "a half-written checkpoint was left"
+    assert not list(out.glob("checkpoints/*.partial"))
+    run(small_digits, out, "--resume")
+    assert final(out) == final(whole)
+
+
+def test_running_out_of_memory_names_what_to_lower(small_digits, tmp_path):
+    import resource
+
+    done = run_limited(
+        small_digits, tmp_path / "run", limited(resource.RLIMIT_AS, 6 * 2**30), "pack.length=8192", "pack.sequences=64"
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "out of memory" in done.stderr
+    assert "pack.micro (now 64" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/plait", "/dev/null/plait"])
+def test_a_folder_that_cannot_be_written_is_said(small_digits, place):
+    done = run(small_digits, place, check=False)
+    assert done.returncode == 2
+    assert "cannot be used" in done.stderr
+    assert "--out" in done.stderr
+
+
+def test_a_clock_that_jumps_changes_nothing(small_digits, whole, tmp_path):
+    """Wall time goes back and forth by years between any two looks at it."""
+    code = (
+        "import itertools, sys, time; years = itertools.cycle([0, 4e8, -4e8, 1e9]); real = time.time; "
+        "time.time = lambda: max(0.0, real() + next(years)); from plait.cli import main; sys.argv[0] = 'plait'; main()"
+    )
+    arguments = command(small_digits, tmp_path / "run")[3:]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert final(tmp_path / "run") == final(whole)
+
+
+def test_no_checkpoint_where_expected(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         checkpoint.locate(tmp_path / "nowhere")
 

@@ -14,6 +14,8 @@ from plait.data.pack import Batch, best_fit, collate
 from plait.data.sequence import Encoder, Row
 from plait.errors import RowError
 
+MOST_REFUSED = 1000  # rows in succession that are too long, before that is an error
+
 
 class PackConfig(BaseModel):
     """Shape of one optimizer step: `sequences` of `length` tokens, in micro-batches of `micro` sequences."""
@@ -34,16 +36,24 @@ class Loader:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
         self.waiting: list[tuple[int, Sample, Row]] = []  # drawn, encoded, not yet placed
+        self.refused = 0  # rows since the last that fitted
+        self.too_long: dict[str, str] = {}  # where a row stands -> what is wrong: such rows are left out
         self.left_over = 0  # how many of them were left over by the last step: placed first, so none waits long
 
-    def _encode(self, draw: int, sample: Sample) -> Row:
+    def _encode(self, draw: int, sample: Sample) -> Row | None:
+        """The row, or None for one that fits in no sequence. Raises RowError when no row fits."""
         row = self.encoder.row(sample, np.random.default_rng([self.seed, 0, draw]))
-        if len(row) > self.config.length:
-            raise RowError(
-                f"a row of task {sample.task!r} takes {len(row)} tokens with its copies; expected at most "
-                f"pack.length={self.config.length}: raise it, or shorten the row"
-            )
-        return row
+        if len(row) <= self.config.length:
+            return row
+        problem = (
+            f"{sample.where or 'a row'} of task {sample.task!r} takes {len(row)} tokens with its copies; expected at most "
+            f"pack.length={self.config.length}: raise it, or shorten the row"
+        )
+        self.too_long.setdefault(sample.where, problem)
+        self.refused += 1
+        if self.refused > MOST_REFUSED:
+            raise RowError(f"{self.refused} rows in succession are too long, the last: {problem}")
+        return None
 
     def _draw_until_full(self) -> None:
         """Draw rows until they would overfill the step by a tenth, so that the best fit has a choice."""
@@ -52,8 +62,10 @@ class Loader:
         while have < wanted:
             draw, sample = next(self.mix)
             row = self._encode(draw, sample)
-            self.waiting.append((draw, sample, row))
-            have += len(row)
+            if row is not None:
+                self.waiting.append((draw, sample, row))
+                self.refused = 0
+                have += len(row)
 
     def next_sequences(self) -> list[list[Row]]:
         """Rows of the next optimizer step, one list a sequence."""
@@ -85,5 +97,6 @@ class Loader:
         wanted = set(state["waiting"])
         self.mix.seek(min(wanted, default=int(state["draws"])))
         drawn = [next(self.mix) for _ in range(int(state["draws"]) - self.mix.draws)]
-        self.waiting = [(draw, sample, self._encode(draw, sample)) for draw, sample in drawn if draw in wanted]
+        encoded = [(draw, sample, self._encode(draw, sample)) for draw, sample in drawn if draw in wanted]
+        self.waiting = [(draw, sample, row) for draw, sample, row in encoded if row is not None]
         self.left_over = len(self.waiting)

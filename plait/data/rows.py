@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,18 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
         if not isinstance(parts, list) or not parts:
             raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
         messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))
-    return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}))
+    return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}), where)
 
 
-def read_rows(path: Path, known: Mapping[str, Modality], skip: Container[int] = ()) -> Iterator[Sample]:
+def read_rows(
+    path: Path,
+    known: Mapping[str, Modality],
+    skip: Container[int] = (),
+    on_bad: Callable[[RowError], object] | None = None,
+) -> Iterator[Sample]:
     """Samples of a JSONL file, one at a time, without the lines whose numbers (from 1) are in `skip`.
 
-    Raises DataError for a missing file, RowError for a bad row.
+    Raises DataError for a missing file, and RowError for a bad row unless `on_bad` is there to be told of it.
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
@@ -99,14 +104,30 @@ def read_rows(path: Path, known: Mapping[str, Modality], skip: Container[int] = 
         for number, line in enumerate(lines, start=1):
             if number in skip or not line.strip():
                 continue
-            where = f"{path.name}:{number}"
             try:
-                raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
-            except json.JSONDecodeError as error:
-                raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
-            yield parse_row(raw, path.parent, known, where)
+                sample = parse_line(line, path, number, known)
+            except RowError as error:
+                if on_bad is None:
+                    raise
+                on_bad(error)
+                continue
+            yield sample
+
+
+def parse_line(line: bytes, path: Path, number: int, known: Mapping[str, Modality]) -> Sample:
+    """Line `number` of the file `path` as a Sample. Raises RowError naming both."""
+    where = f"{path.name}:{number}"
+    try:
+        raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
+    return parse_row(raw, path.parent, known, where)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def dump_row(sample: Sample) -> str:

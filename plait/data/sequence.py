@@ -6,7 +6,7 @@ noised copies iff it is learned. Storage order carries no meaning: the mask read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,17 +94,20 @@ class Row:
 
 
 class Encoder:
-    """Turns samples into rows. `encode_part` may be replaced by a caching one."""
+    """Turns samples into rows. `encode_part` may be replaced by a caching one; `vary` maps a task to the share of its rows
+    whose parts that are only looked at are varied."""
 
     def __init__(
         self,
         vocabulary: Vocabulary,
         flow: FlowConfig | None = None,
         encode_part: Callable[[Part], Segment] | None = None,
+        vary: Mapping[str, float] | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
+        self.vary = vary or {}
 
     def _read(self, part: Part) -> Segment:
         return self.modality(part.type).read(part)
@@ -130,11 +133,17 @@ class Encoder:
                 yield Ids(self.vocabulary.encode(block.header), learned)
                 yield Tokens(modality.name, block.tokens, modality.coordinates(block.header), learned)
 
-    def _message(self, role: str | None, parts: tuple[Part, ...]) -> Iterator[Element]:
+    def _message(
+        self, role: str | None, parts: tuple[Part, ...], rng: np.random.Generator | None = None
+    ) -> Iterator[Element]:
+        """Elements of a message; with `rng`, what is only looked at is varied."""
         learned = role in (None, "assistant")
         yield Ids([self.vocabulary.ids[ROLES[role]]], False)
         for part in parts:
-            yield from self._segment(self.encode_part(part), learned)
+            segment = self.encode_part(part)
+            if rng is not None and not learned:
+                segment = self.modality(segment.modality).vary(segment, rng)
+            yield from self._segment(segment, learned)
         if role == "assistant":
             yield Ids([self.vocabulary.ids[END]], True)
 
@@ -160,7 +169,9 @@ class Encoder:
         null = self._null_row(sample, rng)
         if null is not None:
             return null
-        made = [element for message in sample.messages for element in self._message(message.role, message.parts)]
+        share = self.vary.get(sample.task, 0.0)
+        varied = rng if share and rng.random() < share else None
+        made = [element for m in sample.messages for element in self._message(m.role, m.parts, varied)]
         last = made[-1]
         says_end = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
         if says_end and len(made) > 1 and isinstance(made[-2], Tokens) and rng.random() >= self.flow.end_share:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from plait.contract import Modality, Part, Sample
-from plait.data.rows import parse_row
+from plait.data.rows import parse_line
 from plait.errors import DataError, PlaitError, RowError
 
 LONGEST_LINE = 16 * 2**20  # bytes
@@ -127,23 +127,13 @@ def check_line(
     where = f"{path.name}:{number}"
     if line is None:
         raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
-    try:
-        raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
-    sample = parse_row(raw, path.parent, known, where)
+    sample = parse_line(line, path, number, known)
     for place, message in enumerate(sample.messages):
         for part in message.parts:
             check_part(part, path.parent, f"{where}, message {place}", known, decode)
     if all(message.role not in (None, "assistant") for message in sample.messages):
         raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
     return sample
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def check_part(

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.eval.report import met
+from plait.eval.report import figure, met
+from plait.eval.runner import MAIN
 
 NAME = "README.md"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -22,15 +19,15 @@ def table(report: Mapping[str, Any]) -> str:
         "|" + "---|" * 11,
     ]
     for cell in report["cells"]:
-        if cell["split"] == "test":
-            interval = "-".join(map(_percent, cell["ci95"]))
-            numbers = (_percent(cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
+        if cell["split"] in MAIN:
+            interval = "-".join(figure(cell, bound) for bound in cell["ci95"])
+            numbers = (figure(cell, cell[key]) for key in ("baseline", "judge_ceiling", "blank_input", "target"))
             mark = {True: "met", False: "**missed**", None: ""}[met(cell)]
             row = (
                 cell["cell"],
                 cell["task"],
                 cell["metric"],
-                _percent(cell["value"]),
+                figure(cell, cell["value"]),
                 interval,
                 cell["n"],
                 *numbers,
@@ -44,9 +41,9 @@ def other_splits(report: Mapping[str, Any]) -> str:
     """Cells of the other held-out splits (phrasings, combinations, pairs, recordings), shorter."""
     lines = ["| task | split | metric | value | 95 % | n |", "|" + "---|" * 6]
     for cell in report["cells"]:
-        if cell["split"] != "test":
-            interval = "-".join(map(_percent, cell["ci95"]))
-            row = (cell["task"], cell["split"], cell["metric"], _percent(cell["value"]), interval, cell["n"])
+        if cell["split"] not in MAIN:
+            interval = "-".join(figure(cell, bound) for bound in cell["ci95"])
+            row = (cell["task"], cell["split"], cell["metric"], figure(cell, cell["value"]), interval, cell["n"])
             lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines)
 

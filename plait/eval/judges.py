@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from plait.contract import Part
+from plait.eval.plain import pixels
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import RATE
 from plait.threads import each
@@ -32,12 +32,14 @@ class Judge(nn.Module, ABC):
     kind: str
     epochs: int
     stride = 1  # of the first convolution
+    batch = 128
 
-    def __init__(self, classes: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(self, classes: Mapping[str, Sequence[Any]], channels: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         self.classes = {name: list(values) for name, values in classes.items()}
         self.body = nn.Sequential(
-            *self._stage(1, 24, self.stride),
+            *self._stage(channels, 24, self.stride),
             *self._stage(24, 48),
             *self._stage(48, 64),
             nn.AdaptiveAvgPool2d(2),
@@ -54,7 +56,7 @@ class Judge(nn.Module, ABC):
 
     @abstractmethod
     def see(self, part: Part) -> Tensor:
-        """[1, height, width] input of one part."""
+        """[channels, height, width] input of one part."""
 
     @abstractmethod
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -75,7 +77,7 @@ class Judge(nn.Module, ABC):
         x = torch.stack(each(self.see, parts))
         y = {name: torch.tensor([values.index(one[name]) for one in labels]) for name, values in self.classes.items()}
         optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=0.02)
-        batch = 128
+        batch = min(self.batch, max(1, len(x) // 4))
         total = self.epochs * (len(x) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=total)
         self.train()
@@ -113,30 +115,42 @@ class Judge(nn.Module, ABC):
 
 
 class PictureJudge(Judge):
-    """28 x 28 grey pictures."""
+    """Pictures of `side` x `side` pixels, grey or RGB. `flip`: a mirrored picture means the same."""
 
     kind = "image"
     epochs = 30
 
+    def __init__(
+        self, classes: Mapping[str, Sequence[Any]], channels: int = 1, side: int = 28, flip: bool = False
+    ) -> None:
+        super().__init__(classes, channels)
+        self.side, self.flip = side, flip
+
     def see(self, part: Part) -> Tensor:
-        picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
-        pixels = np.asarray(picture.convert("L").resize((28, 28)), np.float32) / 255.0
-        return torch.from_numpy(pixels)[None]
+        levels = pixels(part, self.side, self.channels).reshape(self.side, self.side, self.channels) / 255.0
+        return torch.from_numpy(levels.transpose(2, 0, 1).copy())
 
     def augment(self, x: Tensor, generator: torch.Generator) -> Tensor:
         n = len(x)
         noise = torch.randn(n, 2, 3, generator=generator) * torch.tensor([0.12, 0.12, 0.08])
-        grid = F.affine_grid(torch.eye(2, 3) + noise, list(x.shape), align_corners=False)
+        looks = torch.eye(2, 3).repeat(n, 1, 1)
+        if self.flip:
+            looks[:, 0, 0] = torch.randint(0, 2, (n,), generator=generator) * 2.0 - 1.0
+        grid = F.affine_grid(looks + noise, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, align_corners=False)
 
 
 class SoundJudge(Judge):
-    """Waveforms, through its own features: log magnitudes of a 512-point STFT in 32 linear bands, 1.2 seconds."""
+    """Waveforms, through its own features: log magnitudes of a 512-point STFT in 32 linear bands, the first `frames` of
+    10 ms."""
 
     kind = "audio"
     epochs = 20
     stride = 2
-    frames = 120
+
+    def __init__(self, classes: Mapping[str, Sequence[Any]], frames: int = 120) -> None:
+        super().__init__(classes)
+        self.frames = frames
 
     def see(self, part: Part) -> Tensor:
         samples = torch.from_numpy(np.ascontiguousarray(Audio().samples(part), np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from plait.contract import Part
-from plait.eval.runner import SHOWN, Outcome
+from plait.eval.runner import MAIN, SHOWN, Outcome
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import FLOOR, RATE, log_mel
 from plait.recipe import Recipe
@@ -24,6 +25,14 @@ from plait.train import checkpoint
 from plait.train.run import summary
 
 AXES = ("text", "image", "audio")
+SHARES = ("accuracy", "match", "agreement", "rate")  # last words of metrics that are shown in per cent
+
+
+def figure(cell: Mapping[str, Any], value: float | None) -> str:
+    """A cell's number as tables show it: shares in per cent, distances as they are."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}" if cell["metric"].endswith(SHARES) else f"{value:.3f}"
 
 
 def training_summary(folder: Path, parameters: int, recipe: Recipe) -> dict[str, Any]:
@@ -107,15 +116,21 @@ def _curve(points: Sequence[tuple[int, float]], width: int = 260, height: int = 
     return Markup('<svg viewBox="-4 -4 {} {}"><polyline points="{}"/></svg>').format(width + 8, height + 8, line)
 
 
+def axes_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Modalities that some cell reads or writes."""
+    return [axis for axis in AXES if any(axis in re.split(r"->|\+", cell["cell"]) for cell in cells)]
+
+
 def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
     """Rows of the 3 x 3 grid: for each cell its first task's examples and its scores on the test split."""
     made = []
-    for source in AXES:
+    axes = axes_of(cells)
+    for source in axes:
         line = []
-        for target in AXES:
+        for target in axes:
             name = f"{source}->{target}"
-            inside = [outcome for outcome in outcomes if outcome.task.cell == name and outcome.split == "test"]
-            scores = [cell for cell in cells if cell["cell"] == name and cell["split"] == "test"]
+            inside = [outcome for outcome in outcomes if outcome.task.cell == name and outcome.split in MAIN]
+            scores = [cell for cell in cells if cell["cell"] == name and cell["split"] in MAIN]
             line.append({"name": name, "examples": _examples(inside[0])[:3] if inside else [], "scores": scores})
         made.append(line)
     return made
@@ -126,12 +141,12 @@ def write_html(
 ) -> None:
     """Render the report; everything is inside the one file."""
     environment = Environment(loader=PackageLoader("plait.eval", "templates"), autoescape=select_autoescape())
-    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}"
     page = environment.get_template("report.html").render(
         report=report,
-        axes=AXES,
+        axes=axes_of(report["cells"]),
+        figure=figure,
         grid=_grid(outcomes, report["cells"]),
-        tasks=[(outcome, _examples(outcome)) for outcome in outcomes if outcome.split == "test"],
+        tasks=[(outcome, _examples(outcome)) for outcome in outcomes if outcome.split in MAIN],
         curves=[(group, _curve(points), points[-1][1]) for group, points in losses.items() if len(points) > 1],
         met=met,
     )

@@ -7,23 +7,23 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import torch
 
-from plait.contract import Message, Modality, Part, Sample
-from plait.data.rows import read_rows, sha256_of
+from plait.contract import Message, Part, Sample
 from plait.eval import stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
-from plait.eval.suite import Cycle, Suite
+from plait.eval.suite import Cycle, Measured, Suite
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.infer.score import log_likelihoods
-from plait.tasks.task import Task
+from plait.tasks.own import EXACT
 from plait.threads import each
 
 FORMAT = 1
@@ -32,7 +32,10 @@ BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
 ROUND_TRIPS = 500  # held-out recordings that the judge also hears after phase reconstruction
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
+ERRORS = "character error rate"
+MAIN = ("test", "seen")  # the split that a report's first table shows; `seen`: too few rows to hold any out
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
+MANY_RECORDINGS = 2000
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
 
@@ -40,7 +43,7 @@ SHOWN = 6  # first items of every task that the report shows, whatever they are
 class Outcome:
     """What a model answered to the rows of one task and split."""
 
-    task: Task
+    task: Measured
     split: str
     samples: Sequence[Sample]
     answers: list[Part | None]
@@ -49,22 +52,9 @@ class Outcome:
     swapped_answers: list[Part | None] = field(default_factory=list)
 
 
-def labelled(
-    data: Path, split: str, kind: str, known: Mapping[str, Modality]
-) -> tuple[list[Part], list[dict[str, Any]]]:
-    """Parts of one modality with their labels, from `labelled-SPLIT.jsonl`."""
-    parts, labels = [], []
-    for sample in read_rows(data / f"labelled-{split}.jsonl", known):
-        part = sample.messages[0].parts[0]
-        if part.type == kind:
-            parts.append(part)
-            labels.append(dict(sample.meta["labels"]))
-    return parts, labels
-
-
-def _digest(path: Path) -> str:
-    """First digits of a file's sha256: what was fitted on other rows is not taken for theirs."""
-    return sha256_of(path)[:12]
+def _medium(sample: Sample, kind: str) -> Part:
+    """The first part of a modality that a row asks with."""
+    return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
 
 
 def _share(hits: Sequence[bool]) -> float:
@@ -78,13 +68,12 @@ class Evaluation:
         self,
         engine: Engine,
         suite: Suite,
-        data: Path,
         sampling: Mapping[str, Any],
         seed: int = 0,
         limit: int | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.engine, self.suite, self.data, self.seed, self.limit, self.say = engine, suite, data, seed, limit, say
+        self.engine, self.suite, self.seed, self.limit, self.say = engine, suite, seed, limit, say
         self.known = engine.model.vocabulary.modalities
         self.sampling = dict(sampling)
         self.judges: dict[str, Judge] = {}
@@ -92,7 +81,7 @@ class Evaluation:
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
         self._kept_features: dict[str, np.ndarray] = {}
-        self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]]] = {}
+        self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
 
     # judges and baselines
 
@@ -100,14 +89,13 @@ class Evaluation:
         """Fit or load every judge, and measure its ceilings on held-out media, as recorded and after the round trip."""
         for kind, make in self.suite.judges.items():
             judge = make()
-            parts, labels = labelled(self.data, "judge", kind, self.known)
-            rows = _digest(self.data / "labelled-judge.jsonl")
-            kept = self.data / "judges" / f"{kind}-{JUDGE_FORMAT}-{judge.epochs}-{rows}.safetensors"
+            parts, labels = self.suite.rows.labelled("judge", kind)
+            kept = self.suite.judges_at / f"{kind}-{JUDGE_FORMAT}-{judge.epochs}-{self.suite.rows.digest()}.safetensors"
             doubled = kind == "audio"  # made sound passes a phase reconstruction: the judge must know that sound too
             if doubled and not kept.is_file():
                 parts, labels = parts + round_trips(parts[::3]), labels + labels[::3]
             load_or_fit(judge, kept, parts, labels)
-            tests, truth = labelled(self.data, "test", kind, self.known)
+            tests, truth = self.suite.rows.labelled("test", kind)
             self.judges[kind] = judge
             self.ceilings[kind] = self._accuracies(judge, tests, truth)
             self.notes.append(f"{kind} judge on {len(tests)} held-out items: {self._percent(self.ceilings[kind])}")
@@ -127,30 +115,35 @@ class Evaluation:
     def _percent(table: Mapping[str, float]) -> str:
         return ", ".join(f"{name} {value:.1%}" for name, value in table.items())
 
-    def baseline(self, task: Task, split_rows: Sequence[Sample], attribute: str) -> float:
+    def baseline(self, task: Measured, split_rows: Sequence[Sample], attribute: str) -> float:
         """Echoing the input where the answer is of its modality; a classifier from scikit-learn on the model's own
         training media where the answer is a label of its input; else always the commonest answer."""
+        split_rows = [sample for sample in split_rows if attribute in sample.meta["expect"]]
         truth = [sample.meta["expect"][attribute] for sample in split_rows]
         if task.answers_in in task.gives and task.answers_in in self.judges:
-            echoed = [next(p for p in sample.messages[0].parts if p.type == task.answers_in) for sample in split_rows]
+            echoed = [_medium(sample, task.answers_in) for sample in split_rows]
             return _share(self.hits(task, echoed, split_rows)[attribute])
         kind = next(iter(task.gives)) if len(task.gives) == 1 else ""
-        labelled_so = kind in self.judges and attribute in self.judges[kind].classes
-        if task.answers_in != "text" or kind not in self.suite.features or not labelled_so:
+        guess = None
+        if task.answers_in == "text" and kind in self.suite.features:
+            if (kind, attribute) not in self._kept_classifiers:
+                self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
+            guess = self._kept_classifiers[kind, attribute]
+        if guess is None:
             return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
-        if (kind, attribute) not in self._kept_classifiers:
-            self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
-        guess = self._kept_classifiers[kind, attribute]
-        media = [next(part for part in sample.messages[0].parts if part.type == kind) for sample in split_rows]
+        media = [_medium(sample, kind) for sample in split_rows]
         said = guess(np.stack(each(self.suite.features[kind], media)))
         return _share([self.suite.in_words(attribute, s) == t for s, t in zip(said, truth, strict=True)])
 
-    def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]]:
+    def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
+        """A classifier from plain features to an attribute's values; None where the training media have no such label."""
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        parts, labels = labelled(self.data, "train", kind, self.known)
+        parts, labels = self.suite.rows.labelled("train", kind)
+        if not labels or attribute not in labels[0]:
+            return None
         model = make_pipeline(StandardScaler(with_std=kind == "audio"), KNeighborsClassifier(3))
         model.fit(np.stack(each(self.suite.features[kind], parts)), [label[attribute] for label in labels])
         return lambda x: model.predict(x).tolist()
@@ -165,28 +158,26 @@ class Evaluation:
         ]
         return [next(iter(answer.message.parts), None) for answer in self.engine.generate(requests)]
 
-    def _blanked(self, task: Task, sample: Sample) -> tuple[Message, ...]:
-        """The same question with every slot emptied: no word, a black picture, silence."""
-        media = {
-            part.type: self.suite.blank[part.type](part) for part in sample.messages[0].parts if part.type != "text"
-        }
-        return (task.question(sample.meta["phrasing"], _Emptied(media)),)
-
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
         """The same words about another row's media."""
-        media = {part.type: part for part in other.messages[0].parts if part.type != "text"}
-        return (Message("user", tuple(media.get(part.type, part) for part in sample.messages[0].parts)),)
+        media = {part.type: part for message in other.messages[:-1] for part in message.parts if part.type != "text"}
+        return tuple(
+            replace(message, parts=tuple(media.get(part.type, part) for part in message.parts))
+            for message in sample.messages[:-1]
+        )
 
-    def run_task(self, task: Task, split: str) -> Outcome:
-        rows = list(read_rows(self.data / f"{task.name}.{split}.jsonl", self.known))[: self.limit]
+    def run_task(self, task: Measured, split: str) -> Outcome | None:
+        """Ask every question of a split; None where it has no rows."""
+        rows = self.suite.rows.rows(task, split)[: self.limit]
+        if not rows:
+            return None
         begin = time.perf_counter()
         answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in)
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
-        if split == "test":
-            outcome.blank_answers = self.ask(
-                [self._blanked(task, sample) for sample in rows[:BLANK_ITEMS]], task.answers_in
-            )
+        if split == task.splits[0]:
+            blanked = [task.blanked(sample, self.suite.blank) for sample in rows[:BLANK_ITEMS]]
+            outcome.blank_answers = self.ask(blanked, task.answers_in)
             if task.gives != {"text"}:
                 pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
                 swapped = [self._swapped(sample, other) for sample, other in pairs][:SWAPPED_ITEMS]
@@ -196,18 +187,22 @@ class Evaluation:
 
     # scoring
 
-    def hits(self, task: Task, answers: Sequence[Part | None], samples: Sequence[Sample]) -> dict[str, list[bool]]:
+    def hits(self, task: Measured, answers: Sequence[Part | None], samples: Sequence[Sample]) -> dict[str, list[bool]]:
         """Whether each answer shows what its row expects, by attribute."""
         expected = [sample.meta["expect"] for sample in samples]
-        attributes = list(expected[0])
+        attributes = list(dict.fromkeys(name for e in expected for name in e))
         if task.answers_in == "text":
             words = [part.value.strip() if part else "" for part in answers]
-            return {name: [w == str(e[name]) for w, e in zip(words, expected, strict=True)] for name in attributes}
+            pairs = list(zip(words, expected, strict=True))
+            return {name: [w == str(e[name]) for w, e in pairs if name in e] for name in attributes}
+        if task.answers_in not in self.judges:
+            return {}
+        attributes = [name for name in attributes if name in self.judges[task.answers_in].classes]
         whole = [index for index, part in enumerate(answers) if part is not None]
         said: dict[int, dict[str, Any]] = dict(
             zip(whole, self.judges[task.answers_in].says([part for part in answers if part]), strict=True)
         )
-        return {n: [i in said and said[i][n] == e[n] for i, e in enumerate(expected)] for n in attributes}
+        return {n: [i in said and said[i][n] == e[n] for i, e in enumerate(expected) if n in e] for n in attributes}
 
     def cells(self, outcome: Outcome) -> list[dict[str, Any]]:
         """Entries of report.json, one an attribute."""
@@ -218,7 +213,7 @@ class Evaluation:
         kind = task.answers_in if judged else next(iter(task.gives)) if task.relative else None
         for name, right in hits.items():
             ceiling = self.ceilings[kind][name] if kind else None
-            aim = task.targets.get(name) if outcome.split == "test" else None
+            aim = task.targets[name] if name in task.targets and outcome.split == "test" else None
             made.append(
                 {
                     "cell": task.cell,
@@ -232,12 +227,48 @@ class Evaluation:
                     "baseline": self.baseline(task, outcome.samples, name),
                     "judge": f"convolutional {kind} judge" if judged else None,
                     "judge_ceiling": ceiling,
-                    "blank_input": _share(blank[name]) if blank else None,
+                    "blank_input": _share(blank[name]) if blank.get(name) else None,
                     "target": aim * (ceiling if ceiling is not None else 1.0) if aim else None,
                     "seconds": round(outcome.seconds, 2),
                 }
             )
+        return made + (self.distances(outcome) if self.suite.distances else [])
+
+    def distances(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """How far answers are from their references where no label says whether they are right; the baseline is another
+        row's reference."""
+        task, made = outcome.task, []
+        if all(EXACT not in sample.meta["expect"] and sample.meta["expect"] for sample in outcome.samples):
+            return []
+        references = [sample.messages[-1].parts[0] for sample in outcome.samples]
+        measured = self._measured(task.answers_in, outcome.answers, references)
+        others = self._measured(task.answers_in, [*references[1:], references[0]], references)
+        for name, values in measured.items():
+            found = np.array(values)
+
+            def mean(rows: np.ndarray, found: np.ndarray = found) -> float:
+                return float(found[rows].mean())
+
+            made.append(
+                {
+                    "cell": task.cell, "task": task.name, "split": outcome.split, "metric": name,
+                    "higher_is_better": False, "value": float(found.mean()), "ci95": list(stats.bootstrap(mean, len(found))),
+                    "n": len(found), "baseline": float(np.mean(others[name])), "judge": None, "judge_ceiling": None,
+                    "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2),
+                }
+            )  # fmt: skip
         return made
+
+    def _measured(self, kind: str, made: Sequence[Part | None], references: Sequence[Part]) -> dict[str, list[float]]:
+        """Character error rates of text (nothing said counts 1), the modality's own metrics of what else was made."""
+        if kind == "text":
+            said = [part.value.strip() if part else "" for part in made]
+            return {ERRORS: [jiwer.cer(r.value.strip() or ".", w) for r, w in zip(references, said, strict=True)]}
+        values: dict[str, list[float]] = {}
+        for part, reference in zip(made, references, strict=True):
+            for name, value in (self.known[kind].metrics(part, reference) if part else {}).items():
+                values.setdefault(name, []).append(abs(value))
+        return values
 
     def checks(self, outcome: Outcome) -> list[dict[str, Any]]:
         """Swapped media for every task that has them; for written media also nearness to the training data and coverage."""
@@ -274,31 +305,33 @@ class Evaluation:
         return round_trips(parts) if kind == "audio" else parts
 
     def _features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
-        return self.judges[kind].judge(parts)[0]
+        """The judge's own features of media, or plain ones where there is no judge."""
+        if kind in self.judges:
+            return self.judges[kind].judge(parts)[0]
+        return np.stack(each(self.suite.features[kind], parts))
 
     def _training_features(self, kind: str) -> np.ndarray:
-        """Judge's features of the model's training media: all pictures as scanned, every tenth recording."""
+        """Features of the model's training media: all pictures as scanned, and of many recordings every tenth."""
         if kind not in self._kept_features:
-            parts, _ = labelled(self.data, "train", kind, self.known)
-            chosen = parts[::10] if kind == "audio" else parts
+            parts = self.suite.rows.media("train", kind)
+            chosen = parts[::10] if kind == "audio" and len(parts) > MANY_RECORDINGS else parts
             self._kept_features[kind] = self._features(kind, self._as_made(kind, chosen))
         return self._kept_features[kind]
 
     def cycle(self, cycle: Cycle) -> dict[str, Any]:
         """Read back what was written on the test split."""
-        written = next(o for o in self.outcomes if o.task.name == cycle.writer and o.split == "test")
+        written = next(o for o in self.outcomes if o.task.name == cycle.writer and o.split in MAIN)
         reader = self.suite.task(cycle.reader)
-        slot = next(iter(reader.gives))
         pairs = [
             (part, self.suite.in_words(cycle.attribute, sample.meta["expect"][cycle.attribute]))
             for part, sample in zip(written.answers, written.samples, strict=True)
-            if part
+            if part and cycle.attribute in sample.meta["expect"]
         ]
         begin = time.perf_counter()
-        said = self.ask([(reader.question(reader.phrasings[0], {slot: part}),) for part, _ in pairs], "text")
+        said = self.ask([reader.ask_about(part) for part, _ in pairs], "text")
         hits = [bool(s and s.value.strip() == truth) for s, (_, truth) in zip(said, pairs, strict=True)]
         return {
-            "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": "test", "metric": "cycle agreement",
+            "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": written.split, "metric": "cycle agreement",
             "higher_is_better": True, "value": _share(hits), "ci95": list(stats.wilson(sum(hits), len(hits))), "n": len(hits),
             "baseline": None, "judge": None, "judge_ceiling": None, "blank_input": None, "target": None,
             "seconds": round(time.perf_counter() - begin, 2),
@@ -309,7 +342,7 @@ class Evaluation:
         made = []
         for outcome in self.outcomes:
             expect = outcome.samples[0].meta["expect"]
-            if outcome.split != "test" or "speaker" not in expect:
+            if outcome.split not in MAIN or "speaker" not in expect:
                 continue
             truth = [sample.meta["expect"]["speaker"] for sample in outcome.samples]
             voices = sorted(set(truth))
@@ -337,13 +370,6 @@ def _equal_error_rate(scores: np.ndarray, genuine: np.ndarray, rows: np.ndarray)
     return stats.equal_error_rate(scores[rows].ravel(), genuine[rows].ravel())
 
 
-class _Emptied(dict[str, str | Part]):
-    """Slots of a blanked question: media replaced by empty media, words by nothing."""
-
-    def __missing__(self, name: str) -> str:
-        return ""
-
-
 def commit() -> str:
     """Commit of the source tree, or the installed version."""
     from plait import __version__
@@ -358,16 +384,17 @@ def commit() -> str:
 def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, Any]:
     """Cells and checks of report.json."""
     evaluation.prepare_judges()
+    evaluation.notes += evaluation.suite.rows.notes()
     cells: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
     for task in evaluation.suite.tasks:
         for split in (*task.splits, RECORDED):
-            if not (evaluation.data / f"{task.name}.{split}.jsonl").is_file():
-                continue
             outcome = evaluation.run_task(task, split)
+            if outcome is None:
+                continue
             found = evaluation.cells(outcome)
             cells += found
-            if split == "test":
+            if split == task.splits[0]:
                 checks += evaluation.checks(outcome)
             progress(
                 f"{task.cell:18} {task.name:16} {split:12} "

@@ -1,14 +1,90 @@
-"""What a recipe wants evaluated: its tasks, who judges them, and what counts as a baseline."""
+"""What is to be evaluated: tasks, held-out rows, who judges them, and what counts as a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from plait.contract import Part
+from plait.contract import Message, Modality, Part, Sample
+from plait.data.rows import read_rows, sha256_of
 from plait.eval.judges import Judge
-from plait.tasks.task import Task
+
+Labelled = tuple[list[Part], list[dict[str, Any]]]
+
+
+class Measured(Protocol):
+    """What the runner asks of a task: plait.tasks.task.Task and plait.tasks.own.OwnTask have it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cell(self) -> str: ...
+    @property
+    def gives(self) -> frozenset[str]: ...
+    @property
+    def answers_in(self) -> str: ...
+    @property
+    def targets(self) -> Mapping[str, float]: ...
+    @property
+    def relative(self) -> bool: ...
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+
+    def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
+        """The question of a row with nothing in it."""
+
+    def ask_about(self, part: Part) -> tuple[Message, ...]:
+        """The task's question about another medium."""
+
+
+class HeldOut(Protocol):
+    """Rows to measure on, and labelled media for judges, ceilings and baselines."""
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        """Rows with `meta["expect"]`; none where the data has no such split."""
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        """Media of a modality with their labels; splits are train, judge and test."""
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        """Media of a modality, labelled or not."""
+
+    def digest(self) -> str:
+        """Changes with the media that judges are fitted on."""
+
+    def notes(self) -> list[str]:
+        """What the report has to say about the rows."""
+
+
+class FolderRows:
+    """The files that a recipe's build wrote: TASK.SPLIT.jsonl, labelled-SPLIT.jsonl."""
+
+    def __init__(self, folder: Path, known: Mapping[str, Modality]) -> None:
+        self.folder, self.known = folder, known
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        path = self.folder / f"{task.name}.{split}.jsonl"
+        return list(read_rows(path, self.known)) if path.is_file() else []
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        parts, labels = [], []
+        for sample in read_rows(self.folder / f"labelled-{split}.jsonl", self.known):
+            part = sample.messages[0].parts[0]
+            if part.type == kind:
+                parts.append(part)
+                labels.append(dict(sample.meta["labels"]))
+        return parts, labels
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        return self.labelled(split, kind)[0]
+
+    def digest(self) -> str:
+        return sha256_of(self.folder / "labelled-judge.jsonl")[:12]
+
+    def notes(self) -> list[str]:
+        return []
 
 
 @dataclass(frozen=True)
@@ -23,14 +99,18 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Suite:
-    """`judges` by modality; `blank` gives an empty part like the one it gets; `in_words` a label as the model says it."""
+    """`judges` by modality, kept fitted in `judges_at`; `blank` gives an empty part like the one it gets; `in_words` a
+    label as the model says it."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[Measured]
+    rows: HeldOut
     judges: Mapping[str, Callable[[], Judge]]
+    judges_at: Path
     blank: Mapping[str, Callable[[Part], Part]]
     in_words: Callable[[str, Any], str]
     features: Mapping[str, Callable[[Part], Any]]  # a plain vector a part, for baselines and distances
     cycles: Sequence[Cycle] = ()
+    distances: bool = False  # also say how far unlabelled answers are from their references
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str) -> Measured:
         return next(task for task in self.tasks if task.name == name)

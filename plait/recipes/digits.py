@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from plait.contract import Message, Part, Sample
+from plait.contract import Message, Modality, Part, Sample
 from plait.data.loader import PackConfig
 from plait.data.rows import dump_row
 from plait.data.sequence import FlowConfig
 from plait.data.sources import asterisk, espeak, handwriting
 from plait.errors import DataError, MissingError
-from plait.eval.suite import Cycle, Suite
+from plait.eval.suite import Cycle, FolderRows, Suite
 from plait.recipe import Recipe
 from plait.tasks.digits import BY_NAME, DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
 from plait.tasks.task import Item
@@ -266,37 +266,18 @@ def _in_words(attribute: str, label: Any) -> str:
     return LANGUAGES.get(label, str(label))
 
 
-def _pixels(part: Part) -> np.ndarray:
-    picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
-    return np.asarray(picture.convert("L"), np.float32).ravel()
+def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
+    """What `plait eval` measures on the data in `folder`."""
+    from plait.eval.plain import black, mean_and_spread_of_mel, pixels, silence
 
-
-def _mean_and_spread_of_mel(part: Part) -> np.ndarray:
-    """[480] four quarters of the clip: mean of each mel bin; and over the whole clip its mean and deviation."""
-    from plait.modalities.audio import Audio
-    from plait.modalities.audio.mel import log_mel
-
-    frames = log_mel(Audio().samples(part))
-    quarters = [quarter.mean(axis=0) for quarter in np.array_split(frames, 4)]
-    return np.concatenate([*quarters, frames.mean(axis=0), frames.std(axis=0)])
-
-
-def _black(part: Part) -> Part:
-    return Part("image", np.zeros((28, 28), np.uint8))
-
-
-def _silence(part: Part) -> Part:
-    return Part("audio", (np.zeros(espeak.RATE // 2, np.float32), espeak.RATE))  # one length: duration is a hint too
-
-
-def suite() -> Suite:
-    """What `plait eval` measures on this data."""
     return Suite(
         tasks=TASKS,
+        rows=FolderRows(folder, known),
         judges=_judges(),
-        blank={"image": _black, "audio": _silence},
+        judges_at=folder / "judges",
+        blank={"image": black, "audio": silence},
         in_words=_in_words,
-        features={"image": _pixels, "audio": _mean_and_spread_of_mel},
+        features={"image": pixels, "audio": mean_and_spread_of_mel},
         cycles=(
             Cycle("text->image->text", "draw", "read", "digit"),
             Cycle("text->audio->text", "say", "hear-digit", "digit"),

@@ -67,6 +67,15 @@ class Task:
         meta = {"expect": dict(item.expect), "phrasing": phrasing}
         return Sample(messages, self.name, meta)
 
+    def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
+        """The row's question with every slot emptied: no word, and `blank` of each medium."""
+        media = {p.type: blank[p.type](p) for p in sample.messages[0].parts if p.type != "text"}
+        return (self.question(sample.meta["phrasing"], _Emptied(media)),)
+
+    def ask_about(self, part: Part) -> tuple[Message, ...]:
+        """The first phrasing about a medium."""
+        return (self.question(self.phrasings[0], {part.type: part}),)
+
     def question(self, phrasing: str, slots: Mapping[str, str | Part]) -> Message:
         """The user's message: the phrasing with its slots filled; text beside a medium is stripped of blanks."""
         parts: list[Part] = []
@@ -80,3 +89,10 @@ class Task:
                 parts.append(Part("text", value))
         stripped = (Part("text", part.value.strip()) if part.type == "text" else part for part in parts)
         return Message("user", tuple(part for part in stripped if part.type != "text" or part.value))
+
+
+class _Emptied(dict[str, str | Part]):
+    """Slots of a blanked question: media replaced by empty media, words by nothing."""
+
+    def __missing__(self, name: str) -> str:
+        return ""

@@ -28,7 +28,7 @@ from plait.errors import CheckpointError
 from plait.model.braid import Braid
 from plait.model.transformer import TrunkConfig
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
@@ -136,9 +136,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / CONFIG} cannot be read: {error!r}; expected a checkpoint's configuration"
         ) from error
-    if found != FORMAT:
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {found}; this version of plait reads format {FORMAT}: upgrade plait"
+            f"{folder} has checkpoint format {found}; this version of plait reads formats 1 to {FORMAT}: upgrade plait"
         )
     for name, expected in sums.items():
         file = folder / name
@@ -150,7 +150,22 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
             )
-    return dict(config)
+    return migrated(dict(config))
+
+
+def migrated(config: dict[str, Any]) -> dict[str, Any]:
+    """config.json of any format that was ever written, as today's. Files on disk stay as they are."""
+    while config["format"] < FORMAT:
+        config = MIGRATIONS[config["format"]](config)
+    return config
+
+
+def _from_1(config: dict[str, Any]) -> dict[str, Any]:
+    """Format 2: the recipe says how long its conversations are; before, all recipes asked single questions."""
+    return {**config, "format": 2, "recipe": {"turns": 1, **config["recipe"]}}
+
+
+MIGRATIONS = {1: _from_1}  # format -> pure function to the next one
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[str, Any]]:
@@ -187,6 +202,11 @@ def load_train_state(folder: Path) -> TrainState:
         raise CheckpointError(f"{folder} holds no training state; it can generate but not be resumed")
     counters = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
     return TrainState(load_file(folder / STATE_TENSORS), counters)
+
+
+def discard(folder: Path) -> None:
+    """Delete what an unfinished save of `folder` left."""
+    shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
 
 
 def remove(folder: Path) -> None:

@@ -6,13 +6,15 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor
 
 from plait.contract import Sample
@@ -28,6 +30,7 @@ from plait.train import checkpoint, optim
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
 
 def resolve_dtype(name: str) -> torch.dtype:
@@ -98,18 +101,25 @@ def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary, dev
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
     reader = CachedReader(vocabulary.modalities)
-    encoder = Encoder(vocabulary, recipe.flow, reader)
+    encoder = Encoder(vocabulary, recipe.flow, reader, recipe.vary)
     model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype)).to(device)
     loader = Loader(samples, recipe.weights, encoder, recipe.pack, recipe.seed)
     return Training(model, optim.build(recipe.optim, model), loader)
 
 
 def save(training: Training, recipe: Recipe, run: Path) -> Path:
-    """Write a checkpoint of the run and drop all but the newest few."""
+    """Write a checkpoint of the run and drop all but the newest few. Raises TrainingError when it cannot be written."""
     folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
-    checkpoint.save(
-        folder, training.model, training.averaged_weights(), recipe.model_dump(mode="json"), training.image()
-    )
+    try:
+        checkpoint.save(
+            folder, training.model, training.averaged_weights(), recipe.model_dump(mode="json"), training.image()
+        )
+    except (OSError, SafetensorError) as error:
+        checkpoint.discard(folder)
+        raise TrainingError(
+            f"step {training.step} cannot be saved in {run}: {error}; the checkpoints before it are sound: make room on "
+            f"the disk or mend its rights, then go on with --resume --out {run}"
+        ) from error
     for old in checkpoint.steps_of(run)[:-KEEP]:
         checkpoint.remove(old)
     return folder
@@ -121,10 +131,12 @@ def run_loop(
     run: Path,
     report: Callable[[Training, dict[str, float], float], Any],
     max_seconds: float = math.inf,
+    complain: Callable[[str], Any] = print,
 ) -> Path:
-    """Train to `recipe.steps`, saving as the recipe says and at the end; a time limit or Ctrl-C stops and saves.
+    """Train to `recipe.steps`, saving as the recipe says and at the end; a time limit, Ctrl-C or SIGTERM stops and saves.
 
-    `report` is told of every logged step: the state, the mean losses, and the mean fill of the packed sequences.
+    `report` is told of every logged step: the state, the mean losses, and the mean fill of the packed sequences. A
+    checkpoint on the way that cannot be written is complained of, and the run goes on; the last one raises TrainingError.
     """
     rank, world = ranks()
     with StopSignal() as stop:
@@ -132,17 +144,44 @@ def run_loop(
         begun = training.seconds
         while training.step < recipe.steps and training.seconds - begun < max_seconds and not stop.asked:
             begin = time.perf_counter()
-            batches = training.loader.next_step(rank, world)
-            losses = one_step(training, batches, recipe)
+            with memory_advice(training.step, recipe):
+                batches = training.loader.next_step(rank, world)
+                losses = one_step(training, batches, recipe)
             training.seconds += time.perf_counter() - begin
             if training.step % recipe.log_every == 0 or training.step == recipe.steps:
                 report(training, losses, sum(batch.fill for batch in batches) / len(batches))
             if training.step % recipe.save_every == 0 and rank == 0:
-                save(training, recipe, run)
-                saved_at = training.step
+                saved_at = _save_if_possible(training, recipe, run, complain) or saved_at
         if rank == 0 and saved_at != training.step:
             save(training, recipe, run)
     return checkpoint.locate(run)
+
+
+def _save_if_possible(training: Training, recipe: Recipe, run: Path, complain: Callable[[str], Any]) -> int | None:
+    """The step that was saved; None, with a complaint, where it could not be."""
+    try:
+        save(training, recipe, run)
+    except TrainingError as error:
+        complain(f"{error}; the run goes on and tries again after {recipe.save_every} steps")
+        return None
+    return training.step
+
+
+@contextmanager
+def memory_advice(step: int, recipe: Recipe) -> Iterator[None]:
+    """Running out of memory inside becomes a TrainingError that names the settings to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(w in words for w in OUT_OF_MEMORY):
+            raise
+        micro = recipe.pack.micro or recipe.pack.sequences
+        raise TrainingError(
+            f"step {step}: out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}); the checkpoints "
+            f"before it are sound. Lower pack.micro (now {micro} sequences at once: the same steps in smaller pieces), "
+            f"then pack.length (now {recipe.pack.length}) or trunk.dim (now {recipe.trunk.dim})"
+        ) from error
 
 
 class StopSignal:

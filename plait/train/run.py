@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
+from plait.data import splits
 from plait.data.rows import read_rows, sha256_of
 from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
@@ -27,7 +29,8 @@ from plait.train import checkpoint, loop
 from plait.train.progress import Progress
 from plait.train.state import Training
 
-BAD_ROWS = "bad_rows.jsonl"
+BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
+BEFORE_A_RUN = {BAD_ROWS, splits.NAME, "proposal.json"}  # what a folder may hold although no run has begun in it
 FIT_PARTS = 2000  # media files that normalisation statistics are taken from
 
 
@@ -47,10 +50,24 @@ def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int
             modality.fit(found)
 
 
+def prepare(run: Path, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, or see that the one that is there may be used. Raises ConfigError."""
+    try:
+        _prepare(run, resume, overwrite)
+    except OSError as error:
+        raise ConfigError(
+            f"run folder {run} cannot be used: {error.strerror or error}; expected a place that can be written: choose "
+            "another with --out"
+        ) from error
+
+
 def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
-    if not run.exists() or all(path.name == BAD_ROWS for path in run.iterdir()):  # a list alone: no run began
+    if resume and overwrite:
+        raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
+    if not run.exists() or all(path.name in BEFORE_A_RUN for path in run.iterdir()):
         run.mkdir(parents=True, exist_ok=True)
-        (run / BAD_ROWS).unlink(missing_ok=True)
+        for name in BEFORE_A_RUN:
+            (run / name).unlink(missing_ok=True)
     elif overwrite:
         if not (run / "train.log").is_file():
             raise ConfigError(
@@ -96,8 +113,10 @@ def summary(counters: Mapping[str, Any], parameters: int, recipe: Recipe, peak_r
     }
 
 
-def _peak_rss_mb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+def peak_rss_mb() -> float:
+    """Most memory this process has held, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1024 / (1024 if sys.platform == "darwin" else 1), 1)
 
 
 def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[int] = ()) -> tuple[list[Sample], str]:
@@ -106,24 +125,36 @@ def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[in
     return list(read_rows(path, modalities, skip)), sha256_of(path)
 
 
-def check(recipe: Recipe, run: Path, strict: bool, say: Callable[[str], None]) -> frozenset[int]:
-    """Check the training rows once a run; returns the numbers of the bad lines, which `run/bad_rows.jsonl` explains.
+def check(
+    data: Path, modalities: Mapping[str, Modality], run: Path, strict: bool, say: Callable[[str], None]
+) -> frozenset[int]:
+    """Check the training rows of the folder `data` once a run; returns the numbers of the bad lines, which `run/bad_rows.jsonl` explains.
 
     Rows that `plait data build` wrote are not decoded again: their manifest has the file's hash. Raises DataError with
     `strict`, or when no row is left.
     """
-    path, listed = Path(recipe.data) / "train.jsonl", run / BAD_ROWS
+    path, listed = data / "train.jsonl", run / BAD_ROWS
     if not listed.is_file():
         if _as_built(path):
             return frozenset()
-        found = list_bad_rows(path, registry.build_all(recipe.modalities), listed)
+        found = list_bad_rows(path, modalities, listed)
         say(f"{found}; the bad ones are left out, see {listed}" if found.bad_lines else f"{found}")
         if not found.good:
             raise DataError(f"{path} has no good row of {found.rows}, see {listed}; expected some to learn from")
-    bad = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    bad = _listed(listed)
     if bad and strict:
         raise DataError(f"{len(bad)} rows of {path} are bad, see {listed}; the first: {bad[0]['problem']}")
     return frozenset(entry["line"] for entry in bad)
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def bad_lines(run: Path) -> frozenset[int]:
+    """Numbers of the lines of train.jsonl that a run found bad."""
+    listed = run / BAD_ROWS
+    return frozenset(entry["line"] for entry in _listed(listed)) if listed.is_file() else frozenset()
 
 
 def _as_built(path: Path) -> bool:
@@ -164,27 +195,35 @@ def train(
     strict: bool = False,
     threads: int | None = None,
     max_seconds: float = float("inf"),
+    prepared: bool = False,
 ) -> Path:
     """Train `recipe` in the folder `run`; returns the last checkpoint's folder.
+
+    `prepared`: `prepare` and `check` have been called for this run.
 
     Bad rows are listed in `run/bad_rows.jsonl` and left out, or with `strict` raise DataError before the first step.
     Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
     settings that the run did not begin with.
     """
-    if resume and overwrite:
-        raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
     rows = Path(recipe.data) / "train.jsonl"
     if not rows.is_file():
         raise DataError(f"{rows} is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER")
-    _prepare(run, resume, overwrite)
-    torch.set_num_threads(threads or max(1, min(os.cpu_count() or 1, 8)))
+    if not prepared:
+        prepare(run, resume, overwrite)
+    use_threads(threads)
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
     if steps:
-        _check_same(recipe, checkpoint.read_config(steps[-1])["recipe"])
+        _check_same(recipe, Recipe(**checkpoint.read_config(steps[-1])["recipe"]))
     notes: list[str] = []
-    skip = check(recipe, run, strict, notes.append)
-    training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip)
+    known = registry.build_all(recipe.modalities)
+    skip = check(rows.parent, known, run, strict, notes.append)
+    if recipe.hold_out:
+        held = splits.kept(run, rows.parent, recipe.hold_out, known, skip)
+        notes.append(str(held))
+        skip |= held.not_for_training
+    with loop.memory_advice(0, recipe):
+        training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip)
     before = training.seconds
     with Progress(run, recipe.steps, training.step) as progress:
         for note in notes:
@@ -194,19 +233,28 @@ def train(
             f"{training.model.dtype}, {torch.get_num_threads()} threads; prepared in {time.perf_counter() - begin:.1f} s"
             + (f"; resumed at step {training.step}" if training.step else "")
         )
-        folder = loop.run_loop(training, recipe, run, progress.update, max_seconds)
+        folder = loop.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
+        if training.loader.too_long:
+            lines = [json.dumps({"problem": problem}) for problem in training.loader.too_long.values()]
+            (run / LONG_ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            progress.say(f"{len(lines)} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
         progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
     if training.seconds > before or not (run / "train.json").is_file():
-        facts = summary(training.counters(), _parameters(training), recipe, _peak_rss_mb())
+        facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
         (run / "train.json").write_text(json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
 
 
-def _check_same(recipe: Recipe, before: Mapping[str, Any]) -> None:
+def use_threads(count: int | None) -> None:
+    """`count` threads; all cores, at most 8, if None."""
+    torch.set_num_threads(count or max(1, min(os.cpu_count() or 1, 8)))
+
+
+def _check_same(recipe: Recipe, before: Recipe) -> None:
     """A run goes on with the settings it began with, apart from how often it saves and logs."""
-    now, free = recipe.model_dump(mode="json"), {"save_every", "log_every", "sampling"}
-    changed = sorted(key for key in now if key not in free and now[key] != before.get(key))
+    now, then = recipe.model_dump(mode="json"), before.model_dump(mode="json")
+    changed = sorted(key for key in now if key not in {"save_every", "log_every", "sampling"} and now[key] != then[key])
     if changed:
         raise ConfigError(
             f"the run to go on with began with other settings of {', '.join(changed)}; expected the same: leave them as "

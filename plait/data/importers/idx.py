@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,11 @@ def matches(source: Path) -> bool:
     return bool(_images(source))
 
 
-def records(source: Path) -> Iterator[Record]:
+def records(source: Path, names: Sequence[str] | None = None) -> Iterator[Record]:
     """Two rows a picture: name its class, and draw one. Raises DataError for files that do not fit together."""
     listed = source / "labels.txt"
-    names = listed.read_text(encoding="utf-8-sig").splitlines() if listed.is_file() else None
+    if names is None and listed.is_file():
+        names = listed.read_text(encoding="utf-8-sig").splitlines()
     for path in _images(source):
         other = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
         if not other.is_file():

@@ -118,7 +118,11 @@ class Audio:
         return ((frames - self.mean) / self.std).reshape(-1, self.token_width).astype(np.float32)
 
     def read(self, part: Part) -> Segment:
-        tokens = self._tokens(part)
+        return self._segment(self._tokens(part))
+
+    def _segment(self, tokens: np.ndarray) -> Segment:
+        """The chain of blocks of [n, token_width] tokens."""
+        tokens = tokens.reshape(-1, self.token_width)
         blocks = []
         for start in range(0, len(tokens), self.block):
             piece = tokens[start : start + self.block]
@@ -134,6 +138,23 @@ class Audio:
         peak = float(np.abs(samples).max(initial=0.0))
         return Part(self.name, (samples * min(1.0, PEAK / max(peak, 1e-9)), RATE), {"mel": frames})
 
+    def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
+        """A little faster or slower, lower or higher, louder or softer, and with one gap in time and one in frequency
+        (SpecAugment, Park et al. 2019)."""
+        tokens = np.concatenate([block.tokens for block in segment.blocks])
+        frames = tokens.reshape(-1, MELS)
+        length = max(1, round(len(frames) * rng.uniform(0.9, 1.1)))
+        places = np.linspace(0, len(frames) - 1, length)
+        low = places.astype(int)
+        share = (places - low)[:, None].astype(np.float32)
+        frames = frames[low] * (1 - share) + frames[np.minimum(low + 1, len(frames) - 1)] * share
+        frames = np.roll(frames, int(rng.integers(-2, 3)), axis=1) + np.float32(rng.normal(0.0, 0.15))
+        wide, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))
+        frames[:, start : start + wide] = 0.0  # the mean of a bin: tokens are normalised
+        wide, start = int(rng.integers(0, 1 + min(8, length // 4))), int(rng.integers(0, length))
+        frames[start : start + wide] = 0.0
+        return self._segment(np.pad(frames, ((0, -length % self.frames), (0, 0)), mode="edge"))
+
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         return tokens
 
@@ -146,6 +167,11 @@ class Audio:
         frames = np.concatenate([log_mel(self.samples(part)) for part in parts])
         self.mean = frames.mean(axis=0).round(6)  # as `state` stores them
         self.std = frames.std(axis=0).clip(min=1e-2).round(6)
+
+    def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """80 ms a token, blocks of 640 ms; room for clips a quarter longer than the longest of these."""
+        longest = max(len(self.samples(part)) / RATE for part in parts)
+        return {"frames": 8, "block": 8, "max_seconds": float(min(self.max_seconds, np.ceil(1.25 * longest)))}
 
     def state(self) -> dict[str, Any]:
         return {

@@ -21,6 +21,18 @@ OPEN = "<open:image>"
 MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
 
 
+SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments.md)
+WIDE_PATCH = 16
+MOST_SUGGESTED = 16  # patches
+
+
+def _is_grey(picture: PILImage.Image) -> bool:
+    canvas = to_canvas(picture, 3)
+    canvas.thumbnail((64, 64))
+    red, green, blue = np.asarray(canvas, np.int16).reshape(-1, 3).T
+    return bool(np.abs(red - green).max() <= 8 and np.abs(blue - green).max() <= 8)
+
+
 def to_canvas(picture: PILImage.Image, channels: int) -> PILImage.Image:
     """EXIF turned, 16 bits scaled to 8, alpha composited on white, then RGB or grey."""
     picture = ImageOps.exif_transpose(picture)
@@ -44,19 +56,19 @@ class Image:
     """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats in [-1, 1].
 
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
-    patches; it is never enlarged beyond that rounding.
+    patches; it is never enlarged beyond that rounding. `flip`: a mirrored picture means the same, so `vary` may mirror.
     """
 
     name = "image"
     head: HeadKind = "flow"
 
-    def __init__(self, patch: int = 14, channels: int = 3, max_patches: int = 64) -> None:
+    def __init__(self, patch: int = 14, channels: int = 3, max_patches: int = 64, flip: bool = False) -> None:
         if patch < 1 or max_patches < 1 or channels not in (1, 3):
             raise ConfigError(
                 f"image: patch={patch}, channels={channels}, max_patches={max_patches}; "
                 "expected patch >= 1, channels 1 or 3, max_patches >= 1"
             )
-        self.patch, self.channels, self.max_patches = patch, channels, max_patches
+        self.patch, self.channels, self.max_patches, self.flip = patch, channels, max_patches, flip
         self.max_side = min(max_patches, MAX_SIDE)
 
     @property
@@ -146,9 +158,14 @@ class Image:
         size = (cols * self.patch, rows * self.patch)
         if picture.size != size:
             picture = picture.resize(size, PILImage.Resampling.LANCZOS)
+        return Segment(self.name, (Block((OPEN, f"<rows:{rows}>", f"<cols:{cols}>"), self._patches(picture)),))
+
+    def _patches(self, picture: PILImage.Image) -> np.ndarray:
+        """[rows * cols, token_width] float32 in [-1, 1]."""
+        rows, cols = picture.height // self.patch, picture.width // self.patch
         pixels = np.asarray(picture, np.float32).reshape(rows, self.patch, cols, self.patch, self.channels)
-        tokens = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width) / 127.5 - 1.0
-        return Segment(self.name, (Block((OPEN, f"<rows:{rows}>", f"<cols:{cols}>"), tokens),))
+        patches: np.ndarray = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width) / 127.5 - 1.0
+        return patches
 
     def write(self, segment: Segment) -> Part:
         block = segment.blocks[0]
@@ -157,6 +174,23 @@ class Image:
         pixels = tokens.transpose(0, 2, 1, 3, 4).reshape(rows * self.patch, cols * self.patch, self.channels)
         eight_bit = np.rint((pixels.clip(-1, 1) + 1.0) * 127.5).astype(np.uint8)
         return Part(self.name, PILImage.fromarray(eight_bit[..., 0] if self.channels == 1 else eight_bit))
+
+    def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
+        """Turned, scaled, slanted and moved a little about the middle, and mirrored if `flip`; the same size."""
+        picture = self.write(segment).value
+        turn, slant = rng.normal(0.0, 0.1, 2)
+        wide, high = rng.normal(1.0, 0.08, 2)
+        centre = (np.array(picture.size) - 1) / 2
+        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
+        if self.flip and rng.random() < 0.5:
+            matrix[:, 0] *= -1
+        shift = centre - matrix @ centre + rng.normal(0.0, 0.04, 2) * picture.size
+        border = np.asarray(picture)[[0, -1]].reshape(-1, self.channels).mean(axis=0).astype(int)  # top and bottom rows
+        moved = picture.transform(
+            picture.size, PILImage.Transform.AFFINE, (*matrix[0], shift[0], *matrix[1], shift[1]),
+            PILImage.Resampling.BILINEAR, fillcolor=tuple(map(int, border)) if self.channels == 3 else int(border[0]),
+        )  # fmt: skip
+        return Segment(self.name, (Block(segment.blocks[0].header, self._patches(moved)),))
 
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         eight_bit: np.ndarray = np.rint((tokens.clip(-1, 1) + 1.0) * 127.5).astype(np.float32)
@@ -170,8 +204,21 @@ class Image:
     def fit(self, parts: Iterable[Part]) -> None:
         """Pixels need no statistics: [-1, 1] is their range in every data set."""
 
+    def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """Grey where all are grey. One size up to 28 x 28: a picture is one token. Otherwise patches of 16 x 16, as many as
+        a canvas of 64 x 64 has at most."""
+        pictures = [self._open(part.value) for part in parts]
+        sizes = {picture.size for picture in pictures}
+        grey = all(_is_grey(picture) for picture in pictures)
+        width, height = np.median([picture.size for picture in pictures], axis=0)
+        if grey and len(sizes) == 1 and width == height <= SMALL:
+            return {"patch": int(width), "channels": 1, "max_patches": 1}
+        patch = WIDE_PATCH
+        fitting = max(1, round(width / patch)) * max(1, round(height / patch))
+        return {"patch": patch, "channels": 1 if grey else 3, "max_patches": int(min(MOST_SUGGESTED, fitting))}
+
     def state(self) -> dict[str, Any]:
-        return {"patch": self.patch, "channels": self.channels, "max_patches": self.max_patches}
+        return {"patch": self.patch, "channels": self.channels, "max_patches": self.max_patches, "flip": self.flip}
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:
         mode = "L" if self.channels == 1 else "RGB"

@@ -73,6 +73,10 @@ class Text:
         ids = np.concatenate([block.tokens for block in segment.blocks]) if segment.blocks else np.zeros(0, np.int64)
         return Part(self.name, self._tokenizer.decode(ids.tolist(), skip_special_tokens=False))
 
+    def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
+        """Words stay as they are written."""
+        return segment
+
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         return tokens
 
@@ -83,6 +87,11 @@ class Text:
 
     def fit(self, parts: Iterable[Part]) -> None:
         self._tokenizer = self._train(sorted({part.value for part in parts}))
+
+    def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
+        """A vocabulary that grows with the text: merges are worth an embedding only where they are seen often."""
+        size = sum(len(text) for text in {part.value for part in parts})
+        return {"vocab_size": 256 + min(3840, max(64, size // 16))}
 
     def state(self) -> dict[str, Any]:
         return {"vocab_size": self.vocab_size, "tokenizer_json": json.loads(self._tokenizer.to_str())}

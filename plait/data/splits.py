@@ -1,0 +1,152 @@
+"""Held-out splits of somebody's rows, by content: what was seen in training is never measured as unseen.
+
+A *group* is what must not be torn apart: a medium, by the hash of its file (two names of one picture are one), or in a
+row of words alone the question, without case and punctuation. Where the folder has `test.jsonl` (or another split's
+file), its groups are its own, and training rows that share one are left out. Where it has not, a share of the groups of
+`train.jsonl` is held out, chosen by hash, so that the same group always lands in the same split. A row whose media
+belong to different splits belongs to none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+
+from plait.contract import Modality, Sample
+from plait.data.rows import read_rows, sha256_of
+
+TRAIN, APART = "train", "apart"
+FORMAT = 1
+NAME = "splits.json"
+
+
+@dataclass
+class Splits:
+    """Where the rows of every held-out split stand. `lines` are those of `train.jsonl` that are not for training, by
+    split; `apart` counts rows that belong to none, `leaks` training rows that share a group with a given split's file."""
+
+    folder: Path
+    given: tuple[str, ...] = ()
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    leaks: int = 0
+
+    @property
+    def not_for_training(self) -> frozenset[int]:
+        return frozenset(line for lines in self.lines.values() for line in lines)
+
+    def rows(self, split: str, known: Mapping[str, Modality], bad: Container[int] = ()) -> Iterator[Sample]:
+        """Samples of a split; `bad` are line numbers of train.jsonl to leave out. Bad rows of a given file are left out."""
+        if split in self.given:
+            yield from _whole_rows(self.folder / f"{split}.jsonl", known)
+            return
+        wanted = frozenset(self.lines.get(split, ()))
+        others = self.not_for_training
+        for number, sample in _numbered(self.folder / f"{TRAIN}.jsonl", known, bad):
+            if number in wanted or (split == TRAIN and number not in others):
+                yield sample
+
+    def __str__(self) -> str:
+        held = [f"{split}.jsonl as {split}" for split in self.given]
+        held += [
+            f"{len(lines)} rows of train.jsonl as {split}" for split, lines in self.lines.items() if split != APART
+        ]
+        said = f"held out: {', '.join(held) or 'nothing'}"
+        if self.leaks:
+            said += f"; {self.leaks} training rows left out that share a picture, clip or question with a given split"
+        if apart := len(self.lines.get(APART, ())) - self.leaks:
+            said += f"; {apart} rows left out whose media belong to different splits"
+        return said
+
+
+def _numbered(path: Path, known: Mapping[str, Modality], bad: Container[int]) -> Iterator[tuple[int, Sample]]:
+    for sample in read_rows(path, known, bad):
+        yield int(sample.where.rsplit(":", 1)[1]), sample
+
+
+def _whole_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
+    """Rows of a file that can be parsed; the validator names the others."""
+    return read_rows(path, known, on_bad=lambda error: None)
+
+
+@lru_cache(200_000)
+def _hash_of_file(path: str) -> int:
+    digest = blake2b(digest_size=8)
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    except OSError:
+        digest.update(path.encode("utf-8", "replace"))
+    return int.from_bytes(digest.digest(), "little")
+
+
+def hash_of_words(words: str) -> int:
+    plain = re.sub(r"[^\w]+", " ", words.casefold()).strip()
+    return int.from_bytes(blake2b(plain.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def groups(sample: Sample, known: Mapping[str, Modality]) -> set[int]:
+    """64-bit hashes of the groups of a row."""
+    parts = [part for message in sample.messages for part in message.parts]
+    media = {_hash_of_file(part.value) for part in parts if known[part.type].head == "flow"}
+    if media:
+        return media
+    asked = next((m for m in sample.messages if m.role == "user"), sample.messages[0])
+    return {hash_of_words(" ".join(str(part.value) for part in asked.parts))}
+
+
+def chosen(group: int, shares: Mapping[str, float]) -> str:
+    """The split that a group falls in."""
+    place, end = group / 2**64, 0.0
+    for split, share in sorted(shares.items()):
+        end += share
+        if place < end:
+            return split
+    return TRAIN
+
+
+def make(folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[int] = ()) -> Splits:
+    """Splits of `folder`. `shares` names every split that is wanted; those with a file are taken from it."""
+    given = tuple(split for split in sorted(shares) if (folder / f"{split}.jsonl").is_file())
+    splits = Splits(folder, given)
+    taken: set[int] = set()
+    for split in given:
+        for sample in _whole_rows(folder / f"{split}.jsonl", known):
+            taken |= groups(sample, known)
+    wanted = {split: share for split, share in shares.items() if split not in given}
+    for number, sample in _numbered(folder / f"{TRAIN}.jsonl", known, bad):
+        here = groups(sample, known)
+        if here & taken:
+            splits.leaks += 1
+            splits.lines.setdefault(APART, []).append(number)
+            continue
+        found = {chosen(group, wanted) for group in here}
+        if len(found) > 1:
+            splits.lines.setdefault(APART, []).append(number)
+        elif found != {TRAIN}:
+            splits.lines.setdefault(found.pop(), []).append(number)
+    return splits
+
+
+def kept(
+    place: Path, folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[int] = ()
+) -> Splits:
+    """`make`, remembered in the folder `place` for as long as the files and the shares are the same."""
+    files = {path.name: sha256_of(path) for path in sorted(folder.glob("*.jsonl")) if path.stem in (*shares, TRAIN)}
+    facts = {"format": FORMAT, "files": files, "shares": dict(shares)}
+    path = place / NAME
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if {key: found.get(key) for key in facts} == facts:
+            return Splits(folder, tuple(found["given"]), found["lines"], found["leaks"])
+    splits = make(folder, shares, known, bad)
+    held = {"given": splits.given, "lines": splits.lines, "leaks": splits.leaks}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(facts | held), encoding="utf-8")
+    partial.rename(path)
+    return splits

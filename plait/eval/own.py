@@ -1,0 +1,160 @@
+"""What is measured on somebody's own rows: every task found in them, on held-out rows, with judges where media have
+labels and enough of them are held out for a judge of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from plait.contract import Modality, Part, Sample
+from plait.data import splits as held_out
+from plait.data.splits import TRAIN, Splits
+from plait.errors import PlaitError
+from plait.eval.judges import Judge, PictureJudge, SoundJudge
+from plait.eval.plain import black, mean_and_spread_of_mel, picture_of, pixels, silence
+from plait.eval.suite import Cycle, Labelled, Measured, Suite
+from plait.recipe import Recipe
+from plait.tasks.own import Labels, OwnTask, Targets, key_of, labels_of, tasks_of
+
+MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
+MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
+LEAST_JUDGE_MEDIA = 60  # and MEDIA_A_LABEL of each value of every attribute, on average
+MEDIA_A_LABEL = 5
+MOST_SECONDS = 3.0  # that the judge of sound hears
+SEEN = "seen"
+
+
+class OwnRows:
+    """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `seen`: rows of the training."""
+
+    def __init__(self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Container[int]) -> None:
+        self.folder, self.splits, self.known = folder, splits, known
+        self.samples: dict[str, list[Sample]] = {}
+        for split in (TRAIN, "judge", "test"):
+            self.samples[split] = list(splits.rows(split, known, bad))
+        self.main = "test" if self.samples["test"] else SEEN
+        self.labels: Labels = labels_of([sample for split in self.samples.values() for sample in split])
+        self.unreadable: list[str] = []
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        """Some rows of a task, chosen by a fixed seed; those that cannot be read are noted."""
+        assert isinstance(task, OwnTask)
+        source = self.samples[TRAIN if split == SEEN else split] if split in (*self.samples, SEEN) else []
+        found = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
+        most = MOST_ROWS * (4 if task.answers_in == "text" else 1)
+        order = np.random.default_rng([2026, 30]).permutation(len(found))[:most]
+        chosen = [found[index] for index in sorted(order)]
+        return [
+            replace(sample, meta={**sample.meta, "expect": self.labels.expected(sample)})
+            for sample in chosen
+            if self._readable(sample)
+        ]
+
+    def _readable(self, sample: Sample) -> bool:
+        try:
+            for message in sample.messages:
+                for part in message.parts:
+                    self.known[part.type].read(part)
+        except PlaitError as error:
+            self.unreadable.append(f"{sample.where} is left out of the measurement: {error}")
+            return False
+        return True
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        found = {
+            str(part.value): part
+            for sample in self.samples[split]
+            for message in sample.messages
+            for part in message.parts
+            if part.type == kind
+        }
+        order = np.random.default_rng([2026, 31]).permutation(len(found))[:MOST_TRAINING_MEDIA]
+        parts = [found[key] for key in sorted(found)]
+        return [parts[index] for index in sorted(order)]
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        """Media that have every attribute of their modality."""
+        attributes = self.labels.values.get(kind, {})
+        pairs = [
+            (part, dict(self.labels.of[kind, str(part.value)]))
+            for part in self.media(split, kind)
+            if len(self.labels.of.get((kind, str(part.value)), ())) == len(attributes) > 0
+        ]
+        return [part for part, _ in pairs], [labels for _, labels in pairs]
+
+    def digest(self) -> str:
+        paths = [str(part.value) for kind in sorted(self.labels.values) for part in self.media("judge", kind)]
+        return f"{held_out.hash_of_words(' '.join(paths)):016x}"
+
+    def notes(self) -> list[str]:
+        said = [str(self.splits), *self.unreadable[:20]]
+        if self.main == SEEN:
+            said.append(
+                "too few rows to hold any out: what is measured here was trained on, and shows learning by heart"
+            )
+        return said
+
+
+def _judge_of(rows: OwnRows, kind: str, known: Mapping[str, Modality]) -> Callable[[], Judge] | None:
+    """How to make the judge of a modality, where enough labelled media are held out for one."""
+    classes = rows.labels.values.get(kind, {})
+    parts, _ = rows.labelled("judge", kind)
+    wanted = max([LEAST_JUDGE_MEDIA, *(MEDIA_A_LABEL * len(values) for values in classes.values())])
+    if not classes or len(parts) < wanted:
+        return None
+    state = known[kind].state()
+    if kind == "image":
+        side = int(np.clip(np.median([max(picture_of(part).size) for part in parts[:200]]), 28, 64))
+        return partial(PictureJudge, classes, state["channels"], side, state["flip"])
+    if kind == "audio":
+        seconds = np.quantile([soundfile.info(part.value).duration for part in parts[:200]], 0.95)
+        return partial(SoundJudge, classes, int(100 * min(MOST_SECONDS, max(0.3, seconds))))
+    return None
+
+
+def _cycles(tasks: list[OwnTask], rows: OwnRows) -> tuple[Cycle, ...]:
+    """Text to a medium and back, for every attribute that a writer is told of and a reader names."""
+    made = []
+    for reader in tasks:
+        kind = next(iter(reader.gives))
+        asked = {rows.labels.answers.get((reader.task, words)) for words in _questions(reader)}
+        for attribute in sorted(filter(None, asked)):
+            for writer in tasks:
+                if writer.cell == f"text->{kind}" and attribute in rows.labels.values.get(kind, {}):
+                    made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
+    return tuple(made)
+
+
+def _questions(task: OwnTask) -> list[str]:
+    return [" ".join(str(p.value) for m in task.example for p in m.parts if p.type == "text").strip()]
+
+
+def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], bad: Container[int], targets: Targets) -> Suite:
+    """The suite of the rows in `recipe.data`; what takes long to make is kept in the folder `run`."""
+    folder = Path(recipe.data)
+    rows = OwnRows(folder, held_out.kept(run, folder, recipe.hold_out, known, bad), known, bad)
+    everything = [sample for split in rows.samples.values() for sample in split]
+    tasks = tasks_of(everything, (rows.main,), targets)
+    judges = {kind: judge for kind in known if (judge := _judge_of(rows, kind, known))}
+    channels = known["image"].state()["channels"] if "image" in known else 1
+    features: dict[str, Callable[[Part], Any]] = {
+        "image": partial(pixels, channels=channels),
+        "audio": mean_and_spread_of_mel,
+    }
+    return Suite(
+        tasks=tasks,
+        rows=rows,
+        judges=judges,
+        judges_at=run / "judges",
+        blank={"image": black, "audio": silence},
+        in_words=lambda attribute, label: str(label),
+        features={kind: feature for kind, feature in features.items() if kind in known},
+        cycles=_cycles(tasks, rows),
+        distances=True,
+    )

@@ -1,0 +1,297 @@
+"""Data that nobody here prepared: splits by content, tasks and labels found in rows, a recipe proposed, and a report."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from typer.testing import CliRunner
+
+import plait
+from plait import api, registry
+from plait.cli import app
+from plait.contract import Message, Part, Sample
+from plait.data import importers, splits
+from plait.data.rows import dump_row, read_rows
+from plait.errors import ConfigError, DataError
+from plait.tasks import own
+
+TINY = ["trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32"]
+KNOWN = registry.build_all(registry.available())
+
+
+def invoke(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def asked(*parts):
+    return Message("user", tuple(Part("text", p) if isinstance(p, str) else p for p in parts))
+
+
+def row(question, answer, task=""):
+    answer = Part("text", answer) if isinstance(answer, str) else answer
+    return Sample((question, Message("assistant", (answer,))), task)
+
+
+def write(folder, samples, name="train"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(dump_row(s) + "\n" for s in samples), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def digits_by_class(tmp_path_factory):
+    """Real handwritten digits (scikit-learn's), a folder a class, in several modes and formats."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("classes")
+    data = load_digits()
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    for number, (picture, label) in enumerate(zip(data.images[:900], data.target[:900], strict=True)):
+        place = folder / names[label]
+        place.mkdir(exist_ok=True)
+        made = Image.fromarray((picture * 15.9).astype(np.uint8))
+        if number % 3 == 1:
+            made = made.convert("RGB")
+        made.save(place / f"{number}.{'bmp' if number % 3 == 2 else 'png'}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows_of_digits(digits_by_class, tmp_path_factory):
+    to = tmp_path_factory.mktemp("rows") / "digits8"
+    invoke("data", "import", digits_by_class, "--to", to)
+    return to
+
+
+@pytest.fixture(scope="module")
+def trained(rows_of_digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("own") / "run"
+    said = invoke("train", "--data", rows_of_digits, *TINY, "steps=12", "--out", out, "--threads", "1")
+    return out, said
+
+
+def test_a_run_without_a_recipe(trained, rows_of_digits):
+    out, said = trained
+    assert "10 different answers" in said
+    assert "plan: 12 steps" in said
+    assert "took" in said
+    assert "estimated" in said
+    recipe = json.loads((out / "proposal.json").read_text())
+    assert recipe["name"] == "own-digits8"
+    assert recipe["modalities"]["image"] == {"patch": 8, "channels": 1, "max_patches": 1}
+    assert "audio" not in recipe["modalities"]
+    assert recipe["vary"] == {"image->text classes": 0.7}
+    report = json.loads((out / "report.json").read_text())
+    cells = {cell["cell"]: cell for cell in report["cells"]}
+    assert cells["image->text"]["baseline"] > 0.8, "nearest neighbours read digits"
+    assert cells["text->image"]["judge_ceiling"] > 0.6
+    assert cells["text->image->text"]["metric"] == "cycle agreement"
+    assert {cell["split"] for cell in report["cells"]} == {"test"}
+    assert report["format"] == 1
+    page = (out / "report.html").read_text()
+    assert "<h1>One transformer, 4 cells</h1>" in page
+    assert "→ audio" not in page
+    assert not list(rows_of_digits.glob("judges")), "somebody's folder was written to"
+
+
+def test_the_run_goes_on_as_it_was_proposed(trained, rows_of_digits, tmp_path):
+    out, _ = trained
+    saved = api.train_on(rows_of_digits, *TINY, "steps=12", out=out, resume=True)
+    assert api.finished(saved)
+    with pytest.raises(ConfigError, match="--resume"):
+        api.train_on(rows_of_digits, out=out)
+
+
+def test_held_out_rows_are_not_trained_on(trained, rows_of_digits):
+    out, _ = trained
+    kept = json.loads((out / splits.NAME).read_text())
+    held = splits.Splits(rows_of_digits, tuple(kept["given"]), kept["lines"], kept["leaks"])
+    media = {
+        split: {p.value for s in held.rows(split, KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
+        for split in ("train", "judge", "test")
+    }
+    assert all(media.values())
+    contents = {split: {Path(path).read_bytes() for path in paths} for split, paths in media.items()}
+    assert not contents["train"] & contents["test"]
+    assert not contents["train"] & contents["judge"]
+    assert not contents["judge"] & contents["test"]
+
+
+def pictures(folder, count, seed=0):
+    rng = np.random.default_rng(seed)
+    (folder / "media").mkdir(parents=True, exist_ok=True)
+    made = []
+    for number in range(count):
+        name = f"media/{seed}-{number}.png"
+        Image.fromarray(rng.integers(0, 255, (6, 6), np.uint8)).save(folder / name)
+        made.append(Part("image", name))
+    return made
+
+
+def test_the_same_picture_under_two_names_is_in_one_split(tmp_path):
+    found = pictures(tmp_path, 60)
+    for part in found:
+        shutil.copy(tmp_path / part.value, tmp_path / part.value.replace("0-", "copy-"))
+    twins = [Part("image", part.value.replace("0-", "copy-")) for part in found]
+    write(tmp_path, [row(asked(part, "what?"), "noise") for part in (*found, *twins)])
+    made = splits.make(tmp_path, {"test": 0.3}, KNOWN)
+    held = set(made.lines["test"])
+    assert 5 < len(held) < 80
+    assert held == {line + 60 for line in held if line <= 60} | {line for line in held if line <= 60}
+
+
+def test_leaks_into_a_given_test_are_left_out_of_training(tmp_path):
+    found = pictures(tmp_path, 20)
+    write(tmp_path, [row(asked(part, "what?"), "noise") for part in found])
+    write(tmp_path, [row(asked(part, "which?"), "noise") for part in found[:4]], "test")
+    made = splits.make(tmp_path, {"test": 0.1}, KNOWN)
+    assert made.given == ("test",)
+    assert made.leaks == 4
+    assert made.not_for_training == {1, 2, 3, 4}
+    assert "4 training rows left out" in str(made)
+    assert len(list(made.rows("test", KNOWN))) == 4
+    assert len(list(made.rows("train", KNOWN))) == 16
+
+
+def test_rows_across_splits_belong_to_none(tmp_path):
+    found = pictures(tmp_path, 40)
+    write(tmp_path, [row(asked(a, "next"), b) for a, b in itertools.pairwise(found)])
+    made = splits.make(tmp_path, {"test": 0.5}, KNOWN)
+    assert made.lines["apart"], "every pair landed in one split"
+    train = {p.value for s in made.rows("train", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
+    test = {p.value for s in made.rows("test", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
+    assert not train & test
+
+
+def test_questions_in_words_are_grouped_without_case_and_marks():
+    a, b = row(asked("What is it?"), "x"), row(asked("what is  it"), "y")
+    assert splits.groups(a, KNOWN) == splits.groups(b, KNOWN) != splits.groups(row(asked("Who is it?"), "x"), KNOWN)
+
+
+def test_splits_are_remembered_until_something_changes(tmp_path):
+    found = pictures(tmp_path / "data", 30)
+    write(tmp_path / "data", [row(asked(part, "what?"), "noise") for part in found])
+    first = splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
+    text = (tmp_path / splits.NAME).read_text()
+    assert splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
+    splits.kept(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
+    assert (tmp_path / splits.NAME).read_text() != text
+
+
+def test_labels_are_closed_sets():
+    kinds = ["cat", "dog"]
+    made = [row(asked(Part("image", f"{n}.png"), "What is this?"), kinds[n % 2], "name") for n in range(20)]
+    made += [row(asked(f"Draw: {kinds[n % 2]}"), Part("image", f"{n}.png"), "draw") for n in range(20)]
+    labels = own.labels_of(made)
+    assert labels.values == {"image": {"name": ["cat", "dog"]}}
+    assert labels.expected(made[0]) == {"name": "cat"}
+    assert labels.expected(made[20]) == {"name": "cat"}
+    other = row(asked("Draw something"), Part("image", "0.png"), "draw")
+    assert labels.expected(other) == {}, "nothing was ordered that a judge could see"
+
+
+def test_open_answers_are_no_labels():
+    made = [row(asked(Part("image", f"{n}.png"), "Describe."), f"picture number {n}", "tell") for n in range(20)]
+    labels = own.labels_of(made)
+    assert labels.values == {}
+    assert labels.expected(made[3]) == {"exact": "picture number 3"}
+
+
+def test_two_questions_about_one_clip_are_two_attributes():
+    made = []
+    for n in range(30):
+        clip = Part("audio", f"{n}.wav")
+        made.append(row(asked(clip, "Which word?"), ["yes", "no"][n % 2], "hear"))
+        made.append(row(asked(clip, "Who speaks?"), ["Ann", "Bob", "Cem"][n % 3], "hear"))
+        made.append(row(asked(f"Say {['yes', 'no'][n % 2]} as {['Ann', 'Bob', 'Cem'][n % 3]}"), clip, "say"))
+    labels = own.labels_of(made)
+    assert set(labels.values["audio"]) == {"Which word?", "Who speaks?"}
+    assert labels.expected(made[0]) == {"Which word?": "yes"}
+    assert labels.expected(made[2]) == {"Which word?": "yes", "Who speaks?": "Ann"}
+
+
+def test_phrasings_are_one_attribute():
+    made = []
+    for n in range(20):
+        words = "What is this?" if n % 2 else "Name it"
+        made.append(row(asked(Part("image", f"{n}.png"), words), ["cat", "dog"][n // 10], "name"))
+    assert own.labels_of(made).values == {"image": {"name": ["cat", "dog"]}}
+
+
+def test_tasks_are_found_and_named():
+    clip = Part("audio", "a.wav")
+    made = [
+        row(asked("hi"), "ho"),
+        row(asked(clip, "loud?"), "yes", "loud"),
+        row(asked(clip, "draw"), Part("image", "b.png")),
+    ]
+    made.append(Sample((Message(None, (Part("text", "a document"),)),)))
+    found = own.tasks_of(made, ("test",), {"loud": {"loud": 0.9}})
+    assert {(task.name, task.cell) for task in found} == {
+        ("text->text", "text->text"), ("loud", "audio->text"), ("audio->image", "audio->image"),
+    }  # fmt: skip
+    assert next(task for task in found if task.name == "loud").targets == {"loud": 0.9}
+
+
+def test_too_few_rows_are_all_trained_on_and_said_so(tmp_path):
+    """Thirty clips of any rate, length and format, one or two channels, with captions in any script."""
+    from scipy.signal import chirp
+
+    folder = tmp_path / "mine"
+    (folder / "media").mkdir(parents=True)
+    samples = []
+    forms = [("wav", 8000), ("flac", 22050), ("ogg", 44100), ("mp3", 48000), ("opus", 48000), ("wav", 96000)]
+    for n in range(30):
+        form, rate = forms[n % len(forms)]
+        time = np.arange(int(rate * (0.1 + n * n * 0.003))) / rate
+        tone = 0.3 * chirp(time, 200 + 20 * n, max(time[-1], 0.01), 900)
+        name = f"media/{n}.{form}"
+        made = np.stack([tone, 0.5 * tone], 1) if n % 2 else tone
+        soundfile.write(folder / name, made, rate, **({"format": "OGG", "subtype": "OPUS"} if form == "opus" else {}))
+        samples.append(row(asked(Part("audio", name), "Was hörst du?"), f"звук {n} 音"))
+        samples.append(row(asked(f"Sing {n} 音"), Part("audio", name)))
+    write(folder, samples)
+    said = invoke("train", "--data", folder, *TINY, "steps=4", "--out", tmp_path / "run", "--threads", "1")
+    assert "held out: nothing" in said
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert {cell["split"] for cell in report["cells"]} == {"seen"}
+    assert any("learning by heart" in note for note in report["notes"])
+    metrics = {(cell["cell"], cell["metric"]) for cell in report["cells"]}
+    assert ("audio->text", "character error rate") in metrics
+    assert ("text->audio", "log_mel_mae") in metrics
+
+
+def test_what_is_no_data_folder_says_how_to_get_one(tmp_path, digits_by_class):
+    with pytest.raises(DataError, match=r"looks like folders.*plait data import"):
+        api.train_on(digits_by_class, out=tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"docs/your-data.md"):
+        api.train_on(tmp_path / "empty", out=tmp_path / "run")
+    with pytest.raises(DataError, match="is not there"):
+        api.train_on(tmp_path / "gone", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="--data"):
+        invoke("train")
+
+
+def test_a_row_longer_than_a_sequence_is_left_out_and_named(tmp_path):
+    samples = [row(asked(f"say {n}"), f"word {n}") for n in range(40)] + [row(asked("recite"), "na " * 4000)]
+    write(tmp_path / "data", samples)
+    plait.train_on(tmp_path / "data", *TINY, "steps=6", out=tmp_path / "run", say=str)
+    problem = json.loads((tmp_path / "run/long_rows.jsonl").read_text().splitlines()[0])["problem"]
+    assert "train.jsonl:41" in problem
+    assert "pack.length=1024" in problem
+
+
+def test_every_row_leaves_training_only_when_it_must(tmp_path):
+    rows = [row(asked(f"say {n}"), f"word {n}") for n in range(300)]
+    write(tmp_path, rows)
+    made = splits.make(tmp_path, {"test": 0.1}, KNOWN)
+    total = sum(len(list(made.rows(split, KNOWN))) for split in ("train", "test"))
+    assert total == 300 == len(list(read_rows(tmp_path / "train.jsonl", KNOWN)))
+    assert importers.by_content("x") in importers.SPLITS
