@@ -223,3 +223,11 @@ def test_intervals():
     assert stats.coverage(real + 0.001, real) == 1
     assert stats.coverage(real[:1] + 100, real) == 0
     assert stats.nearest_distance(real[:50], real) == 0
+
+
+def test_the_verb_train_can_be_called_whatever_was_imported_before():
+    """`plait.train` is a package too, which every other verb imports."""
+    assert plait.load
+    with pytest.raises(ConfigError, match="unknown recipe 'nothing'"):
+        plait.train("nothing", out="nowhere")
+    assert plait.train.__doc__
