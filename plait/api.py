@@ -20,6 +20,7 @@ from plait.eval import card, own, runner
 from plait.eval import report as reports
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
+from plait.memory import keep_freed
 from plait.model.braid import Braid
 from plait.propose import MINUTES
 from plait.train import archive, checkpoint
@@ -167,9 +168,10 @@ class Model:
 
 def load(path: PathLike, dtype: str = "auto") -> Model:
     """The model of a checkpoint, run folder or archive. Raises CheckpointError."""
+    keep_freed()
     with archive.opened(Path(path)) as folder:
         braid, config = checkpoint.load(folder, resolve_dtype(dtype))
-    return Model(braid, config)
+    return Model(braid.for_inference(), config)
 
 
 def export(path: PathLike, target: PathLike) -> Path:

@@ -9,10 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+ROWS_PACKED_FOR = 8  # tokens of a step that the layout is chosen for; others are right too
+
+
 class Linear(nn.Linear):
-    """A linear map in the dtype of its input; the weights stay in their own (float32 in training)."""
+    """A linear map in the dtype of its input; the weights stay in their own (float32 in training).
+
+    `settle` fixes the dtype for inference, and on a CPU lays bfloat16 weights out as oneDNN wants them: the same numbers
+    in half the time for a few rows.
+    """
+
+    packed: Tensor | None = None
+
+    def settle(self, dtype: torch.dtype) -> None:
+        """From now on inputs are of `dtype`, and no gradient is wanted."""
+        self.requires_grad_(False)
+        self.to(dtype)
+        if dtype == torch.bfloat16 and self.weight.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), ROWS_PACKED_FOR)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.packed is not None and x.dtype == torch.bfloat16:
+            made: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return made
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
 

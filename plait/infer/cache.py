@@ -14,21 +14,25 @@ GROWTH = 64  # tokens
 
 
 class Cache:
-    """Per layer [slots, capacity, H, K]; slots are taken and given back, capacity grows as needed."""
+    """Per layer [slots, H, capacity, K]; slots are taken and given back, capacity grows as needed."""
 
     def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self.shape = (config.kv_heads, config.head_width)
+        self.heads, self.width = config.kv_heads, config.head_width
         self.dtype, self.device = dtype, device
-        self.keys = [torch.zeros(0, 0, *self.shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.values = [layer.clone() for layer in self.keys]
+        self.slots = self.capacity = 0
+        self.keys = [self._store(0, 0) for _ in range(config.num_layers)]
+        self.values = [self._store(0, 0) for _ in range(config.num_layers)]
         self.lengths: list[int] = []
         self.free: list[int] = []
+
+    def _store(self, slots: int, capacity: int) -> Tensor:
+        return torch.zeros(slots, self.heads, capacity, self.width, dtype=self.dtype, device=self.device)
 
     def take(self) -> int:
         """An empty slot."""
         if not self.free:
             before, after = len(self.lengths), max(4, 2 * len(self.lengths))
-            self._grow(after, self.keys[0].shape[1])
+            self._grow(after, self.capacity)
             self.free = list(range(after - 1, before - 1, -1))
             self.lengths += [0] * (after - before)
         slot = self.free.pop()
@@ -39,22 +43,23 @@ class Cache:
         self.free.append(slot)
 
     def _grow(self, slots: int, capacity: int) -> None:
-        for store in (self.keys, self.values):
-            for number, old in enumerate(store):
-                new = torch.zeros(slots, capacity, *self.shape, dtype=self.dtype, device=self.device)
-                new[: old.shape[0], : old.shape[1]] = old
-                store[number] = new
+        for stores in (self.keys, self.values):
+            for number, old in enumerate(stores):
+                stores[number] = new = self._store(slots, capacity)
+                new[: self.slots, :, : self.capacity] = old
+        self.slots, self.capacity = slots, capacity
 
     def view(self, slots: list[int], counts: list[int], write: list[bool]) -> CacheView:
         """The slots of one forward pass; of stream i, `counts[i]` new tokens are kept if `write[i]`."""
         needed = max(self.lengths[slot] + count for slot, count in zip(slots, counts, strict=True))
-        if needed > self.keys[0].shape[1]:
-            self._grow(self.keys[0].shape[0], (needed + GROWTH) // GROWTH * GROWTH)
-        return CacheView(self, slots, counts, write)
+        if needed > self.capacity:
+            self._grow(self.slots, (needed + GROWTH) // GROWTH * GROWTH)
+        one_each = all(write) and max(counts) == 1
+        return (InPlaceView if one_each else CacheView)(self, slots, counts, write)
 
 
 class CacheView:
-    """What a forward pass sees of the cache: [S, T] kept tokens and where new ones go."""
+    """What a forward pass sees of the cache: T kept tokens a stream, then its new ones; those to keep are written too."""
 
     def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
         self.cache, self.slots = cache, torch.tensor(slots)
@@ -74,9 +79,41 @@ class CacheView:
         self.target = (torch.tensor(slot_of, dtype=torch.long), torch.tensor(targets, dtype=torch.long))
         self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
 
-    def mask(self) -> Tensor:
-        """[S, T] bool: which of the kept places hold a token of that stream."""
-        return torch.arange(self.kept)[None, :] < self.lengths[:, None]
+    def mask(self, new_SLL: Tensor) -> Tensor:
+        """[S, L, T + L] bool: each stream's kept tokens, then what `new_SLL` allows among the new ones."""
+        kept = torch.arange(self.kept)[None, :] < self.lengths[:, None]
+        return torch.cat((kept[:, None, :].expand(-1, new_SLL.shape[1], -1).to(new_SLL.device), new_SLL), dim=-1)
+
+    def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
+        """[S, H, T + n, K]: kept tokens and new ones."""
+        kept = store[self.slots, :, : self.kept]
+        if len(self.source[0]):
+            rows, places = self.source
+            slots, targets = self.target
+            store[slots, :, targets] = new_SHnK[rows, :, places]
+        return torch.cat((kept, new_SHnK), dim=2)
+
+
+class InPlaceView(CacheView):
+    """One new token a stream, all to be kept, as in writing text: it is written in its place, and nothing is copied."""
+
+    def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
+        self.cache = cache
+        self.lengths = torch.tensor([cache.lengths[slot] for slot in slots])
+        self.seen = int(self.lengths.max()) + 1
+        in_order = slots == list(range(slots[0], slots[0] + len(slots)))
+        self.slots = torch.tensor(slots)
+        self.chosen: slice | Tensor = slice(slots[0], slots[0] + len(slots)) if in_order else self.slots
+        self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
+
+    def mask(self, new_SLL: Tensor) -> Tensor:
+        """[S, 1, T + 1] bool: a stream's kept tokens and, in the place after them, the new one."""
+        seen = torch.arange(self.seen)[None, :] <= self.lengths[:, None]
+        return seen[:, None, :].to(new_SLL.device)
+
+    def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
+        store[self.slots, :, self.lengths] = new_SHnK[:, :, 0]
+        return store[self.chosen, :, : self.seen]
 
 
 class LayerView:
@@ -86,11 +123,5 @@ class LayerView:
         self.view, self.layer = view, layer
 
     def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self._join(self.view.cache.keys[self.layer], k), self._join(self.view.cache.values[self.layer], v)
-
-    def _join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
-        view = self.view
-        kept = store[view.slots, : view.kept].transpose(1, 2)
-        if len(view.source[0]):
-            store[view.target] = new_SHnK.transpose(1, 2)[view.source]
-        return torch.cat((kept, new_SHnK), dim=2)
+        cache = self.view.cache
+        return self.view.join(cache.keys[self.layer], k), self.view.join(cache.values[self.layer], v)

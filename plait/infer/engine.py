@@ -139,9 +139,7 @@ class Engine:
         batch, counts = self._lay_out(entries, cache)
         slots = [entry.stream.slot for entry in entries]
         view = cache.view(slots, counts, [entry.keep for entry in entries])
-        new = allowed(batch.row, batch.block, batch.copy)
-        kept = view.mask()[:, None, :].expand(-1, new.shape[1], -1)
-        mask = torch.cat((kept.to(new.device), new), dim=-1)
+        mask = view.mask(allowed(batch.row, batch.block, batch.copy))
         hidden: torch.Tensor = self.model.trunk(self.model.embed(batch), batch.position, mask, view.layers)
         for entry, count in zip(entries, counts, strict=True):
             if entry.keep:

@@ -98,17 +98,17 @@ class Conversation:
                 f"request: to={request.to!r}; expected one of {', '.join(self.vocabulary.modalities)} or auto"
             )
 
-    def _legal(self) -> list[int]:
-        """Ids that may come next outside a header."""
+    def _legal(self) -> np.ndarray:
+        """Ids that may come next outside a header: an array, which thousands of ids make once a request."""
         vocabulary, to = self.vocabulary, self.request.to
         openers = [index for index, name in vocabulary.openers.items() if to in (None, name)]
         if openers and to is not None:
-            return openers
+            return np.array(openers)
         ids = [vocabulary.ids[END], *openers]
         for name, offset in vocabulary.offsets.items():
             if to in (None, name):
                 ids += range(offset, offset + vocabulary.modalities[name].token_width)
-        return ids
+        return np.array(ids)
 
     def run(self) -> Steps:
         """Answer; the return value is the segments made, in order."""

@@ -12,6 +12,7 @@ from plait.data.pack import Batch
 from plait.data.vocabulary import GRAMMAR, Vocabulary
 from plait.heads.categorical import CategoricalHead
 from plait.heads.flow import FlowHead
+from plait.layers import Linear
 from plait.model.init import initialise
 from plait.model.masks import allowed
 from plait.model.transformer import Trunk, TrunkConfig
@@ -36,6 +37,13 @@ class Braid(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.ids.weight.device
+
+    def for_inference(self) -> Braid:
+        """The same model with its linear maps settled in `dtype`: faster, and no longer to be trained."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.settle(self.dtype)
+        return self.eval()
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""

@@ -24,6 +24,7 @@ from plait.data.rows import read_rows, sha256_of
 from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
+from plait.memory import keep_freed
 from plait.recipe import Recipe
 from plait.train import checkpoint, loop
 from plait.train.progress import Progress
@@ -247,7 +248,8 @@ def train(
 
 
 def use_threads(count: int | None) -> None:
-    """`count` threads; all cores, at most 8, if None."""
+    """`count` threads; all cores, at most 8, if None. Freed memory is kept for the next step."""
+    keep_freed()
     torch.set_num_threads(count or max(1, min(os.cpu_count() or 1, 8)))
 
 

@@ -1,0 +1,209 @@
+"""Text alone, against Hugging Face's GPT-2 of equal size: training tokens a second, and greedy decoding.
+
+    python -m pip install transformers
+    python benchmarks/text_against_gpt2.py
+
+Both train on the same ids (the standard library's source, byte-level BPE), 8 x 256 tokens a step, bfloat16 over float32
+weights, AdamW; both decode the same number of tokens after the same prompt with a cache. Random weights: quality is not
+compared. Every contender has a process of its own. GPT-2 is also run with glibc told to keep freed memory, which is what
+plait does for itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from side_by_side import Worker, alternate, finish, gemm_rate, median, seconds, table
+
+VOCABULARY, LENGTH, SEQUENCES = 4096, 256, 8
+DIM, LAYERS, HEADS = 320, 6, 5
+KEEP = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
+@functools.cache
+def text() -> tuple[Any, np.ndarray]:
+    """A fitted tokenizer and the ids of real text that every machine has: source of the standard library."""
+    from plait.contract import Part
+    from plait.modalities.text import Text
+
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:120]
+    lines = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files).splitlines()
+    made = Text(VOCABULARY)
+    made.fit([Part("text", line) for line in lines])
+    return made, np.concatenate([made.read(Part("text", line + "\n")).blocks[0].tokens for line in lines[:20000]])
+
+
+def prompt(ids: np.ndarray) -> np.ndarray:
+    return ids[:128]
+
+
+def braid() -> Any:
+    from plait.data.vocabulary import Vocabulary
+    from plait.memory import keep_freed
+    from plait.model.braid import Braid
+    from plait.model.transformer import TrunkConfig
+
+    keep_freed()  # as `plait train` and `plait.load` do
+    vocabulary = Vocabulary({"text": text()[0]})
+    return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16)
+
+
+def gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY + 8, n_positions=1024, n_embd=DIM, n_layer=LAYERS, n_head=HEADS,
+                   resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None)
+    )  # fmt: skip
+
+
+def train_plait(threads: int, steps: int) -> Callable[[], float]:
+    from plait.data.pack import collate
+    from plait.data.sequence import Encoder, Ids
+    from plait.recipe import Recipe
+    from plait.train import loop, optim
+    from plait.train.optim import OptimConfig
+    from plait.train.state import Training
+
+    torch.set_num_threads(threads)
+    model = braid()
+    encoder = Encoder(model.vocabulary)
+    _, ids = text()
+    offset = model.vocabulary.offsets["text"]
+    rows = [
+        encoder.lay_out([Ids((ids[at : at + LENGTH] + offset).tolist(), True)], np.random.default_rng(0))
+        for at in range(0, SEQUENCES * LENGTH, LENGTH)
+    ]
+    batch = collate([[row] for row in rows], LENGTH, model.vocabulary)
+    recipe = Recipe(name="benchmark", data="", modalities={"text": {}}, optim=OptimConfig(name="adamw", lr=1e-4))
+    training = Training(model, optim.build(recipe.optim, model), None)  # type: ignore[arg-type]
+
+    def work() -> None:
+        for _ in range(steps):
+            loop.one_step(training, [batch], recipe)
+
+    return lambda: steps * SEQUENCES * LENGTH / seconds(work)
+
+
+def train_gpt2(threads: int, steps: int) -> Callable[[], float]:
+    torch.set_num_threads(threads)
+    model = gpt2().train()
+    _, ids = text()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=True)
+    batch = torch.from_numpy(ids[: SEQUENCES * LENGTH].reshape(SEQUENCES, LENGTH))
+
+    def work() -> None:
+        for _ in range(steps):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(input_ids=batch, labels=batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return lambda: steps * SEQUENCES * LENGTH / seconds(work)
+
+
+def decode_plait(threads: int, size: int, new: int) -> Callable[[], float]:
+    from plait.contract import Block, Message, Part, Segment
+    from plait.infer.engine import Engine
+    from plait.infer.request import Request
+
+    torch.set_num_threads(threads)
+    tokenizer, ids = text()
+    words = tokenizer.write(Segment("text", (Block((), prompt(ids)),)))
+    engine = Engine(braid().for_inference())
+    request = Request((Message("user", (Part("text", words.value),)),), to="text", max_tokens=new, guidance=1.0)
+
+    def run() -> float:
+        made: list[int] = []
+
+        def work() -> None:
+            for answer in engine.generate([request] * size):
+                made.append(sum(len(block.tokens) for segment in answer.segments for block in segment.blocks))
+
+        taken = seconds(work)
+        return sum(made) / taken
+
+    return run
+
+
+def decode_gpt2(threads: int, size: int, new: int, half: bool) -> Callable[[], float]:
+    torch.set_num_threads(threads)
+    model = gpt2().eval()
+    if half:
+        model = model.to(torch.bfloat16)
+    asked = torch.from_numpy(np.stack([prompt(text()[1])] * size))
+
+    def work() -> None:
+        with torch.inference_mode():
+            model.generate(
+                asked, attention_mask=torch.ones_like(asked), max_new_tokens=new, min_new_tokens=new, do_sample=False,
+                pad_token_id=0,
+            )  # fmt: skip
+
+    return lambda: size * new / seconds(work)
+
+
+def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
+    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
+    for worker in contenders.values():
+        worker.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=4, help="training steps a round")
+    parser.add_argument("--new", type=int, default=128, help="tokens decoded a request")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    gemm = gemm_rate(torch.bfloat16)
+    a, b = braid(), gpt2()
+    sizes = {"plait": sum(p.numel() for p in a.parameters()), "gpt2": sum(p.numel() for p in b.parameters())}
+    in_products = {  # weights that are multiplied with every token; a tied embedding is multiplied once, as output
+        "plait": sizes["plait"] - a.ids.weight.numel(),
+        "gpt2": sizes["gpt2"] - b.transformer.wpe.weight.numel(),
+    }
+    flops = {name: 6 * count + 12 * LAYERS * DIM * LENGTH for name, count in in_products.items()}
+    rates = contest(
+        {
+            "plait": Worker(train_plait, given.threads, given.steps),
+            "gpt2": Worker(train_gpt2, given.threads, given.steps),
+            "gpt2, memory kept": Worker(train_gpt2, given.threads, given.steps, environment=KEEP),
+        },
+        given.rounds,
+    )
+    rows = [
+        (name, f"{sizes[name.split(',')[0]] / 1e6:.2f} M", f"{rate:.0f}", f"{rate * flops[name.split(',')[0]] / gemm:.2f}")
+        for name, rate in rates.items()
+    ]
+    table(f"training, {SEQUENCES} x {LENGTH}, bfloat16, AdamW; GEMM {gemm / 1e9:.0f} GFLOP/s", rows,
+          ("model", "parameters", "tokens/s", "MFU"))  # fmt: skip
+    facts: dict[str, Any] = {"gemm_gflops": round(gemm / 1e9), "train": {name: round(rate) for name, rate in rates.items()}}
+    facts["train_ratio"] = round(rates["plait"] / rates["gpt2"], 3)
+    facts["mfu"] = round(rates["plait"] * flops["plait"] / gemm, 3)
+    for size in (1, 8):
+        decoders = {"plait": Worker(decode_plait, given.threads, size, given.new)}
+        for half in (False, True):
+            decoders[f"gpt2 {'bfloat16' if half else 'float32'}"] = Worker(decode_gpt2, given.threads, size, given.new, half)
+        found = contest(decoders, given.rounds)
+        table(f"decoding, batch {size}", [(name, f"{value:.0f}") for name, value in found.items()], ("model", "tokens/s"))
+        best = max(value for name, value in found.items() if name != "plait")
+        facts[f"decode_{size}"] = {name: round(value) for name, value in found.items()}
+        facts[f"decode_{size}_ratio"] = round(found["plait"] / best, 3)
+    finish("text_against_gpt2", facts)
+
+
+if __name__ == "__main__":
+    main()
