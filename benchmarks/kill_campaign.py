@@ -112,9 +112,18 @@ def main() -> None:
             done = subprocess.run(command(given.data, out), capture_output=True, text=True, check=False)
             same = done.returncode == 0 and image(out) == expected
             wrong += not same
-            print(f"run {runs}: {'bit-exact' if same else 'DIFFERENT ' + done.stderr[-500:]}; kills so far {kills}", flush=True)
+            print(
+                f"run {runs}: {'bit-exact' if same else 'DIFFERENT ' + done.stderr[-500:]}; kills so far {kills}",
+                flush=True,
+            )
             shutil.rmtree(out)
-    facts = {"kills": sum(kills.values()), "by_moment": kills, "half_written_left": partial, "runs": runs, "wrong": wrong}
+    facts = {
+        "kills": sum(kills.values()),
+        "by_moment": kills,
+        "half_written_left": partial,
+        "runs": runs,
+        "wrong": wrong,
+    }
     print(json.dumps({"benchmark": "kill_campaign", **facts, "minutes": round((time.monotonic() - begin) / 60, 1)}))
     sys.exit(1 if wrong else 0)
 

@@ -1,6 +1,6 @@
 """How fast rows are packed, against how fast training eats them.
 
-    python benchmarks/loader_rate.py --data data/digits
+python benchmarks/loader_rate.py --data data/digits
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def main() -> None:
     contenders: dict[str, Callable[[], float]] = {"loader": load, "training": train}
     rates = {name: median(values) for name, values in alternate(contenders, given.rounds).items()}
     table("digits", [(name, f"{rate:.0f}") for name, rate in rates.items()], ("what", "tokens/s"))
-    finish("loader_rate", {**{n: round(r) for n, r in rates.items()}, "ratio": round(rates["loader"] / rates["training"], 2)})
+    finish(
+        "loader_rate",
+        {**{n: round(r) for n, r in rates.items()}, "ratio": round(rates["loader"] / rates["training"], 2)},
+    )
 
 
 if __name__ == "__main__":

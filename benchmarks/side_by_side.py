@@ -33,7 +33,9 @@ class Worker:
     `make(*arguments)` is called there once; what it returns is called once a round and returns a number.
     """
 
-    def __init__(self, make: Callable[..., Callable[[], float]], *arguments: Any, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, make: Callable[..., Callable[[], float]], *arguments: Any, environment: Mapping[str, str] | None = None
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.ours, theirs = context.Pipe()
         before = dict(os.environ)

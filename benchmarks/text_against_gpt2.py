@@ -185,20 +185,32 @@ def main() -> None:
         given.rounds,
     )
     rows = [
-        (name, f"{sizes[name.split(',')[0]] / 1e6:.2f} M", f"{rate:.0f}", f"{rate * flops[name.split(',')[0]] / gemm:.2f}")
+        (
+            name,
+            f"{sizes[name.split(',')[0]] / 1e6:.2f} M",
+            f"{rate:.0f}",
+            f"{rate * flops[name.split(',')[0]] / gemm:.2f}",
+        )
         for name, rate in rates.items()
     ]
     table(f"training, {SEQUENCES} x {LENGTH}, bfloat16, AdamW; GEMM {gemm / 1e9:.0f} GFLOP/s", rows,
           ("model", "parameters", "tokens/s", "MFU"))  # fmt: skip
-    facts: dict[str, Any] = {"gemm_gflops": round(gemm / 1e9), "train": {name: round(rate) for name, rate in rates.items()}}
+    facts: dict[str, Any] = {
+        "gemm_gflops": round(gemm / 1e9),
+        "train": {name: round(rate) for name, rate in rates.items()},
+    }
     facts["train_ratio"] = round(rates["plait"] / rates["gpt2"], 3)
     facts["mfu"] = round(rates["plait"] * flops["plait"] / gemm, 3)
     for size in (1, 8):
         decoders = {"plait": Worker(decode_plait, given.threads, size, given.new)}
         for half in (False, True):
-            decoders[f"gpt2 {'bfloat16' if half else 'float32'}"] = Worker(decode_gpt2, given.threads, size, given.new, half)
+            decoders[f"gpt2 {'bfloat16' if half else 'float32'}"] = Worker(
+                decode_gpt2, given.threads, size, given.new, half
+            )
         found = contest(decoders, given.rounds)
-        table(f"decoding, batch {size}", [(name, f"{value:.0f}") for name, value in found.items()], ("model", "tokens/s"))
+        table(
+            f"decoding, batch {size}", [(name, f"{value:.0f}") for name, value in found.items()], ("model", "tokens/s")
+        )
         best = max(value for name, value in found.items() if name != "plait")
         facts[f"decode_{size}"] = {name: round(value) for name, value in found.items()}
         facts[f"decode_{size}_ratio"] = round(found["plait"] / best, 3)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 ROWS_PACKED_FOR = 8  # tokens of a step that the layout is chosen for; others are right too
 
 
@@ -25,7 +24,11 @@ class Linear(nn.Linear):
         """From now on inputs are of `dtype`, and no gradient is wanted."""
         self.requires_grad_(False)
         self.to(dtype)
-        if dtype == torch.bfloat16 and self.weight.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        if (
+            dtype == torch.bfloat16
+            and self.weight.device.type == "cpu"
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        ):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), ROWS_PACKED_FOR)
 
     def forward(self, x: Tensor) -> Tensor:

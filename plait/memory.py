@@ -22,4 +22,5 @@ def keep_freed() -> bool:
     except (AttributeError, OSError):
         return False
     settings = ((MMAP_THRESHOLD, LARGEST_THRESHOLD), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, LARGEST_THRESHOLD))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    told = [mallopt(name, value) == 1 for name, value in settings]  # all of them, whatever one says
+    return all(told)

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import struct
+import sys
 import tarfile
 
 import numpy as np
@@ -18,7 +19,7 @@ from plait.data.importers.coco import boxes_as_text
 from plait.data.importers.idx import load
 from plait.data.rows import read_rows
 from plait.data.validate import check_file
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, MissingError
 
 WORLD = World()
 RNG = np.random.default_rng(0)
@@ -149,6 +150,49 @@ def webdataset(root):
                     tar.addfile(info, io.BytesIO(data))
 
 
+def parquet_images(root):
+    """As `datasets` writes it: pictures with a named class, in two splits."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Pictures
+
+    for split, count in (("train", 20), ("test", 5)):
+        pictures = [Image.fromarray(RNG.integers(0, 255, (8, 8, 3), np.uint8)) for _ in range(count)]
+        features = Features({"image": Pictures(), "label": ClassLabel(names=["ill", "well_off"])})
+        columns = {"image": pictures, "label": [n % 2 for n in range(count)]}
+        Dataset.from_dict(columns, features=features).to_parquet(root / f"{split}-00000-of-00001.parquet")
+
+
+def parquet_clips(root):
+    """As other tools write it: structs of bytes and path, with a transcript."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = []
+    for n in range(20):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, RNG.normal(0, 0.1, 2000), 16_000, format="FLAC")
+        rows.append({"audio": {"bytes": buffer.getvalue(), "path": f"{n}.flac"}, "transcription": f"word {n}"})
+    rows.append({"audio": {"bytes": buffer.getvalue(), "path": "x.flac"}, "transcription": " "})
+    parquet.write_table(pyarrow.Table.from_pylist(rows), root / "clips.parquet")
+    return root / "clips.parquet"
+
+
+def parquet_chats(root):
+    import pyarrow
+    from pyarrow import parquet
+
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    parquet.write_table(pyarrow.Table.from_pylist([{"messages": turns}] * 12), root / "chats.parquet")
+
+
+def parquet_questions(root):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"question": f"what is {n}?", "answer": str(n), "id": n} for n in range(30)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), root / "qa.parquet")
+
+
 SOURCES = {  # (maker, importer that must be found, rows in all, splits given)
     "captions_csv": (captions_csv, "captions", 60, False),
     "captions_jsonl": (captions_jsonl, "captions", 120, False),
@@ -164,6 +208,10 @@ SOURCES = {  # (maker, importer that must be found, rows in all, splits given)
     "idx": (idx, "idx", 50, True),
     "medmnist": (medmnist, "medmnist", 56, True),
     "webdataset": (webdataset, "webdataset", 80, True),
+    "parquet_images": (parquet_images, "parquet", 50, True),
+    "parquet_clips": (parquet_clips, "parquet", 40, False),
+    "parquet_chats": (parquet_chats, "parquet", 12, False),
+    "parquet_questions": (parquet_questions, "parquet", 30, False),
 }
 
 
@@ -195,6 +243,25 @@ def test_importers(imported):
     for a in media:
         for b in media:
             assert a == b or not media[a] & media[b], "one picture in two splits"
+
+
+def test_parquet_reads_names_of_classes_and_needs_its_extra(tmp_path, monkeypatch):
+    parquet_images(tmp_path)
+    run(tmp_path, tmp_path / "data", say=str)
+    answers = {str(s.messages[1].parts[0].value) for s in read_rows(tmp_path / "data/train.jsonl", WORLD.modalities)}
+    assert {"ill", "well off"} <= answers
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingError, match=r"plait\[parquet\]"):
+        run(tmp_path / "train-00000-of-00001.parquet", tmp_path / "other", say=str)
+
+
+def test_parquet_of_something_else_is_said(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist([{"height": 3, "width": 4}]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="height, width"):
+        run(tmp_path / "x.parquet", tmp_path / "data", say=str)
 
 
 def test_every_importer_is_tested():

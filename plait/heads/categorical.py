@@ -28,7 +28,9 @@ class CategoricalHead(nn.Module):
         return F.cross_entropy(self(hidden), target, reduction="none")
 
 
-def choose(logits: np.ndarray, legal: Sequence[int] | np.ndarray | None, temperature: float, rng: np.random.Generator) -> int:
+def choose(
+    logits: np.ndarray, legal: Sequence[int] | np.ndarray | None, temperature: float, rng: np.random.Generator
+) -> int:
     """One id from [V] `logits` among the `legal` ones (None: all). Temperature 0 takes the best."""
     places = np.arange(len(logits)) if legal is None else np.asarray(legal)
     scores = logits[places].astype(np.float64)

@@ -80,7 +80,11 @@ def records(source: Path) -> Iterator[Record]:
     for path in files:
         for where, entry in _entries(path):
             turns = entry.get("messages", entry.get("conversations")) if isinstance(entry, dict) else None
-            if not isinstance(turns, list) or not turns:
-                raise RowError(f"{where}: expected 'messages' or 'conversations', a list of at least one message")
-            messages = tuple(_message(turn, where) for turn in turns)
-            yield Record(Sample(messages, "chat"), NAMES_OF_SPLITS.get(path.stem.lower(), ""))
+            yield conversation(turns, where, NAMES_OF_SPLITS.get(path.stem.lower(), ""))
+
+
+def conversation(turns: Any, where: str, split: str) -> Record:
+    """One conversation, a list of messages of either form. Raises RowError naming `where`."""
+    if not isinstance(turns, list) or not turns:
+        raise RowError(f"{where}: expected 'messages' or 'conversations', a list of at least one message")
+    return Record(Sample(tuple(_message(turn, where) for turn in turns), "chat"), split)

@@ -169,9 +169,8 @@ class Audio:
         self.std = frames.std(axis=0).clip(min=1e-2).round(6)
 
     def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
-        """80 ms a token, blocks of 640 ms; room for clips a quarter longer than the longest of these."""
-        longest = max(len(self.samples(part)) / RATE for part in parts)
-        return {"frames": 8, "block": 8, "max_seconds": float(min(self.max_seconds, np.ceil(1.25 * longest)))}
+        """80 ms a token, blocks of 640 ms (docs/experiments.md)."""
+        return {"frames": 8, "block": 8}
 
     def state(self) -> dict[str, Any]:
         return {

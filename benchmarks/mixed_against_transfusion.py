@@ -1,0 +1,193 @@
+"""Text and images in one sequence, against transfusion-pytorch of equal width and depth: training, and drawing one image.
+
+    python -m pip install transfusion-pytorch
+    python benchmarks/mixed_against_transfusion.py
+
+Both: width 256, 6 layers, 4 heads, 4,096 text ids, 8 x (96 text + 64 image tokens of 48 numbers + 32 text), AdamW,
+bfloat16 over float32 weights, and float32. Tokens are counted once: plait also computes a clean copy of every image that
+text follows, which transfusion-pytorch does without. An image of 64 tokens follows 96 text tokens, guidance 3:
+transfusion-pytorch as it comes (16 steps of the midpoint rule), plait with its default of 12 Euler steps, and with 32 for
+as many evaluations of the model. Every contender has a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from side_by_side import Worker, alternate, finish, median, seconds, table
+
+VOCABULARY, DIM, LAYERS, HEADS = 4096, 256, 6, 4
+BEFORE, IMAGE, AFTER, SEQUENCES = 96, 64, 32, 8
+TOKENS = SEQUENCES * (BEFORE + IMAGE + AFTER)
+
+
+def braid(dtype: torch.dtype) -> Any:
+    from text_against_gpt2 import text
+
+    from plait.data.vocabulary import Vocabulary
+    from plait.memory import keep_freed
+    from plait.modalities.image import Image
+    from plait.model.braid import Braid
+    from plait.model.transformer import TrunkConfig
+
+    keep_freed()
+    vocabulary = Vocabulary({"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)})
+    return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)
+
+
+def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
+    from PIL import Image as Pictures
+
+    from plait.contract import Part
+    from plait.data.pack import collate
+    from plait.data.sequence import Encoder, Ids
+    from plait.recipe import Recipe
+    from plait.train import loop, optim
+    from plait.train.optim import OptimConfig
+    from plait.train.state import Training
+
+    torch.set_num_threads(threads)
+    model = braid(torch.bfloat16 if bfloat16 else torch.float32)
+    encoder = Encoder(model.vocabulary)
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(SEQUENCES):
+        picture = Part("image", Pictures.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)))
+        words = [
+            Ids((rng.integers(0, 4000, n) + model.vocabulary.offsets["text"]).tolist(), True) for n in (BEFORE, AFTER)
+        ]
+        drawn = list(encoder._segment(encoder.encode_part(picture), True))
+        rows.append(encoder.lay_out([words[0], *drawn, words[1]], rng))
+    batch = collate([[row] for row in rows], max(map(len, rows)), model.vocabulary)
+    assert {"text", "image"} == {"text", *batch.continuous}
+    recipe = Recipe(name="benchmark", data="", modalities={"text": {}}, optim=OptimConfig(name="adamw", lr=1e-4))
+    training = Training(model, optim.build(recipe.optim, model), None)  # type: ignore[arg-type]
+
+    def work() -> None:
+        for _ in range(steps):
+            loop.one_step(training, [batch], recipe)
+
+    return lambda: steps * TOKENS / seconds(work)
+
+
+def transfusion() -> Any:
+    from transfusion_pytorch import Transfusion
+
+    torch.manual_seed(0)
+    return Transfusion(
+        num_text_tokens=VOCABULARY, dim_latent=48, modality_default_shape=(IMAGE,), modality_num_dim=1,
+        transformer={"dim": DIM, "depth": LAYERS, "dim_head": DIM // HEADS, "heads": HEADS},
+    )  # fmt: skip
+
+
+def train_transfusion(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
+    torch.set_num_threads(threads)
+    model = transfusion()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    batch = [
+        [torch.randint(0, VOCABULARY, (BEFORE,)), torch.randn(IMAGE, 48), torch.randint(0, VOCABULARY, (AFTER,))]
+        for _ in range(SEQUENCES)
+    ]
+
+    def work() -> None:
+        for _ in range(steps):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                loss = model(batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return lambda: steps * TOKENS / seconds(work)
+
+
+def draw_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
+    from text_against_gpt2 import text
+
+    from plait.contract import Block, Message, Part, Segment
+    from plait.infer.engine import Engine
+    from plait.infer.request import Request
+
+    torch.set_num_threads(threads)
+    tokenizer, ids = text()
+    words = tokenizer.write(Segment("text", (Block((), ids[:BEFORE]),))).value
+    engine = Engine(braid(torch.bfloat16 if bfloat16 else torch.float32).for_inference())
+    request = Request(
+        (Message("user", (Part("text", words),)),), to="image", steps=steps, guidance=3.0,
+        options={"image": {"size": (32, 32)}},
+    )  # fmt: skip
+    return lambda: seconds(lambda: engine.generate([request]))
+
+
+def draw_transfusion(threads: int, bfloat16: bool) -> Callable[[], float]:
+    torch.set_num_threads(threads)
+    model = transfusion().eval()
+    prompt = torch.randint(0, VOCABULARY, (BEFORE,))
+
+    def work() -> None:
+        with (
+            open(os.devnull, "w") as quiet,
+            contextlib.redirect_stderr(quiet),
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=bfloat16),
+        ):
+            model.sample(
+                prompt=prompt, force_modality_at_start=(0, (IMAGE,)), fixed_modality_shape=(IMAGE,), cfg_scale=3.0,
+                modality_steps=16, max_length=IMAGE, cache_kv=True,
+            )  # fmt: skip
+
+    return lambda: seconds(work)
+
+
+def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
+    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
+    for worker in contenders.values():
+        worker.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="training steps a round")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    facts: dict[str, Any] = {}
+    for bfloat16 in (True, False):
+        dtype = "bfloat16" if bfloat16 else "float32"
+        rates = contest(
+            {
+                "plait": Worker(train_plait, given.threads, given.steps, bfloat16),
+                "transfusion-pytorch": Worker(train_transfusion, given.threads, given.steps, bfloat16),
+            },
+            given.rounds,
+        )
+        table(f"training, {dtype}", [(n, f"{r:.0f}") for n, r in rates.items()], ("model", "tokens/s"))
+        facts[f"train_{dtype}"] = {name: round(rate) for name, rate in rates.items()}
+        facts[f"train_{dtype}_ratio"] = round(rates["plait"] / rates["transfusion-pytorch"], 2)
+        times = contest(
+            {
+                "plait": Worker(draw_plait, given.threads, 12, bfloat16),
+                "plait, 32 steps": Worker(draw_plait, given.threads, 32, bfloat16),
+                "transfusion-pytorch": Worker(draw_transfusion, given.threads, bfloat16),
+            },
+            given.rounds,
+        )
+        table(f"one image, {dtype}", [(n, f"{s:.3f}") for n, s in times.items()], ("model", "seconds"))
+        facts[f"image_{dtype}"] = {name: round(value, 3) for name, value in times.items()}
+        facts[f"image_{dtype}_ratio"] = round(times["transfusion-pytorch"] / times["plait"], 2)
+        facts[f"image_{dtype}_ratio_equal_evaluations"] = round(
+            times["transfusion-pytorch"] / times["plait, 32 steps"], 2
+        )
+    finish("mixed_against_transfusion", facts)
+
+
+if __name__ == "__main__":
+    main()
