@@ -15,6 +15,7 @@ from plait import recipe as recipes
 from plait.contract import Message, Part
 from plait.data.rows import sha256_of
 from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
+from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, DataError
 from plait.eval import card, own, runner
 from plait.eval import report as reports
@@ -25,7 +26,6 @@ from plait.model.braid import Braid
 from plait.propose import MINUTES
 from plait.train import archive, checkpoint
 from plait.train import run as runs
-from plait.train.loop import resolve_dtype
 from plait.train.run import machine
 from plait.train.run import train as train_recipe
 
@@ -166,12 +166,13 @@ class Model:
         return self.engine.generate(requests)
 
 
-def load(path: PathLike, dtype: str = "auto") -> Model:
-    """The model of a checkpoint, run folder or archive. Raises CheckpointError."""
+def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
+    """The model of a checkpoint, run folder or archive, on `device`. Raises CheckpointError, ConfigError."""
+    place = resolve_device(device)
     keep_freed()
     with archive.opened(Path(path)) as folder:
-        braid, config = checkpoint.load(folder, resolve_dtype(dtype))
-    return Model(braid.for_inference(), config)
+        braid, config = checkpoint.load(folder, resolve_dtype(dtype, place))
+    return Model(braid.to(place).for_inference(), config)
 
 
 def export(path: PathLike, target: PathLike) -> Path:

@@ -57,7 +57,7 @@ def _torch() -> Iterator[Finding]:
     yield Finding(
         "device",
         GOOD if gpu else NOTE,
-        f"{torch.cuda.get_device_name()}: not used yet" if gpu else "CPU; enough for the demo",
+        f"{torch.cuda.get_device_name()}: used" if gpu else "CPU; enough for the demo",
     )
     fast = torch.cpu._is_avx512_bf16_supported()
     yield Finding(

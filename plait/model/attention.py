@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from plait.model.masks import bias
+
+Prepared = Tensor | BlockMask
 
 
 def attend_by_formula(
@@ -25,9 +28,13 @@ def attend_by_formula(
 
 
 def attend(
-    q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Tensor
+    q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Prepared
 ) -> Float[Tensor, "B H Q K"]:
-    """Fast attention; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU, SDPA elsewhere (PERF notes)."""
+    """Fast attention; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU (docs/experiments.md), SDPA elsewhere,
+    and FlexAttention where the mask was prepared for it: it skips the blocks that nobody sees."""
+    if isinstance(mask, BlockMask):
+        made: Tensor = flex_attention(q, k, v, block_mask=mask)
+        return made
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         B, H, Q, K = q.shape
         keys, queries = k.reshape(B * H, -1, K), q.reshape(B * H, Q, K)
@@ -40,6 +47,9 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
 
 
-def prepare(mask: Bool[Tensor, "B Q T"], dtype: torch.dtype) -> Float[Tensor, "B Q T"]:
-    """The mask as `attend` takes it, made once for all layers."""
-    return bias(mask, dtype)
+def prepare(mask: Bool[Tensor, "B Q T"], dtype: torch.dtype, flexible: bool = False) -> Prepared:
+    """The mask as `attend` takes it, made once for all layers: numbers to add, or blocks for FlexAttention."""
+    if not flexible:
+        return bias(mask, dtype)
+    B, Q, T = mask.shape
+    return create_block_mask(lambda b, h, q, k: mask[b, q, k], B, None, Q, T, device=mask.device)

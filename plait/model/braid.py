@@ -13,6 +13,7 @@ from plait.data.vocabulary import GRAMMAR, Vocabulary
 from plait.heads.categorical import CategoricalHead
 from plait.heads.flow import FlowHead
 from plait.layers import Linear
+from plait.model.attention import prepare
 from plait.model.init import initialise
 from plait.model.masks import allowed
 from plait.model.transformer import Trunk, TrunkConfig
@@ -26,6 +27,7 @@ class Braid(nn.Module):
     ) -> None:
         super().__init__()
         self.vocabulary, self.dtype = vocabulary, dtype
+        self.flexible = False  # FlexAttention in `hidden`
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.ids = nn.Embedding(vocabulary.size, config.dim)
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
@@ -45,6 +47,11 @@ class Braid(nn.Module):
                 module.settle(self.dtype)
         return self.eval()
 
+    def compile_trunk(self) -> None:
+        """torch.compile what a training step spends its time in; on a CUDA device attention becomes FlexAttention."""
+        self.flexible = self.device.type == "cuda"
+        self.trunk.compile()
+
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""
         B, L = batch.ids.shape
@@ -58,7 +65,8 @@ class Braid(nn.Module):
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states."""
-        mask = allowed(batch.row, batch.block, batch.copy)
+        seen = allowed(batch.row, batch.block, batch.copy)
+        mask = prepare(seen, self.dtype, flexible=True) if self.flexible else seen
         hidden: Tensor = self.trunk(self.embed(batch), batch.position, mask)
         return hidden.flatten(0, 1)
 

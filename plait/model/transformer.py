@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from plait.layers import Linear, Norm, sinusoids
-from plait.model.attention import attend, prepare
+from plait.model.attention import Prepared, attend, prepare
 from plait.model.positions import rotary_table, rotate
 
 
@@ -91,7 +92,7 @@ class Attention(nn.Module):
         self.norm_k = Norm(width) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x_BLD: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+        self, x_BLD: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
     ) -> Tensor:
         config = self.config
         B, L, _ = x_BLD.shape
@@ -143,7 +144,7 @@ class Layer(nn.Module):
         self.norm_feed_forward = Norm(config.dim, bias=config.bias)
 
     def forward(
-        self, x: Tensor, mask: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+        self, x: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
     ) -> Tensor:
         if self.post:
             x = self.norm_attention(x + self.attention(x, mask, rotary, cache))
@@ -167,10 +168,11 @@ class Trunk(nn.Module):
         self,
         x_BLD: Float[Tensor, "B L D"],
         position: Int[Tensor, "B L"],
-        mask: Bool[Tensor, "B L T"],
+        mask: Bool[Tensor, "B L T"] | BlockMask,
         caches: list[LayerCache] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`mask` says which of the T keys (kept ones first, if there are caches) each query may see."""
+        """`mask` says which of the T keys (kept ones first, if there are caches) each query may see; one that is prepared
+        for FlexAttention is taken as it is."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
@@ -178,7 +180,7 @@ class Trunk(nn.Module):
             rotary = cos.to(x_BLD.dtype), sin.to(x_BLD.dtype)
         else:
             x_BLD = x_BLD + sinusoids(position, config.dim).to(x_BLD.dtype)
-        prepared = prepare(mask, x_BLD.dtype)
+        prepared = mask if isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         for number, layer in enumerate(self.layers):
             x_BLD = layer(x_BLD, prepared, rotary, caches[number] if caches else None)
         x_BLD = self.norm(x_BLD)

@@ -23,6 +23,7 @@ from plait.data.media import CachedReader
 from plait.data.pack import Batch
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
+from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, TrainingError
 from plait.model.braid import Braid
 from plait.recipe import Recipe
@@ -31,13 +32,6 @@ from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
-
-
-def resolve_dtype(name: str) -> torch.dtype:
-    """`auto` is bfloat16 where the processor multiplies in it (AVX-512 BF16), else float32."""
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def ranks() -> tuple[int, int]:
@@ -95,14 +89,17 @@ def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> di
     return losses
 
 
-def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary, device: str = "cpu") -> Training:
-    """Model, optimizers and loader of a recipe, at step 0."""
+def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary) -> Training:
+    """Model, optimizers and loader of a recipe, at step 0, on the recipe's device."""
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
     reader = CachedReader(vocabulary.modalities)
     encoder = Encoder(vocabulary, recipe.flow, reader, recipe.vary)
-    model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype)).to(device)
+    device = resolve_device(recipe.device)
+    model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
+    if recipe.compile:
+        model.compile_trunk()
     loader = Loader(samples, recipe.weights, encoder, recipe.pack, recipe.seed)
     return Training(model, optim.build(recipe.optim, model), loader)
 

@@ -23,6 +23,7 @@ from plait.data import splits
 from plait.data.rows import read_rows, sha256_of
 from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
+from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
 from plait.memory import keep_freed
 from plait.recipe import Recipe
@@ -96,7 +97,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "bfloat16": bool(torch.cpu._is_avx512_bf16_supported()),
-        "device": "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else resolve_device().type,
     }
 
 
@@ -256,7 +257,11 @@ def use_threads(count: int | None) -> None:
 def _check_same(recipe: Recipe, before: Recipe) -> None:
     """A run goes on with the settings it began with, apart from how often it saves and logs."""
     now, then = recipe.model_dump(mode="json"), before.model_dump(mode="json")
-    changed = sorted(key for key in now if key not in {"save_every", "log_every", "sampling"} and now[key] != then[key])
+    changed = sorted(
+        key
+        for key in now
+        if key not in {"save_every", "log_every", "sampling", "device", "compile"} and now[key] != then[key]
+    )
     if changed:
         raise ConfigError(
             f"the run to go on with began with other settings of {', '.join(changed)}; expected the same: leave them as "

@@ -79,7 +79,7 @@ LAYERS = {
     "infer": {"data", "model", "heads"},
     "tasks": {"data"},
 }
-SHARED = {"__init__.py", "contract.py", "errors.py", "layers.py", "memory.py", "registry.py", "threads.py"}
+SHARED = {"__init__.py", "contract.py", "device.py", "errors.py", "layers.py", "memory.py", "registry.py", "threads.py"}
 
 
 def layer(module):

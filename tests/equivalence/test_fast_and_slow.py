@@ -1,6 +1,10 @@
 """Every fast path against its slow reference."""
 
 import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +15,13 @@ from worlds import TINY, World, rng, text
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
 from plait.data.sequence import Encoder, FlowConfig, Tokens
+from plait.device import resolve_device
+from plait.errors import ConfigError
 from plait.heads.flow import FlowEmbedding
 from plait.infer.cache import Cache
 from plait.infer.engine import Engine, Entry, Stream
 from plait.infer.request import Request
-from plait.layers import sinusoids
+from plait.layers import Linear, sinusoids
 from plait.model.attention import attend, attend_by_formula, prepare
 from plait.model.masks import allowed, allowed_by_definition
 from plait.model.positions import rotary_table, rotate
@@ -320,3 +326,43 @@ def test_a_noised_step_is_the_training_copy(world, name, null):
         again = engine._forward([Entry(stream, [block], False)], cache)[0]
     torch.testing.assert_close(first, trained[noised.index[last]], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(first, again, atol=0, rtol=0)  # a step in flight is never kept
+
+
+@pytest.mark.filterwarnings("ignore")  # it is slow without torch.compile, and says so
+def test_flex_attention_is_the_dense_mask(world):
+    """Hidden states with FlexAttention's blocks are those with the mask added to the scores. (Its gradients exist on a
+    GPU alone.)"""
+    batch = batch_of(world, [rows(world)[:6], rows(world)[6:11]])
+    model = world.model()
+    with torch.no_grad():
+        dense = model.hidden(batch)
+        model.flexible = True
+        flexible = model.hidden(batch)
+    used = (batch.row >= 0).flatten()  # padding sees itself alone, and nobody reads it
+    torch.testing.assert_close(flexible[used], dense[used], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_trunk_gives_the_same_losses():
+    script = Path(__file__).with_name("compiled.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "ok", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5])
+def test_packed_weights_are_the_weights(rows_at_once):
+    linear = Linear(48, 80)
+    x = torch.randn(rows_at_once, 48).bfloat16()
+    slow = linear(x)
+    linear.settle(torch.bfloat16)
+    torch.testing.assert_close(linear(x), slow, atol=0.02, rtol=0.02)
+    assert not linear.weight.requires_grad
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_here_is_said(device):
+    available = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if available:
+        pytest.skip("it is here")
+    with pytest.raises(ConfigError, match=f"device={device}.*plait doctor"):
+        resolve_device(device)
