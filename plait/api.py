@@ -55,8 +55,8 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
 
 
 def settings(name: str, *overrides: str) -> recipes.Recipe:
-    """Recipe `name` with `key=value` overrides applied. Raises ConfigError."""
-    return recipes.override(recipes.module(name).RECIPE, list(overrides))
+    """Recipe `name`, or of a file NAME.json, with `key=value` overrides applied. Raises ConfigError."""
+    return recipes.override(recipes.load(name), list(overrides))
 
 
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:

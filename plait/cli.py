@@ -26,7 +26,9 @@ RUN_FOLDER = "runs/{}"
 
 @app.command()
 def train(  # noqa: PLR0913 - one parameter an option
-    recipe: Annotated[Optional[str], typer.Argument(help="A recipe's name, such as digits; none with --data.")] = None,  # noqa: UP045
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name, such as digits, or its .json; none with --data.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as steps=500 optim.lr=0.001")] = None,
     data: Annotated[Optional[Path], typer.Option(help="Folder of your rows: a recipe is proposed from them.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Run folder; runs/RECIPE if not given.")] = None,  # noqa: UP045
@@ -52,7 +54,7 @@ def train(  # noqa: PLR0913 - one parameter an option
     if recipe is not None:
         given += [f"data={data}"] if data else []
         options["max_seconds"] = float("inf") if max_minutes is None else 60 * max_minutes
-        typer.echo(api.train(recipe, *given, out=out or Path(RUN_FOLDER.format(recipe)), **options))
+        typer.echo(api.train(recipe, *given, out=out or Path(RUN_FOLDER.format(Path(recipe).stem)), **options))
         return
     assert data is not None
     folder = out or Path(RUN_FOLDER.format(data.resolve().name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -66,6 +67,18 @@ class Recipe(BaseModel):
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1)
     sampling: Sampling = Sampling()
+
+
+def load(name: str) -> Recipe:
+    """The recipe `name`, or that of a file NAME.json, such as a run's proposal.json. Raises ConfigError."""
+    if not name.endswith(".json"):
+        recipe = module(name).RECIPE
+        assert isinstance(recipe, Recipe)
+        return recipe
+    try:
+        return Recipe(**json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{name} is no recipe: {error}; expected a file such as a run's proposal.json") from error
 
 
 def names() -> tuple[str, ...]:

@@ -13,9 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError
-from torch import Tensor
 
 from plait.contract import Sample
 from plait.data.loader import Loader
@@ -28,23 +26,11 @@ from plait.errors import ConfigError, TrainingError
 from plait.model.braid import Braid
 from plait.recipe import Recipe
 from plait.train import checkpoint, optim
+from plait.train.ranks import any_rank, ranks, sum_over_ranks
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
-
-
-def ranks() -> tuple[int, int]:
-    """This process's rank and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-def _sum_over_ranks(tensors: Sequence[Tensor]) -> None:
-    if ranks()[1] > 1:
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
-        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
 
 
 def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, float]) -> dict[str, float]:
@@ -54,7 +40,7 @@ def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, flo
     """
     groups = model.vocabulary.groups
     counts = torch.tensor([sum(batch.counts[group] for batch in batches) for group in groups], dtype=torch.float64)
-    _sum_over_ranks([counts])
+    sum_over_ranks([counts])
     scale = {
         group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)
     }
@@ -64,8 +50,8 @@ def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, flo
         torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
         for group, value in sums.items():
             totals[groups.index(group)] += value.detach().double().cpu()
-    _sum_over_ranks([totals])
-    _sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    sum_over_ranks([totals])
+    sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
     return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
 
 
@@ -84,8 +70,13 @@ def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> di
         optimizer.zero_grad(set_to_none=True)
     training.step += 1
     training.update_average(recipe.average)
-    training.tokens += sum(batch.clean_tokens for batch in batches)
-    training.stored += sum(batch.used for batch in batches)
+    counted = [sum(batch.clean_tokens for batch in batches), sum(batch.used for batch in batches)]
+    if ranks()[1] > 1:
+        total = torch.tensor(counted, dtype=torch.float64)
+        sum_over_ranks([total])
+        counted = [int(value) for value in total]
+    training.tokens += counted[0]
+    training.stored += counted[1]
     return losses
 
 
@@ -139,7 +130,7 @@ def run_loop(
     with StopSignal() as stop:
         saved_at = training.step if training.step else None
         begun = training.seconds
-        while training.step < recipe.steps and training.seconds - begun < max_seconds and not stop.asked:
+        while training.step < recipe.steps and not any_rank(stop.asked or training.seconds - begun >= max_seconds):
             begin = time.perf_counter()
             with memory_advice(training.step, recipe):
                 batches = training.loader.next_step(rank, world)
@@ -151,6 +142,7 @@ def run_loop(
                 saved_at = _save_if_possible(training, recipe, run, complain) or saved_at
         if rank == 0 and saved_at != training.step:
             save(training, recipe, run)
+        any_rank(False)  # all wait until the first has saved
     return checkpoint.locate(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,18 +20,20 @@ PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
 class Progress:
-    """Context manager; `update` takes the state, the mean losses and the fill of the packed sequences."""
+    """Context manager; `update` takes the state, the mean losses and the fill of the packed sequences. `silent`: of a process
+    beside the first, which tells nothing."""
 
-    def __init__(self, run: Path, steps: int, done: int) -> None:
-        self.console = Console(stderr=True)
-        self.log = (run / "train.log").open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done)
+    def __init__(self, run: Path, steps: int, done: int, silent: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=silent)
+        log = Path(os.devnull) if silent else run / "train.log"
+        self.log = log.open("a", encoding="utf-8")
+        self.board = None if silent else SummaryWriter(str(run / "tensorboard"), purge_step=done)
         self.steps = steps
         self.before: tuple[float, int] | None = None  # (seconds, tokens) of the last report
         self.said = 0.0
         self.bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[rest]}"), console=self.console, disable=not sys.stderr.isatty(),
+            TextColumn("{task.fields[rest]}"), console=self.console, disable=silent or not sys.stderr.isatty(),
         )  # fmt: skip
         self.task = self.bar.add_task("training", total=steps, completed=done, rest="")
 
@@ -43,7 +46,8 @@ class Progress:
     ) -> None:
         self.bar.stop()
         self.log.close()
-        self.board.close()
+        if self.board:
+            self.board.close()
 
     def say(self, line: str) -> None:
         """A line on the console and in the log."""
@@ -62,8 +66,9 @@ class Progress:
         }  # fmt: skip
         self.log.write(json.dumps(entry) + "\n")
         self.log.flush()
-        for key, value in entry.items():
-            self.board.add_scalar(key, value, training.step)
+        if self.board:
+            for key, value in entry.items():
+                self.board.add_scalar(key, value, training.step)
         rest = f"{rate:,.0f} tokens/s  " + "  ".join(f"{group} {loss:.3f}" for group, loss in losses.items())
         self.bar.update(self.task, completed=training.step, rest=rest)
         plain_due = time.monotonic() - self.said > PLAIN_EVERY or training.step == self.steps

@@ -27,7 +27,7 @@ from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
 from plait.memory import keep_freed
 from plait.recipe import Recipe
-from plait.train import checkpoint, loop
+from plait.train import checkpoint, loop, ranks
 from plait.train.progress import Progress
 from plait.train.state import Training
 
@@ -199,7 +199,8 @@ def train(
     max_seconds: float = float("inf"),
     prepared: bool = False,
 ) -> Path:
-    """Train `recipe` in the folder `run`; returns the last checkpoint's folder.
+    """Train `recipe` in the folder `run`; returns the last checkpoint's folder. Under torchrun every process takes its
+    share of each step's sequences, and the first one writes.
 
     `prepared`: `prepare` and `check` have been called for this run.
 
@@ -210,48 +211,61 @@ def train(
     rows = Path(recipe.data) / "train.jsonl"
     if not rows.is_file():
         raise DataError(f"{rows} is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER")
-    if not prepared:
-        prepare(run, resume, overwrite)
     use_threads(threads)
+    known = registry.build_all(recipe.modalities)
+    notes: list[str] = []
+
+    def get_ready() -> None:
+        if not prepared:
+            prepare(run, resume, overwrite)
+        bad = check(rows.parent, known, run, strict, notes.append)
+        if recipe.hold_out:
+            notes.append(str(splits.kept(run, rows.parent, recipe.hold_out, known, bad)))
+
+    with ranks.joined():
+        ranks.first_alone(get_ready)
+        skip = bad_lines(run)
+        if recipe.hold_out:
+            skip |= splits.kept(run, rows.parent, recipe.hold_out, known, skip).not_for_training
+        return _train(recipe, run, skip, notes, max_seconds)
+
+
+def _train(recipe: Recipe, run: Path, skip: Container[int], notes: Sequence[str], max_seconds: float) -> Path:
+    """Start or go on, train and write down what it took."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
     if steps:
         _check_same(recipe, Recipe(**checkpoint.read_config(steps[-1])["recipe"]))
-    notes: list[str] = []
-    known = registry.build_all(recipe.modalities)
-    skip = check(rows.parent, known, run, strict, notes.append)
-    if recipe.hold_out:
-        held = splits.kept(run, rows.parent, recipe.hold_out, known, skip)
-        notes.append(str(held))
-        skip |= held.not_for_training
     with loop.memory_advice(0, recipe):
         training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip)
     before = training.seconds
-    with Progress(run, recipe.steps, training.step) as progress:
+    rank, world = ranks.ranks()
+    with Progress(run, recipe.steps, training.step, silent=rank > 0) as progress:
         for note in notes:
             progress.say(note)
         progress.say(
             f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
-            f"{training.model.dtype}, {torch.get_num_threads()} threads; prepared in {time.perf_counter() - begin:.1f} s"
+            f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {time.perf_counter() - begin:.1f} s"
             + (f"; resumed at step {training.step}" if training.step else "")
         )
         folder = loop.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
-        if training.loader.too_long:
+        if training.loader.too_long and rank == 0:
             lines = [json.dumps({"problem": problem}) for problem in training.loader.too_long.values()]
             (run / LONG_ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
             progress.say(f"{len(lines)} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
         progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
-    if training.seconds > before or not (run / "train.json").is_file():
+    if rank == 0 and (training.seconds > before or not (run / "train.json").is_file()):
         facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
         (run / "train.json").write_text(json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
 
 
 def use_threads(count: int | None) -> None:
-    """`count` threads; all cores, at most 8, if None. Freed memory is kept for the next step."""
+    """`count` threads; if None this process's share of the cores, at most 8. Freed memory is kept for the next step."""
     keep_freed()
-    torch.set_num_threads(count or max(1, min(os.cpu_count() or 1, 8)))
+    mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(count or max(1, min(mine, 8)))
 
 
 def _check_same(recipe: Recipe, before: Recipe) -> None:

@@ -1,5 +1,6 @@
 """Two processes with four sequences each give the losses and gradients of one process with eight."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,26 @@ def test_two_ranks_are_one(world, tmp_path):
     assert losses == pytest.approx(together["losses"], rel=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(together["gradients"][name], parameter.grad, atol=2e-5, rtol=1e-3)
+
+
+def test_torchrun_gives_the_losses_of_one_process(small_digits, tmp_path):
+    """The real command under torchrun, two CPU processes, against the same command alone."""
+    settings = [
+        "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=8", "log_every=1", "pack.sequences=4", "dtype=float32",
+        "optim.warmup=2", "--threads", "1",
+    ]  # fmt: skip
+    command = ["-m", "plait", "train", "digits", f"data={small_digits}", *settings]
+    starters = {
+        "alone": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    }
+    losses = {}
+    for name, starter in starters.items():
+        out = tmp_path / name
+        done = subprocess.run([*starter, *command, "--out", str(out)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        entries = [json.loads(line) for line in (out / "train.log").read_text().splitlines() if line.startswith("{")]
+        assert [entry["step"] for entry in entries] == list(range(1, 9)), "two processes wrote"
+        losses[name] = [value for entry in entries for key, value in sorted(entry.items()) if key.startswith("loss/")]
+        assert len(list((out / "checkpoints").iterdir())) == 1
+    assert losses["two"] == pytest.approx(losses["alone"], rel=2e-3, abs=2e-4)

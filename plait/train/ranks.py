@@ -1,0 +1,72 @@
+"""Several processes, one training: torchrun starts them, and each keeps its share of every step's sequences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def ranks() -> tuple[int, int]:
+    """This process's rank and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+@contextmanager
+def joined() -> Iterator[tuple[int, int]]:
+    """Join the group that torchrun's variables describe; (0, 1) without them. NCCL between CUDA devices, else gloo."""
+    if ranks()[1] > 1 or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield ranks()
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield ranks()
+    finally:
+        dist.destroy_process_group()
+
+
+def first_alone(work: Callable[[], Any]) -> None:
+    """Rank 0 does `work`; the others wait, and fail with it."""
+    rank, world = ranks()
+    problem: list[str] = [""]
+    error: Exception | None = None
+    if rank == 0:
+        try:
+            work()
+        except Exception as raised:
+            error, problem = raised, [str(raised) or repr(raised)]
+    if world > 1:
+        dist.broadcast_object_list(problem, src=0)
+    if error is not None:
+        raise error
+    if problem[0]:
+        raise SystemExit(2)  # rank 0 says why
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether any process says so: all stop after the same step."""
+    if ranks()[1] == 1:
+        return flag
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    said = torch.tensor(float(flag), device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    return bool(said.item())
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Each tensor becomes its sum over the processes, in one message."""
+    if ranks()[1] == 1:
+        return
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else tensors[0].device
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).to(device)
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
