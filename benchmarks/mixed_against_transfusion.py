@@ -31,12 +31,12 @@ def braid(dtype: torch.dtype) -> Any:
     from text_against_gpt2 import text
 
     from plait.data.vocabulary import Vocabulary
-    from plait.memory import keep_freed
+    from plait.memory import tune
     from plait.modalities.image import Image
     from plait.model.braid import Braid
     from plait.model.transformer import TrunkConfig
 
-    keep_freed()
+    tune()
     vocabulary = Vocabulary({"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)})
     return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)
 

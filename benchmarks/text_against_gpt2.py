@@ -46,11 +46,11 @@ def prompt(ids: np.ndarray) -> np.ndarray:
 
 def braid() -> Any:
     from plait.data.vocabulary import Vocabulary
-    from plait.memory import keep_freed
+    from plait.memory import tune
     from plait.model.braid import Braid
     from plait.model.transformer import TrunkConfig
 
-    keep_freed()  # as `plait train` and `plait.load` do
+    tune()  # as `plait train` and `plait.load` do
     vocabulary = Vocabulary({"text": text()[0]})
     return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16)
 

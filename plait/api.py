@@ -21,7 +21,7 @@ from plait.eval import card, own, runner
 from plait.eval import report as reports
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
-from plait.memory import keep_freed
+from plait.memory import tune
 from plait.model.braid import Braid
 from plait.propose import MINUTES
 from plait.train import archive, checkpoint
@@ -169,7 +169,7 @@ class Model:
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     """The model of a checkpoint, run folder or archive, on `device`. Raises CheckpointError, ConfigError."""
     place = resolve_device(device)
-    keep_freed()
+    tune()
     with archive.opened(Path(path)) as folder:
         braid, config = checkpoint.load(folder, resolve_dtype(dtype, place))
     return Model(braid.to(place).for_inference(), config)

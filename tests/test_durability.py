@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -283,3 +284,14 @@ def test_unknown_loss_group_is_refused(small_digits, tmp_path):
 
     with pytest.raises(ConfigError, match="smell"):
         api.train("digits", f"data={small_digits}", 'loss_weights={"smell": 1}', out=tmp_path / "run")
+
+
+def test_memory_is_told_before_a_model_computes(monkeypatch):
+    from plait import memory
+
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    told = memory.tune()
+    assert told == sys.platform.startswith("linux")
+    assert os.environ["LRU_CACHE_CAPACITY"] == "16"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7", "what the user sets stands"

@@ -25,7 +25,7 @@ from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
-from plait.memory import keep_freed
+from plait.memory import tune
 from plait.recipe import Recipe
 from plait.train import checkpoint, loop, ranks
 from plait.train.progress import Progress
@@ -263,7 +263,7 @@ def _train(recipe: Recipe, run: Path, skip: Container[int], notes: Sequence[str]
 
 def use_threads(count: int | None) -> None:
     """`count` threads; if None this process's share of the cores, at most 8. Freed memory is kept for the next step."""
-    keep_freed()
+    tune()
     mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(count or max(1, min(mine, 8)))
 

@@ -136,3 +136,10 @@ def test_a_fourth_modality_is_one_folder(tmp_path):
     assert "failed" not in out
     shutil.copy(ROOT / "tests/architecture/one_of_each.py", tmp_path)
     assert run_python("one_of_each.py", "strokes", cwd=tmp_path).startswith("ok")
+
+
+@pytest.mark.parametrize("minor", [10, 11, 12, 13])
+def test_the_syntax_is_that_of_every_supported_python(minor):
+    """Parsed by this interpreter's parser, told to accept no newer syntax; running is tested on the installed one alone."""
+    for path in (*FILES, *ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")):
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, minor))
