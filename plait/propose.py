@@ -21,7 +21,7 @@ from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
 from plait.data.vocabulary import Vocabulary
 from plait.errors import DataError, PlaitError
-from plait.recipe import Recipe
+from plait.recipe import Recipe, Sampling
 from plait.tasks.own import cell_of, key_of, labels_of
 from plait.train.optim import OptimConfig
 from plait.train.probe import Probe, probe
@@ -40,6 +40,8 @@ PASSES = 400  # over the rows: more only learns a small set by heart
 LEAST_STEPS = 500
 TEXT_SHARE = 0.5  # of a task that answers in words, against one that makes media: words are learned sooner
 VARIED = 0.7
+LABELLED_GUIDANCE = 3.0  # where many pictures or clips go with one text
+CAPTION_GUIDANCE = 1.5  # where each has its own, more only saturates (docs/experiments.md)
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def propose(
         name=PREFIX + folder.resolve().name, data=str(folder), hold_out=shares, modalities=settings,
         flow=FlowConfig(time_mean=-1.8, time_std=1.1), optim=OptimConfig(lr=0.005, fall=1.0),
         weights=_weights(samples), vary=_vary(samples),
+        sampling=Sampling(guidance=LABELLED_GUIDANCE if "judge" in shares else CAPTION_GUIDANCE),
         turns=max([1, *(sum(message.role == "user" for message in sample.messages) for sample in samples)]),
     )  # fmt: skip
     say("trying a few steps")

@@ -133,3 +133,15 @@ def test_grammar_names_are_unique_in_the_vocabulary(modality):
     assert len(set(modality.grammar())) == len(modality.grammar())  # the vocabulary itself would hide a repeated name
     for name in modality.grammar():
         assert vocabulary.names[vocabulary.ids[name]] == name
+
+
+def test_distance_to_a_transparent_picture_is_to_what_the_model_sees():
+    from PIL import Image as Pictures
+
+    from plait.contract import Part
+    from plait.modalities.image import Image
+
+    reference = Pictures.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image = Image(patch=8, channels=3, max_patches=1)
+    seen = image.write(image.read(Part("image", reference)))
+    assert image.metrics(seen, Part("image", reference)) == {"mse": 0.0}

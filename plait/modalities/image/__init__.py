@@ -221,9 +221,9 @@ class Image:
         return {"patch": self.patch, "channels": self.channels, "max_patches": self.max_patches, "flip": self.flip}
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:
-        mode = "L" if self.channels == 1 else "RGB"
-        a = np.asarray(self._open(made.value).convert(mode), np.float32)
-        b = np.asarray(self._open(reference.value).convert(mode).resize(a.shape[1::-1]), np.float32)
+        a = np.asarray(to_canvas(self._open(made.value), self.channels), np.float32)
+        canvas = to_canvas(self._open(reference.value), self.channels)  # transparent is white, as `read` sees it
+        b = np.asarray(canvas.resize(a.shape[1::-1]), np.float32)
         return {"mse": float(np.mean((a - b) ** 2) / 255.0**2)}
 
     def example(self, seed: int) -> Part:
