@@ -95,7 +95,7 @@ def test_a_run_without_a_recipe(trained, rows_of_digits):
     assert {cell["split"] for cell in report["cells"]} == {"test"}
     assert report["format"] == 1
     page = (out / "report.html").read_text()
-    assert "<h1>One transformer, 4 cells</h1>" in page
+    assert "<h1>One transformer, 2 cells</h1>" in page
     assert "→ audio" not in page
     assert not list(rows_of_digits.glob("judges")), "somebody's folder was written to"
 

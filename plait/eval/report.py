@@ -141,11 +141,13 @@ def write_html(
 ) -> None:
     """Render the report; everything is inside the one file."""
     environment = Environment(loader=PackageLoader("plait.eval", "templates"), autoescape=select_autoescape())
+    grid = _grid(outcomes, report["cells"])
     page = environment.get_template("report.html").render(
         report=report,
+        filled=sum(bool(cell["scores"]) for line in grid for cell in line),
         axes=axes_of(report["cells"]),
         figure=figure,
-        grid=_grid(outcomes, report["cells"]),
+        grid=grid,
         tasks=[(outcome, _examples(outcome)) for outcome in outcomes if outcome.split in MAIN],
         curves=[(group, _curve(points), points[-1][1]) for group, points in losses.items() if len(points) > 1],
         met=met,

@@ -143,3 +143,20 @@ def test_the_syntax_is_that_of_every_supported_python(minor):
     """Parsed by this interpreter's parser, told to accept no newer syntax; running is tested on the installed one alone."""
     for path in (*FILES, *ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")):
         ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, minor))
+
+
+@pytest.mark.parametrize("minor", [10, 12, 13])
+def test_other_pythons_compile_every_file(minor):
+    """Where an interpreter of that version is installed; running is tested on this one alone."""
+    found = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
+    interpreter = next((str(path) for path in reversed(found) if path), None)
+    if interpreter is None:
+        pytest.skip(f"no python3.{minor} here")
+    files = [str(path) for path in (*FILES, *ROOT.glob("benchmarks/*.py"))]
+    code = (
+        "import sys\nfor name in sys.argv[1:]: compile(open(name, encoding='utf-8').read(), name, 'exec')\nprint('ok')"
+    )
+    done = subprocess.run([interpreter, "-c", code, *files], capture_output=True, text=True, check=False)
+    if "pyenv" in done.stderr:
+        pytest.skip(f"python3.{minor} is a shim of an interpreter that is not installed")
+    assert done.stdout.strip() == "ok", done.stderr[-2000:]
