@@ -24,7 +24,7 @@ from plait.infer.request import Request
 from plait.memory import tune
 from plait.model.braid import Braid
 from plait.propose import MINUTES
-from plait.train import archive, checkpoint
+from plait.train import archive, checkpoint, ranks
 from plait.train import run as runs
 from plait.train.run import machine
 from plait.train.run import train as train_recipe
@@ -81,11 +81,18 @@ def train_on(
         recipe = recipes.Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
         recipe = recipes.override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
         return train_recipe(recipe, run, resume=True, **options)
+    if ranks.expected() > 1:
+        raise ConfigError(
+            "got --data under torchrun; expected one process to look at the data: run plait train --data without "
+            "torchrun, stop it, and give torchrun the recipe that it proposed, RUN/proposal.json, with another --out"
+        )
     rows = propose.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
     known = registry.build_all(registry.available())
     bad = runs.check(rows.parent, known, run, options.get("strict", False), say)
+    for split in sorted(path.stem for path in folder.glob("*.jsonl") if path.stem in propose.SPLITS):
+        say(f"{split}.jsonl: {check_file(folder / f'{split}.jsonl', known, lambda bad_row: say(bad_row.problem))}")
     proposal = propose.propose(folder, run, bad, list(overrides), minutes, say)
     say(str(proposal))
     (run / "proposal.json").write_text(json_text(proposal.recipe), encoding="utf-8")
@@ -182,18 +189,19 @@ def export(path: PathLike, target: PathLike) -> Path:
     return archive.pack(checkpoint.locate(Path(path)), Path(target))
 
 
-def _check_rows(folder: Path, data: Path) -> list[str]:
+def _check_rows(folder: Path, recipe: recipes.Recipe, skip: frozenset[int]) -> list[str]:
     """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
     returns a note for the report where that cannot be told."""
-    rows, trained_on = data / "train.jsonl", (checkpoint.read_counters(folder) or {}).get("data")
+    rows, trained_on = Path(recipe.data) / "train.jsonl", (checkpoint.read_counters(folder) or {}).get("data")
     if not rows.is_file() or not trained_on:
         lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
         return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = sha256_of(rows)
+    found = runs.fingerprint(recipe, sha256_of(rows), skip)
     if found != trained_on:
         raise DataError(
-            f"{rows} has sha256 {found[:12]}; the checkpoint was trained on rows with {trained_on[:12]}, so what this folder "
-            "holds out the model may have seen: evaluate with the data it was trained on (--data FOLDER)"
+            f"{rows} has sha256 {found[:12]} (with what is left out of it); the checkpoint was trained on rows with "
+            f"{trained_on[:12]}, so what this folder holds out the model may have seen: evaluate with the data it was "
+            "trained on (--data FOLDER)"
         )
     return []
 
@@ -213,14 +221,14 @@ def evaluate(
     recipe = recipes.Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    known, bad = model.braid.vocabulary.modalities, runs.bad_lines(run)
+    known, skip = model.braid.vocabulary.modalities, runs.bad_lines(run)
     module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
     if module is not None and hasattr(module, "suite"):
         suite = module.suite(place, known)
     else:
         at = recipe.model_copy(update={"data": str(place)})
-        suite = own.suite(at, run, known, bad, getattr(module, "TARGETS", {}))
-    notes = _check_rows(folder, place)
+        suite, skip = own.suite(at, run, known, getattr(module, "TARGETS", {}))
+    notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
     seed = recipe.seed if seed is None else seed
     evaluation = runner.Evaluation(model.engine, suite, recipe.sampling.model_dump(), seed, limit)
     evaluation.notes += notes

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import io
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -114,7 +113,7 @@ class Chat:
         text = text.strip()
         try:
             return self._act(text) if text else True
-        except PlaitError as error:
+        except (PlaitError, OSError, RuntimeError, ValueError) as error:  # a path that cannot be one, a full disk...
             self.say(f"! {error}")
         except KeyboardInterrupt:
             self.say("! stopped; the question was not answered")
@@ -148,23 +147,17 @@ class Chat:
 
     def attach(self, kind: str, rest: str) -> None:
         """Keep a medium for the next question; ask at once if words follow its name."""
-        try:
-            words = shlex.split(rest)
-        except ValueError as error:
-            raise ConfigError(f"/{kind} {rest}: {error}; expected a file, in quotes if its name has blanks") from error
-        whole = Path(rest).expanduser()
-        if rest and whole.is_file():  # a name with blanks and without quotes
-            words = [rest]
-        if not words:
+        name, words = _file_and_words(rest)
+        if not name:
             raise ConfigError(f"/{kind}: no file; expected /{kind} FILE, one of {', '.join(SUFFIXES[kind])}")
-        path = Path(words[0]).expanduser()
+        path = Path(name).expanduser()
         if not path.is_file():
-            raise ConfigError(f"/{kind}: {path} is not there; expected the path of a file")
+            raise ConfigError(f"/{kind}: {path} is not there; expected the path of a file, in quotes if it has blanks")
         part = Part(kind, str(path))
         self.model_reads(part)
         self.waiting.append(part)
-        if len(words) > 1:
-            self.ask(" ".join(words[1:]), None)
+        if words:
+            self.ask(words, None)
         else:
             self.say(f"{path.name} goes with the next question")
 
@@ -203,23 +196,37 @@ class Chat:
             self.say(f"{loudness(samples)}\n[{written}: {len(samples) / rate:.2f} s]")
 
     def set_seed(self, rest: str) -> None:
-        if not rest.isdigit():
+        if not rest.isdecimal():
             raise ConfigError(f"/seed {rest}: expected a whole number, 0 or larger; it is {self.seed} now")
         self.seed = int(rest)
         self.say(f"seed {self.seed}")
 
     def save(self, rest: str) -> None:
         """Write the conversation as rows of training data: every exchange with what came before it."""
-        if not self.history:
+        if not any(message.parts for message in self.history[1::2]):
             raise ConfigError("/save: nothing was said yet; expected a conversation to keep")
         if not rest:
             raise ConfigError("/save: no folder; expected /save FOLDER, a new one")
         folder = Path(rest).expanduser()
         with Writer(folder) as writer:
-            sample = Sample(tuple(_storable(message) for message in self.history), "chat")
+            pairs = zip(self.history[::2], self.history[1::2], strict=True)
+            answered = [message for pair in pairs if pair[1].parts for message in pair]
+            sample = Sample(tuple(map(_storable, answered)), "chat")
             writer.add(Record(sample, "train"))
             writer.finish()
         self.say(f"kept in {folder / 'train.jsonl'}")
+
+
+def _file_and_words(rest: str) -> tuple[str, str]:
+    """A file's name, in quotes or up to the first blank (or all of it, if that is a file), and the words after it."""
+    if Path(rest).expanduser().is_file():
+        return rest, ""
+    for mark in ("'", '"'):
+        if rest.startswith(mark) and mark in rest[1:]:
+            name, _, words = rest[1:].partition(mark)
+            return name, words.strip()
+    name, _, words = rest.partition(" ")
+    return name, words.strip()
 
 
 def _storable(message: Message) -> Message:

@@ -236,7 +236,10 @@ def print_table(report: dict[str, Any]) -> None:
                 *row,
                 mark,
             )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    if any(cell["split"] == "seen" for cell in report["cells"]):
+        console.print("Too few rows to hold any out: these rows were trained on, and show learning by heart.")
 
 
 @app.command()

@@ -21,12 +21,14 @@ from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
 from plait.data.vocabulary import Vocabulary
 from plait.errors import DataError, PlaitError
+from plait.eval.own import least_for_a_judge
 from plait.recipe import Recipe, Sampling
 from plait.tasks.own import cell_of, key_of, labels_of
 from plait.train.optim import OptimConfig
 from plait.train.probe import Probe, probe
 from plait.train.run import fit
 
+SPLITS = ("test", "judge")
 PREFIX = "own-"  # of the names of proposed recipes
 MINUTES = 15.0
 LOOKED_AT = 400  # parts of a modality that settings are suggested from
@@ -100,16 +102,19 @@ def _by_modality(samples: list[Sample]) -> dict[str, dict[str, Part]]:
     return found
 
 
-def _hold_out(samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
-    """Shares of the groups for the test, and for judges where media that are written have labels."""
+def _hold_out(folder: Path, samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
+    """Shares of the groups for the test, and for judges where enough media that are written have labels."""
     groups = {group for sample in samples for group in held_out.groups(sample, known)}
-    if len(groups) < LEAST_GROUPS:
-        return {}
-    shares = {"test": min(TEST_SHARE, MOST_TEST / len(groups))}
+    shares = {}
+    if len(groups) >= LEAST_GROUPS or (folder / "test.jsonl").is_file():
+        shares["test"] = min(TEST_SHARE, MOST_TEST / len(groups))
     labels = labels_of(samples)
-    written = {p.type for s in samples if cell_of(s) for p in s.messages[-1].parts}
-    if written & set(labels.values):
-        shares["judge"] = min(JUDGE_SHARE, MOST_JUDGE / len(groups))
+    written = {p.type for s in samples if cell_of(s) for p in s.messages[-1].parts} & set(labels.values)
+    share = min(JUDGE_SHARE, MOST_JUDGE / len(groups))
+    for kind in written:
+        media = sum(1 for of, _ in labels.of if of == kind)
+        if shares and share * media >= least_for_a_judge(labels.values[kind]):
+            shares["judge"] = share
     return shares
 
 
@@ -169,7 +174,9 @@ def propose(
     """
     known = registry.build_all(registry.available())
     samples = list(read_rows(rows_file(folder), known, bad))
-    shares = _hold_out(samples, known)
+    wishes = [entry for entry in overrides if entry.startswith("hold_out")]
+    bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, known))
+    shares = recipes.override(bare, wishes).hold_out
     splits = held_out.kept(run, folder, shares, known, bad)
     out = splits.not_for_training
     samples = [sample for sample in samples if int(sample.where.rsplit(":", 1)[1]) not in out]
@@ -191,12 +198,16 @@ def propose(
         turns=max([1, *(sum(message.role == "user" for message in sample.messages) for sample in samples)]),
     )  # fmt: skip
     say("trying a few steps")
-    first = first.model_copy(update={"pack": _pack(_longest(samples, first))})
-    fixed = any(entry.startswith("steps=") for entry in overrides)
     recipe = recipes.override(first, overrides)
+    pack = _pack(_longest(samples, recipe))
+    sampling = recipe.sampling.model_copy(update={"max_tokens": pack.length})  # no answer is longer than its row
+    recipe = recipes.override(recipe.model_copy(update={"pack": pack, "sampling": sampling}), overrides)
+    fixed = any(entry.startswith("steps=") for entry in overrides)
     measured = probe(recipe, out | bad)
     if not fixed:
-        by_time = (60 * minutes - measured.seconds_to_read) / (measured.seconds_a_step + measured.seconds_a_save / 250)
+        by_time = (60 * minutes - measured.seconds_to_read) / (
+            measured.seconds_a_step + measured.seconds_a_save / recipe.save_every
+        )
         by_rows = max(LEAST_STEPS, PASSES * measured.rows / measured.rows_a_step)
         steps = max(20, int(min(by_time, by_rows) // 10 * 10))
         recipe = recipe.model_copy(update={"steps": steps})

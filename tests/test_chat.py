@@ -105,6 +105,8 @@ def test_the_seed_goes_along(talk):
         ("/image", "expected /image FILE"),
         ("/image nowhere.png", "is not there"),
         ("/image 'half", "quotes"),
+        ("/image " + "x" * 400, "name too long"),
+        ("/seed ²", "whole number"),
         ("/seed -3", "whole number"),
         ("/save", "nothing was said"),
         ("/dance", "/help"),

@@ -19,9 +19,20 @@ from plait.data import importers, splits
 from plait.data.rows import dump_row, read_rows
 from plait.errors import ConfigError, DataError
 from plait.tasks import own
+from plait.train import probe
 
-TINY = ["trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32"]
+TINY = [
+    "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32", "sampling.max_tokens=12", "sampling.steps=3",
+]  # fmt: skip
 KNOWN = registry.build_all(registry.available())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_probes():
+    """Three steps are timed three times, not for fifteen seconds."""
+    before, probe.WARM_SECONDS = probe.WARM_SECONDS, 0.0
+    yield
+    probe.WARM_SECONDS = before
 
 
 def invoke(*arguments, code=0):
@@ -169,6 +180,84 @@ def test_rows_across_splits_belong_to_none(tmp_path):
     assert not train & test
 
 
+@pytest.mark.parametrize(("a", "b"), [("😀", "🚗"), ("3 + 4", "3 - 4"), ("C++", "C#"), ("कि", "का")])
+def test_other_words_are_other_groups(a, b):
+    assert splits.groups(row(asked(a), "x"), KNOWN) != splits.groups(row(asked(b), "x"), KNOWN)
+
+
+def shapes(folder, count, kinds=("cat", "dog")):
+    """Pictures of noise with labels: named, and drawn in two phrasings."""
+    made = []
+    for n, part in enumerate(pictures(folder, count, seed=7)):
+        label = kinds[n % len(kinds)]
+        made.append(row(asked(part, "type?"), label, "type"))
+        made += [row(asked(f"{order} {label}"), part, "draw") for order in ("Draw", "Paint", "Sketch")]
+    return made
+
+
+def test_odd_but_sound_data_is_measured_to_the_end(tmp_path):
+    """An attribute named like a method, more answers than training pictures, a given test that lacks a task and is smaller
+    than any that would be held out, a damaged picture in it."""
+    folder = tmp_path / "data"
+    write(folder, shapes(folder, 24))
+    tests = [row(asked(part, "type?"), "cat", "type") for part in pictures(folder, 21, seed=9)]
+    write(folder, tests, "test")
+    (folder / "media/9-3.png").write_bytes(b"no picture")
+    said = []
+    saved = api.train_on(folder, *TINY, "steps=4", out=tmp_path / "run", say=said.append)
+    assert any("test.jsonl: 21 rows checked" in line and "1 bad" in line for line in said)
+    report = api.evaluate(saved, say=str)
+    (cell,) = [cell for cell in report["cells"] if cell["task"] == "type"]
+    assert (cell["split"], cell["n"]) == ("test", 20)
+    assert any("1 bad rows of test.jsonl" in note for note in report["notes"])
+
+
+def test_judges_may_be_asked_any_name(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, shapes(folder, 500))
+    saved = api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
+    report = api.evaluate(saved, say=str, limit=20)
+    assert "type accuracy" in {cell["metric"] for cell in report["cells"]}
+
+
+def test_rows_that_change_sides_are_noticed(tmp_path):
+    folder = tmp_path / "data"
+    found = pictures(folder, 200)
+    write(folder, [row(asked(part, "what?"), f"noise {n}") for n, part in enumerate(found)])
+    write(folder, [row(asked(part, "what?"), "noise") for part in found[:30]], "test")
+    saved = api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
+    (folder / "test.jsonl").unlink()
+    with pytest.raises(DataError, match="holds out the model may have seen"):
+        api.evaluate(saved, say=str)
+    with pytest.raises(ConfigError, match="the run began with"):
+        api.train_on(folder, *TINY, out=tmp_path / "run", resume=True, say=str)
+
+
+def test_labelled_pictures_without_a_judge_get_distances(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, shapes(folder, 130))
+    saved = api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
+    report = api.evaluate(saved, say=str)
+    assert ("text->image", "mse") in {(cell["cell"], cell["metric"]) for cell in report["cells"]}
+    assert "judge" not in json.loads((tmp_path / "run/proposal.json").read_text())["hold_out"]
+
+
+def test_overrides_come_before_what_is_measured(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, shapes(folder, 120))
+    wishes = ["modalities.image.patch=2", "modalities.image.max_patches=256", "hold_out.test=0.3", "steps=3"]
+    api.train_on(folder, *TINY, *wishes, out=tmp_path / "run", say=str)
+    recipe = json.loads((tmp_path / "run/proposal.json").read_text())
+    assert recipe["hold_out"] == {"test": 0.3}
+    assert not (tmp_path / "run/long_rows.jsonl").exists()
+
+
+def test_torchrun_is_told_to_take_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"proposal.json"):
+        api.train_on(tmp_path, out=tmp_path / "run")
+
+
 def test_questions_in_words_are_grouped_without_case_and_marks():
     a, b = row(asked("What is it?"), "x"), row(asked("what is  it"), "y")
     assert splits.groups(a, KNOWN) == splits.groups(b, KNOWN) != splits.groups(row(asked("Who is it?"), "x"), KNOWN)
@@ -180,8 +269,9 @@ def test_splits_are_remembered_until_something_changes(tmp_path):
     first = splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
     text = (tmp_path / splits.NAME).read_text()
     assert splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
-    splits.kept(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
-    assert (tmp_path / splits.NAME).read_text() != text
+    other = splits.kept(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
+    assert len(other.lines["test"]) > len(first.lines["test"])
+    assert (tmp_path / splits.NAME).read_text() == text, "the run's own splits were overwritten"
 
 
 def test_labels_are_closed_sets():

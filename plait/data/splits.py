@@ -1,7 +1,7 @@
 """Held-out splits of somebody's rows, by content: what was seen in training is never measured as unseen.
 
 A *group* is what must not be torn apart: a medium, by the hash of its file (two names of one picture are one), or in a
-row of words alone the question, without case and punctuation. Where the folder has `test.jsonl` (or another split's
+row of words alone the question, without case, doubled blanks and the marks at its end. Where the folder has `test.jsonl` (or another split's
 file), its groups are its own, and training rows that share one are left out. Where it has not, a share of the groups of
 `train.jsonl` is held out, chosen by hash, so that the same group always lands in the same split. A row whose media
 belong to different splits belongs to none.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,9 +41,9 @@ class Splits:
         return frozenset(line for lines in self.lines.values() for line in lines)
 
     def rows(self, split: str, known: Mapping[str, Modality], bad: Container[int] = ()) -> Iterator[Sample]:
-        """Samples of a split; `bad` are line numbers of train.jsonl to leave out. Bad rows of a given file are left out."""
+        """Samples of a split; `bad` are line numbers of its file to leave out."""
         if split in self.given:
-            yield from _whole_rows(self.folder / f"{split}.jsonl", known)
+            yield from read_rows(self.folder / f"{split}.jsonl", known, bad, on_bad=lambda error: None)
             return
         wanted = frozenset(self.lines.get(split, ()))
         others = self.not_for_training
@@ -86,7 +87,7 @@ def _hash_of_file(path: str) -> int:
 
 
 def hash_of_words(words: str) -> int:
-    plain = re.sub(r"[^\w]+", " ", words.casefold()).strip()
+    plain = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", words).casefold()).strip().rstrip(".?!。？！ ")
     return int.from_bytes(blake2b(plain.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
@@ -136,7 +137,7 @@ def make(folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality
 def kept(
     place: Path, folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[int] = ()
 ) -> Splits:
-    """`make`, remembered in the folder `place` for as long as the files and the shares are the same."""
+    """`make`, remembered in the folder `place`; remembered splits of other files or shares stay, and are not used."""
     files = {path.name: sha256_of(path) for path in sorted(folder.glob("*.jsonl")) if path.stem in (*shares, TRAIN)}
     facts = {"format": FORMAT, "files": files, "shares": dict(shares)}
     path = place / NAME
@@ -144,6 +145,7 @@ def kept(
         found = json.loads(path.read_text(encoding="utf-8"))
         if {key: found.get(key) for key in facts} == facts:
             return Splits(folder, tuple(found["given"]), found["lines"], found["leaks"])
+        return make(folder, shares, known, bad)
     splits = make(folder, shares, known, bad)
     held = {"given": splits.given, "lines": splits.lines, "leaks": splits.leaks}
     partial = path.with_suffix(".partial")

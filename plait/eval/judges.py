@@ -47,7 +47,9 @@ class Judge(nn.Module, ABC):
         )
         width = 64 * 2 * 2
         self.features = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Dropout(0.3))
-        self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in self.classes.items()})
+        self.heads = nn.ModuleList(
+            nn.Linear(128, len(values)) for values in self.classes.values()
+        )  # any name is allowed
 
     @staticmethod
     def _stage(before: int, after: int, stride: int = 1) -> list[nn.Module]:
@@ -64,7 +66,7 @@ class Judge(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.features(self.body(x))
-        return features, {name: head(features) for name, head in self.heads.items()}
+        return features, {name: head(features) for name, head in zip(self.classes, self.heads, strict=True)}
 
     def fit(self, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]], seed: int = 0) -> float:
         """Train from scratch; returns seconds."""

@@ -3,7 +3,7 @@ labels and enough of them are held out for a judge of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ import soundfile
 from plait.contract import Modality, Part, Sample
 from plait.data import splits as held_out
 from plait.data.splits import TRAIN, Splits
+from plait.data.validate import check_file
 from plait.errors import PlaitError
 from plait.eval.judges import Judge, PictureJudge, SoundJudge
 from plait.eval.plain import black, mean_and_spread_of_mel, picture_of, pixels, silence
 from plait.eval.suite import Cycle, Labelled, Measured, Suite
 from plait.recipe import Recipe
 from plait.tasks.own import Labels, OwnTask, Targets, key_of, labels_of, tasks_of
+from plait.train.run import BAD_ROWS, bad_lines
 
 MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
 MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
@@ -33,11 +35,15 @@ SEEN = "seen"
 class OwnRows:
     """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `seen`: rows of the training."""
 
-    def __init__(self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Container[int]) -> None:
+    def __init__(
+        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]]
+    ) -> None:
         self.folder, self.splits, self.known = folder, splits, known
         self.samples: dict[str, list[Sample]] = {}
         for split in (TRAIN, "judge", "test"):
-            self.samples[split] = list(splits.rows(split, known, bad))
+            self.samples[split] = list(
+                splits.rows(split, known, bad.get(split if split in splits.given else TRAIN, ()))
+            )
         self.main = "test" if self.samples["test"] else SEEN
         self.labels: Labels = labels_of([sample for split in self.samples.values() for sample in split])
         self.unreadable: list[str] = []
@@ -101,12 +107,16 @@ class OwnRows:
         return said
 
 
+def least_for_a_judge(classes: Mapping[str, Sequence[str]]) -> int:
+    """Labelled media that have to be held out for a judge of these attributes."""
+    return max([LEAST_JUDGE_MEDIA, *(MEDIA_A_LABEL * len(values) for values in classes.values())])
+
+
 def _judge_of(rows: OwnRows, kind: str, known: Mapping[str, Modality]) -> Callable[[], Judge] | None:
     """How to make the judge of a modality, where enough labelled media are held out for one."""
     classes = rows.labels.values.get(kind, {})
     parts, _ = rows.labelled("judge", kind)
-    wanted = max([LEAST_JUDGE_MEDIA, *(MEDIA_A_LABEL * len(values) for values in classes.values())])
-    if not classes or len(parts) < wanted:
+    if not classes or len(parts) < least_for_a_judge(classes):
         return None
     state = known[kind].state()
     if kind == "image":
@@ -135,10 +145,17 @@ def _questions(task: OwnTask) -> list[str]:
     return [" ".join(str(p.value) for m in task.example for p in m.parts if p.type == "text").strip()]
 
 
-def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], bad: Container[int], targets: Targets) -> Suite:
-    """The suite of the rows in `recipe.data`; what takes long to make is kept in the folder `run`."""
+def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], targets: Targets) -> tuple[Suite, frozenset[int]]:
+    """The suite of the rows in `recipe.data`, and the lines of train.jsonl that training leaves out; what takes long to
+    make is kept in the folder `run`."""
     folder = Path(recipe.data)
-    rows = OwnRows(folder, held_out.kept(run, folder, recipe.hold_out, known, bad), known, bad)
+    bad: dict[str, frozenset[int]] = {TRAIN: bad_lines(run)}
+    if not (run / BAD_ROWS).is_file():
+        bad[TRAIN] = _bad(folder / f"{TRAIN}.jsonl", known)
+    splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
+    bad |= {split: _bad(folder / f"{split}.jsonl", known) for split in splits.given}
+    rows = OwnRows(folder, splits, known, bad)
+    rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
     everything = [sample for split in rows.samples.values() for sample in split]
     tasks = tasks_of(everything, (rows.main,), targets)
     judges = {kind: judge for kind in known if (judge := _judge_of(rows, kind, known))}
@@ -147,7 +164,7 @@ def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], bad: Contain
         "image": partial(pixels, channels=channels),
         "audio": mean_and_spread_of_mel,
     }
-    return Suite(
+    made = Suite(
         tasks=tasks,
         rows=rows,
         judges=judges,
@@ -158,3 +175,8 @@ def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], bad: Contain
         cycles=_cycles(tasks, rows),
         distances=True,
     )
+    return made, bad[TRAIN] | splits.not_for_training
+
+
+def _bad(path: Path, known: Mapping[str, Modality]) -> frozenset[int]:
+    return frozenset(check_file(path, known, lambda bad: None).bad_lines)

@@ -27,7 +27,7 @@ from plait.tasks.own import EXACT
 from plait.threads import each
 
 FORMAT = 1
-JUDGE_FORMAT = 1  # of the judges' architecture and training: judges of another one are fitted anew
+JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
 ROUND_TRIPS = 500  # held-out recordings that the judge also hears after phase reconstruction
@@ -88,6 +88,10 @@ class Evaluation:
     def prepare_judges(self) -> None:
         """Fit or load every judge, and measure its ceilings on held-out media, as recorded and after the round trip."""
         for kind, make in self.suite.judges.items():
+            tests, truth = self.suite.rows.labelled("test", kind)
+            if not tests:
+                self.notes.append(f"no {kind} judge: no labelled {kind} is held out to measure it on")
+                continue
             judge = make()
             parts, labels = self.suite.rows.labelled("judge", kind)
             kept = self.suite.judges_at / f"{kind}-{JUDGE_FORMAT}-{judge.epochs}-{self.suite.rows.digest()}.safetensors"
@@ -95,7 +99,6 @@ class Evaluation:
             if doubled and not kept.is_file():
                 parts, labels = parts + round_trips(parts[::3]), labels + labels[::3]
             load_or_fit(judge, kept, parts, labels)
-            tests, truth = self.suite.rows.labelled("test", kind)
             self.judges[kind] = judge
             self.ceilings[kind] = self._accuracies(judge, tests, truth)
             self.notes.append(f"{kind} judge on {len(tests)} held-out items: {self._percent(self.ceilings[kind])}")
@@ -238,7 +241,8 @@ class Evaluation:
         """How far answers are from their references where no label says whether they are right; the baseline is another
         row's reference."""
         task, made = outcome.task, []
-        if all(EXACT not in sample.meta["expect"] and sample.meta["expect"] for sample in outcome.samples):
+        labelled = all(EXACT not in sample.meta["expect"] and sample.meta["expect"] for sample in outcome.samples)
+        if labelled and (task.answers_in == "text" or task.answers_in in self.judges):
             return []
         references = [sample.messages[-1].parts[0] for sample in outcome.samples]
         measured = self._measured(task.answers_in, outcome.answers, references)
@@ -291,7 +295,9 @@ class Evaluation:
         kind = task.answers_in
         real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
         training = self._training_features(kind)
-        copies = training[np.random.default_rng(self.seed).choice(len(training), len(parts), replace=False)]
+        copies = training[
+            np.random.default_rng(self.seed).choice(len(training), min(len(training), len(parts)), replace=False)
+        ]
         features = {"made": self._features(kind, parts), "real": self._features(kind, self._as_made(kind, real))}
         distances = {name: stats.nearest_distance(value, training) for name, value in features.items()}
         made.append({"check": "distance to the nearest training item", "task": task.name, **distances})
@@ -318,15 +324,19 @@ class Evaluation:
             self._kept_features[kind] = self._features(kind, self._as_made(kind, chosen))
         return self._kept_features[kind]
 
-    def cycle(self, cycle: Cycle) -> dict[str, Any]:
-        """Read back what was written on the test split."""
-        written = next(o for o in self.outcomes if o.task.name == cycle.writer and o.split in MAIN)
+    def cycle(self, cycle: Cycle) -> dict[str, Any] | None:
+        """Read back what was written on the test split; None where nothing was."""
+        written = next((o for o in self.outcomes if o.task.name == cycle.writer and o.split in MAIN), None)
+        if written is None:
+            return None
         reader = self.suite.task(cycle.reader)
         pairs = [
             (part, self.suite.in_words(cycle.attribute, sample.meta["expect"][cycle.attribute]))
             for part, sample in zip(written.answers, written.samples, strict=True)
             if part and cycle.attribute in sample.meta["expect"]
         ]
+        if not pairs:
+            return None
         begin = time.perf_counter()
         said = self.ask([reader.ask_about(part) for part, _ in pairs], "text")
         hits = [bool(s and s.value.strip() == truth) for s, (_, truth) in zip(said, pairs, strict=True)]
@@ -341,8 +351,9 @@ class Evaluation:
         """Speaker verification: the model's likelihood of each voice's name, and the judge's belief in written speech."""
         made = []
         for outcome in self.outcomes:
-            expect = outcome.samples[0].meta["expect"]
-            if outcome.split not in MAIN or "speaker" not in expect:
+            if outcome.split not in MAIN or any("speaker" not in s.meta["expect"] for s in outcome.samples):
+                continue
+            if outcome.task.answers_in != "text" and outcome.task.answers_in not in self.judges:
                 continue
             truth = [sample.meta["expect"]["speaker"] for sample in outcome.samples]
             voices = sorted(set(truth))
@@ -400,7 +411,7 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
                 f"{task.cell:18} {task.name:16} {split:12} "
                 + "  ".join(f"{c['metric']} {c['value']:.1%}" for c in found)
             )
-    cells += [evaluation.cycle(cycle) for cycle in evaluation.suite.cycles]
+    cells += [cell for cycle in evaluation.suite.cycles if (cell := evaluation.cycle(cycle))]
     checks += evaluation.equal_error_rates()
     return {"cells": cells, "checks": checks, "notes": evaluation.notes}
 

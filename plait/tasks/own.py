@@ -148,19 +148,16 @@ def _add_told(labels: Labels, task: str, kind: str, by_question: Mapping[str, Ma
     alike = all(
         merged.setdefault(path, text) == text for answers in by_question.values() for path, text in answers.items()
     )
-    name = _plain(task.split(" ", 1)[1] if "->" in task and " " in task else task or "answer")
+    name = task.split(" ", 1)[1] if "->" in task and " " in task else task or "answer"
+    name = name if name not in labels.values.get(kind, ()) else task or f"{name} ({len(labels.values[kind])})"
     if alike:
         if _add(labels, kind, name, merged):
             labels.answers.update({(task, asked): name for asked in by_question})
         return
     for asked, answers in by_question.items():
-        if _add(labels, kind, _plain(asked), answers):
-            labels.answers[task, asked] = _plain(asked)
-
-
-def _plain(name: str) -> str:
-    """An attribute's name; torch's modules may not have a full stop in theirs."""
-    return name.replace(".", "").strip() or "answer"
+        name = asked if asked not in labels.values.get(kind, ()) else f"{task}: {asked}"
+        if _add(labels, kind, name, answers):
+            labels.answers[task, asked] = name
 
 
 def _add(labels: Labels, kind: str, name: str, by_path: Mapping[str, str]) -> bool:

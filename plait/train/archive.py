@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -54,24 +54,34 @@ def pack(folder: Path, target: Path) -> Path:
         checkpoint.CONFIG: json.dumps({**config, "sha256": sums}, indent=1, ensure_ascii=False).encode(),
     }
     partial = target.with_name(target.name + ".partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(partial, members, folder, sorted(sums))
+        os.replace(partial, target)
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}; expected a place with room for it") from error
+    return target
+
+
+def _write(partial: Path, members: Mapping[str, bytes], folder: Path, files: Sequence[str]) -> None:
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name, FIRST_DATE), data)
-        for name in sums:
+        for name in files:
             with (folder / name).open("rb") as source, archive.open(zipfile.ZipInfo(name, FIRST_DATE), "w") as place:
                 shutil.copyfileobj(source, place, 2**20)
-    os.replace(partial, target)
-    return target
 
 
 def unpack(archive: Path, folder: Path) -> Path:
     """Write the checkpoint in `archive` to the new `folder`, whole and checked. Raises ConfigError, CheckpointError."""
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; expected a new folder for the checkpoint")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is a file or not empty; expected a new folder for the checkpoint")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; expected a place that can be written") from error
     try:
         _extract(archive, partial)
         checkpoint.read_config(partial)

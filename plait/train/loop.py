@@ -49,7 +49,7 @@ def accumulate(model: Braid, batches: Sequence[Batch], weights: Mapping[str, flo
         sums = model.loss_sums(batch.to(model.device))
         torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
         for group, value in sums.items():
-            totals[groups.index(group)] += value.detach().double().cpu()
+            totals[groups.index(group)] += value.detach().cpu().double()
     sum_over_ranks([totals])
     sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
     return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
@@ -87,6 +87,10 @@ def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary) -> 
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
     reader = CachedReader(vocabulary.modalities)
     encoder = Encoder(vocabulary, recipe.flow, reader, recipe.vary)
+    if recipe.pack.sequences < ranks()[1]:
+        raise ConfigError(
+            f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
+        )
     device = resolve_device(recipe.device)
     model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
     if recipe.compile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def _distinct(samples: Sequence[Sample]) -> int:
     return len({(p.type, str(p.value)) for sample in samples for m in sample.messages for p in m.parts})
 
 
-def probe(recipe: Recipe, skip: Container[int]) -> Probe:
+def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
     """Run a few steps of `recipe` on its own rows, without the lines in `skip`."""
     training = start(recipe, skip)
     loader = training.loader

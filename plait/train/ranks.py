@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+PATIENCE = timedelta(hours=12)  # the first process may check a large data set while the others wait
 
 
 def ranks() -> tuple[int, int]:
@@ -17,16 +20,21 @@ def ranks() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
+def expected() -> int:
+    """How many processes torchrun says there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined() -> Iterator[tuple[int, int]]:
     """Join the group that torchrun's variables describe; (0, 1) without them. NCCL between CUDA devices, else gloo."""
-    if ranks()[1] > 1 or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if ranks()[1] > 1 or expected() < 2:
         yield ranks()
         return
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield ranks()
     finally:

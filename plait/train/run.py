@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,22 +169,32 @@ def _as_built(path: Path) -> bool:
     return bool(facts.get("sha256") == sha256_of(path))
 
 
-def start(recipe: Recipe, skip: Container[int] = ()) -> Training:
+def fingerprint(recipe: Recipe, rows: str, skip: Collection[int]) -> str:
+    """What a run was trained on: the hash of train.jsonl, and where lines of it are left out or a split has a file of its
+    own, of those too, so that no row changes sides unseen."""
+    given = sorted(Path(recipe.data) / f"{split}.jsonl" for split in recipe.hold_out)
+    if not skip and not any(path.is_file() for path in given):
+        return rows
+    parts = [rows, json.dumps(sorted(skip)), *(sha256_of(path) if path.is_file() else "" for path in given)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def start(recipe: Recipe, skip: Collection[int] = ()) -> Training:
     """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out."""
     modalities = registry.build_all(recipe.modalities)
     samples, data = _rows(recipe, modalities, skip)
     fit(modalities, samples, recipe.seed)
     training = loop.build(recipe, samples, Vocabulary(modalities))
-    training.data = data
+    training.data = fingerprint(recipe, data, skip)
     return training
 
 
-def restart(recipe: Recipe, folder: Path, skip: Container[int] = ()) -> Training:
+def restart(recipe: Recipe, folder: Path, skip: Collection[int] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
     samples, data = _rows(recipe, model.vocabulary.modalities, skip)
     training = loop.build(recipe, samples, model.vocabulary)
-    training.data = data
+    training.data = fingerprint(recipe, data, skip)
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
     return training
 
@@ -230,7 +241,7 @@ def train(
         return _train(recipe, run, skip, notes, max_seconds)
 
 
-def _train(recipe: Recipe, run: Path, skip: Container[int], notes: Sequence[str], max_seconds: float) -> Path:
+def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: Sequence[str], max_seconds: float) -> Path:
     """Start or go on, train and write down what it took."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.contract import Message, Part, Sample
-from plait.data.importers import SUFFIXES, Blob, Record, split_in, told_both_ways
+from plait.data.importers import SUFFIXES, Blob, Record, split_in, split_of, told_both_ways
 from plait.data.importers.chat import conversation
 from plait.errors import DataError, MissingError
 
@@ -52,12 +52,13 @@ def records(source: Path) -> Iterator[Record | None]:
         for name, feature in features.items():
             if isinstance(feature, datasets.Image | datasets.Audio):  # the file as it is: the validator decodes it
                 rows = rows.cast_column(name, type(feature)(decode=False))
-        yield from _of_file(path, rows, features, datasets)
+        split = split_in(path.stem) or split_of(path, source if source.is_dir() else source.parent)
+        yield from _of_file(path, rows, features, split)
 
 
-def _of_file(path: Path, rows: Any, features: Mapping[str, Any], datasets: Any) -> Iterator[Record | None]:
+def _of_file(path: Path, rows: Any, features: Mapping[str, Any], split: str) -> Iterator[Record | None]:
     names = {name.lower(): name for name in features}
-    split = split_in(path.stem)
+    datasets = _datasets()
     chat = next((names[name] for name in CHATS if name in names), None)
     if chat is not None:
         for number, row in enumerate(rows):
@@ -79,7 +80,7 @@ def _of_file(path: Path, rows: Any, features: Mapping[str, Any], datasets: Any) 
             "an answer, or messages"
         )
     for row in rows:
-        asked, answered = (str(row[name] or "").strip() for name in pair)
+        asked, answered = ("" if row[name] is None else str(row[name]).strip() for name in pair)
         turns = (Message("user", (Part("text", asked),)), Message("assistant", (Part("text", answered),)))
         yield Record(Sample(turns, "text->text answers"), split, asked) if asked and answered else None
 
@@ -104,6 +105,10 @@ def _words(row: Mapping[str, Any], text: str | None, label: str | None, features
     value = row[label]
     if isinstance(value, int) and hasattr(features[label], "int2str"):
         return [features[label].int2str(value).replace("_", " ")] if value >= 0 else []
+    if isinstance(value, list):
+        raise DataError(
+            f"column {label!r} has lists such as {value!r}; expected one class a row, or texts in one of {', '.join(TEXTS)}"
+        )
     return [str(value)] if value is not None else []
 
 
