@@ -139,12 +139,13 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
 
 def test_eval_says_what_it_could_not_check(run, small_digits, tmp_path):
     folder = checkpoint.locate(run)
-    assert api._check_rows(folder, small_digits) == []
-    assert "no train.jsonl" in api._check_rows(folder, tmp_path)[0]
+    here, nowhere = (api.settings("digits", f"data={place}") for place in (small_digits, tmp_path))
+    assert api._check_rows(folder, here, frozenset()) == []
+    assert "no train.jsonl" in api._check_rows(folder, nowhere, frozenset())[0]
     lean = tmp_path / "lean"
     model, config = checkpoint.load(folder)
     checkpoint.save(lean, model, model.state_dict(), config["recipe"])
-    assert "does not say" in api._check_rows(lean, small_digits)[0]
+    assert "does not say" in api._check_rows(lean, here, frozenset())[0]
 
 
 def test_eval_refuses_the_rows_of_another_build(run, small_digits, tmp_path):
