@@ -110,7 +110,7 @@ class Chat:
 
     def line(self, text: str) -> bool:
         """Act on one line; False ends the conversation. What a user can mend is said, and nothing is lost."""
-        text = text.strip()
+        text = text.encode("utf-8", "replace").decode().strip()  # bytes of a pipe that were no UTF-8
         try:
             return self._act(text) if text else True
         except (PlaitError, OSError, RuntimeError, ValueError) as error:  # a path that cannot be one, a full disk...
@@ -219,8 +219,9 @@ class Chat:
 
 def _file_and_words(rest: str) -> tuple[str, str]:
     """A file's name, in quotes or up to the first blank (or all of it, if that is a file), and the words after it."""
-    if Path(rest).expanduser().is_file():
-        return rest, ""
+    with contextlib.suppress(OSError, RuntimeError):  # too long for a name: words follow
+        if Path(rest).expanduser().is_file():
+            return rest, ""
     for mark in ("'", '"'):
         if rest.startswith(mark) and mark in rest[1:]:
             name, _, words = rest[1:].partition(mark)

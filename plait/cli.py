@@ -58,7 +58,9 @@ def train(  # noqa: PLR0913 - one parameter an option
         return
     assert data is not None
     folder = out or Path(RUN_FOLDER.format(data.resolve().name))
-    saved = api.train_on(data, *given, out=folder, minutes=max_minutes or api.MINUTES, say=typer.echo, **options)
+    saved = api.train_on(
+        data, *given, out=folder, minutes=api.MINUTES if max_minutes is None else max_minutes, say=typer.echo, **options
+    )
     if not api.finished(saved):
         raise typer.Exit(1)
     report = api.evaluate(saved, data=data, json=folder / "report.json", html=folder / "report.html", say=typer.echo)
@@ -114,7 +116,7 @@ def ordered_inputs(arguments: list[str], values: dict[str, list[Any]]) -> list[t
 def parse_size(size: str) -> tuple[int, int]:
     """`WIDTHxHEIGHT` to integers. Raises ConfigError."""
     width, _, height = size.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise ConfigError(f"--size is {size!r}; expected WIDTHxHEIGHT in pixels, such as 28x28")
     return int(width), int(height)
 
@@ -214,6 +216,7 @@ def evaluate(
 def print_table(report: dict[str, Any]) -> None:
     """The held-out cells as a table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from plait.eval.report import figure, met
@@ -228,8 +231,8 @@ def print_table(report: dict[str, Any]) -> None:
             mark = {True: "met", False: "missed", None: ""}[met(cell)]
             table.add_row(
                 cell["cell"],
-                cell["task"],
-                cell["metric"],
+                escape(cell["task"]),
+                escape(cell["metric"]),
                 figure(cell, cell["value"]),
                 interval,
                 str(cell["n"]),

@@ -179,6 +179,12 @@ def propose(
     shares = recipes.override(bare, wishes).hold_out
     splits = held_out.kept(run, folder, shares, known, bad)
     out = splits.not_for_training
+    for split in splits.given:
+        if next(splits.rows(split, known), None) is None:
+            raise DataError(
+                f"{folder / split}.jsonl has no row that can be used; expected some to measure on: mend it, or remove it "
+                "and rows of train.jsonl are held out instead"
+            )
     samples = [sample for sample in samples if int(sample.where.rsplit(":", 1)[1]) not in out]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")

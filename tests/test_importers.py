@@ -390,3 +390,25 @@ def test_an_importer_is_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(importers, "__path__", [*importers.__path__, str(tmp_path)])
     (tmp_path / "a.mine").write_text("hello")
     assert run(tmp_path / "a.mine", tmp_path / "data", say=lambda _: None) == {"train": 1}
+
+
+def test_a_refused_import_touches_nothing(tmp_path):
+    """Neither the folder that is in use, nor the source where it is that folder."""
+    source = tmp_path / "source"
+    captions_csv(source)
+    mine = tmp_path / "mine"
+    (mine / "media").mkdir(parents=True)
+    (mine / "train.jsonl").write_text("years of work")
+    for to in (mine, source):
+        before = sorted(path.name for path in to.rglob("*"))
+        with pytest.raises(ConfigError, match="is not empty"):
+            run(source, to, say=str)
+        assert sorted(path.name for path in to.rglob("*")) == before
+    assert (mine / "train.jsonl").read_text() == "years of work"
+
+
+def test_a_list_that_is_not_utf_8_is_said(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "captions.csv").write_bytes("file_name,caption\na.png,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not UTF-8"):
+        run(tmp_path, tmp_path.parent / "to", say=str)

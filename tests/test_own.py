@@ -385,3 +385,27 @@ def test_every_row_leaves_training_only_when_it_must(tmp_path):
     total = sum(len(list(made.rows(split, KNOWN))) for split in ("train", "test"))
     assert total == 300 == len(list(read_rows(tmp_path / "train.jsonl", KNOWN)))
     assert importers.by_content("x") in importers.SPLITS
+
+
+def test_names_with_brackets_are_names(tmp_path):
+    """Square brackets are markup to the terminal library; in somebody's task or folder they are letters."""
+    folder = tmp_path / "data[/x]"
+    write(folder, [row(asked(f"say {n}"), f"word {n}", "[/b] a[en]") for n in range(30)])
+    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run[/mk]", "--threads", "1")
+    assert "[/b] a[en]" in said
+
+
+def test_a_stopped_check_leaves_a_folder_that_can_be_used(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/bad_rows.jsonl.partial").write_text("")
+    assert api.finished(api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str))
+
+
+def test_a_test_without_a_good_row_is_said(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
+    write(folder, [], "test")
+    with pytest.raises(DataError, match=r"test\.jsonl has no row that can be used"):
+        api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)

@@ -23,7 +23,7 @@ import numpy as np
 
 from plait.contract import Modality, Part, Sample
 from plait.data.rows import parse_line
-from plait.errors import DataError, PlaitError, RowError
+from plait.errors import ConfigError, DataError, PlaitError, RowError
 
 LONGEST_LINE = 16 * 2**20  # bytes
 LARGEST_FILE = 2**30  # bytes of one medium
@@ -66,6 +66,8 @@ def list_bad_rows(
 ) -> Checked:
     """`check_file`, with the bad rows written to `listed`, a JSON object a line; the file has its name once it is whole."""
     partial = listed.with_name(listed.name + ".partial")
+    if listed.is_dir() or not listed.parent.is_dir():
+        raise ConfigError(f"{listed} cannot be written; expected the name of a file in a folder that is there")
     with partial.open("w", encoding="utf-8") as file:
 
         def note(bad: BadRow) -> None:

@@ -100,6 +100,9 @@ class OwnRows:
 
     def notes(self) -> list[str]:
         said = [str(self.splits), *self.unreadable[:20]]
+        loose = sum(key_of(sample) is None for split in self.samples.values() for sample in split)
+        if loose:
+            said.append(f"{loose} rows are no question with an answer (documents): learned, and not measured")
         if self.main == SEEN:
             said.append(
                 "too few rows to hold any out: what is measured here was trained on, and shows learning by heart"

@@ -409,7 +409,10 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
                 checks += evaluation.checks(outcome)
             progress(
                 f"{task.cell:18} {task.name:16} {split:12} "
-                + "  ".join(f"{c['metric']} {c['value']:.1%}" for c in found)
+                + "  ".join(
+                    f"{c['metric']} {c['value']:.1%}" if c["higher_is_better"] else f"{c['metric']} {c['value']:.3f}"
+                    for c in found
+                )
             )
     cells += [cell for cycle in evaluation.suite.cycles if (cell := evaluation.cycle(cycle))]
     checks += evaluation.equal_error_rates()

@@ -110,7 +110,7 @@ def save(training: Training, recipe: Recipe, run: Path) -> Path:
         checkpoint.discard(folder)
         raise TrainingError(
             f"step {training.step} cannot be saved in {run}: {error}; the checkpoints before it are sound: make room on "
-            f"the disk or mend its rights, then go on with --resume --out {run}"
+            f"the disk or mend its rights, then go on with the same command and --resume"
         ) from error
     for old in checkpoint.steps_of(run)[:-KEEP]:
         checkpoint.remove(old)

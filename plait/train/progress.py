@@ -51,7 +51,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line on the console and in the log."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self.log.write(line + "\n")
         self.log.flush()
 
@@ -75,5 +75,8 @@ class Progress:
         if not sys.stderr.isatty() and plain_due:
             self.said = time.monotonic()
             self.console.print(
-                f"step {training.step}/{self.steps}  {rest}  {left / 60:.1f} min left", highlight=False, soft_wrap=True
+                f"step {training.step}/{self.steps}  {rest}  {left / 60:.1f} min left",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
             )

@@ -33,7 +33,13 @@ from plait.train.progress import Progress
 from plait.train.state import Training
 
 BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
-BEFORE_A_RUN = {BAD_ROWS, splits.NAME, "proposal.json"}  # what a folder may hold although no run has begun in it
+BEFORE_A_RUN = {
+    BAD_ROWS,
+    f"{BAD_ROWS}.partial",
+    splits.NAME,
+    "splits.partial",
+    "proposal.json",
+}  # what a folder may hold although no run has begun in it
 FIT_PARTS = 2000  # media files that normalisation statistics are taken from
 
 
@@ -265,7 +271,9 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: Sequence[str
             (run / LONG_ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
             progress.say(f"{len(lines)} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
-        progress.say(f"saved {folder}" if done else f"stopped at step {training.step}; go on with --resume --out {run}")
+        progress.say(
+            f"saved {folder}" if done else f"stopped at step {training.step}; go on with the same command and --resume"
+        )
     if rank == 0 and (training.seconds > before or not (run / "train.json").is_file()):
         facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
         (run / "train.json").write_text(json.dumps({"machine": machine(), "train": facts}, indent=1))
@@ -280,12 +288,13 @@ def use_threads(count: int | None) -> None:
 
 
 def _check_same(recipe: Recipe, before: Recipe) -> None:
-    """A run goes on with the settings it began with, apart from how often it saves and logs."""
+    """A run goes on with the settings it began with, apart from how often it saves and logs, and from
+    where its data lies, whose hash is compared."""
     now, then = recipe.model_dump(mode="json"), before.model_dump(mode="json")
     changed = sorted(
         key
         for key in now
-        if key not in {"save_every", "log_every", "sampling", "device", "compile"} and now[key] != then[key]
+        if key not in {"data", "save_every", "log_every", "sampling", "device", "compile"} and now[key] != then[key]
     )
     if changed:
         raise ConfigError(

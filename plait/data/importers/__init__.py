@@ -86,7 +86,12 @@ def detect(source: Path) -> str:
     """The one format that `source` looks like. Raises DataError when there is none, or more than one."""
     if not source.exists():
         raise DataError(f"{source} is not there; expected a file or folder to import")
-    found = [name for name in names() if importer(name).matches(source)]
+    try:
+        found = [name for name in names() if importer(name).matches(source)]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source} holds a list that is not UTF-8 ({error}); expected UTF-8: save it so, or name it with --format"
+        ) from error
     if len(found) == 1:
         return found[0]
     looks = f"looks like {' and '.join(found)}" if found else "looks like none of the known formats"
@@ -204,6 +209,7 @@ def by_content(group: str) -> str:
 def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str], None] = print) -> dict[str, int]:
     """Import `source` into the new `folder`; returns rows by split. Raises ConfigError, DataError."""
     name = form or detect(source)
+    Writer(folder)  # refuses a folder that is in use, before anything in it is ours to take back
     say(f"reading {source} as {name}: {importer(name).HELP}")
     try:
         with Writer(folder) as writer:

@@ -103,7 +103,7 @@ class Audio:
         if samples.size / rate > self.max_seconds:
             raise RowError(
                 f"audio part: got {samples.size / rate:.1f} s; expected at most {self.max_seconds} s: cut the clip or "
-                "raise audio.max_seconds"
+                "train with a larger modalities.audio.max_seconds"
             )
         if rate != RATE:
             samples = soxr.resample(samples, rate, RATE)

@@ -39,6 +39,8 @@ def to_canvas(picture: PILImage.Image, channels: int) -> PILImage.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         array = np.asarray(picture, np.float32)
         scale = 255.0 / 65535.0 if picture.mode.startswith("I") and array.max(initial=0) > 255 else 1.0
+        if picture.mode == "F" and array.max(initial=0) <= 1.0:  # levels from 0 to 1
+            scale = 255.0
         picture = PILImage.fromarray((array * scale).clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
