@@ -241,7 +241,7 @@ def print_table(report: dict[str, Any]) -> None:
             )
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
-    if any(cell["split"] == "seen" for cell in report["cells"]):
+    if any(cell["split"] == "trained" for cell in report["cells"]):
         console.print("Too few rows to hold any out: these rows were trained on, and show learning by heart.")
 
 

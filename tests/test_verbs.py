@@ -131,6 +131,8 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
     assert "espeak-ng" in card.read_text()
     assert "| image->text | read |" in card.read_text()
     assert "| step | pairs |" in card.read_text()
+    assert "learned by heart" not in card.read_text(), "the split of questions seen in training is another thing"
+    assert "learning by heart" not in (tmp_path / "report.html").read_text()
     assert (report["seed"], report["sampling_seed"]) == (0, 5)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") > 10

@@ -53,7 +53,7 @@ def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
     train, data = report["train"], report["data"]
     sources = [f"- {source['what']}: {source['from']} ({source['licence']})" for source in data.get("sources") or []]
     notes = [f"- {note}" for note in (*report["notes"], *(data.get("notes") or []))]
-    seen = any(cell["split"] == "seen" for cell in report["cells"])
+    seen = any(cell["split"] == "trained" for cell in report["cells"])
     text = "\n".join(
         [
             f"# A Plait checkpoint: {recipe}",

@@ -29,11 +29,11 @@ MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
 LEAST_JUDGE_MEDIA = 60  # and MEDIA_A_LABEL of each value of every attribute, on average
 MEDIA_A_LABEL = 5
 MOST_SECONDS = 3.0  # that the judge of sound hears
-SEEN = "seen"
+SEEN = "trained"
 
 
 class OwnRows:
-    """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `seen`: rows of the training."""
+    """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `trained`: rows of the training."""
 
     def __init__(
         self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]]

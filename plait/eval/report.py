@@ -144,7 +144,7 @@ def write_html(
     grid = _grid(outcomes, report["cells"])
     page = environment.get_template("report.html").render(
         report=report,
-        seen=any(cell["split"] == "seen" for cell in report["cells"]),
+        seen=any(cell["split"] == "trained" for cell in report["cells"]),
         filled=sum(bool(cell["scores"]) for line in grid for cell in line),
         axes=axes_of(report["cells"]),
         figure=figure,
