@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import Worker, alternate, finish, median, seconds, table
+from side_by_side import Worker, contest, finish, seconds, table
 
 VOCABULARY, DIM, LAYERS, HEADS = 4096, 256, 6, 4
 BEFORE, IMAGE, AFTER, SEQUENCES = 96, 64, 32, 8
@@ -143,13 +143,6 @@ def draw_transfusion(threads: int, bfloat16: bool) -> Callable[[], float]:
             )  # fmt: skip
 
     return lambda: seconds(work)
-
-
-def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
-    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
-    for worker in contenders.values():
-        worker.close()
-    return found
 
 
 def main() -> None:

@@ -73,6 +73,14 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
+    """Median of each worker's rounds; the workers are closed."""
+    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
+    for worker in contenders.values():
+        worker.close()
+    return found
+
+
 def gemm_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
     """FLOP a second of a square matrix product: what this processor does at best in torch."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)

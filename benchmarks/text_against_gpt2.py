@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import Worker, alternate, finish, gemm_rate, median, seconds, table
+from side_by_side import Worker, contest, finish, gemm_rate, seconds, table
 
 VOCABULARY, LENGTH, SEQUENCES = 4096, 256, 8
 DIM, LAYERS, HEADS = 320, 6, 5
@@ -151,13 +151,6 @@ def decode_gpt2(threads: int, size: int, new: int, half: bool) -> Callable[[], f
             )  # fmt: skip
 
     return lambda: size * new / seconds(work)
-
-
-def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
-    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
-    for worker in contenders.values():
-        worker.close()
-    return found
 
 
 def main() -> None:

@@ -95,17 +95,12 @@ def train_on(
         say(f"{split}.jsonl: {check_file(folder / f'{split}.jsonl', known, lambda bad_row: say(bad_row.problem))}")
     proposal = propose.propose(folder, run, bad, list(overrides), minutes, say)
     say(str(proposal))
-    (run / "proposal.json").write_text(json_text(proposal.recipe), encoding="utf-8")
+    (run / "proposal.json").write_text(proposal.recipe.model_dump_json(indent=1), encoding="utf-8")
     begin = time.perf_counter()
     saved = train_recipe(proposal.recipe, run, prepared=True, **options)
     if finished(saved):
         say(_compared(proposal, time.perf_counter() - begin, runs.peak_rss_mb()))
     return saved
-
-
-def json_text(recipe: recipes.Recipe) -> str:
-    """A recipe as JSON that `Recipe(**json.load(...))` reads."""
-    return recipe.model_dump_json(indent=1)
 
 
 def _compared(proposal: propose.Proposal, seconds: float, peak_mb: float) -> str:

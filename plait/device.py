@@ -9,8 +9,6 @@ from plait.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-NAMES = ("auto", "cpu", "cuda", "mps")
-
 
 def resolve_device(name: str = "auto") -> torch.device:
     """`auto`: an NVIDIA or AMD GPU, else Apple's, else the CPU. Raises ConfigError for one that is not here."""

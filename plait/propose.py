@@ -26,7 +26,7 @@ from plait.recipe import Recipe, Sampling
 from plait.tasks.own import cell_of, key_of, labels_of
 from plait.train.optim import OptimConfig
 from plait.train.probe import Probe, probe
-from plait.train.run import fit
+from plait.train.run import distinct_parts, fit
 
 SPLITS = ("test", "judge")
 PREFIX = "own-"  # of the names of proposed recipes
@@ -93,15 +93,6 @@ def rows_file(folder: Path) -> Path:
     )
 
 
-def _by_modality(samples: list[Sample]) -> dict[str, dict[str, Part]]:
-    found: dict[str, dict[str, Part]] = {}
-    for sample in samples:
-        for message in sample.messages:
-            for part in message.parts:
-                found.setdefault(part.type, {})[str(part.value)] = part
-    return found
-
-
 def _hold_out(folder: Path, samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
     """Shares of the groups for the test, and for judges where enough media that are written have labels."""
     groups = {group for sample in samples for group in held_out.groups(sample, known)}
@@ -149,7 +140,7 @@ def _pack(longest: int) -> PackConfig:
     return PackConfig(length=length, sequences=max(2, round(TOKENS_A_STEP / length)))
 
 
-def _facts(samples: list[Sample], parts: Mapping[str, Mapping[str, Part]]) -> tuple[str, ...]:
+def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str, ...]:
     counts = ", ".join(f"{len(found)} different {name} parts" for name, found in sorted(parts.items()))
     tasks = Counter(key for sample in samples if (key := key_of(sample)))
     answers: dict[tuple[str, str], set[str]] = {}
@@ -188,12 +179,11 @@ def propose(
     samples = [sample for sample in samples if int(sample.where.rsplit(":", 1)[1]) not in out]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
-    parts = _by_modality(samples)
+    parts = distinct_parts(samples)
     rng = np.random.default_rng([2026, 40])
     settings = {}
     for name, found in sorted(parts.items()):
-        names = sorted(found)
-        chosen = [found[names[index]] for index in rng.permutation(len(names))[:LOOKED_AT]]
+        chosen = [found[index] for index in rng.permutation(len(found))[:LOOKED_AT]]
         settings[name] = known[name].suggest(chosen)
     settings.setdefault("text", {})  # questions in words can always be asked
     first = Recipe(

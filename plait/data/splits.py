@@ -75,7 +75,8 @@ def _whole_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
 
 
 @lru_cache(200_000)
-def _hash_of_file(path: str) -> int:
+def hash_of_file(path: str) -> int:
+    """64 bits of a medium's content; of its name where it cannot be read, which the validator says."""
     digest = blake2b(digest_size=8)
     try:
         with open(path, "rb") as file:
@@ -86,7 +87,7 @@ def _hash_of_file(path: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def hash_of_words(words: str) -> int:
+def _hash_of_words(words: str) -> int:
     plain = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", words).casefold()).strip().rstrip(".?!。？！ ")
     return int.from_bytes(blake2b(plain.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
@@ -94,11 +95,11 @@ def hash_of_words(words: str) -> int:
 def groups(sample: Sample, known: Mapping[str, Modality]) -> set[int]:
     """64-bit hashes of the groups of a row."""
     parts = [part for message in sample.messages for part in message.parts]
-    media = {_hash_of_file(part.value) for part in parts if known[part.type].head == "flow"}
+    media = {hash_of_file(part.value) for part in parts if known[part.type].head == "flow"}
     if media:
         return media
     asked = next((m for m in sample.messages if m.role == "user"), sample.messages[0])
-    return {hash_of_words(" ".join(str(part.value) for part in asked.parts))}
+    return {_hash_of_words(" ".join(str(part.value) for part in asked.parts))}
 
 
 def chosen(group: int, shares: Mapping[str, float]) -> str:

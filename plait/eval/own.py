@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from plait.eval.judges import Judge, PictureJudge, SoundJudge
 from plait.eval.plain import black, mean_and_spread_of_mel, picture_of, pixels, silence
 from plait.eval.suite import Cycle, Labelled, Measured, Suite
 from plait.recipe import Recipe
-from plait.tasks.own import Labels, OwnTask, Targets, key_of, labels_of, tasks_of
-from plait.train.run import BAD_ROWS, bad_lines
+from plait.tasks.own import Labels, OwnTask, Targets, key_of, labels_of, tasks_of, words_of
+from plait.train.run import BAD_ROWS, bad_lines, distinct_parts
 
 MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
 MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
@@ -73,15 +74,8 @@ class OwnRows:
         return True
 
     def media(self, split: str, kind: str) -> list[Part]:
-        found = {
-            str(part.value): part
-            for sample in self.samples[split]
-            for message in sample.messages
-            for part in message.parts
-            if part.type == kind
-        }
-        order = np.random.default_rng([2026, 31]).permutation(len(found))[:MOST_TRAINING_MEDIA]
-        parts = [found[key] for key in sorted(found)]
+        parts = distinct_parts(self.samples[split]).get(kind, [])
+        order = np.random.default_rng([2026, 31]).permutation(len(parts))[:MOST_TRAINING_MEDIA]
         return [parts[index] for index in sorted(order)]
 
     def labelled(self, split: str, kind: str) -> Labelled:
@@ -95,8 +89,12 @@ class OwnRows:
         return [part for part, _ in pairs], [labels for _, labels in pairs]
 
     def digest(self) -> str:
-        paths = [str(part.value) for kind in sorted(self.labels.values) for part in self.media("judge", kind)]
-        return f"{held_out.hash_of_words(' '.join(paths)):016x}"
+        told = [
+            f"{held_out.hash_of_file(part.value)} {self.labels.of.get((kind, part.value))}"
+            for kind in sorted(self.labels.values)
+            for part in self.media("judge", kind)
+        ]
+        return sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:12]
 
     def notes(self) -> list[str]:
         said = [str(self.splits), *self.unreadable[:20]]
@@ -132,20 +130,16 @@ def _judge_of(rows: OwnRows, kind: str, known: Mapping[str, Modality]) -> Callab
 
 
 def _cycles(tasks: list[OwnTask], rows: OwnRows) -> tuple[Cycle, ...]:
-    """Text to a medium and back, for every attribute that a writer is told of and a reader names."""
+    """Text to a medium and back, for every attribute that a reader's example asks for."""
     made = []
     for reader in tasks:
         kind = next(iter(reader.gives))
-        asked = {rows.labels.answers.get((reader.task, words)) for words in _questions(reader)}
-        for attribute in sorted(filter(None, asked)):
-            for writer in tasks:
-                if writer.cell == f"text->{kind}" and attribute in rows.labels.values.get(kind, {}):
-                    made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
+        attribute = rows.labels.answers.get((reader.task, words_of(reader.example)))
+        for writer in tasks:
+            if attribute in rows.labels.values.get(kind, {}) and writer.cell == f"text->{kind}":
+                assert attribute is not None
+                made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
     return tuple(made)
-
-
-def _questions(task: OwnTask) -> list[str]:
-    return [" ".join(str(p.value) for m in task.example for p in m.parts if p.type == "text").strip()]
 
 
 def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], targets: Targets) -> tuple[Suite, frozenset[int]]:

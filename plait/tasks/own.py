@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from plait.contract import Message, Part, Sample
+from plait.tasks.task import InGrid
 
 MOST_LABELS = 64
 ROWS_A_LABEL = 5  # on average, or it is no closed set
@@ -23,7 +24,7 @@ Targets = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class OwnTask:
+class OwnTask(InGrid):
     """One kind of question in somebody's rows. `example` is the conversation before the answer, of one of them."""
 
     name: str
@@ -33,14 +34,6 @@ class OwnTask:
     targets: Mapping[str, float] = field(default_factory=dict)
     splits: tuple[str, ...] = ("test",)
     relative: bool = False
-
-    @property
-    def gives(self) -> frozenset[str]:
-        return frozenset(self.cell.split("->")[0].split("+"))
-
-    @property
-    def answers_in(self) -> str:
-        return self.cell.split("->")[1]
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
         """The same question with its media emptied, or, where it is words alone, with a full stop instead of them."""
@@ -60,9 +53,14 @@ class OwnTask:
         )
 
 
+def words_of(messages: Sequence[Message]) -> str:
+    """The words in some messages."""
+    return " ".join(str(p.value) for m in messages for p in m.parts if p.type == "text").strip()
+
+
 def question(sample: Sample) -> str:
     """The words of what was asked."""
-    return " ".join(str(p.value) for m in sample.messages[:-1] for p in m.parts if p.type == "text").strip()
+    return words_of(sample.messages[:-1])
 
 
 def cell_of(sample: Sample) -> str | None:

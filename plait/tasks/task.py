@@ -23,8 +23,24 @@ class Item:
     expect: Mapping[str, Any]
 
 
+class InGrid:
+    """What follows from a task's `cell`, `image+text->text` say."""
+
+    cell: str
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Modalities of the input."""
+        return frozenset(self.cell.split("->")[0].split("+"))
+
+    @property
+    def answers_in(self) -> str:
+        """Modality of the answer."""
+        return self.cell.split("->")[1]
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(InGrid):
     """`cell` is its place in the grid (`image->text`); the last of `phrasings` is held out from training.
 
     `make` draws an Item from the pools of a split; `extra_splits` are further held-out splits that it knows.
@@ -38,16 +54,6 @@ class Task:
     targets: Mapping[str, float] = field(default_factory=dict)
     extra_splits: Sequence[str] = ()
     relative: bool = False  # targets are shares of the judge's ceiling although the answer is text
-
-    @property
-    def gives(self) -> frozenset[str]:
-        """Modalities of the input."""
-        return frozenset(self.cell.split("->")[0].split("+"))
-
-    @property
-    def answers_in(self) -> str:
-        """Modality of the answer."""
-        return self.cell.split("->")[1]
 
     @property
     def trained_phrasings(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,21 @@ BEFORE_A_RUN = {
 FIT_PARTS = 2000  # media files that normalisation statistics are taken from
 
 
-def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> None:
-    """Let every modality learn its vocabulary or statistics from parts of the training rows."""
-    parts: dict[str, dict[str, Part]] = {name: {} for name in modalities}
+def distinct_parts(samples: Iterable[Sample]) -> dict[str, list[Part]]:
+    """Parts of some rows by modality, each value once, in the order of the values."""
+    found: dict[str, dict[str, Part]] = {}
     for sample in samples:
         for message in sample.messages:
             for part in message.parts:
-                parts[part.type][str(part.value)] = part
+                found.setdefault(part.type, {})[str(part.value)] = part
+    return {name: [parts[key] for key in sorted(parts)] for name, parts in found.items()}
+
+
+def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> None:
+    """Let every modality learn its vocabulary or statistics from parts of the training rows."""
+    parts = distinct_parts(samples)
     for name, modality in modalities.items():
-        found = [parts[name][key] for key in sorted(parts[name])]
+        found = parts.get(name, [])
         if modality.head == "flow" and len(found) > FIT_PARTS:
             chosen = np.random.default_rng([seed, 2]).choice(len(found), FIT_PARTS, replace=False)
             found = [found[index] for index in sorted(chosen)]

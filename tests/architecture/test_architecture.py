@@ -142,7 +142,10 @@ def test_a_fourth_modality_is_one_folder(tmp_path):
 def test_the_syntax_is_that_of_every_supported_python(minor):
     """Parsed by this interpreter's parser, told to accept no newer syntax; running is tested on the installed one alone."""
     for path in (*FILES, *ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")):
-        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, minor))
+        assert ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, minor)).body, path
+    if minor == 10:
+        with pytest.raises(SyntaxError):
+            ast.parse("try: pass\nexcept* ValueError: pass", feature_version=(3, minor))
 
 
 @pytest.mark.parametrize("minor", [10, 12, 13])
