@@ -47,6 +47,11 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
+    def settle(self, dtype: torch.dtype) -> None:
+        """As `Linear.settle`."""
+        self.requires_grad_(False)
+        self.to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias)

@@ -14,11 +14,15 @@ GROWTH = 64  # tokens
 
 
 class Cache:
-    """Per layer [slots, H, capacity, K]; slots are taken and given back, capacity grows as needed."""
+    """Per layer [slots, H, capacity, K]; slots are taken and given back, capacity grows as needed.
+
+    On a CPU they are kept in float32: one query against keys in bfloat16 takes two to five times as long, and each new
+    length prepares its product anew (docs/experiments.md).
+    """
 
     def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.heads, self.width = config.kv_heads, config.head_width
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device = torch.float32 if device.type == "cpu" else dtype, device
         self.slots = self.capacity = 0
         self.keys = [self._store(0, 0) for _ in range(config.num_layers)]
         self.values = [self._store(0, 0) for _ in range(config.num_layers)]
@@ -90,8 +94,8 @@ class CacheView:
         if len(self.source[0]):
             rows, places = self.source
             slots, targets = self.target
-            store[slots, :, targets] = new_SHnK[rows, :, places]
-        return torch.cat((kept, new_SHnK), dim=2)
+            store[slots, :, targets] = new_SHnK[rows, :, places].to(store.dtype)
+        return torch.cat((kept.to(new_SHnK.dtype), new_SHnK), dim=2)
 
 
 class InPlaceView(CacheView):
@@ -100,7 +104,8 @@ class InPlaceView(CacheView):
     def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
         self.cache = cache
         self.lengths = torch.tensor([cache.lengths[slot] for slot in slots])
-        self.seen = int(self.lengths.max()) + 1
+        self.kept = int(self.lengths.max())
+        self.level = self.kept if int(self.lengths.min()) == self.kept else None
         in_order = slots == list(range(slots[0], slots[0] + len(slots)))
         self.slots = torch.tensor(slots)
         self.chosen: slice | Tensor = slice(slots[0], slots[0] + len(slots)) if in_order else self.slots
@@ -108,12 +113,16 @@ class InPlaceView(CacheView):
 
     def mask(self, new_SLL: Tensor) -> Tensor:
         """[S, 1, T + 1] bool: a stream's kept tokens and, in the place after them, the new one."""
-        seen = torch.arange(self.seen)[None, :] <= self.lengths[:, None]
+        seen = torch.arange(self.kept + 1)[None, :] <= self.lengths[:, None]
         return seen[:, None, :].to(new_SLL.device)
 
     def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
-        store[self.slots, :, self.lengths] = new_SHnK[:, :, 0]
-        return store[self.chosen, :, : self.seen]
+        if self.level is not None and isinstance(self.chosen, slice):  # a plain copy is a third of a scattered one
+            seen = store[self.chosen, :, : self.level + 1]
+            seen[:, :, self.level] = new_SHnK[:, :, 0]
+            return seen
+        store[self.slots, :, self.lengths] = new_SHnK[:, :, 0].to(store.dtype)
+        return store[self.chosen, :, : self.kept + 1]
 
 
 class LayerView:

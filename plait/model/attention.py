@@ -30,8 +30,11 @@ def attend_by_formula(
 def attend(
     q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Prepared
 ) -> Float[Tensor, "B H Q K"]:
-    """Fast attention; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU (docs/experiments.md), SDPA elsewhere,
-    and FlexAttention where the mask was prepared for it: it skips the blocks that nobody sees."""
+    """Fast attention in the dtype of keys and values; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU
+    (docs/experiments.md), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
+    nobody sees."""
+    if k.dtype != q.dtype and not isinstance(mask, BlockMask):
+        return attend(q.to(k.dtype), k, v, mask.to(k.dtype)).to(q.dtype)
     if isinstance(mask, BlockMask):
         made: Tensor = flex_attention(q, k, v, block_mask=mask)
         return made
@@ -39,10 +42,7 @@ def attend(
         B, H, Q, K = q.shape
         keys, queries = k.reshape(B * H, -1, K), q.reshape(B * H, Q, K)
         bias_of_heads = mask[:, None].expand(B, H, Q, k.shape[2]).reshape(B * H, Q, -1)
-        if Q == 1:  # keys first: a row times a matrix that is part of a cache is three times slower
-            scores = torch.bmm(keys, queries.transpose(1, 2)).transpose(1, 2).div(math.sqrt(K)) + bias_of_heads
-        else:
-            scores = torch.baddbmm(bias_of_heads, queries, keys.transpose(1, 2), alpha=1.0 / math.sqrt(K))
+        scores = torch.baddbmm(bias_of_heads, queries, keys.transpose(1, 2), alpha=1.0 / math.sqrt(K))
         return torch.bmm(torch.softmax(scores, dim=-1), v.reshape(B * H, -1, K)).view(B, H, Q, K)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
 

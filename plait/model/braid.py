@@ -12,7 +12,7 @@ from plait.data.pack import Batch
 from plait.data.vocabulary import GRAMMAR, Vocabulary
 from plait.heads.categorical import CategoricalHead
 from plait.heads.flow import FlowHead
-from plait.layers import Linear
+from plait.layers import Linear, Norm
 from plait.model.attention import prepare
 from plait.model.init import initialise
 from plait.model.masks import allowed
@@ -41,9 +41,9 @@ class Braid(nn.Module):
         return self.ids.weight.device
 
     def for_inference(self) -> Braid:
-        """The same model with its linear maps settled in `dtype`: faster, and no longer to be trained."""
+        """The same model with its weights settled in `dtype`: faster, and no longer to be trained."""
         for module in self.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, (Linear, Norm)):
                 module.settle(self.dtype)
         return self.eval()
 

@@ -9,14 +9,13 @@ from torch import Tensor
 
 
 def rotary_table(position: Tensor, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """[B, L] positions -> cos and sin [B, L, width / 2] (Su et al., 2021)."""
+    """[B, L] positions -> cos and signed sin [B, L, 1, width], as `rotate` takes them (Su et al., 2021)."""
     rate = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(base) / width))
-    angle = position.float()[..., None] * rate
-    return angle.cos(), angle.sin()
+    angle = position.float()[..., None, None] * rate
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
-def rotate(x_BLHK: Tensor, cos_BLK: Tensor, sin_BLK: Tensor) -> Tensor:
+def rotate(x_BLHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (first half, second half) of a head's width by its angle."""
-    first, second = x_BLHK.chunk(2, dim=-1)
-    cos, sin = cos_BLK[:, :, None], sin_BLK[:, :, None]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.addcmul(x_BLHK * cos, x_BLHK.roll(x_BLHK.shape[-1] // 2, dims=-1), sin)
