@@ -89,11 +89,11 @@ def train_on(
     rows = propose.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
-    known = registry.build_all(registry.available())
+    known = propose.modalities_wished(list(overrides))
     bad = runs.check(rows.parent, known, run, options.get("strict", False), say)
     for split in sorted(path.stem for path in folder.glob("*.jsonl") if path.stem in propose.SPLITS):
         say(f"{split}.jsonl: {check_file(folder / f'{split}.jsonl', known, lambda bad_row: say(bad_row.problem))}")
-    proposal = propose.propose(folder, run, bad, list(overrides), minutes, say)
+    proposal = propose.propose(folder, run, known, bad, list(overrides), minutes, say)
     say(str(proposal))
     (run / "proposal.json").write_text(proposal.recipe.model_dump_json(indent=1), encoding="utf-8")
     begin = time.perf_counter()

@@ -16,7 +16,7 @@ from plait.contract import Modality, Part, Sample
 from plait.data import splits as held_out
 from plait.data.importers import detect
 from plait.data.loader import PackConfig
-from plait.data.rows import read_rows
+from plait.data.rows import line_of, read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
 from plait.data.vocabulary import Vocabulary
@@ -78,6 +78,11 @@ def rows_file(folder: Path) -> Path:
     path = folder / f"{TRAIN}.jsonl"
     if path.is_file():
         return path
+    if folder.is_file():
+        mend = (
+            f"--data {folder.parent}" if folder.name == path.name else f"rename it to {path.name} and give its folder"
+        )
+        raise DataError(f"{folder} is a file; expected the folder that {path.name} and its media are in: {mend}")
     if not folder.exists():
         raise DataError(f"{folder} is not there; expected a folder with train.jsonl")
     try:
@@ -91,6 +96,14 @@ def rows_file(folder: Path) -> Path:
         f"{folder} has no train.jsonl, but looks like {form}; turn it into rows first: "
         f"plait data import {folder} --to NEW_FOLDER, then plait train --data NEW_FOLDER"
     )
+
+
+def modalities_wished(overrides: list[str]) -> dict[str, Modality]:
+    """All modalities there are, as overrides such as `modalities.audio.max_seconds=60` want them: what rows are checked
+    with before anything is proposed. Raises ConfigError."""
+    bare = Recipe(name="bare", data="", modalities={name: {} for name in registry.available()})
+    wishes = [entry for entry in overrides if entry.startswith("modalities.")]
+    return registry.build_all(recipes.override(bare, wishes).modalities)
 
 
 def _hold_out(folder: Path, samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
@@ -156,14 +169,14 @@ def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str,
 
 
 def propose(
-    folder: Path, run: Path, bad: frozenset[int], overrides: list[str], minutes: float, say: Callable[[str], object]
-) -> Proposal:
+    folder: Path, run: Path, known: Mapping[str, Modality], bad: frozenset[int], overrides: list[str], minutes: float,
+    say: Callable[[str], object],
+) -> Proposal:  # fmt: skip
     """Look at the rows in `folder`, without the lines in `bad`, and measure what training on them takes.
 
     `steps` are what `minutes` allow on this machine, and no more than PASSES over the rows. Overrides are applied before
     anything is measured. Raises DataError, ConfigError.
     """
-    known = registry.build_all(registry.available())
     samples = list(read_rows(rows_file(folder), known, bad))
     wishes = [entry for entry in overrides if entry.startswith("hold_out")]
     bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, known))
@@ -176,7 +189,7 @@ def propose(
                 f"{folder / split}.jsonl has no row that can be used; expected some to measure on: mend it, or remove it "
                 "and rows of train.jsonl are held out instead"
             )
-    samples = [sample for sample in samples if int(sample.where.rsplit(":", 1)[1]) not in out]
+    samples = [sample for sample in samples if line_of(sample.where) not in out]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
     parts = distinct_parts(samples)

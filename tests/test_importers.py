@@ -45,6 +45,13 @@ def captions_csv(root):
     )
 
 
+def captions_semicolons(root):
+    """As spreadsheets of many countries write them."""
+    for n in range(30):
+        picture(root / f"{n}.png")
+    (root / "captions.csv").write_text("Image;Caption\n" + "".join(f"{n}.png;a, b, number {n}\n" for n in range(30)))
+
+
 def captions_jsonl(root):
     for n in range(30):
         picture(root / "images" / f"{n}.jpg")
@@ -195,6 +202,7 @@ def parquet_questions(root):
 
 SOURCES = {  # (maker, importer that must be found, rows in all, splits given)
     "captions_csv": (captions_csv, "captions", 60, False),
+    "captions_semicolons": (captions_semicolons, "captions", 60, False),
     "captions_jsonl": (captions_jsonl, "captions", 120, False),
     "captions_txt": (captions_txt, "captions", 60, False),
     "folders": (folders, "folders", 48, True),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -365,6 +366,10 @@ def test_what_is_no_data_folder_says_how_to_get_one(tmp_path, digits_by_class):
         api.train_on(tmp_path / "empty", out=tmp_path / "run")
     with pytest.raises(DataError, match="is not there"):
         api.train_on(tmp_path / "gone", out=tmp_path / "run")
+    for name, mend in (("rows.jsonl", "rename it to train.jsonl"), ("train.jsonl", f"--data {tmp_path / 'empty'}")):
+        (tmp_path / "empty" / name).write_text("")
+        with pytest.raises(DataError, match=re.escape(mend)):
+            api.train_on(tmp_path / "empty" / name, out=tmp_path / "run")
     with pytest.raises(ConfigError, match="--data"):
         invoke("train")
 
@@ -372,10 +377,39 @@ def test_what_is_no_data_folder_says_how_to_get_one(tmp_path, digits_by_class):
 def test_a_row_longer_than_a_sequence_is_left_out_and_named(tmp_path):
     samples = [row(asked(f"say {n}"), f"word {n}") for n in range(40)] + [row(asked("recite"), "na " * 4000)]
     write(tmp_path / "data", samples)
-    plait.train_on(tmp_path / "data", *TINY, "steps=6", out=tmp_path / "run", say=str)
-    problem = json.loads((tmp_path / "run/long_rows.jsonl").read_text().splitlines()[0])["problem"]
-    assert "train.jsonl:41" in problem
-    assert "pack.length=1024" in problem
+    said = invoke("train", "--data", tmp_path / "data", *TINY, "steps=6", "--out", tmp_path / "run", "--threads", "1")
+    assert "1 rows were longer than pack.length" in said
+    entry = json.loads((tmp_path / "run/long_rows.jsonl").read_text().splitlines()[0])
+    assert entry["line"] == 41
+    assert "train.jsonl:41" in entry["problem"]
+    assert "pack.length=1024" in entry["problem"]
+    cells = json.loads((tmp_path / "run/report.json").read_text())["cells"]
+    assert {cell["n"] for cell in cells} == {40}, "a row that was left out is measured"
+
+
+def test_a_longer_clip_than_usual_can_be_allowed(tmp_path):
+    (tmp_path / "data").mkdir()
+    soundfile.write(tmp_path / "data/long.wav", np.zeros(8000 * 40), 8000)
+    samples = [row(asked(f"say {n}"), f"word {n}") for n in range(30)]
+    write(tmp_path / "data", [*samples, row(asked(Part("audio", "long.wav"), "What is it?"), "silence")])
+    said = []
+    plait.train_on(tmp_path / "data", *TINY, "steps=3", out=tmp_path / "a", say=said.append)
+    assert "modalities.audio.max_seconds" in (tmp_path / "a/bad_rows.jsonl").read_text()
+    longer = "modalities.audio.max_seconds=60"
+    plait.train_on(tmp_path / "data", *TINY, "steps=3", longer, out=tmp_path / "b", say=said.append)
+    assert not (tmp_path / "b/bad_rows.jsonl").read_text()
+
+
+def test_what_is_not_measured_of_an_answer_is_said(tmp_path):
+    yes, no = (Message("assistant", (Part("text", word),)) for word in ("yes", "no"))
+    samples = [Sample((asked(f"one {n}?"), yes, asked("two?"), no), "chat") for n in range(12)]
+    several = Message("assistant", (Part("text", "here"), Part("text", "and there")))
+    samples += [Sample((asked(f"where {n}?"), several), "places") for n in range(12)]
+    write(tmp_path / "data", samples)
+    invoke("train", "--data", tmp_path / "data", *TINY, "steps=3", "--out", tmp_path / "run", "--threads", "1")
+    notes = " ".join(json.loads((tmp_path / "run/report.json").read_text())["notes"])
+    assert "of 12 conversations with several answers only the last" in notes
+    assert "12 answers of several parts" in notes
 
 
 def test_every_row_leaves_training_only_when_it_must(tmp_path):

@@ -37,6 +37,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def line_of(sample_where: str) -> int:
+    """The line number in a Sample's `where`, FILE:LINE."""
+    return int(sample_where.rsplit(":", 1)[1])
+
+
 def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) -> Part:
     """One entry of `content`. Raises RowError naming `where`."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):

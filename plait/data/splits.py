@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from plait.contract import Modality, Sample
-from plait.data.rows import read_rows, sha256_of
+from plait.data.rows import line_of, read_rows, sha256_of
 
 TRAIN, APART = "train", "apart"
 FORMAT = 1
@@ -66,7 +66,7 @@ class Splits:
 
 def _numbered(path: Path, known: Mapping[str, Modality], bad: Container[int]) -> Iterator[tuple[int, Sample]]:
     for sample in read_rows(path, known, bad):
-        yield int(sample.where.rsplit(":", 1)[1]), sample
+        yield line_of(sample.where), sample
 
 
 def _whole_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:

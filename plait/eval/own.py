@@ -15,6 +15,7 @@ import soundfile
 
 from plait.contract import Modality, Part, Sample
 from plait.data import splits as held_out
+from plait.data.rows import line_of
 from plait.data.splits import TRAIN, Splits
 from plait.data.validate import check_file
 from plait.errors import PlaitError
@@ -23,7 +24,7 @@ from plait.eval.plain import black, mean_and_spread_of_mel, picture_of, pixels, 
 from plait.eval.suite import Cycle, Labelled, Measured, Suite
 from plait.recipe import Recipe
 from plait.tasks.own import Labels, OwnTask, Targets, key_of, labels_of, tasks_of, words_of
-from plait.train.run import BAD_ROWS, bad_lines, distinct_parts
+from plait.train.run import BAD_ROWS, bad_lines, distinct_parts, long_lines
 
 MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
 MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
@@ -37,9 +38,10 @@ class OwnRows:
     """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `trained`: rows of the training."""
 
     def __init__(
-        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]]
-    ) -> None:
-        self.folder, self.splits, self.known = folder, splits, known
+        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]],
+        too_long: Container[int] = (),
+    ) -> None:  # fmt: skip
+        self.folder, self.splits, self.known, self.too_long = folder, splits, known, too_long
         self.samples: dict[str, list[Sample]] = {}
         for split in (TRAIN, "judge", "test"):
             self.samples[split] = list(
@@ -52,7 +54,9 @@ class OwnRows:
     def rows(self, task: Measured, split: str) -> list[Sample]:
         """Some rows of a task, chosen by a fixed seed; those that cannot be read are noted."""
         assert isinstance(task, OwnTask)
-        source = self.samples[TRAIN if split == SEEN else split] if split in (*self.samples, SEEN) else []
+        source = self.samples.get(split, [])
+        if split == SEEN:
+            source = [sample for sample in self.samples[TRAIN] if line_of(sample.where) not in self.too_long]
         found = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
         most = MOST_ROWS * (4 if task.answers_in == "text" else 1)
         order = np.random.default_rng([2026, 30]).permutation(len(found))[:most]
@@ -101,6 +105,13 @@ class OwnRows:
         loose = sum(key_of(sample) is None for split in self.samples.values() for sample in split)
         if loose:
             said.append(f"{loose} rows are no question with an answer (documents): learned, and not measured")
+        measured = [s for s in self.samples.get(self.main, self.samples[TRAIN]) if key_of(s)]
+        turns = sum(any(message.role == "assistant" for message in sample.messages[:-1]) for sample in measured)
+        if turns:
+            said.append(f"of {turns} conversations with several answers only the last answer is measured")
+        several = sum(len(sample.messages[-1].parts) > 1 for sample in measured)
+        if several:
+            said.append(f"{several} answers of several parts are measured by their first part")
         if self.main == SEEN:
             said.append(
                 "too few rows to hold any out: what is measured here was trained on, and shows learning by heart"
@@ -151,7 +162,7 @@ def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], targets: Tar
         bad[TRAIN] = _bad(folder / f"{TRAIN}.jsonl", known)
     splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
     bad |= {split: _bad(folder / f"{split}.jsonl", known) for split in splits.given}
-    rows = OwnRows(folder, splits, known, bad)
+    rows = OwnRows(folder, splits, known, bad, long_lines(run))
     rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
     everything = [sample for split in rows.samples.values() for sample in split]
     tasks = tasks_of(everything, (rows.main,), targets)

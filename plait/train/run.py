@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data import splits
-from plait.data.rows import read_rows, sha256_of
+from plait.data.rows import line_of, read_rows, sha256_of
 from plait.data.validate import list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.device import resolve_device
@@ -168,8 +168,26 @@ def _listed(path: Path) -> list[dict[str, Any]]:
 
 def bad_lines(run: Path) -> frozenset[int]:
     """Numbers of the lines of train.jsonl that a run found bad."""
-    listed = run / BAD_ROWS
+    return _lines(run / BAD_ROWS)
+
+
+def long_lines(run: Path) -> frozenset[int]:
+    """Numbers of the lines of train.jsonl that a run found too long for its sequences."""
+    return _lines(run / LONG_ROWS)
+
+
+def _lines(listed: Path) -> frozenset[int]:
     return frozenset(entry["line"] for entry in _listed(listed)) if listed.is_file() else frozenset()
+
+
+def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
+    """Add rows to the list of those that were too long, by where they stand; returns how many there are now."""
+    listed = run / LONG_ROWS
+    problems = {entry["line"]: entry["problem"] for entry in _listed(listed)} if listed.is_file() else {}
+    problems.update({line_of(where): problem for where, problem in found.items()})
+    lines = [json.dumps({"line": line, "problem": problem}) for line, problem in sorted(problems.items())]
+    listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(problems)
 
 
 def _as_built(path: Path) -> bool:
@@ -273,9 +291,8 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: Sequence[str
         )
         folder = loop.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
         if training.loader.too_long and rank == 0:
-            lines = [json.dumps({"problem": problem}) for problem in training.loader.too_long.values()]
-            (run / LONG_ROWS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            progress.say(f"{len(lines)} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
+            count = _list_long_rows(run, training.loader.too_long)
+            progress.say(f"{count} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
         progress.say(
             f"saved {folder}" if done else f"stopped at step {training.step}; go on with the same command and --resume"

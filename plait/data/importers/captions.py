@@ -16,9 +16,11 @@ HELP = "pictures with captions (captions.csv, captions.jsonl, or a .txt beside e
 FILE_KEYS = ("file_name", "file", "filename", "image", "path", "image_path")
 TEXT_KEYS = ("caption", "text", "captions", "description", "title")
 
+SEPARATORS = (",", ";", "\t")  # the commonest in the head is the list's
+
 
 def _lists(source: Path) -> list[Path]:
-    return sorted(path for suffix in ("*.csv", "*.jsonl") for path in source.glob(suffix) if _columns(path))
+    return sorted(path for suffix in ("*.csv", "*.tsv", "*.jsonl") for path in source.glob(suffix) if _columns(path))
 
 
 def _columns(path: Path) -> tuple[str, str] | None:
@@ -43,7 +45,9 @@ def _entries(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield number, entry if isinstance(entry, dict) else {}
         return
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        head = file.readline()
+        file.seek(0)
+        reader = csv.DictReader(file, delimiter=max(SEPARATORS, key=head.count))
         for row in reader:
             yield reader.line_num, {key: value for key, value in row.items() if key is not None}
 
