@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from plait.eval.plain import waveform
 from plait.eval.runner import Evaluation
 from plait.infer.engine import Engine
+from plait.modalities.audio.mel import RATE
 from plait.recipe import module, override
 from plait.train import loop
 from plait.train.run import start
@@ -35,8 +37,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     digits = module("digits")
-    suite = digits.suite()
-    weights = {task.name: float(task.name in TASKS) for task in suite.tasks}
+    weights = {name: float(name in TASKS) for name in digits.RECIPE.weights}
     settings = [
         f"data={given.data}",
         f"modalities.audio.block={given.block}",
@@ -47,15 +48,14 @@ def main() -> None:
     ]
     recipe = override(digits.RECIPE, [*settings, f"weights={json.dumps(weights)}"])
     training = start(recipe)
+    suite = digits.suite(Path(given.data), training.model.vocabulary.modalities)
     training.loader.next_step()  # reads the first media before the clock runs
     begin = time.perf_counter()
     while time.perf_counter() - begin < 60 * given.minutes:
         loop.one_step(training, training.loader.next_step(), recipe)
 
     training.model.load_state_dict(training.averaged_weights())
-    evaluation = Evaluation(
-        Engine(training.model), suite, Path(given.data), recipe.sampling.model_dump(), limit=given.rows
-    )
+    evaluation = Evaluation(Engine(training.model), suite, recipe.sampling.model_dump(), limit=given.rows)
     evaluation.prepare_judges()
     result: dict[str, object] = {
         "block": given.block,
@@ -66,12 +66,12 @@ def main() -> None:
     for name in TASKS:
         task = suite.task(name)
         outcome = evaluation.run_task(task, "test")
+        assert outcome is not None, f"the data has no test rows of {name}"
         for attribute, hits in evaluation.hits(task, outcome.answers, outcome.samples).items():
             result[f"{name} {attribute}"] = round(float(np.mean(hits)), 3)
         if task.answers_in == "audio":
             made = [len(part.value[0]) / part.value[1] for part in outcome.answers if part]
-            audio = training.model.vocabulary.modalities["audio"]
-            real = [len(audio.samples(sample.messages[-1].parts[0])) / 16_000 for sample in outcome.samples]
+            real = [len(waveform(sample.messages[-1].parts[0])) / RATE for sample in outcome.samples]
             result[f"{name} seconds made / real"] = [round(float(np.mean(made)), 3), round(float(np.mean(real)), 3)]
     print(json.dumps(result))
 

@@ -55,11 +55,13 @@ def cnn(minutes: float, x: np.ndarray, y: np.ndarray, tests: np.ndarray) -> np.n
         shown[mirrored] = shown[mirrored].flip(-1)
         loss = F.cross_entropy(model(shown), labels[chosen])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(see(piece)).argmax(1) for piece in torch.from_numpy(tests.copy()).split(1000)]).numpy()
+        return torch.cat(
+            [model(see(piece)).argmax(1) for piece in torch.split(torch.from_numpy(tests.copy()), 1000)]
+        ).numpy()
 
 
 def main() -> None:

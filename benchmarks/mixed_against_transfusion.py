@@ -30,6 +30,7 @@ TOKENS = SEQUENCES * (BEFORE + IMAGE + AFTER)
 def braid(dtype: torch.dtype) -> Any:
     from text_against_gpt2 import text
 
+    from plait.contract import Modality
     from plait.data.vocabulary import Vocabulary
     from plait.memory import tune
     from plait.modalities.image import Image
@@ -37,7 +38,8 @@ def braid(dtype: torch.dtype) -> Any:
     from plait.model.transformer import TrunkConfig
 
     tune()
-    vocabulary = Vocabulary({"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)})
+    modalities: dict[str, Modality] = {"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)}
+    vocabulary = Vocabulary(modalities)
     return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)
 
 

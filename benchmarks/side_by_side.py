@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
         run()
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
-        order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        order = list(contenders)[:: 1 if number % 2 == 0 else -1]
         for name in order:
             found[name].append(contenders[name]())
     return found
@@ -73,7 +73,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def contest(contenders: dict[str, Worker], rounds: int) -> dict[str, float]:
+def contest(contenders: Mapping[str, Worker], rounds: int) -> dict[str, float]:
     """Median of each worker's rounds; the workers are closed."""
     found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
     for worker in contenders.values():
@@ -88,7 +88,7 @@ def gemm_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
     return max(2 * size**3 / seconds(lambda: torch.mm(a, b)) for _ in range(repeats))
 
 
-def table(title: str, rows: list[tuple[str, ...]], head: tuple[str, ...]) -> None:
+def table(title: str, rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> None:
     """Print rows under a head, in columns."""
     widths = [max(len(str(row[column])) for row in (head, *rows)) for column in range(len(head))]
     print(f"\n{title}")

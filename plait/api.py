@@ -13,12 +13,12 @@ from PIL.Image import Image
 from plait import propose, registry
 from plait import recipe as recipes
 from plait.contract import Message, Part
-from plait.data.rows import sha256_of
 from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, DataError
 from plait.eval import card, own, runner
 from plait.eval import report as reports
+from plait.files import sha256_of, write_whole
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
 from plait.memory import tune
@@ -49,7 +49,7 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
     def tell(bad: BadRow) -> None:
         say(bad.problem)
 
-    found = list_bad_rows(Path(rows), known, Path(out), tell) if out else check_file(Path(rows), known, tell)
+    found = list_bad_rows([Path(rows)], known, Path(out), tell)[0] if out else check_file(Path(rows), known, tell)
     say(str(found))
     return found
 
@@ -68,15 +68,19 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
 
 
 def train_on(
-    data: PathLike, *overrides: str, out: PathLike, minutes: float = MINUTES, say: Callable[[str], Any] = print,
+    data: PathLike, *overrides: str, out: PathLike, minutes: float | None = None, say: Callable[[str], Any] = print,
     resume: bool = False, **options: Any,
 ) -> Path:  # fmt: skip
     """Train on the folder `data` of rows without a recipe: one is proposed from the data, and measured before training.
 
-    `minutes` bound the steps that are proposed; overrides are `key=value` as for `train`. `options`: overwrite, strict,
-    threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
+    The steps that are proposed take about `minutes` (15 if none are given). Where the steps are settled already, by an
+    override or by the run that is resumed, training stops after `minutes`, if they are given. Overrides are `key=value` as
+    for `train`. `options`: overwrite, strict, threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
     """
     folder, run = Path(data), Path(out)
+    settled = any(entry.startswith("steps=") for entry in overrides) or (resume and bool(checkpoint.steps_of(run)))
+    if minutes is not None and settled:
+        options["max_seconds"] = 60 * minutes
     if resume and checkpoint.steps_of(run):
         recipe = recipes.Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
         recipe = recipes.override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
@@ -90,12 +94,10 @@ def train_on(
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
     known = propose.modalities_wished(list(overrides))
-    bad = runs.check(rows.parent, known, run, options.get("strict", False), say)
-    for split in sorted(path.stem for path in folder.glob("*.jsonl") if path.stem in propose.SPLITS):
-        say(f"{split}.jsonl: {check_file(folder / f'{split}.jsonl', known, lambda bad_row: say(bad_row.problem))}")
-    proposal = propose.propose(folder, run, known, bad, list(overrides), minutes, say)
+    bad = runs.check(rows.parent, propose.SPLITS, known, run, options.get("strict", False), say)
+    proposal = propose.propose(folder, run, known, bad, list(overrides), MINUTES if minutes is None else minutes, say)
     say(str(proposal))
-    (run / "proposal.json").write_text(proposal.recipe.model_dump_json(indent=1), encoding="utf-8")
+    write_whole(run / "proposal.json", proposal.recipe.model_dump_json(indent=1))
     begin = time.perf_counter()
     saved = train_recipe(proposal.recipe, run, prepared=True, **options)
     if finished(saved):

@@ -38,7 +38,7 @@ def train(  # noqa: PLR0913 - one parameter an option
     threads: Threads = None,
     max_minutes: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(min=0, help="Stop and save after this long; with --data, steps are proposed to fit (15)."),
+        typer.Option(min=0, help="Stop and save after this long; with --data, propose steps for about as long (15)."),
     ] = None,
 ) -> None:
     """Train a recipe from scratch, or on rows of your own (--data), or resume."""
@@ -58,9 +58,7 @@ def train(  # noqa: PLR0913 - one parameter an option
         return
     assert data is not None
     folder = out or Path(RUN_FOLDER.format(data.resolve().name))
-    saved = api.train_on(
-        data, *given, out=folder, minutes=api.MINUTES if max_minutes is None else max_minutes, say=typer.echo, **options
-    )
+    saved = api.train_on(data, *given, out=folder, minutes=max_minutes, say=typer.echo, **options)
     if not api.finished(saved):
         raise typer.Exit(1)
     report = api.evaluate(saved, data=data, json=folder / "report.json", html=folder / "report.html", say=typer.echo)
@@ -70,7 +68,7 @@ def train(  # noqa: PLR0913 - one parameter an option
 
 @app.command()
 def generate(  # noqa: PLR0913 - one parameter an option
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, run folder or archive.")],
     text: Annotated[Optional[list[str]], typer.Option(help="Text input; inputs keep their order.")] = None,  # noqa: UP045
     image: Annotated[Optional[list[Path]], typer.Option(help="Picture file.")] = None,  # noqa: UP045
     audio: Annotated[Optional[list[Path]], typer.Option(help="Sound file.")] = None,  # noqa: UP045

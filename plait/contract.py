@@ -48,9 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Block:
-    """A header of grammar names and the tokens it announces.
-    `tokens` is [n, token_width] float32 for a flow head, [n] int64 (the modality's own ids) for a categorical one.
-    """
+    """A header of grammar names, and the tokens it announces: [n, token_width] float32 (flow) or [n] int64 ids of its own."""
 
     header: tuple[str, ...]
     tokens: np.ndarray
@@ -70,14 +68,16 @@ class Modality(Protocol):
 
     name: str
     head: HeadKind
-    token_width: int  # floats a token for a flow head; size of the vocabulary for a categorical one
+
+    @property
+    def token_width(self) -> int:
+        """Floats a token for a flow head; size of the vocabulary for a categorical one."""
 
     def grammar(self) -> Sequence[str]:
         """Names of the header ids that this modality owns; a flow modality's first one opens its segments."""
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        """Names that may follow an unfinished `header`; empty when it is complete.
-        `options` are the caller's wishes (a size, say); an impossible one raises ConfigError."""
+        """Names that may follow `header`, none when it is complete; impossible `options` (a size, say) raise ConfigError."""
 
     def block_len(self, header: Sequence[str]) -> int:
         """Number of tokens that the complete `header` announces."""

@@ -169,26 +169,20 @@ def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str,
 
 
 def propose(
-    folder: Path, run: Path, known: Mapping[str, Modality], bad: frozenset[int], overrides: list[str], minutes: float,
-    say: Callable[[str], object],
+    folder: Path, run: Path, known: Mapping[str, Modality], bad: Mapping[str, frozenset[int]], overrides: list[str],
+    minutes: float, say: Callable[[str], object],
 ) -> Proposal:  # fmt: skip
-    """Look at the rows in `folder`, without the lines in `bad`, and measure what training on them takes.
+    """Look at the rows in `folder`, without the lines in `bad` of each split's file, and measure what training on them takes.
 
     `steps` are what `minutes` allow on this machine, and no more than PASSES over the rows. Overrides are applied before
     anything is measured. Raises DataError, ConfigError.
     """
-    samples = list(read_rows(rows_file(folder), known, bad))
+    samples = list(read_rows(rows_file(folder), known, bad[TRAIN]))
     wishes = [entry for entry in overrides if entry.startswith("hold_out")]
     bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, known))
     shares = recipes.override(bare, wishes).hold_out
-    splits = held_out.kept(run, folder, shares, known, bad)
+    splits = held_out.kept(run, folder, shares, known, bad[TRAIN])
     out = splits.not_for_training
-    for split in splits.given:
-        if next(splits.rows(split, known), None) is None:
-            raise DataError(
-                f"{folder / split}.jsonl has no row that can be used; expected some to measure on: mend it, or remove it "
-                "and rows of train.jsonl are held out instead"
-            )
     samples = [sample for sample in samples if line_of(sample.where) not in out]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
@@ -212,7 +206,7 @@ def propose(
     sampling = recipe.sampling.model_copy(update={"max_tokens": pack.length})  # no answer is longer than its row
     recipe = recipes.override(recipe.model_copy(update={"pack": pack, "sampling": sampling}), overrides)
     fixed = any(entry.startswith("steps=") for entry in overrides)
-    measured = probe(recipe, out | bad)
+    measured = probe(recipe, out | bad[TRAIN])
     if not fixed:
         by_time = (60 * minutes - measured.seconds_to_read) / (
             measured.seconds_a_step + measured.seconds_a_save / recipe.save_every

@@ -14,6 +14,7 @@ from plait import recipes
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.errors import ConfigError
+from plait.infer.request import Request
 from plait.model.transformer import TrunkConfig, vanilla
 from plait.train.optim import OptimConfig
 
@@ -23,9 +24,9 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(12, ge=1, description="Euler steps a block")
-    guidance: float = Field(3.0, ge=0, description="1: off")
-    temperature: float = Field(0.0, ge=0, description="0: the likeliest id")
+    steps: int = Field(Request.steps, ge=1, description="Euler steps a block")
+    guidance: float = Field(Request.guidance, ge=0, description="1: off")
+    temperature: float = Field(Request.temperature, ge=0, description="0: the likeliest id")
     max_tokens: int = Field(64, ge=1, description="bounds the answer")
 
 

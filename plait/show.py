@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from plait import registry
 from plait.contract import Sample
 from plait.data.rows import read_rows
 from plait.errors import DataError
+from plait.files import manifest_of
 
 
 def _line(sample: Sample) -> str:
@@ -29,9 +29,9 @@ def show(name: str, folder: Path | None, count: int) -> None:
     """Print sources, counts, notes and `count` training rows of each task. Raises DataError when nothing is built."""
     recipe = recipes.module(name).RECIPE
     place = folder or Path(recipe.data)
-    if not (place / "manifest.json").is_file():
+    manifest = manifest_of(place)
+    if not manifest:
         raise DataError(f"{place} holds no built data; build it with: plait data build {name} --folder {place}")
-    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     console = Console()
     for source in manifest["sources"]:
         console.print(f"{source['what']}: {source['from']} ({source['licence']})", highlight=False)

@@ -38,6 +38,9 @@ PART = {"type": "text", "text": "hi"}
         ({"messages": [{"role": "user", "content": ["a"]}]}, "an object such as"),
         ({"messages": [{"role": "user", "content": [{"type": "smell", "smell": 1}]}]}, "smell"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "no value"),
+        ({"messages": [{"role": "user", "content": "a"}], "meta": "a note"}, "'meta' is 'a note'; expected an object"),
+        ({"messages": [{"role": "user", "content": "a"}], "meta": None}, "'meta' is None"),
+        ({"messages": [{"role": "user", "content": "a"}], "task": None}, "'task' is None; expected text"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "image": "../../etc/passwd"}]}]},
             "leaves the data folder",

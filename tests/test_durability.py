@@ -1,5 +1,6 @@
 """Kill -9 at any moment, in mid-save too: what is left loads, and the resumed run ends bit-exactly where the other does."""
 
+import copy
 import json
 import os
 import random
@@ -15,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plait import files
 from plait.errors import CheckpointError, ConfigError
 from plait.train import checkpoint
+from plait.train.progress import Progress
 from plait.train.state import Training
 
 image = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "kill_campaign.py"))["image"]  # the long form's
@@ -158,12 +161,53 @@ def test_a_damaged_file_is_named(whole, tmp_path):
         checkpoint.load(folder)
 
 
+def test_a_damaged_configuration_is_named(whole, tmp_path):
+    """A digit of the statistics that sound is scaled by, turned by one bit, would change every sound unseen."""
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint.steps_of(whole)[-1], folder)
+    config = json.loads((folder / checkpoint.CONFIG).read_text())
+    config["modalities"]["audio"]["mean"][0] += 1e-3
+    (folder / checkpoint.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
+        checkpoint.load(folder)
+
+
+def test_what_was_cut_short_is_swept_away(small_digits, tmp_path):
+    left = tmp_path / "run/checkpoints/step-00000001.partial"
+    run(small_digits, tmp_path / "run", "--max-minutes", "0.0001")
+    left.mkdir()
+    run(small_digits, tmp_path / "run", "--resume")
+    assert not left.exists()
+
+
+def test_a_log_that_cannot_be_written_costs_the_log_alone(tmp_path, capsys):
+    """/dev/full takes no byte."""
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    with Progress(tmp_path, 10, 0) as progress:
+        progress.say("a line")
+        progress.say("another")
+    assert capsys.readouterr().err.count("cannot be written: No space left on device; the run goes on") == 1
+
+
+def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
+    files.write_whole(tmp_path / "a.json", "before")
+
+    def stop(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", stop)
+    with pytest.raises(OSError, match="No space"):
+        files.write_whole(tmp_path / "a.json", "after")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "before"
+
+
 def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_digits, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     folder = checkpoint.steps_of(tmp_path / "run")[-1]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(CheckpointError, match=r"format 99.*reads formats 1 to 2: upgrade plait"):
+    with pytest.raises(CheckpointError, match=r"format 99.*reads formats 1 to 3: upgrade plait"):
         checkpoint.load(folder)
     new = ("turns", "hold_out", "vary")  # what format 1 did not have
     recipe = {key: value for key, value in config["recipe"].items() if key not in new}
@@ -174,7 +218,9 @@ def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_dig
     assert migrated["format"] == checkpoint.FORMAT
     assert migrated["recipe"]["turns"] == 1
     assert model.vocabulary.modalities["image"].flip is False
-    assert checkpoint.migrated(dict(older)) == checkpoint.migrated(dict(older)), "no pure function"
+    given = copy.deepcopy(older)
+    assert checkpoint.migrated(given) == migrated
+    assert given == older, "no pure function"
     done = run(small_digits, tmp_path / "run", "--resume")
     assert f"resumed at step {STEPS}" in done.stderr
 
@@ -197,15 +243,17 @@ def run_limited(data, out, bound, *more):
 
 
 def test_a_full_disk_loses_nothing(small_digits, whole, tmp_path):
-    """Files may grow to 64 KiB and no further: no checkpoint can be written, and that is said; then there is room again."""
+    """Files may grow to 512 bytes and no further: no checkpoint and no log can be written, and that is said; then there is
+    room again."""
     import resource
 
     out = tmp_path / "run"
     run(small_digits, out, "--max-minutes", "0.0001")  # one step, one sound checkpoint
     (sound,) = checkpoint.steps_of(out)
-    done = run_limited(small_digits, out, limited(resource.RLIMIT_FSIZE, 2**16), "--resume")
+    done = run_limited(small_digits, out, limited(resource.RLIMIT_FSIZE, 2**9), "--resume")
     assert done.returncode == 2, done.stderr
     assert "the run goes on and tries again" in done.stderr
+    assert "the run goes on without" in done.stderr
     assert "cannot be saved" in done.stderr
     assert "--resume" in done.stderr
     assert "Traceback" not in done.stderr

@@ -379,6 +379,55 @@ def test_a_broken_source_leaves_nothing_half(tmp_path, make, spoil, named):
     assert not (tmp_path / "data" / "media").exists()
 
 
+@pytest.mark.parametrize("make", [idx, medmnist])
+def test_a_flipped_byte_is_said_in_a_line(tmp_path, make):
+    source = tmp_path / "source"
+    source.mkdir()
+    place = make(source) or source
+    file = next(iter(sorted(place.glob("train-images*")))) if place.is_dir() else place
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.raises(DataError, match="is the source whole"):
+        run(place, tmp_path / "data", say=lambda _: None)
+
+
+def test_a_class_may_be_named_like_a_split(tmp_path):
+    for label in ("valid", "invalid", "other"):
+        for n in range(20):
+            picture(tmp_path / "source" / label / f"{n}.png")
+    counts = run(tmp_path / "source", tmp_path / "data", say=lambda _: None)
+    assert sum(counts.values()) == 120
+
+
+def test_pictures_in_no_class_are_counted(tmp_path):
+    """A test folder without classes beside a training folder with them."""
+    said = []
+    for label in ("cat", "dog"):
+        for n in range(20):
+            picture(tmp_path / "source/train" / label / f"{n}.png")
+    for n in range(7):
+        picture(tmp_path / "source/test" / f"{n}.png")
+    assert run(tmp_path / "source", tmp_path / "data", say=said.append) == {"train": 80}
+    assert any("7 entries passed over" in line for line in said)
+
+
+def test_coco_as_it_is_published(tmp_path):
+    """Pictures in train2017/ and val2017/, and lists of keypoints and captions beside those of the objects."""
+    source = tmp_path / "source"
+    (source / "annotations").mkdir(parents=True)
+    for split, ids in (("train2017", range(20)), ("val2017", range(20, 25))):
+        for n in ids:
+            picture(source / split / f"{n}.png", (20, 10))
+        images = [{"id": n, "file_name": f"{n}.png", "width": 20, "height": 10} for n in ids]
+        boxes = [{"image_id": n, "category_id": 1, "bbox": [5, 0, 10, 5]} for n in ids]
+        for kind in ("instances", "person_keypoints"):
+            raw = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": kind}]}
+            (source / f"annotations/{kind}_{split}.json").write_text(json.dumps(raw))
+    assert run(source, tmp_path / "data", say=lambda _: None) == {"train": 20, "dev": 5}
+    assert "person_keypoints" not in (tmp_path / "data/train.jsonl").read_text()
+
+
 def test_idx_says_what_is_wrong(tmp_path):
     (tmp_path / "a").write_bytes(b"\x00\x00\x08\x01\x00\x00\x00\x05abc")
     with pytest.raises(DataError, match="expected"):

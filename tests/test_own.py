@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ import plait
 from plait import api, registry
 from plait.cli import app
 from plait.contract import Message, Part, Sample
-from plait.data import importers, splits
+from plait.data import splits
 from plait.data.rows import dump_row, read_rows
 from plait.errors import ConfigError, DataError
+from plait.eval import own as eval_own
+from plait.eval.runner import partners
+from plait.recipe import Recipe
 from plait.tasks import own
 from plait.train import probe
 
@@ -391,13 +395,14 @@ def test_a_longer_clip_than_usual_can_be_allowed(tmp_path):
     (tmp_path / "data").mkdir()
     soundfile.write(tmp_path / "data/long.wav", np.zeros(8000 * 40), 8000)
     samples = [row(asked(f"say {n}"), f"word {n}") for n in range(30)]
-    write(tmp_path / "data", [*samples, row(asked(Part("audio", "long.wav"), "What is it?"), "silence")])
+    write(tmp_path / "data", [*samples, row(asked(Part("audio", "long.wav"), "What is it?"), "silence", "hear")])
     said = []
     plait.train_on(tmp_path / "data", *TINY, "steps=3", out=tmp_path / "a", say=said.append)
     assert "modalities.audio.max_seconds" in (tmp_path / "a/bad_rows.jsonl").read_text()
     longer = "modalities.audio.max_seconds=60"
-    plait.train_on(tmp_path / "data", *TINY, "steps=3", longer, out=tmp_path / "b", say=said.append)
+    invoke("train", "--data", tmp_path / "data", *TINY, "steps=3", longer, "--out", tmp_path / "b", "--threads", "1")
     assert not (tmp_path / "b/bad_rows.jsonl").read_text()
+    assert "<audio" in (tmp_path / "b/report.html").read_text(), "a long clip cannot be shown"
 
 
 def test_what_is_not_measured_of_an_answer_is_said(tmp_path):
@@ -418,7 +423,14 @@ def test_every_row_leaves_training_only_when_it_must(tmp_path):
     made = splits.make(tmp_path, {"test": 0.1}, KNOWN)
     total = sum(len(list(made.rows(split, KNOWN))) for split in ("train", "test"))
     assert total == 300 == len(list(read_rows(tmp_path / "train.jsonl", KNOWN)))
-    assert importers.by_content("x") in importers.SPLITS
+
+
+def test_one_question_asked_over_and_over_is_not_held_out(tmp_path):
+    """Its group is of one piece: held out, it would leave nothing to learn from."""
+    for question in ("tell me a joke", "another?", "more", "one more", "again"):
+        write(tmp_path, [row(asked(question), f"joke {n}") for n in range(150)])
+        made = splits.make(tmp_path, {"test": 0.5}, KNOWN)
+        assert len(list(made.rows("train", KNOWN))) == 150
 
 
 def test_names_with_brackets_are_names(tmp_path):
@@ -441,5 +453,104 @@ def test_a_test_without_a_good_row_is_said(tmp_path):
     folder = tmp_path / "data"
     write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
     write(folder, [], "test")
-    with pytest.raises(DataError, match=r"test\.jsonl has no row that can be used"):
+    with pytest.raises(DataError, match=r"test\.jsonl has no good row of 0"):
         api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
+    write(folder, [row(asked(Part("image", f"{n}.png")), "gone") for n in range(5)], "test")
+    with pytest.raises(DataError, match=r"test\.jsonl has no good row of 5.*measure on"):
+        api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
+
+
+def test_bad_rows_of_a_given_test_are_listed_and_stop_strict_runs(tmp_path):
+    folder = tmp_path / "data"
+    write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
+    write(
+        folder,
+        [row(asked(f"tell {n}"), f"word {n}") for n in range(20)] + [row(asked(Part("image", "gone")), "?")],
+        "test",
+    )
+    out = tmp_path / "run"
+    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", out, "--threads", "1")
+    assert "test.jsonl: 21 rows checked" in said
+    (entry,) = map(json.loads, (out / "bad_rows.jsonl").read_text().splitlines())
+    assert (entry["file"], entry["line"]) == ("test.jsonl", 21)
+    report = json.loads((out / "report.json").read_text())
+    assert {(cell["split"], cell["n"]) for cell in report["cells"]} == {("test", 20)}
+    with pytest.raises(DataError, match=r"1 rows of .* are bad.*test\.jsonl:21"):
+        api.train_on(folder, *TINY, "steps=3", out=tmp_path / "strict", strict=True, say=str)
+
+
+def test_rows_that_were_mended_are_checked_again(tmp_path):
+    """The run was killed before its first checkpoint, and its list of bad rows is there."""
+    folder, out = tmp_path / "data", tmp_path / "run"
+    good = [row(asked(f"say {n}"), f"word {n}") for n in range(30)]
+    write(folder, [*good, row(asked("say more"), "")])
+    with pytest.raises(DataError, match="1 rows"):
+        api.train_on(folder, *TINY, "steps=3", out=out, strict=True, say=str)
+    write(folder, [*good, row(asked("say more"), "more")])
+    api.train_on(folder, *TINY, "steps=3", out=out, strict=True, say=str)
+    assert not (out / "bad_rows.jsonl").read_text()
+
+
+def test_minutes_bound_steps_that_are_settled(tmp_path):
+    folder, out = tmp_path / "data", tmp_path / "run"
+    write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
+    assert not api.finished(api.train_on(folder, *TINY, "steps=100000", out=out, minutes=0.02, say=str))
+    assert not api.finished(api.train_on(folder, *TINY, out=out, minutes=0.02, resume=True, say=str))
+
+
+@pytest.mark.parametrize(
+    "told", ['{"audio_filepath": "a.wav"}\n{"audio_filepath": "b.wav"}', "[1]", '{"files": ["a"]}']
+)
+def test_somebody_else_s_manifest_is_no_matter(tmp_path, told):
+    folder = tmp_path / "data"
+    write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
+    (folder / "manifest.json").write_text(told)
+    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run", "--threads", "1")
+    assert "train.jsonl: 30 rows checked" in said
+
+
+def test_checks_do_not_hang_on_the_order_of_the_rows():
+    """Rows sorted by class, each picture asked about twice: who stands next has the same answer, or the same picture."""
+    samples = [
+        Sample((asked(Part("image", f"{n // 2}.png")), Message("assistant", (Part("text", f"class {n // 20}"),))), meta={"expect": {}})
+        for n in range(60)
+    ]  # fmt: skip
+    for here, there in enumerate(partners(samples, 60)):
+        assert samples[here].messages[-1] != samples[there].messages[-1]
+        assert samples[here].messages[0] != samples[there].messages[0]
+    alike = [replace(sample, messages=samples[0].messages) for sample in samples]
+    assert partners(alike, 3) == [1, 2, 3], "where all are alike the next must do"
+
+
+def test_measured_rows_are_mixed(trained, rows_of_digits):
+    """The importer writes class after class; twenty rows of a report must not be of one class."""
+    out, _ = trained
+    report = api.evaluate(out, limit=20, say=str)
+    expected = {cell["task"]: cell for cell in report["cells"]}
+    assert expected["image->text classes"]["n"] == 20
+    suite, _ = eval_own.suite(Recipe(**json.loads((out / "proposal.json").read_text())), out, KNOWN, {})
+    rows = suite.rows.rows(suite.tasks[0], "test")[:20]
+    assert len({str(sample.meta["expect"]) for sample in rows}) > 3
+
+
+@pytest.mark.parametrize(
+    ("words", "label", "named"),
+    [("say: banana", "a", False), ("say: a banana", "a", True), ("画一只猫。", "猫", True), ("draw: cats", "cat", False),
+     ("a cat!", "cat", True), ("cats and a cat", "cat", True)],
+)  # fmt: skip
+def test_labels_are_words(words, label, named):
+    assert own._names(words, label) is named
+
+
+def test_attributes_of_one_task_have_their_own_names(tmp_path):
+    """Two questions about one picture: two lines of the report that can be told apart."""
+    folder = tmp_path / "data"
+    samples = []
+    for n in range(30):
+        Image.new("L", (8, 8), n * 8).save((folder.mkdir(exist_ok=True) or folder) / f"{n}.png")
+        for question, answers in (("Which bird?", ("owl", "wren")), ("How many?", ("one", "two", "three"))):
+            samples.append(row(asked(Part("image", f"{n}.png"), question), answers[n % len(answers)], "birds"))
+    write(folder, samples)
+    invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run", "--threads", "1")
+    cells = json.loads((tmp_path / "run/report.json").read_text())["cells"]
+    assert {cell["metric"] for cell in cells} >= {"Which bird?: exact match", "How many?: exact match"}

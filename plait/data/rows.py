@@ -13,7 +13,6 @@ to the JSONL file's folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -26,15 +25,6 @@ from plait.errors import DataError, RowError
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
 PLAIN = "text"  # the type of a content that is a bare string, as in chat APIs
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read piece by piece."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def line_of(sample_where: str) -> int:
@@ -90,7 +80,12 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
         if not isinstance(parts, list) or not parts:
             raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
         messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))
-    return Sample(tuple(messages), str(raw.get("task", "")), raw.get("meta", {}), where)
+    task, meta = raw.get("task", ""), raw.get("meta", {})
+    if not isinstance(task, str):
+        raise RowError(f"{where}: 'task' is {task!r}; expected text: a name, or leave it out")
+    if not isinstance(meta, dict):
+        raise RowError(f"{where}: 'meta' is {meta!r}; expected an object, such as {{\"note\": ...}}")
+    return Sample(tuple(messages), task, meta, where)
 
 
 def read_rows(

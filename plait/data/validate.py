@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -62,9 +62,9 @@ class Checked:
 
 
 def list_bad_rows(
-    path: Path, known: Mapping[str, Modality], listed: Path, tell: Callable[[BadRow], Any] = lambda bad: None
-) -> Checked:
-    """`check_file`, with the bad rows written to `listed`, a JSON object a line; the file has its name once it is whole."""
+    paths: Sequence[Path], known: Mapping[str, Modality], listed: Path, tell: Callable[[BadRow], Any] = lambda bad: None
+) -> list[Checked]:
+    """`check_file` of each, with the bad rows written to `listed`, a JSON object a line, which has its name once it is whole."""
     partial = listed.with_name(listed.name + ".partial")
     if listed.is_dir() or not listed.parent.is_dir():
         raise ConfigError(f"{listed} cannot be written; expected the name of a file in a folder that is there")
@@ -74,7 +74,7 @@ def list_bad_rows(
             file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n")
             tell(bad)
 
-        found = check_file(path, known, note)
+        found = [check_file(path, known, note) for path in paths]
     partial.rename(listed)
     return found
 
@@ -84,8 +84,8 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     begin = time.perf_counter()
 
     @lru_cache(100_000)  # a medium that many rows name is decoded once; only its name is kept
-    def decode(kind: str, value: str) -> None:
-        known[kind].read(Part(kind, value))
+    def decode(kind: str, value: str, options: str) -> None:
+        known[kind].read(Part(kind, value, json.loads(options)))
 
     found = Checked(path)
     for number, line in _lines(path):
@@ -123,7 +123,7 @@ def _skip_line(file: BinaryIO) -> None:
 
 
 def check_line(
-    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Callable[[str, str], None]
+    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Callable[[str, str, str], None]
 ) -> Sample:
     """The row as a Sample. Raises RowError naming file and line."""
     where = f"{path.name}:{number}"
@@ -139,7 +139,7 @@ def check_line(
 
 
 def check_part(
-    part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Callable[[str, str], None]
+    part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Callable[[str, str, str], None]
 ) -> None:
     """Decode a part whole. Raises RowError naming `where`."""
     if known[part.type].head == "flow":
@@ -151,7 +151,7 @@ def check_part(
             f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
         )
     try:
-        decode(part.type, part.value)
+        decode(part.type, part.value, json.dumps(dict(part.options)))
     except PlaitError as error:
         raise RowError(f"{where}: {error}") from error
     except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file

@@ -8,6 +8,7 @@ from typing import Any
 
 from plait.eval.report import figure, met
 from plait.eval.runner import MAIN
+from plait.files import write_whole
 
 NAME = "README.md"
 
@@ -82,5 +83,5 @@ def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
         ]
     )
     path = checkpoint / NAME
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path

@@ -8,6 +8,7 @@ A judge sees what a user gets: an 8-bit picture, a waveform.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plait.contract import Part
-from plait.eval.plain import pixels
+from plait.eval.plain import pixels, waveform
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import RATE
 from plait.threads import each
@@ -155,7 +156,7 @@ class SoundJudge(Judge):
         self.frames = frames
 
     def see(self, part: Part) -> Tensor:
-        samples = torch.from_numpy(np.ascontiguousarray(Audio().samples(part), np.float32))
+        samples = torch.from_numpy(np.ascontiguousarray(waveform(part), np.float32))
         samples = F.pad(samples, (0, max(0, RATE // 100 * self.frames - len(samples))))[: RATE // 100 * self.frames]
         spectrum = torch.stft(samples, 512, RATE // 100, window=torch.hann_window(512), return_complex=True).abs()
         bands = F.avg_pool1d(spectrum[1:].T, 8).T[:, : self.frames]
@@ -169,7 +170,7 @@ class SoundJudge(Judge):
 
 def round_trips(parts: Sequence[Part]) -> list[Part]:
     """Recordings as the model's own mel and phase reconstruction would give them back."""
-    audio = Audio()
+    audio = Audio(max_seconds=math.inf)
     return each(lambda part: audio.write(audio.read(part)), parts)
 
 

@@ -52,7 +52,8 @@ class OwnRows:
         self.unreadable: list[str] = []
 
     def rows(self, task: Measured, split: str) -> list[Sample]:
-        """Some rows of a task, chosen by a fixed seed; those that cannot be read are noted."""
+        """Some rows of a task, in an order drawn by a fixed seed, so that the first are like all of them whatever order the
+        file has; those that cannot be read are noted."""
         assert isinstance(task, OwnTask)
         source = self.samples.get(split, [])
         if split == SEEN:
@@ -60,10 +61,9 @@ class OwnRows:
         found = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
         most = MOST_ROWS * (4 if task.answers_in == "text" else 1)
         order = np.random.default_rng([2026, 30]).permutation(len(found))[:most]
-        chosen = [found[index] for index in sorted(order)]
         return [
             replace(sample, meta={**sample.meta, "expect": self.labels.expected(sample)})
-            for sample in chosen
+            for sample in (found[index] for index in order)
             if self._readable(sample)
         ]
 
@@ -157,11 +157,12 @@ def suite(recipe: Recipe, run: Path, known: Mapping[str, Modality], targets: Tar
     """The suite of the rows in `recipe.data`, and the lines of train.jsonl that training leaves out; what takes long to
     make is kept in the folder `run`."""
     folder = Path(recipe.data)
-    bad: dict[str, frozenset[int]] = {TRAIN: bad_lines(run)}
-    if not (run / BAD_ROWS).is_file():
-        bad[TRAIN] = _bad(folder / f"{TRAIN}.jsonl", known)
+    listed = (run / BAD_ROWS).is_file()
+    given = [split for split in recipe.hold_out if (folder / f"{split}.jsonl").is_file()]
+    bad = {
+        split: bad_lines(run, split) if listed else _bad(folder / f"{split}.jsonl", known) for split in [TRAIN, *given]
+    }
     splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
-    bad |= {split: _bad(folder / f"{split}.jsonl", known) for split in splits.given}
     rows = OwnRows(folder, splits, known, bad, long_lines(run))
     rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
     everything = [sample for split in rows.samples.values() for sample in split]

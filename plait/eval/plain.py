@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 
@@ -30,9 +32,14 @@ def pixels(part: Part, side: int = 28, channels: int = 1) -> np.ndarray:
     return np.asarray(picture, np.float32).ravel()
 
 
+def waveform(part: Part) -> np.ndarray:
+    """[n] samples of a clip at RATE, however long: the model's limit is its own."""
+    return Audio(max_seconds=math.inf).samples(part)
+
+
 def mean_and_spread_of_mel(part: Part) -> np.ndarray:
     """[480] four quarters of the clip: mean of each mel bin; and over the whole clip its mean and deviation."""
-    frames = log_mel(Audio().samples(part))
+    frames = log_mel(waveform(part))
     frames = np.pad(frames, ((0, max(0, 4 - len(frames))), (0, 0)), mode="edge")
     quarters = [quarter.mean(axis=0) for quarter in np.array_split(frames, 4)]
     return np.concatenate([*quarters, frames.mean(axis=0), frames.std(axis=0)])

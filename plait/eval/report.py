@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from plait.contract import Part
+from plait.eval.plain import waveform
 from plait.eval.runner import MAIN, SHOWN, Outcome
-from plait.modalities.audio import Audio
+from plait.files import manifest_of, write_whole
 from plait.modalities.audio.mel import FLOOR, RATE, log_mel
 from plait.recipe import Recipe
 from plait.train import checkpoint
@@ -45,8 +47,7 @@ def training_summary(folder: Path, parameters: int, recipe: Recipe) -> dict[str,
 
 def data_summary(data: Path) -> dict[str, Any]:
     """Sources, licences, notes and hashes of the splits."""
-    path = data / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    manifest = manifest_of(data)
     return {key: manifest.get(key) for key in ("sources", "notes", "counts", "files")}
 
 
@@ -55,8 +56,8 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     path = folder.parent.parent / "train.log"
     made: dict[str, list[tuple[int, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        if line.startswith("{"):
-            entry = json.loads(line)
+        with suppress(ValueError):  # words, or an entry that a full disk cut short
+            entry = json.loads(line) if line.startswith("{") else {}
             for key, value in entry.items():
                 if key.startswith("loss/"):
                     made.setdefault(key[5:], []).append((entry["step"], value))
@@ -90,7 +91,7 @@ def show(part: Part | None) -> Markup:
     if part.type == "image":
         picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
         return Markup('<img class="picture" src="{}" alt="picture">').format(_png(picture.convert("RGB")))
-    samples = Audio().samples(part)
+    samples = waveform(part)
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, RATE, format="WAV", subtype="PCM_16")
     return Markup(
@@ -102,7 +103,8 @@ def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
     """The first rows of the split with what the model answered: not chosen by anyone."""
     pairs = list(zip(outcome.samples, outcome.answers, strict=True))[:SHOWN]
     return [
-        (Markup(" ").join(show(part) for part in sample.messages[0].parts), show(answer)) for sample, answer in pairs
+        (Markup(" ").join(show(part) for message in sample.messages[:-1] for part in message.parts), show(answer))
+        for sample, answer in pairs
     ]
 
 
@@ -154,7 +156,7 @@ def write_html(
         met=met,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def met(cell: Mapping[str, Any]) -> bool | None:

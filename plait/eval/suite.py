@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plait.contract import Message, Modality, Part, Sample
-from plait.data.rows import read_rows, sha256_of
+from plait.data.rows import read_rows
 from plait.eval.judges import Judge
+from plait.files import sha256_of
 
 Labelled = tuple[list[Part], list[dict[str, Any]]]
 

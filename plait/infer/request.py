@@ -38,8 +38,8 @@ class Request:
     messages: tuple[Message, ...]
     to: str | None = None
     seed: int = 0
-    steps: int = 25
-    guidance: float = 2.0
+    steps: int = 12
+    guidance: float = 3.0
     temperature: float = 0.0
     max_tokens: int = 512
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

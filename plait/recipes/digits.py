@@ -30,6 +30,7 @@ from plait.data.sequence import FlowConfig
 from plait.data.sources import asterisk, espeak, handwriting
 from plait.errors import DataError, MissingError
 from plait.eval.suite import Cycle, FolderRows, Suite
+from plait.files import MANIFEST, write_whole
 from plait.recipe import Recipe
 from plait.tasks.digits import BY_NAME, DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
 from plait.tasks.task import Item
@@ -200,11 +201,11 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     What is already complete is kept. A half-built folder is built again.
     """
     manifest: dict[str, Any] = {}
-    if (folder / "manifest.json").is_file():
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if (folder / MANIFEST).is_file():
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest.get("format") == FORMAT:
             return manifest
-    ours = (folder / "cache").is_dir() or (folder / "manifest.json").is_file()
+    ours = (folder / "cache").is_dir() or (folder / MANIFEST).is_file()
     if not ours and folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
     shutil.rmtree(folder / "media", ignore_errors=True)
@@ -246,9 +247,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         )
     manifest["languages"] = LANGUAGES
     manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
-    partial = folder / "manifest.json.partial"
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-    partial.rename(folder / "manifest.json")  # its presence says that the data is complete
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))  # says that the data is complete
     return manifest
 
 

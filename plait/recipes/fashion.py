@@ -16,10 +16,10 @@ from typing import Any
 
 from plait.data.importers import Writer, idx
 from plait.data.loader import PackConfig
-from plait.data.rows import sha256_of
 from plait.data.sequence import FlowConfig
 from plait.data.sources import fetch
 from plait.errors import DataError, PlaitError
+from plait.files import MANIFEST, manifest_of, sha256_of, write_whole
 from plait.recipe import Recipe
 from plait.train.optim import OptimConfig
 
@@ -54,11 +54,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 
     Raises MissingError without apt-get, DataError where the package cannot be had or the folder holds something else.
     """
-    listed = folder / "manifest.json"
-    if listed.is_file():
-        manifest: dict[str, Any] = json.loads(listed.read_text(encoding="utf-8"))
-        if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT:
-            return manifest
+    manifest = manifest_of(folder)
+    if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT:
+        return manifest
     cache, ours = folder / "cache", folder / "rows.partial"
     if folder.exists() and any(path.name not in ("cache", "rows.partial") for path in folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
@@ -86,9 +84,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         ],
         "notes": [],
         "counts": counts,
-        "files": {path.name: {"sha256": sha256_of(path)} for path in sorted(folder.glob("*.jsonl"))},
+        "files": {
+            path.name: {"rows": counts[path.stem], "sha256": sha256_of(path)} for path in sorted(folder.glob("*.jsonl"))
+        },
     }
-    partial = listed.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    partial.rename(listed)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1))
     return manifest

@@ -7,6 +7,7 @@ Labels are what judges and baselines can be fitted to.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,18 @@ class Labels:
         known = self.of.get((answer.type, str(answer.value)), {})
         words = question(sample).casefold()
         asked_with_media = any(p.type != "text" for m in sample.messages[:-1] for p in m.parts)
-        return {name: label for name, label in known.items() if asked_with_media or label.casefold() in words}
+        return {name: label for name, label in known.items() if asked_with_media or _names(words, label.casefold())}
+
+
+def _names(words: str, label: str) -> bool:
+    """Whether a label stands in some words as a word of its own, in scripts without blanks also as a part."""
+    at = words.find(label)
+    while at >= 0:
+        around = words[max(0, at - 1) : at] + words[at + len(label) : at + len(label) + 1]
+        if not any(letter.isalnum() and unicodedata.east_asian_width(letter) not in "WF" for letter in around):
+            return True
+        at = words.find(label, at + 1)
+    return False
 
 
 def labels_of(samples: Sequence[Sample]) -> Labels:

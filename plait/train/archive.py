@@ -10,19 +10,18 @@ Members are stored as they are (weights do not compress) with fixed dates, so eq
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from plait.errors import CheckpointError, ConfigError
 from plait.train import checkpoint
 
-SUFFIX = ".plait"
 CARD = "README.md"
 LARGEST = 64 * 2**30  # bytes unpacked
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -51,7 +50,7 @@ def pack(folder: Path, target: Path) -> Path:
     card = folder / CARD
     members = {
         CARD: card.read_bytes() if card.is_file() else _card(config).encode(),
-        checkpoint.CONFIG: json.dumps({**config, "sha256": sums}, indent=1, ensure_ascii=False).encode(),
+        checkpoint.CONFIG: checkpoint.as_json(checkpoint.sealed({**config, "sha256": sums})).encode(),
     }
     partial = target.with_name(target.name + ".partial")
     try:
@@ -59,6 +58,8 @@ def pack(folder: Path, target: Path) -> Path:
         _write(partial, members, folder, sorted(sums))
         os.replace(partial, target)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ConfigError(f"{target} cannot be written: {error.strerror}; expected a place with room for it") from error
     return target
 
@@ -85,7 +86,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         _extract(archive, partial)
         checkpoint.read_config(partial)
-    except CheckpointError:
+    except (CheckpointError, ConfigError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if folder.exists():
@@ -104,7 +105,15 @@ def _extract(archive: Path, folder: Path) -> None:
             if sum(member.file_size for member in members) > LARGEST:
                 raise CheckpointError(f"{archive} unpacks to more than {LARGEST} bytes; expected a checkpoint")
             source.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ConfigError(
+                f"{folder} cannot be written: {error.strerror}; expected a place with room for it"
+            ) from error
+        raise CheckpointError(
+            f"{archive} cannot be unpacked: {error}; expected a whole archive of plait export"
+        ) from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(
             f"{archive} cannot be unpacked: {error}; expected a whole archive of plait export"
         ) from error

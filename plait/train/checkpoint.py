@@ -6,8 +6,8 @@ has a checkpoint's name. config.json holds the checksum of every other file.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,16 +22,18 @@ from torch import Tensor
 
 from plait import registry
 from plait.contract import Modality
-from plait.data.rows import sha256_of
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError
+from plait.files import sha256_of, sync
 from plait.model.braid import Braid
 from plait.model.transformer import TrunkConfig
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+SEAL = "config_sha256"
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
+SEALED_SINCE = 3  # format
 STEP_NAME = "step-{:08d}"
 
 
@@ -43,16 +45,19 @@ class TrainState:
     counters: dict[str, Any]
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+    path.write_text(as_json(value), encoding="utf-8")
+
+
+def sealed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with the hash of its own content, the seal apart."""
+    bare = {key: value for key, value in config.items() if key != SEAL}
+    told = json.dumps(bare, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return {**bare, SEAL: hashlib.sha256(told).hexdigest()}
 
 
 def _modality_files(modality: Modality) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -99,13 +104,13 @@ def save(
         "recipe": dict(recipe),
         "sha256": sums,
     }
-    _write_json(partial / CONFIG, config)
+    _write_json(partial / CONFIG, sealed(config))
     for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
+        sync(file)
+    sync(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return folder
 
 
@@ -140,6 +145,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} has checkpoint format {found}; this version of plait reads formats 1 to {FORMAT}: upgrade plait"
         )
+    if found >= SEALED_SINCE and sealed(config) != config:
+        raise CheckpointError(
+            f"{folder / CONFIG} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
+        )
     for name, expected in sums.items():
         file = folder / name
         if not file.is_file():
@@ -165,7 +174,12 @@ def _from_1(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "format": 2, "recipe": {"turns": 1, **config["recipe"]}}
 
 
-MIGRATIONS = {1: _from_1}  # format -> pure function to the next one
+def _from_2(config: dict[str, Any]) -> dict[str, Any]:
+    """Format 3: config.json has a hash of its own."""
+    return {**config, "format": 3}
+
+
+MIGRATIONS = {1: _from_1, 2: _from_2}  # format -> pure function to the next one
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[str, Any]]:
@@ -207,6 +221,12 @@ def load_train_state(folder: Path) -> TrainState:
 def discard(folder: Path) -> None:
     """Delete what an unfinished save of `folder` left."""
     shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
+
+
+def sweep(run: Path) -> None:
+    """Delete what saves and removals of a run left that were cut short. Only for the process that writes."""
+    for partial in (run / "checkpoints").glob("*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +31,7 @@ class Progress:
         self.board = None if silent else SummaryWriter(str(run / "tensorboard"), purge_step=done)
         self.steps = steps
         self.before: tuple[float, int] | None = None  # (seconds, tokens) of the last report
-        self.said = 0.0
+        self.said, self.complained = 0.0, False
         self.bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[rest]}"), console=self.console, disable=silent or not sys.stderr.isatty(),
@@ -45,15 +46,30 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        self.log.close()
-        if self.board:
-            self.board.close()
+        for opened in (self.log, self.board):
+            with suppress(OSError):  # what could not be written has been complained of
+                if opened:
+                    opened.close()
 
     def say(self, line: str) -> None:
         """A line on the console and in the log."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self.log.write(line + "\n")
-        self.log.flush()
+        self._note(line)
+
+    def _note(self, line: str) -> None:
+        """A line in the log; a full disk costs the log, not the run."""
+        try:
+            self.log.write(line + "\n")
+            self.log.flush()
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        if not self.complained:
+            self.complained = True
+            self.console.print(
+                f"{self.log.name} cannot be written: {error.strerror}; the run goes on without", markup=False
+            )
 
     def update(self, training: Training, losses: dict[str, float], fill: float) -> None:
         seconds, tokens = self.before or (0.0, 0)
@@ -64,11 +80,13 @@ class Progress:
             "step": training.step, "seconds": round(training.seconds, 1), "tokens_per_s": round(rate),
             "fill": round(fill, 3), **{f"loss/{group}": round(loss, 4) for group, loss in losses.items()},
         }  # fmt: skip
-        self.log.write(json.dumps(entry) + "\n")
-        self.log.flush()
+        self._note(json.dumps(entry))
         if self.board:
-            for key, value in entry.items():
-                self.board.add_scalar(key, value, training.step)
+            try:
+                for key, value in entry.items():
+                    self.board.add_scalar(key, value, training.step)
+            except OSError as error:
+                self._complain(error)
         rest = f"{rate:,.0f} tokens/s  " + "  ".join(f"{group} {loss:.3f}" for group, loss in losses.items())
         self.bar.update(self.task, completed=training.step, rest=rest)
         plain_due = time.monotonic() - self.said > PLAIN_EVERY or training.step == self.steps

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from safetensors.torch import load_file
 from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data import splits
-from plait.data.rows import line_of, read_rows, sha256_of
-from plait.data.validate import list_bad_rows
+from plait.data.rows import line_of, read_rows
+from plait.data.splits import TRAIN
+from plait.data.validate import BadRow, list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
+from plait.files import manifest_of, sha256_of, write_whole
 from plait.memory import tune
 from plait.recipe import Recipe
 from plait.train import checkpoint, loop, ranks
@@ -33,11 +36,14 @@ from plait.train.progress import Progress
 from plait.train.state import Training
 
 BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
+CHECKED = "checked.json"  # hashes of the files whose bad rows are listed
 BEFORE_A_RUN = {
     BAD_ROWS,
+    CHECKED,
+    f"{CHECKED}.partial",
     f"{BAD_ROWS}.partial",
     splits.NAME,
-    "splits.partial",
+    f"{splits.NAME}.partial",
     "proposal.json",
 }  # what a folder may hold although no run has begun in it
 FIT_PARTS = 2000  # media files that normalisation statistics are taken from
@@ -141,62 +147,73 @@ def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[in
 
 
 def check(
-    data: Path, modalities: Mapping[str, Modality], run: Path, strict: bool, say: Callable[[str], None]
-) -> frozenset[int]:
-    """Check the training rows of the folder `data` once a run; returns the numbers of the bad lines, which `run/bad_rows.jsonl` explains.
+    data: Path,
+    held_out: Iterable[str],
+    modalities: Mapping[str, Modality],
+    run: Path,
+    strict: bool,
+    say: Callable[[str], None],
+) -> dict[str, frozenset[int]]:
+    """Check the rows of the folder `data` once a run, those of training and of the splits `held_out` that have a file; returns
+    the numbers of each split's bad lines, which `run/bad_rows.jsonl` explains.
 
     Rows that `plait data build` wrote are not decoded again: their manifest has the file's hash. Raises DataError with
-    `strict`, or when no row is left.
+    `strict`, or when no row of a file is left.
     """
-    path, listed = data / "train.jsonl", run / BAD_ROWS
-    if not listed.is_file():
-        if _as_built(path):
-            return frozenset()
-        found = list_bad_rows(path, modalities, listed)
-        say(f"{found}; the bad ones are left out, see {listed}" if found.bad_lines else f"{found}")
-        if not found.good:
-            raise DataError(f"{path} has no good row of {found.rows}, see {listed}; expected some to learn from")
+    listed, summed = run / BAD_ROWS, run / CHECKED
+    given = [path for split in sorted(held_out) if (path := data / f"{split}.jsonl").is_file()]
+    files = [path for path in [data / f"{TRAIN}.jsonl", *given] if not _as_built(path)]
+    sums = {path.name: sha256_of(path) for path in files}
+    if sums and not (summed.is_file() and listed.is_file() and json.loads(summed.read_text(encoding="utf-8")) == sums):
+        counts = list_bad_rows(files, modalities, listed)
+        for found in counts:
+            say(f"{found.path.name}: {found}" + (f"; they are left out, see {listed}" if found.bad_lines else ""))
+        empty = next((found for found in counts if not found.good), None)
+        if empty:
+            why = "learn from" if empty.path.stem == TRAIN else "measure on: mend it, or remove the file"
+            raise DataError(
+                f"{empty.path} has no good row of {empty.rows} that can be used, see {listed}; expected some to {why}"
+            )
+        write_whole(summed, json.dumps(sums))
     bad = _listed(listed)
     if bad and strict:
-        raise DataError(f"{len(bad)} rows of {path} are bad, see {listed}; the first: {bad[0]['problem']}")
-    return frozenset(entry["line"] for entry in bad)
+        raise DataError(f"{len(bad)} rows of {data} are bad, see {listed}; the first: {bad[0]['problem']}")
+    return {path.stem: _lines(listed, path.name) for path in [data / f"{TRAIN}.jsonl", *given]}
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Entries of a list of rows; none where there is no such file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def bad_lines(run: Path) -> frozenset[int]:
-    """Numbers of the lines of train.jsonl that a run found bad."""
-    return _lines(run / BAD_ROWS)
+def _lines(listed: Path, file: str) -> frozenset[int]:
+    return frozenset(entry["line"] for entry in _listed(listed) if entry["file"] == file)
+
+
+def bad_lines(run: Path, split: str = TRAIN) -> frozenset[int]:
+    """Numbers of the lines of a split's file that a run found bad."""
+    return _lines(run / BAD_ROWS, f"{split}.jsonl")
 
 
 def long_lines(run: Path) -> frozenset[int]:
     """Numbers of the lines of train.jsonl that a run found too long for its sequences."""
-    return _lines(run / LONG_ROWS)
-
-
-def _lines(listed: Path) -> frozenset[int]:
-    return frozenset(entry["line"] for entry in _listed(listed)) if listed.is_file() else frozenset()
+    return _lines(run / LONG_ROWS, f"{TRAIN}.jsonl")
 
 
 def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
     """Add rows to the list of those that were too long, by where they stand; returns how many there are now."""
     listed = run / LONG_ROWS
-    problems = {entry["line"]: entry["problem"] for entry in _listed(listed)} if listed.is_file() else {}
+    problems = {entry["line"]: entry["problem"] for entry in _listed(listed)}
     problems.update({line_of(where): problem for where, problem in found.items()})
-    lines = [json.dumps({"line": line, "problem": problem}) for line, problem in sorted(problems.items())]
-    listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [BadRow(f"{TRAIN}.jsonl", line, problem) for line, problem in sorted(problems.items())]
+    write_whole(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows))
     return len(problems)
 
 
 def _as_built(path: Path) -> bool:
     """Whether the rows are those that a recipe's build wrote and listed."""
-    manifest = path.with_name("manifest.json")
-    if not manifest.is_file():
-        return False
-    facts = json.loads(manifest.read_text(encoding="utf-8")).get("files", {}).get(path.name, {})
-    return bool(facts.get("sha256") == sha256_of(path))
+    facts = manifest_of(path.parent).get("files", {}).get(path.name)
+    return isinstance(facts, dict) and facts.get("sha256") == sha256_of(path)
 
 
 def fingerprint(recipe: Recipe, rows: str, skip: Collection[int]) -> str:
@@ -257,11 +274,12 @@ def train(
     notes: list[str] = []
 
     def get_ready() -> None:
+        checkpoint.sweep(run)
         if not prepared:
             prepare(run, resume, overwrite)
-        bad = check(rows.parent, known, run, strict, notes.append)
+        bad = check(rows.parent, recipe.hold_out, known, run, strict, notes.append)
         if recipe.hold_out:
-            notes.append(str(splits.kept(run, rows.parent, recipe.hold_out, known, bad)))
+            notes.append(str(splits.kept(run, rows.parent, recipe.hold_out, known, bad[TRAIN])))
 
     with ranks.joined():
         ranks.first_alone(get_ready)
@@ -299,7 +317,7 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: Sequence[str
         )
     if rank == 0 and (training.seconds > before or not (run / "train.json").is_file()):
         facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
-        (run / "train.json").write_text(json.dumps({"machine": machine(), "train": facts}, indent=1))
+        write_whole(run / "train.json", json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
 
 

@@ -79,7 +79,10 @@ LAYERS = {
     "infer": {"data", "model", "heads"},
     "tasks": {"data"},
 }
-SHARED = {"__init__.py", "contract.py", "device.py", "errors.py", "layers.py", "memory.py", "registry.py", "threads.py"}
+SHARED = {
+    "__init__.py", "contract.py", "device.py", "errors.py", "files.py", "layers.py", "memory.py", "registry.py",
+    "threads.py",
+}  # fmt: skip
 
 
 def layer(module):

@@ -27,8 +27,15 @@ from PIL import Image
 from plait.contract import Message, Part, Sample
 from plait.data.rows import dump_row
 from plait.errors import ConfigError, DataError, PlaitError
+from plait.files import write_whole
 
-SPLITS = ("train", "dev", "test")
+WORDS = {  # (modality, task) -> how it is asked about, and ordered
+    ("image", "classes"): ("What is this?", "Draw: {text}"),
+    ("image", "captions"): ("Describe the picture.", "Draw: {text}"),
+    ("audio", "classes"): ("What is this sound?", "Make the sound: {text}"),
+    ("audio", "captions"): ("What is heard?", "Make the sound: {text}"),
+    ("audio", "speech"): ("What is said?", "Say: {text}"),
+}
 NAMES_OF_SPLITS = {
     "train": "train", "training": "train", "val": "dev", "valid": "dev", "validation": "dev", "validated": "train",
     "dev": "dev", "test": "test", "testing": "test", "t10k": "test",
@@ -98,10 +105,9 @@ def detect(source: Path) -> str:
     raise DataError(f"{source} {looks}; expected one: name it with --format ({', '.join(names())})")
 
 
-def told_both_ways(
-    medium: Part, text: str, ask: str, order: str, task: str, split: str = "", group: str = ""
-) -> Iterator[Record]:
-    """A medium with its text as two rows: what is it (`ask`), and make one (`order`, which has a place for {text})."""
+def told_both_ways(medium: Part, text: str, task: str, split: str = "", group: str = "") -> Iterator[Record]:
+    """A medium with its text as two rows: what is it, and make one, in the words that WORDS has for the task."""
+    ask, order = WORDS[medium.type, task]
     asked = Message("user", (medium, Part("text", ask)))
     ordered = Message("user", (Part("text", order.format(text=text)),))
     told = Part("text", text)
@@ -153,7 +159,7 @@ class Writer:
         )
         sample = replace(record.sample, messages=messages)
         group = record.group or next((str(p.value) for m in messages for p in m.parts if p.type != "text"), "")
-        split = record.split or by_content(group or dump_row(sample))
+        split = record.split or (by_content(group) if group else "train")  # words are split by whoever trains on them
         if split not in self._files:
             self._files[split] = (self.folder / f"{split}.jsonl.partial").open("w", encoding="utf-8")
         self._files[split].write(dump_row(sample) + "\n")
@@ -223,13 +229,7 @@ def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str]
     except PlaitError:
         _discard(folder)
         raise
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        OSError,
-        EOFError,
-    ) as error:  # what a damaged source makes a reader raise
+    except Exception as error:  # a reader may raise anything for a damaged source
         _discard(folder)
         raise DataError(
             f"{source} as {name}: {error!r}; expected {importer(name).HELP}: is the source whole?"
@@ -243,7 +243,7 @@ def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str]
         _discard(folder)
         raise DataError(f"{source} as {name} gave no training rows; expected some: is it the format that you mean?")
     facts = {"format": 1, "imported": {"from": str(source), "as": name}, "rows": counts}
-    (folder / "import.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_whole(folder / "import.json", json.dumps(facts, indent=1))
     return counts
 
 

@@ -64,9 +64,7 @@ def matches(source: Path) -> bool:
 
 
 def _both(picture: Path, caption: str, split: str) -> Iterator[Record]:
-    yield from told_both_ways(
-        Part("image", picture), caption, "Describe the picture.", "Draw: {text}", "captions", split
-    )
+    yield from told_both_ways(Part("image", picture), caption, "captions", split)
 
 
 def records(source: Path) -> Iterator[Record | None]:

@@ -40,7 +40,9 @@ def boxed(
 def _lists(source: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Files of COCO's shape with what they hold; other JSON is left alone."""
     found = [source] if source.is_file() else [*source.glob("*.json"), *(source / "annotations").glob("*.json")]
-    for path in sorted(path for path in found if path.suffix == ".json"):
+    lists = sorted(path for path in found if path.suffix == ".json")
+    objects = [path for path in lists if path.stem.startswith("instances")]  # beside them lie keypoints and captions
+    for path in objects or lists:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:

@@ -36,12 +36,4 @@ def records(source: Path) -> Iterator[Record]:
                     raise RowError(
                         f"{path}:{reader.line_num}: got path {name!r}, sentence {text[:60]!r}; expected a file in clips/ and a sentence"
                     )
-                yield from told_both_ways(
-                    Part("audio", clip),
-                    text,
-                    "What is said?",
-                    "Say: {text}",
-                    "speech",
-                    split,
-                    row.get("client_id") or "",
-                )
+                yield from told_both_ways(Part("audio", clip), text, "speech", split, row.get("client_id") or "")

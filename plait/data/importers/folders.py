@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plait.contract import Part
-from plait.data.importers import NAMES_OF_SPLITS, Record, kind_of, split_of, told_both_ways
+from plait.data.importers import Record, kind_of, split_in, split_of, told_both_ways
 from plait.errors import DataError
 
 HELP = "pictures or clips in a folder a class"
-ASKED = {"image": ("What is this?", "Draw: {text}"), "audio": ("What is this sound?", "Make the sound: {text}")}
 
 
-def _media(source: Path) -> Iterator[tuple[Path, str, str]]:
-    """(file, modality, class), the class being the folder that holds the file."""
-    for path in sorted(source.rglob("*")):
-        kind = kind_of(path)
-        if kind and path.parent != source and path.parent.name.lower() not in NAMES_OF_SPLITS:
-            yield path, kind, path.parent.name
+def _media(source: Path) -> Iterator[tuple[Path, str, str | None]]:
+    """(file, modality, class), the class being the folder that holds the file; None where that folder is named for a split
+    (`test`, `train2017`) and no folder of media beside it has another name."""
+    found = [(path, kind) for path in sorted(source.rglob("*")) if (kind := kind_of(path)) and path.parent != source]
+    beside: dict[Path, set[str]] = {}
+    for path, _ in found:
+        beside.setdefault(path.parent.parent, set()).add(path.parent.name)
+    for path, kind in found:
+        classes = any(not split_in(name) for name in beside[path.parent.parent])
+        yield path, kind, path.parent.name if classes else None
 
 
 def matches(source: Path) -> bool:
@@ -27,6 +30,8 @@ def matches(source: Path) -> bool:
         return False
     classes = set()
     for path, _, label in _media(source):
+        if label is None:
+            continue
         if path.with_suffix(".txt").is_file() or path.with_suffix(".xml").is_file():
             return False
         classes.add(label)
@@ -35,12 +40,15 @@ def matches(source: Path) -> bool:
     return False
 
 
-def records(source: Path) -> Iterator[Record]:
-    """Two rows a file: name it, and make one. Raises DataError when there are fewer than two classes."""
-    labels = {label for _, _, label in _media(source)}
+def records(source: Path) -> Iterator[Record | None]:
+    """Two rows a file: name it, and make one; None for a file that is in no class. Raises DataError when there are fewer than
+    two classes."""
+    labels = {label for _, _, label in _media(source)} - {None}
     if len(labels) < 2:
         raise DataError(f"{source} has {len(labels)} folders of media; expected one for each of two classes or more")
     for path, kind, label in _media(source):
-        ask, order = ASKED[kind]
+        if label is None:
+            yield None
+            continue
         words = label.replace("_", " ")
-        yield from told_both_ways(Part(kind, path), words, ask, order, "classes", split_of(path.parent, source))
+        yield from told_both_ways(Part(kind, path), words, "classes", split_of(path.parent, source))

@@ -55,4 +55,4 @@ def records(source: Path, names: Sequence[str] | None = None) -> Iterator[Record
             if names is not None and not 0 <= int(label) < len(names):
                 raise DataError(f"{other} has label {label}; expected 0 to {len(names) - 1}, as labels.txt names them")
             text = names[int(label)] if names else str(int(label))
-            yield from told_both_ways(Part("image", picture), text, "What is this?", "Draw: {text}", "classes", split)
+            yield from told_both_ways(Part("image", picture), text, "classes", split)

@@ -28,4 +28,4 @@ def records(source: Path) -> Iterator[Record]:
         clip = next((place for place in places if place.is_file()), None)
         if clip is None:
             raise RowError(f"{path}:{number}: wavs/{name}.wav is not there; expected a clip for each line")
-        yield from told_both_ways(Part("audio", clip), text, "What is said?", "Say: {text}", "speech")
+        yield from told_both_ways(Part("audio", clip), text, "speech")

@@ -43,6 +43,4 @@ def records(source: Path) -> Iterator[Record]:
                 chosen = np.flatnonzero(label) if len(label) > 1 else label
                 text = ", ".join(str(names[int(c)]) if names else str(int(c)) for c in chosen) or "none"
                 split = NAMES_OF_SPLITS[word]
-                yield from told_both_ways(
-                    Part("image", picture), text, "What is this?", "Draw: {text}", "classes", split
-                )
+                yield from told_both_ways(Part("image", picture), text, "classes", split)

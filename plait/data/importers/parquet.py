@@ -14,8 +14,6 @@ from plait.data.importers.chat import conversation
 from plait.errors import DataError, MissingError
 
 HELP = "Parquet of Hugging Face datasets (pictures or clips with texts or classes, questions and answers, chats)"
-ASKED = {"image": ("Describe the picture.", "Draw: {text}"), "audio": ("What is said?", "Say: {text}")}
-CLASS_ASKED = {"image": ("What is this?", "Draw: {text}"), "audio": ("What is this sound?", "Make the sound: {text}")}
 TEXTS = ("text", "caption", "captions", "sentence", "transcription", "transcript", "description", "title")
 LABELS = ("label", "labels", "class", "category")
 PAIRS = (("question", "answer"), ("instruction", "output"), ("instruction", "response"), ("prompt", "completion"),
@@ -118,11 +116,9 @@ def _told(kind: str, medium: Any, texts: list[str], captions: bool, split: str) 
     if not data or not texts:
         yield None
         return
-    ask, order = (ASKED if captions else CLASS_ASKED)[kind]
+    task = "classes" if not captions else "speech" if kind == "audio" else "captions"
     for text in texts:
-        yield from told_both_ways(
-            Part(kind, Blob(data, suffix)), text, ask, order, "captions" if captions else "classes", split
-        )
+        yield from told_both_ways(Part(kind, Blob(data, suffix)), text, task, split)
 
 
 def _suffix(kind: str, data: bytes | None, name: str) -> str:

@@ -12,7 +12,6 @@ from plait.data.importers import SUFFIXES, Blob, Record, split_in, told_both_way
 from plait.errors import DataError
 
 HELP = "WebDataset tars (pictures or clips with .txt, .cls or .json of the same name)"
-ASKED = {"image": ("Describe the picture.", "Draw: {text}"), "audio": ("What is heard?", "Make the sound: {text}")}
 LARGEST = 2**30  # bytes of one member
 
 
@@ -72,4 +71,4 @@ def records(source: Path) -> Iterator[Record | None]:
             if not kind or not text:
                 yield None
                 continue
-            yield from told_both_ways(Part(kind, blob), text, *ASKED[kind], "samples", split)
+            yield from told_both_ways(Part(kind, blob), text, "captions", split)
