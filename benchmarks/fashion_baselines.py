@@ -1,4 +1,5 @@
-"""What else reads Fashion-MNIST in the same minutes on the same cores: scikit-learn, and a small CNN.
+"""What else reads Fashion-MNIST on the same cores: scikit-learn, which takes as long as it takes, and a small CNN in the same
+minutes.
 
     plait data build fashion
     python benchmarks/fashion_baselines.py --minutes 15

@@ -58,22 +58,23 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
     model = braid(torch.bfloat16 if bfloat16 else torch.float32)
     encoder = Encoder(model.vocabulary)
     rng = np.random.default_rng(0)
-    rows = []
+    contents = []
     for _ in range(SEQUENCES):
         picture = Part("image", Pictures.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)))
-        words = [
+        before, after = (
             Ids((rng.integers(0, 4000, n) + model.vocabulary.offsets["text"]).tolist(), True) for n in (BEFORE, AFTER)
-        ]
-        drawn = list(encoder._segment(encoder.encode_part(picture), True))
-        rows.append(encoder.lay_out([words[0], *drawn, words[1]], rng))
-    batch = collate([[row] for row in rows], max(map(len, rows)), model.vocabulary)
-    assert {"text", "image"} == {"text", *batch.continuous}
+        )
+        contents.append([before, *encoder._segment(encoder.encode_part(picture), True), after])
+    longest = max(len(encoder.lay_out(content, rng)) for content in contents)
     recipe = Recipe(name="benchmark", data="", modalities={"text": {}}, optim=OptimConfig(name="adamw", lr=1e-4))
     training = Training(model, optim.build(recipe.optim, model), None)  # type: ignore[arg-type]
 
     def work() -> None:
         for _ in range(steps):
-            loop.one_step(training, [batch], recipe)
+            rows = [
+                [encoder.lay_out(content, rng)] for content in contents
+            ]  # noise of its own every step, as in training
+            loop.one_step(training, [collate(rows, longest, model.vocabulary)], recipe)
 
     return lambda: steps * TOKENS / seconds(work)
 

@@ -202,7 +202,7 @@ class Chat:
         self.say(f"seed {self.seed}")
 
     def save(self, rest: str) -> None:
-        """Write the conversation as rows of training data: every exchange with what came before it."""
+        """Write the conversation as one row of training data, without questions that got no answer."""
         if not any(message.parts for message in self.history[1::2]):
             raise ConfigError("/save: nothing was said yet; expected a conversation to keep")
         if not rest:

@@ -99,7 +99,8 @@ class CacheView:
 
 
 class InPlaceView(CacheView):
-    """One new token a stream, all to be kept, as in writing text: it is written in its place, and nothing is copied."""
+    """One new token a stream, all to be kept, as in writing text: it is written in its place, and nothing is copied as long
+    as the streams stand in order."""
 
     def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
         self.cache = cache
