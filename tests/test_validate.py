@@ -296,7 +296,7 @@ def test_bad_rows_never_end_a_run(folder, tmp_path, capsys):
 
 def test_strict_stops_before_step_one(folder, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(DataError, match=r"3 rows of .*train.jsonl are bad.*train.jsonl:4"):
+    with pytest.raises(DataError, match=r"3 rows of .*data are bad.*train.jsonl:4"):
         api.train("digits", f"data={folder}", *TINY, out=run, strict=True, threads=1)
     assert len((run / "bad_rows.jsonl").read_text().splitlines()) == 3
     api.train("digits", f"data={folder}", *TINY, out=tmp_path / "lenient", threads=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,7 @@ class Progress:
         self.task = self.bar.add_task("training", total=steps, completed=done, rest="")
 
     def __enter__(self) -> Progress:
+        self.before_us, threading.excepthook = threading.excepthook, self._thread_failed
         self.bar.start()
         return self
 
@@ -46,6 +48,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+        threading.excepthook = self.before_us
         for opened in (self.log, self.board):
             with suppress(OSError):  # what could not be written has been complained of
                 if opened:
@@ -64,11 +67,21 @@ class Progress:
         except OSError as error:
             self._complain(error)
 
+    def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard's files are written by a thread of its own, which a full disk ends."""
+        if isinstance(failed.exc_value, OSError):
+            self._complain(failed.exc_value)
+        else:
+            self.before_us(failed)
+
     def _complain(self, error: OSError) -> None:
         if not self.complained:
             self.complained = True
             self.console.print(
-                f"{self.log.name} cannot be written: {error.strerror}; the run goes on without", markup=False
+                f"{self.log.name} or tensorboard/ beside it cannot be written: {error.strerror}; the run goes on without",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
             )
 
     def update(self, training: Training, losses: dict[str, float], fill: float) -> None:
