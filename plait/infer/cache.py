@@ -17,7 +17,7 @@ class Cache:
     """Per layer [slots, H, capacity, K]; slots are taken and given back, capacity grows as needed.
 
     On a CPU they are kept in float32: one query against keys in bfloat16 takes two to five times as long, and each new
-    length prepares its product anew (docs/experiments.md).
+    length prepares its product anew (docs/adr/0009-float32-cache.md).
     """
 
     def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device) -> None:
