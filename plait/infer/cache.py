@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from plait.data.pack import Batch
+from plait.model.masks import allowed
 from plait.model.transformer import TrunkConfig
 
 GROWTH = 64  # tokens
@@ -83,8 +85,9 @@ class CacheView:
         self.target = (torch.tensor(slot_of, dtype=torch.long), torch.tensor(targets, dtype=torch.long))
         self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
 
-    def mask(self, new_SLL: Tensor) -> Tensor:
-        """[S, L, T + L] bool: each stream's kept tokens, then what `new_SLL` allows among the new ones."""
+    def mask(self, batch: Batch) -> Tensor | None:
+        """[S, L, T + L] bool: each stream's kept tokens, then what the rule allows among the new ones."""
+        new_SLL = allowed(batch.row, batch.block, batch.copy)
         kept = torch.arange(self.kept)[None, :] < self.lengths[:, None]
         return torch.cat((kept[:, None, :].expand(-1, new_SLL.shape[1], -1).to(new_SLL.device), new_SLL), dim=-1)
 
@@ -112,10 +115,12 @@ class InPlaceView(CacheView):
         self.chosen: slice | Tensor = slice(slots[0], slots[0] + len(slots)) if in_order else self.slots
         self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
 
-    def mask(self, new_SLL: Tensor) -> Tensor:
-        """[S, 1, T + 1] bool: a stream's kept tokens and, in the place after them, the new one."""
+    def mask(self, batch: Batch) -> Tensor | None:
+        """[S, 1, T + 1] bool: a stream's kept tokens and, in the place after them, the new one; None if that is all."""
+        if self.level is not None:
+            return None
         seen = torch.arange(self.kept + 1)[None, :] <= self.lengths[:, None]
-        return seen[:, None, :].to(new_SLL.device)
+        return seen[:, None, :].to(batch.ids.device)
 
     def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
         if self.level is not None and isinstance(self.chosen, slice):  # a plain copy is a third of a scattered one

@@ -15,7 +15,6 @@ from plait.data.sequence import Element, Encoder, Pieces, Tokens
 from plait.infer.cache import Cache
 from plait.infer.request import Chunk, Clean, Conversation, Noised, Request, Steps, to_parts
 from plait.model.braid import Braid
-from plait.model.masks import allowed
 from plait.threads import each
 
 
@@ -139,8 +138,7 @@ class Engine:
         batch, counts = self._lay_out(entries, cache)
         slots = [entry.stream.slot for entry in entries]
         view = cache.view(slots, counts, [entry.keep for entry in entries])
-        mask = view.mask(allowed(batch.row, batch.block, batch.copy))
-        hidden: torch.Tensor = self.model.trunk(self.model.embed(batch), batch.position, mask, view.layers)
+        hidden: torch.Tensor = self.model.trunk(self.model.embed(batch), batch.position, view.mask(batch), view.layers)
         for entry, count in zip(entries, counts, strict=True):
             if entry.keep:
                 cache.lengths[entry.stream.slot] += count

@@ -15,7 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from plait.model.masks import bias
 
-Prepared = Tensor | BlockMask
+Prepared = Tensor | BlockMask | None  # None: every key is seen
 
 
 def attend_by_formula(
@@ -33,11 +33,13 @@ def attend(
     """Fast attention in the dtype of keys and values; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU
     (docs/experiments.md), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
     nobody sees."""
-    if k.dtype != q.dtype and not isinstance(mask, BlockMask):
-        return attend(q.to(k.dtype), k, v, mask.to(k.dtype)).to(q.dtype)
     if isinstance(mask, BlockMask):
         made: Tensor = flex_attention(q, k, v, block_mask=mask)
         return made
+    if k.dtype != q.dtype:
+        return attend(q.to(k.dtype), k, v, None if mask is None else mask.to(k.dtype)).to(q.dtype)
+    if mask is None:
+        return F.scaled_dot_product_attention(q, k, v)
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         B, H, Q, K = q.shape
         keys, queries = k.reshape(B * H, -1, K), q.reshape(B * H, Q, K)

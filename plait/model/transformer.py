@@ -168,11 +168,11 @@ class Trunk(nn.Module):
         self,
         x_BLD: Float[Tensor, "B L D"],
         position: Int[Tensor, "B L"],
-        mask: Bool[Tensor, "B L T"] | BlockMask,
+        mask: Bool[Tensor, "B L T"] | BlockMask | None,
         caches: list[LayerCache] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`mask` says which of the T keys (kept ones first, if there are caches) each query may see; one that is prepared
-        for FlexAttention is taken as it is."""
+        """`mask` says which of the T keys (kept ones first, if there are caches) each query may see, None that all may be
+        seen; one that is prepared for FlexAttention is taken as it is."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
@@ -180,7 +180,7 @@ class Trunk(nn.Module):
             rotary = cos.to(x_BLD.dtype), sin.to(x_BLD.dtype)
         else:
             x_BLD = x_BLD + sinusoids(position, config.dim).to(x_BLD.dtype)
-        prepared = mask if isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
+        prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         for number, layer in enumerate(self.layers):
             x_BLD = layer(x_BLD, prepared, rotary, caches[number] if caches else None)
         x_BLD = self.norm(x_BLD)
