@@ -61,14 +61,15 @@ def kill_when(process: subprocess.Popen[bytes], due: Callable[[], bool]) -> bool
 def one_kill(data: Path, out: Path, source: random.Random) -> tuple[str, bool]:
     """Start or resume, and kill: in a save, or some time after the first new checkpoint, or during start-up."""
     kind = source.choice(["in a save", "in a save", "at random", "at random", "at start"])
+    if kind == "in a save":
+        checkpoint.sweep(out)  # so that what appears is a new one; other kinds leave this to the run
     process = subprocess.Popen(command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if kind == "in a save":
         delay = source.uniform(0.0, 0.02)
-        before = set(out.glob("checkpoints/*.partial"))
         seen: list[float] = []
 
         def due() -> bool:
-            if not seen and set(out.glob("checkpoints/*.partial")) - before:
+            if not seen and any(out.glob("checkpoints/*.partial")):
                 seen.append(time.monotonic())
             return bool(seen) and time.monotonic() - seen[0] >= delay
     else:
