@@ -40,7 +40,7 @@ class BadRow:
 
 @dataclass
 class Checked:
-    """What a pass over one file found. `bad_lines` are line numbers from 1, ascending; `keys` one 64-bit hash a good row."""
+    """What a pass over one file found. `bad_lines` are line numbers from 1, ascending; `keys` one 64-bit hash a good row, sorted at the end."""
 
     path: Path
     rows: int = 0
@@ -83,21 +83,27 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     """Check every row of a JSONL file; `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
     begin = time.perf_counter()
 
-    @lru_cache(100_000)  # a medium that many rows name is decoded once; only its name is kept
     def decode(kind: str, value: str, options: str) -> None:
         known[kind].read(Part(kind, value, json.loads(options)))
+
+    decode_once = lru_cache(100_000)(decode)  # a medium that many rows name; only its name is kept
+
+    def decode_part(kind: str, value: str, options: str) -> None:
+        (decode_once if known[kind].head == "flow" else decode)(kind, value, options)
 
     found = Checked(path)
     for number, line in _lines(path):
         found.rows += 1
         try:
-            sample = check_line(line, path, number, known, decode)
+            sample = check_line(line, path, number, known, decode_part)
         except RowError as error:
             found.bad_lines.append(number)
             tell(BadRow(path.name, number, str(error)))
             continue
         found.keys.append(key(sample))
-    found.duplicates = len(found.keys) - len(np.unique(np.frombuffer(found.keys, np.uint64)))
+    keys = np.frombuffer(found.keys, np.uint64)
+    keys.sort()  # in place: a million rows are eight megabytes, and np.unique would take five times that
+    found.duplicates = int(np.count_nonzero(keys[1:] == keys[:-1]))
     found.seconds = time.perf_counter() - begin
     return found
 
