@@ -78,10 +78,10 @@ def train_on(
     for `train`. `options`: overwrite, strict, threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
     """
     folder, run = Path(data), Path(out)
-    settled = any(entry.startswith("steps=") for entry in overrides) or (resume and bool(checkpoint.steps_of(run)))
-    if minutes is not None and settled:
+    begun = resume and bool(checkpoint.steps_of(run))
+    if minutes is not None and (begun or propose.settles_steps(overrides)):
         options["max_seconds"] = 60 * minutes
-    if resume and checkpoint.steps_of(run):
+    if begun:
         recipe = recipes.Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
         recipe = recipes.override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
         return train_recipe(recipe, run, resume=True, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,11 @@ def modalities_wished(overrides: list[str]) -> dict[str, Modality]:
     return registry.build_all(recipes.override(bare, wishes).modalities)
 
 
+def settles_steps(overrides: Sequence[str]) -> bool:
+    """Whether overrides say how many steps there are, so that none are proposed."""
+    return any(entry.startswith("steps=") for entry in overrides)
+
+
 def _hold_out(folder: Path, samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
     """Shares of the groups for the test, and for judges where enough media that are written have labels."""
     groups = {group for sample in samples for group in held_out.groups(sample, known)}
@@ -205,9 +210,8 @@ def propose(
     pack = _pack(_longest(samples, recipe))
     sampling = recipe.sampling.model_copy(update={"max_tokens": pack.length})  # no answer is longer than its row
     recipe = recipes.override(recipe.model_copy(update={"pack": pack, "sampling": sampling}), overrides)
-    fixed = any(entry.startswith("steps=") for entry in overrides)
     measured = probe(recipe, out | bad[TRAIN])
-    if not fixed:
+    if not settles_steps(overrides):
         by_time = (60 * minutes - measured.seconds_to_read) / (
             measured.seconds_a_step + measured.seconds_a_save / recipe.save_every
         )

@@ -214,6 +214,15 @@ def test_damaged_and_hostile_archives(run, tmp_path):
     (tmp_path / "half.plait").write_bytes(packed.read_bytes()[:5000])
     with pytest.raises(CheckpointError):
         plait.load(tmp_path / "half.plait")
+    deflated = tmp_path / "deflated.plait"  # as another tool packs it again: damage shows as zlib's error
+    with zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("config.json", "{" + "plait " * 5000)
+        start = made.infolist()[0].header_offset + 30 + len("config.json")
+    data = bytearray(deflated.read_bytes())
+    data[start] = 0xFF  # no block of deflate begins so
+    deflated.write_bytes(data)
+    with pytest.raises(CheckpointError, match="cannot be unpacked"):
+        plait.load(deflated)
     with zipfile.ZipFile(tmp_path / "escape.plait", "w") as made:
         made.writestr("../evil.json", "{}")
     with pytest.raises(CheckpointError, match="plain file names"):

@@ -142,9 +142,12 @@ def test_resuming_with_other_rows_is_refused(small_digits, whole, tmp_path):
 
 def test_overwrite_deletes_runs_alone(small_digits, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = run(small_digits, tmp_path, "--overwrite", check=False)
-    assert done.returncode == 2
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "checkpoints/notes.partial").mkdir(parents=True)
+    for option in ("--overwrite", "--strict"):
+        done = run(small_digits, tmp_path, option, check=False)
+        assert done.returncode == 2
+        assert (tmp_path / "thesis.txt").read_text() == "years of work"
+        assert (tmp_path / "checkpoints/notes.partial").is_dir(), "swept a folder that is no run's"
 
 
 def test_a_damaged_file_is_named(whole, tmp_path):

@@ -14,6 +14,7 @@ import errno
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from plait.train import checkpoint
 CARD = "README.md"
 LARGEST = 64 * 2**30  # bytes unpacked
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _card(config: dict[str, object]) -> str:
@@ -105,15 +107,11 @@ def _extract(archive: Path, folder: Path) -> None:
             if sum(member.file_size for member in members) > LARGEST:
                 raise CheckpointError(f"{archive} unpacks to more than {LARGEST} bytes; expected a checkpoint")
             source.extractall(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # zipfile's
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise ConfigError(
                 f"{folder} cannot be written: {error.strerror}; expected a place with room for it"
             ) from error
-        raise CheckpointError(
-            f"{archive} cannot be unpacked: {error}; expected a whole archive of plait export"
-        ) from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(
             f"{archive} cannot be unpacked: {error}; expected a whole archive of plait export"
         ) from error

@@ -274,9 +274,9 @@ def train(
     notes: list[str] = []
 
     def get_ready() -> None:
-        checkpoint.sweep(run)
         if not prepared:
             prepare(run, resume, overwrite)
+        checkpoint.sweep(run)  # only now is the folder known to be a run's
         bad = check(rows.parent, recipe.hold_out, known, run, strict, notes.append)
         if recipe.hold_out:
             notes.append(str(splits.kept(run, rows.parent, recipe.hold_out, known, bad[TRAIN])))
