@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ def joined() -> Iterator[tuple[int, int]]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # Its functions keep the group that is there when it is first imported, as a default argument, and optimizers import it:
+    # imported inside, the group would outlive the end below, and gloo's threads end the process with SIGABRT now and then.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield ranks()

@@ -55,3 +55,26 @@ def test_torchrun_gives_the_losses_of_one_process(small_digits, tmp_path):
         losses[name] = [value for entry in entries for key, value in sorted(entry.items()) if key.startswith("loss/")]
         assert len(list((out / "checkpoints").iterdir())) == 1
     assert losses["two"] == pytest.approx(losses["alone"], rel=2e-3, abs=2e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed under /proc on Linux only")
+def test_no_thread_outlives_the_group(tmp_path):
+    """An optimizer made inside must not keep the group: gloo's threads would meet the interpreter's end."""
+    script = tmp_path / "leave.py"
+    script.write_text(
+        "import torch\n"
+        "from pathlib import Path\n"
+        "from plait.train import ranks\n"
+        "def threads():\n"
+        "    return [name.read_text().strip() for name in Path('/proc/self/task').glob('*/comm')]\n"
+        "with ranks.joined() as (rank, _):\n"
+        "    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])\n"
+        "    ranks.any_rank(False)\n"
+        "    assert any('gloo' in name for name in threads()), threads()\n"
+        f"Path(r'{tmp_path}', str(rank)).write_text(' '.join(threads()))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in "01":
+        assert "gloo" not in (tmp_path / rank).read_text()
