@@ -13,12 +13,14 @@ from PIL.Image import Image
 from plait import propose, registry
 from plait import recipe as recipes
 from plait.contract import Message, Part
+from plait.data import store
+from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, DataError
 from plait.eval import card, own, runner
 from plait.eval import report as reports
-from plait.files import sha256_of, write_whole
+from plait.files import write_whole
 from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
 from plait.memory import tune
@@ -189,11 +191,11 @@ def export(path: PathLike, target: PathLike) -> Path:
 def _check_rows(folder: Path, recipe: recipes.Recipe, skip: frozenset[int]) -> list[str]:
     """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
     returns a note for the report where that cannot be told."""
-    rows, trained_on = Path(recipe.data) / "train.jsonl", (checkpoint.read_counters(folder) or {}).get("data")
-    if not rows.is_file() or not trained_on:
+    rows, trained_on = store.file_of(Path(recipe.data), TRAIN), (checkpoint.read_counters(folder) or {}).get("data")
+    if rows is None or not trained_on:
         lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
         return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = runs.fingerprint(recipe, sha256_of(rows), skip)
+    found = runs.fingerprint(recipe, skip)
     if found != trained_on:
         raise DataError(
             f"{rows} has sha256 {found[:12]} (with what is left out of it); the checkpoint was trained on rows with "

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from plait.contract import Message, Part, Sample
-from plait.data.importers import SUFFIXES, Blob, Record, Writer
+from plait.data.importers import SUFFIXES, Record, Writer
+from plait.data.media import Blob
 from plait.errors import ConfigError, PlaitError
 
 HELP = """\

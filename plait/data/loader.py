@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from plait.contract import Sample
-from plait.data.mix import Mix
+from plait.data.mix import Mix, Rows
 from plait.data.pack import Batch, best_fit, collate
 from plait.data.sequence import Encoder, Row
 from plait.errors import RowError
@@ -31,7 +31,7 @@ class Loader:
     """Packs rows drawn from a Mix. Every rank draws the same rows and keeps its own slice of the sequences."""
 
     def __init__(
-        self, samples: Sequence[Sample], weights: Mapping[str, float], encoder: Encoder, config: PackConfig, seed: int
+        self, samples: Rows, weights: Mapping[str, float], encoder: Encoder, config: PackConfig, seed: int
     ) -> None:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed

@@ -13,14 +13,22 @@ import numpy as np
 from plait.contract import Sample
 from plait.errors import ConfigError
 
+Rows = Sequence[Sample] | Mapping[str, Sequence[Sample]]  # a list, or samples by task, which may lie on the disk
+
+
+def grouped(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples by task, in their order."""
+    by_task: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_task.setdefault(sample.task, []).append(sample)
+    return by_task
+
 
 class Mix:
     """Endless, resumable stream of samples. `weights` maps task -> share; a task without a weight counts as 1."""
 
-    def __init__(self, samples: Sequence[Sample], weights: Mapping[str, float], seed: int) -> None:
-        by_task: dict[str, list[Sample]] = {}
-        for sample in samples:
-            by_task.setdefault(sample.task, []).append(sample)
+    def __init__(self, samples: Rows, weights: Mapping[str, float], seed: int) -> None:
+        by_task = samples if isinstance(samples, Mapping) else grouped(samples)
         unknown = set(weights) - set(by_task)
         if unknown or not by_task:
             raise ConfigError(

@@ -15,18 +15,21 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from plait.contract import Modality, Part, Sample
+from plait.data.media import Member, read
 from plait.data.rows import parse_line
+from plait.data.shards import ShardRows, shards_of
 from plait.errors import ConfigError, DataError, PlaitError, RowError
 
 LONGEST_LINE = 16 * 2**20  # bytes
 LARGEST_FILE = 2**30  # bytes of one medium
+Decode = Callable[[str, "str | Member", str], None]  # (modality, medium or text, options as JSON)
 
 
 @dataclass(frozen=True)
@@ -65,37 +68,37 @@ def list_bad_rows(
     paths: Sequence[Path], known: Mapping[str, Modality], listed: Path, tell: Callable[[BadRow], Any] = lambda bad: None
 ) -> list[Checked]:
     """`check_file` of each, with the bad rows written to `listed`, a JSON object a line, which has its name once it is whole."""
-    partial = listed.with_name(listed.name + ".partial")
+    unfinished = listed.with_name(listed.name + ".partial")
     if listed.is_dir() or not listed.parent.is_dir():
         raise ConfigError(f"{listed} cannot be written; expected the name of a file in a folder that is there")
-    with partial.open("w", encoding="utf-8") as file:
+    with unfinished.open("w", encoding="utf-8") as file:
 
         def note(bad: BadRow) -> None:
             file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n")
             tell(bad)
 
         found = [check_file(path, known, note) for path in paths]
-    partial.rename(listed)
+    unfinished.rename(listed)
     return found
 
 
 def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow], Any]) -> Checked:
-    """Check every row of a JSONL file; `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
+    """Check every row of a JSONL file (of a split's shards, where FOLDER/SPLIT.jsonl is none); `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
     begin = time.perf_counter()
 
-    def decode(kind: str, value: str, options: str) -> None:
-        known[kind].read(Part(kind, value, json.loads(options)))
+    def decode(kind: str, value: str | Member, options: str) -> None:
+        read(known[kind], Part(kind, value, json.loads(options)))
 
     decode_once = lru_cache(100_000)(decode)  # a medium that many rows name; only its name is kept
 
-    def decode_part(kind: str, value: str, options: str) -> None:
+    def decode_part(kind: str, value: str | Member, options: str) -> None:
         (decode_once if known[kind].head == "flow" else decode)(kind, value, options)
 
     found = Checked(path)
-    for number, line in _lines(path):
+    for number, checked in _checks(path, known, decode_part):
         found.rows += 1
         try:
-            sample = check_line(line, path, number, known, decode_part)
+            sample = checked()
         except RowError as error:
             found.bad_lines.append(number)
             tell(BadRow(path.name, number, str(error)))
@@ -106,6 +109,24 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     found.duplicates = int(np.count_nonzero(keys[1:] == keys[:-1]))
     found.seconds = time.perf_counter() - begin
     return found
+
+
+def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterator[tuple[int, Callable[[], Sample]]]:
+    """(number, check of that row) of every row of a file, or, where it is not there and shards are, of those."""
+    if not path.is_file() and shards_of(path.parent, path.stem):
+        rows = ShardRows(path.parent, path.stem, known)
+        for number in range(len(rows.rows)):
+            yield number + 1, partial(check_row, rows, number, known, decode)
+        return
+    for number, line in _lines(path):
+        yield number, partial(check_line, line, path, number, known, decode)
+
+
+def check_row(rows: ShardRows, number: int, known: Mapping[str, Modality], decode: Decode) -> Sample:
+    """Row `number` (from 0) of shards as a Sample. Raises RowError naming shard and row."""
+    sample = rows.row(number)
+    check_parts(sample, Path(), sample.where, known, decode)
+    return sample
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -128,27 +149,30 @@ def _skip_line(file: BinaryIO) -> None:
         pass
 
 
-def check_line(
-    line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Callable[[str, str, str], None]
-) -> Sample:
+def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Decode) -> Sample:
     """The row as a Sample. Raises RowError naming file and line."""
     where = f"{path.name}:{number}"
     if line is None:
         raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
     sample = parse_line(line, path, number, known)
-    for place, message in enumerate(sample.messages):
-        for part in message.parts:
-            check_part(part, path.parent, f"{where}, message {place}", known, decode)
-    if all(message.role not in (None, "assistant") for message in sample.messages):
-        raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
+    check_parts(sample, path.parent, where, known, decode)
     return sample
 
 
-def check_part(
-    part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Callable[[str, str, str], None]
-) -> None:
+def check_parts(sample: Sample, base: Path, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
+    """Check every part, and that somebody answers. Raises RowError naming `where`."""
+    for place, message in enumerate(sample.messages):
+        for part in message.parts:
+            check_part(part, base, f"{where}, message {place}", known, decode)
+    if all(message.role not in (None, "assistant") for message in sample.messages):
+        raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
+
+
+def check_part(part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
     """Decode a part whole. Raises RowError naming `where`."""
-    if known[part.type].head == "flow":
+    if isinstance(part.value, Member):
+        pass  # it lies inside its shard
+    elif known[part.type].head == "flow":
         _check_path(part.value, base, where)
     elif not isinstance(part.value, str) or not part.value:
         raise RowError(f"{where}: {part.type} is {part.value!r}; expected text that is not empty")

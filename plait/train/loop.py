@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from plait.contract import Sample
 from plait.data.loader import Loader
 from plait.data.media import CachedReader
+from plait.data.mix import Rows
 from plait.data.pack import Batch
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
@@ -80,7 +80,7 @@ def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> di
     return losses
 
 
-def build(recipe: Recipe, samples: Sequence[Sample], vocabulary: Vocabulary) -> Training:
+def build(recipe: Recipe, samples: Rows, vocabulary: Vocabulary) -> Training:
     """Model, optimizers and loader of a recipe, at step 0, on the recipe's device."""
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:

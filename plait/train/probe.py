@@ -69,8 +69,7 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
         warm.append(steps())
     samples = [sample for of_task in loader.mix.samples.values() for sample in of_task]
     distinct = _distinct(samples)
-    held = sum(block.tokens.nbytes + 500 for segment in reader.kept.values() for block in segment.blocks)
-    to_come = held / max(1, read) * min(distinct, reader.capacity) - held
+    to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
     a_step, loading = (sum(column) / len(warm) for column in zip(*warm, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()

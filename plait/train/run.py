@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
-from plait.data import splits
-from plait.data.rows import line_of, read_rows
+from plait.data import splits, store
+from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
 from plait.data.vocabulary import Vocabulary
@@ -140,12 +140,6 @@ def peak_rss_mb() -> float:
     return round(peak / 1024 / (1024 if sys.platform == "darwin" else 1), 1)
 
 
-def _rows(recipe: Recipe, modalities: Mapping[str, Modality], skip: Container[int] = ()) -> tuple[list[Sample], str]:
-    """Training samples, without the lines in `skip`, and the hash of their file."""
-    path = Path(recipe.data) / "train.jsonl"
-    return list(read_rows(path, modalities, skip)), sha256_of(path)
-
-
 def check(
     data: Path,
     held_out: Iterable[str],
@@ -161,11 +155,11 @@ def check(
     `strict`, or when no row of a file is left.
     """
     listed, summed = run / BAD_ROWS, run / CHECKED
-    given = [path for split in sorted(held_out) if (path := data / f"{split}.jsonl").is_file()]
-    files = [path for path in [data / f"{TRAIN}.jsonl", *given] if not _as_built(path)]
-    sums = {path.name: sha256_of(path) for path in files}
+    given = [split for split in sorted(held_out) if store.file_of(data, split)]
+    unchecked = [split for split in [TRAIN, *given] if not _as_built(data, split)]
+    sums = {f"{split}.jsonl": store.digest(data, split) for split in unchecked}
     if sums and not (summed.is_file() and listed.is_file() and json.loads(summed.read_text(encoding="utf-8")) == sums):
-        counts = list_bad_rows(files, modalities, listed)
+        counts = list_bad_rows([data / f"{split}.jsonl" for split in unchecked], modalities, listed)
         for found in counts:
             say(f"{found.path.name}: {found}" + (f"; they are left out, see {listed}" if found.bad_lines else ""))
         empty = next((found for found in counts if not found.good), None)
@@ -178,7 +172,7 @@ def check(
     bad = _listed(listed)
     if bad and strict:
         raise DataError(f"{len(bad)} rows of {data} are bad, see {listed}; the first: {bad[0]['problem']}")
-    return {path.stem: _lines(listed, path.name) for path in [data / f"{TRAIN}.jsonl", *given]}
+    return {split: _lines(listed, f"{split}.jsonl") for split in [TRAIN, *given]}
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
@@ -210,15 +204,16 @@ def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
     return len(problems)
 
 
-def _as_built(path: Path) -> bool:
+def _as_built(data: Path, split: str) -> bool:
     """Whether the rows are those that a recipe's build wrote and listed."""
-    facts = manifest_of(path.parent).get("files", {}).get(path.name)
-    return isinstance(facts, dict) and facts.get("sha256") == sha256_of(path)
+    facts = manifest_of(data).get("files", {}).get(f"{split}.jsonl")
+    return isinstance(facts, dict) and facts.get("sha256") == store.digest(data, split)
 
 
-def fingerprint(recipe: Recipe, rows: str, skip: Collection[int]) -> str:
-    """What a run was trained on: the hash of train.jsonl, and where lines of it are left out or a split has a file of its
+def fingerprint(recipe: Recipe, skip: Collection[int]) -> str:
+    """What a run was trained on: the hash of its rows, and where some of them are left out or a split has a file of its
     own, of those too, so that no row changes sides unseen."""
+    rows = store.digest(Path(recipe.data), TRAIN)
     given = sorted(Path(recipe.data) / f"{split}.jsonl" for split in recipe.hold_out)
     if not skip and not any(path.is_file() for path in given):
         return rows
@@ -229,19 +224,19 @@ def fingerprint(recipe: Recipe, rows: str, skip: Collection[int]) -> str:
 def start(recipe: Recipe, skip: Collection[int] = ()) -> Training:
     """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out."""
     modalities = registry.build_all(recipe.modalities)
-    samples, data = _rows(recipe, modalities, skip)
-    fit(modalities, samples, recipe.seed)
-    training = loop.build(recipe, samples, Vocabulary(modalities))
-    training.data = fingerprint(recipe, data, skip)
+    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
+    training = loop.build(recipe, rows, Vocabulary(modalities))
+    training.data = fingerprint(recipe, skip)
     return training
 
 
 def restart(recipe: Recipe, folder: Path, skip: Collection[int] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
-    samples, data = _rows(recipe, model.vocabulary.modalities, skip)
-    training = loop.build(recipe, samples, model.vocabulary)
-    training.data = fingerprint(recipe, data, skip)
+    rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
+    training = loop.build(recipe, rows, model.vocabulary)
+    training.data = fingerprint(recipe, skip)
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
     return training
 
@@ -266,9 +261,11 @@ def train(
     Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
     settings that the run did not begin with.
     """
-    rows = Path(recipe.data) / "train.jsonl"
-    if not rows.is_file():
-        raise DataError(f"{rows} is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER")
+    data = Path(recipe.data)
+    if store.file_of(data, TRAIN) is None:
+        raise DataError(
+            f"{data / TRAIN}.jsonl is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER"
+        )
     use_threads(threads)
     known = registry.build_all(recipe.modalities)
     notes: list[str] = []
@@ -277,15 +274,15 @@ def train(
         if not prepared:
             prepare(run, resume, overwrite)
         checkpoint.sweep(run)  # only now is the folder known to be a run's
-        bad = check(rows.parent, recipe.hold_out, known, run, strict, notes.append)
+        bad = check(data, recipe.hold_out, known, run, strict, notes.append)
         if recipe.hold_out:
-            notes.append(str(splits.kept(run, rows.parent, recipe.hold_out, known, bad[TRAIN])))
+            notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
 
     with ranks.joined():
         ranks.first_alone(get_ready)
         skip = bad_lines(run)
         if recipe.hold_out:
-            skip |= splits.kept(run, rows.parent, recipe.hold_out, known, skip).not_for_training
+            skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
         return _train(recipe, run, skip, notes, max_seconds)
 
 

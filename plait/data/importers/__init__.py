@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import io
 import json
 import pkgutil
 import re
@@ -20,11 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import numpy as np
-import soundfile
-from PIL import Image
-
 from plait.contract import Message, Part, Sample
+from plait.data.media import Blob, encoded
 from plait.data.rows import dump_row
 from plait.errors import ConfigError, DataError, PlaitError
 from plait.files import write_whole
@@ -55,14 +51,6 @@ class Record:
     sample: Sample
     split: str = ""
     group: str = ""
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A medium as the bytes of a file, with the suffix of its format (`.jpg`)."""
-
-    data: bytes
-    suffix: str
 
 
 class Importer(Protocol):
@@ -176,29 +164,12 @@ class Writer:
         """The part with its medium in `media/`, named by content; text as it is."""
         if part.type == "text":
             return part
-        data, suffix = _bytes(part)
-        name = f"media/{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
+        blob = encoded(part.value)
+        name = f"media/{hashlib.sha256(blob.data).hexdigest()[:24]}{blob.suffix}"
         place = self.folder / name
         if not place.is_file():
-            place.write_bytes(data)
+            place.write_bytes(blob.data)
         return replace(part, value=name)
-
-
-def _bytes(part: Part) -> tuple[bytes, str]:
-    """A medium as the bytes of a file, and the suffix of its format."""
-    value = part.value
-    if isinstance(value, Path | str):
-        return Path(value).read_bytes(), Path(value).suffix.lower()
-    if isinstance(value, Blob):
-        return value.data, value.suffix
-    buffer = io.BytesIO()
-    if isinstance(value, tuple):
-        samples, rate = value
-        soundfile.write(buffer, samples, rate, format="FLAC")
-        return buffer.getvalue(), ".flac"
-    picture = value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))
-    picture.save(buffer, "PNG")
-    return buffer.getvalue(), ".png"
 
 
 def by_content(group: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from plait.contract import Message, Part, Sample
-from plait.data.importers import SUFFIXES, Blob, Record, split_in, split_of, told_both_ways
+from plait.data.importers import SUFFIXES, Record, split_in, split_of, told_both_ways
+from plait.data.media import Blob
 from plait.data.importers.chat import conversation
 from plait.errors import DataError, MissingError
 

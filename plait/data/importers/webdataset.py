@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from plait.contract import Part
-from plait.data.importers import SUFFIXES, Blob, Record, split_in, told_both_ways
+from plait.data.importers import SUFFIXES, Record, split_in, told_both_ways
+from plait.data.media import Blob
 from plait.errors import DataError
 
 HELP = "WebDataset tars (pictures or clips with .txt, .cls or .json of the same name)"

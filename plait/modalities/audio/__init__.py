@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,10 +84,12 @@ class Audio:
         if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile says "System error"
             raise RowError(f"audio part: {value} is not there; expected the path of a sound file")
         try:
-            samples, rate = soundfile.read(value if not isinstance(value, Path) else str(value), dtype="float32")
+            file = io.BytesIO(value) if isinstance(value, bytes) else str(value) if isinstance(value, Path) else value
+            samples, rate = soundfile.read(file, dtype="float32")
         except (OSError, RuntimeError, TypeError) as error:
+            what = "bytes" if isinstance(value, bytes) else value
             raise RowError(
-                f"audio part: cannot decode {value}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+                f"audio part: cannot decode {what}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
             ) from error
         return samples, int(rate)
 
