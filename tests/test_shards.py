@@ -189,7 +189,7 @@ def test_bad_rows_of_shards_are_named(tmp_path):
     found = check_file(tmp_path / "train.jsonl", KNOWN, bad.append)
     assert (found.rows, found.good) == (4, 1)
     assert [entry.line for entry in bad] == [2, 3, 4]
-    assert "cannot decode" in bad[0].problem
+    assert "0.b.png: image part" in bad[0].problem
     assert "holds no 0.c.png" in bad[1].problem
     assert "leaves the data folder" in bad[2].problem
     with pytest.raises(RowError, match="holds no"):

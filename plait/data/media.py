@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from plait.contract import Modality, Part, Segment
+from plait.errors import RowError
 
 KEPT_BYTES = 2**31  # of encoded segments
 A_BLOCK = 500  # bytes that a block takes beside its tokens
@@ -62,8 +63,13 @@ def encoded(value: Any) -> Blob:
 
 
 def read(modality: Modality, part: Part) -> Segment:
-    """`modality.read`, of members of larger files too."""
-    return modality.read(replace(part, value=part.value.read()) if isinstance(part.value, Member) else part)
+    """`modality.read`, of members of larger files too. Raises RowError."""
+    if not isinstance(part.value, Member):
+        return modality.read(part)
+    try:
+        return modality.read(replace(part, value=part.value.read()))
+    except RowError as error:
+        raise RowError(f"{part.value}: {error}") from error
 
 
 class CachedReader:

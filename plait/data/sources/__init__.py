@@ -1,1 +1,85 @@
-"""One file a source of data: how to fetch it, its licence, its pinned hash."""
+"""Sources of data: one file each, found by being there.
+
+A source module has `SOURCE`, which says what it is, how a package manager brings it and under which licence, and
+`entries(folder)`, which reads what was unpacked into `folder/PACKAGE/`. Modules without `SOURCE` are helpers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from plait.data.sources.fetch import Package
+from plait.errors import ConfigError
+
+Medium = Path | bytes | Image.Image | tuple[np.ndarray, int]  # a file, a file's bytes, a picture, (samples, rate)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data is from. `share_alike`: weights trained on it may be shipped only under its own licence.
+
+    `public` is the address where a person with the internet finds the same; `size` is what it takes unpacked, in MB.
+    """
+
+    name: str
+    what: str
+    packages: tuple[Package, ...]
+    licence: str
+    attribution: str
+    public: str
+    size: int
+    share_alike: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing of a source.
+
+    `kind` says what it is (`drawing`, `speech`, `pair`, `exchange`...). `key` is what splits must keep together: the same
+    words, drawn and spoken by anyone. `media` maps a name (`picture`, `speech`, `sound`) to a medium, `texts` a language
+    (BCP 47) to what the thing is called or says in it. `facts` is the rest: `style`, `speaker`, `category`, `boxes`...
+    `split` is the source's own, where it has one.
+    """
+
+    kind: str
+    key: str
+    media: Mapping[str, Medium] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    split: str = ""
+
+
+class SourceModule(Protocol):
+    """What a module of this package that is a source provides."""
+
+    SOURCE: Source
+
+    def entries(self, folder: Path) -> Iterator[Entry]:
+        """What the unpacked packages in `folder` hold, always in the same order. Raises DataError for what is damaged."""
+
+
+def _modules() -> dict[str, Any]:
+    found = {one.name: importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)}
+    return {name: module for name, module in sorted(found.items()) if hasattr(module, "SOURCE")}
+
+
+def names() -> tuple[str, ...]:
+    """Sources that are there."""
+    return tuple(_modules())
+
+
+def module(name: str) -> SourceModule:
+    """The source `name`. Raises ConfigError."""
+    found = _modules()
+    if name not in found:
+        raise ConfigError(f"unknown source {name!r}; expected one of {', '.join(found)}")
+    made: SourceModule = found[name]
+    return made
