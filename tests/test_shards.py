@@ -48,7 +48,7 @@ def group(number):
 
 @pytest.fixture
 def packed(tmp_path):
-    with ShardWriter(tmp_path, "train", shard_bytes=40_000) as writer:
+    with ShardWriter(tmp_path, "train", KNOWN, shard_bytes=40_000) as writer:
         for number in range(30):
             writer.add(group(number))
     return tmp_path
@@ -155,7 +155,7 @@ def test_shards_of_another_size_are_refused(packed):
 
 def test_a_broken_off_writer_leaves_no_shard(tmp_path):
     def write():
-        with ShardWriter(tmp_path, "train") as writer:
+        with ShardWriter(tmp_path, "train", KNOWN) as writer:
             writer.add(group(0))
             raise KeyboardInterrupt
 

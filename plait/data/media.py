@@ -62,12 +62,17 @@ def encoded(value: Any) -> Blob:
     return Blob(buffer.getvalue(), ".png")
 
 
+def opened(part: Part) -> Part:
+    """A part with its bytes, if it is a member of a larger file, which modalities know nothing of."""
+    return replace(part, value=part.value.read()) if isinstance(part.value, Member) else part
+
+
 def read(modality: Modality, part: Part) -> Segment:
     """`modality.read`, of members of larger files too. Raises RowError."""
     if not isinstance(part.value, Member):
         return modality.read(part)
     try:
-        return modality.read(replace(part, value=part.value.read()))
+        return modality.read(opened(part))
     except RowError as error:
         raise RowError(f"{part.value}: {error}") from error
 

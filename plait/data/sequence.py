@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,7 @@ from plait.contract import Modality, Part, Sample, Segment
 from plait.data.vocabulary import END, NULL, ROLES, Vocabulary
 
 NO_TARGET = -1
+Alter = Callable[[Sample, np.random.Generator], Sample]
 
 
 class FlowConfig(BaseModel):
@@ -94,8 +96,12 @@ class Row:
 
 
 class Encoder:
-    """Turns samples into rows. `encode_part` may be replaced by a caching one; `vary` maps a task to the share of its rows
-    whose parts that are only looked at are varied."""
+    """Turns samples into rows. `encode_part` may be replaced by a caching one.
+
+    `vary` maps a task to the share of its rows that are varied: their parts that are only looked at, each by its modality, or
+    by the one that `vary_with` has for the task and the modality's name; but where `alter` has a function for the task, that
+    makes another sample, question and answer, and nothing else is varied.
+    """
 
     def __init__(
         self,
@@ -103,11 +109,15 @@ class Encoder:
         flow: FlowConfig | None = None,
         encode_part: Callable[[Part], Segment] | None = None,
         vary: Mapping[str, float] | None = None,
+        vary_with: Mapping[str, Mapping[str, Modality]] | None = None,
+        alter: Mapping[str, Alter] | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
         self.vary = vary or {}
+        self.vary_with = vary_with or {}
+        self.alter = alter or {}
 
     def _read(self, part: Part) -> Segment:
         return self.modality(part.type).read(part)
@@ -133,16 +143,20 @@ class Encoder:
                 yield Ids(self.vocabulary.encode(block.header), learned)
                 yield Tokens(modality.name, block.tokens, modality.coordinates(block.header), learned)
 
+    def _varied(self, task: str, rng: np.random.Generator, segment: Segment) -> Segment:
+        modality = self.vary_with.get(task, {}).get(segment.modality) or self.modality(segment.modality)
+        return modality.vary(segment, rng)
+
     def _message(
-        self, role: str | None, parts: tuple[Part, ...], rng: np.random.Generator | None = None
+        self, role: str | None, parts: tuple[Part, ...], vary: Callable[[Segment], Segment] | None = None
     ) -> Iterator[Element]:
-        """Elements of a message; with `rng`, what is only looked at is varied."""
+        """Elements of a message; `vary` changes what is only looked at."""
         learned = role in (None, "assistant")
         yield Ids([self.vocabulary.ids[ROLES[role]]], False)
         for part in parts:
             segment = self.encode_part(part)
-            if rng is not None and not learned:
-                segment = self.modality(segment.modality).vary(segment, rng)
+            if vary is not None and not learned:
+                segment = vary(segment)
             yield from self._segment(segment, learned)
         if role == "assistant":
             yield Ids([self.vocabulary.ids[END]], True)
@@ -170,8 +184,10 @@ class Encoder:
         if null is not None:
             return null
         share = self.vary.get(sample.task, 0.0)
-        varied = rng if share and rng.random() < share else None
-        made = [element for m in sample.messages for element in self._message(m.role, m.parts, varied)]
+        vary = partial(self._varied, sample.task, rng) if share and rng.random() < share else None
+        if vary is not None and sample.task in self.alter:
+            sample, vary = self.alter[sample.task](sample, rng), None
+        made = [element for m in sample.messages for element in self._message(m.role, m.parts, vary)]
         last = made[-1]
         says_end = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
         if says_end and len(made) > 1 and isinstance(made[-2], Tokens) and rng.random() >= self.flow.end_share:

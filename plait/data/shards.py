@@ -43,8 +43,8 @@ class ShardWriter:
     """Writes groups of rows to `folder/SPLIT-NNNNN.tar`, and the index at the end. Use as a context: a shard has its name
     only when it is whole."""
 
-    def __init__(self, folder: Path, split: str, shard_bytes: int = SHARD_BYTES) -> None:
-        self.folder, self.split, self.shard_bytes = folder, split, shard_bytes
+    def __init__(self, folder: Path, split: str, known: Mapping[str, Modality], shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder, self.split, self.known, self.shard_bytes = folder, split, known, shard_bytes
         self.groups = self.shards = 0
         self._tar: tarfile.TarFile | None = None
         self._place = Path()
@@ -64,7 +64,7 @@ class ShardWriter:
         for sample in samples:
             messages = []
             for message in sample.messages:
-                parts = [self._stored(part, names, stored) if part.type != "text" else part for part in message.parts]
+                parts = (self._stored(part, names, stored) for part in message.parts)
                 messages.append(replace(message, parts=tuple(parts)))
             lines.append(dump_row(replace(sample, messages=tuple(messages))))
         self._write(f"{self.groups:08d}.jsonl", ("\n".join(lines) + "\n").encode())
@@ -73,6 +73,8 @@ class ShardWriter:
             self._close()
 
     def _stored(self, part: Part, names: dict[Any, str], stored: dict[bytes, str]) -> Part:
+        if self.known[part.type].head != "flow":
+            return part
         key = part.value if isinstance(part.value, str | Path) else id(part.value)  # alive as long as its rows are
         if key not in names:
             blob = encoded(part.value)

@@ -19,7 +19,8 @@ from PIL import Image
 
 from plait.contract import Part
 from plait.eval.plain import waveform
-from plait.eval.runner import MAIN, SHOWN, Outcome
+from plait.eval.runner import MAIN, SHOWN
+from plait.eval.suite import Outcome
 from plait.files import manifest_of, write_whole
 from plait.modalities.audio.mel import FLOOR, RATE, log_mel
 from plait.recipe import Recipe

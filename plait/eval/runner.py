@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from plait.contract import Message, Part, Sample
+from plait.errors import MissingError
 from plait.eval import stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
-from plait.eval.suite import Cycle, Measured, Suite
+from plait.eval.scores import Bench, score
+from plait.eval.suite import Cycle, Measured, Outcome, Suite, partners
 from plait.files import write_whole
 from plait.infer.engine import Engine
 from plait.infer.request import Request
@@ -31,7 +33,6 @@ FORMAT = 1
 JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
-MOST_LOOKED_AT = 50  # rows, for one that is different
 ROUND_TRIPS = 500  # held-out recordings that the judge also hears after phase reconstruction
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
 ERRORS = "character error rate"
@@ -41,42 +42,9 @@ MANY_RECORDINGS = 2000
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
 
-@dataclass
-class Outcome:
-    """What a model answered to the rows of one task and split."""
-
-    task: Measured
-    split: str
-    samples: Sequence[Sample]
-    answers: list[Part | None]
-    seconds: float
-    blank_answers: list[Part | None] = field(default_factory=list)
-    swapped_answers: list[Part | None] = field(default_factory=list)
-
-
 def _medium(sample: Sample, kind: str) -> Part:
     """The first part of a modality that a row asks with."""
     return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
-
-
-def partners(samples: Sequence[Sample], count: int) -> list[int]:
-    """For each of the first `count` rows the next one that asks about another medium and expects another answer; where
-    none of the MOST_LOOKED_AT that follow does, the next one."""
-    about = [tuple(str(p.value) for m in s.messages[:-1] for p in m.parts if p.type != "text") for s in samples]
-    answers = [str(sample.messages[-1].parts[0].value) for sample in samples]
-    expected = [sample.meta["expect"] or answer for sample, answer in zip(samples, answers, strict=True)]
-    made = []
-    for here in range(min(count, len(samples))):
-        following = [(here + step) % len(samples) for step in range(1, 1 + min(MOST_LOOKED_AT, len(samples)))]
-        others = (
-            other
-            for other in following
-            if expected[other] != expected[here]
-            and answers[other] != answers[here]
-            and (about[other] != about[here] or not about[here])
-        )
-        made.append(next(others, following[0]))
-    return made
 
 
 def _share(hits: Sequence[bool]) -> float:
@@ -102,6 +70,7 @@ class Evaluation:
         self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
+        self.bench = Bench(engine, lambda kind: suite.rows.media("train", kind))
         self._kept_features: dict[str, np.ndarray] = {}
         self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
 
@@ -167,7 +136,9 @@ class Evaluation:
         from sklearn.preprocessing import StandardScaler
 
         parts, labels = self.suite.rows.labelled("train", kind)
-        if not labels or attribute not in labels[0]:
+        told = [index for index, label in enumerate(labels) if attribute in label]
+        parts, labels = [parts[index] for index in told], [labels[index] for index in told]
+        if not labels:
             return None
         model = make_pipeline(StandardScaler(with_std=kind == "audio"), KNeighborsClassifier(3))
         model.fit(np.stack(each(self.suite.features[kind], parts)), [label[attribute] for label in labels])
@@ -261,7 +232,18 @@ class Evaluation:
                     "seconds": round(outcome.seconds, 2),
                 }
             )
-        return made + (self.distances(outcome) if self.suite.distances else [])
+        return made + self.scores(outcome) + (self.distances(outcome) if self.suite.distances else [])
+
+    def scores(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """Entries of the scores that the task names; one that lacks something from outside is left out, and noted once."""
+        made: list[dict[str, Any]] = []
+        for name in outcome.task.scores:
+            try:
+                made += score(name)(outcome, self.bench)
+            except MissingError as error:
+                note = f"score {name!r} is left out: {error}"
+                self.notes += [note] if note not in self.notes else []
+        return made
 
     def distances(self, outcome: Outcome) -> list[dict[str, Any]]:
         """How far answers are from their references where no label says whether they are right; the baseline is another

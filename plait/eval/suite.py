@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from plait.data.rows import read_rows
 from plait.eval.judges import Judge
 from plait.files import sha256_of
 
+MOST_LOOKED_AT = 50  # rows, for one that is different
 Labelled = tuple[list[Part], list[dict[str, Any]]]
 
 
@@ -32,6 +33,8 @@ class Measured(Protocol):
     def relative(self) -> bool: ...
     @property
     def splits(self) -> tuple[str, ...]: ...
+    @property
+    def scores(self) -> Sequence[str]: ...
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
         """The question of a row with nothing in it."""
@@ -86,6 +89,39 @@ class FolderRows:
 
     def notes(self) -> list[str]:
         return []
+
+
+@dataclass
+class Outcome:
+    """What a model answered to the rows of one task and split."""
+
+    task: Measured
+    split: str
+    samples: Sequence[Sample]
+    answers: list[Part | None]
+    seconds: float
+    blank_answers: list[Part | None] = field(default_factory=list)
+    swapped_answers: list[Part | None] = field(default_factory=list)
+
+
+def partners(samples: Sequence[Sample], count: int) -> list[int]:
+    """For each of the first `count` rows the next one that asks about another medium and expects another answer; where
+    none of the MOST_LOOKED_AT that follow does, the next one."""
+    about = [tuple(str(p.value) for m in s.messages[:-1] for p in m.parts if p.type != "text") for s in samples]
+    answers = [str(sample.messages[-1].parts[0].value) for sample in samples]
+    expected = [sample.meta["expect"] or answer for sample, answer in zip(samples, answers, strict=True)]
+    made = []
+    for here in range(min(count, len(samples))):
+        following = [(here + step) % len(samples) for step in range(1, 1 + min(MOST_LOOKED_AT, len(samples)))]
+        others = (
+            other
+            for other in following
+            if expected[other] != expected[here]
+            and answers[other] != answers[here]
+            and (about[other] != about[here] or not about[here])
+        )
+        made.append(next(others, following[0]))
+    return made
 
 
 @dataclass(frozen=True)

@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from plait.contract import Message, Part, Sample
+from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.pack import best_fit, collate
-from plait.data.sequence import Row
 from plait.heads.categorical import log_softmax
 from plait.infer.engine import Engine
 
 ROWS_A_BATCH = 256
 
 
-@torch.inference_mode()
-def log_likelihoods(engine: Engine, questions: Sequence[tuple[Message, ...]], answers: Sequence[Part]) -> np.ndarray:
+Asked = tuple[Message, ...]
+
+
+def log_likelihoods(engine: Engine, questions: Sequence[Asked], answers: Sequence[Part]) -> np.ndarray:
     """[questions, answers] log-probability of each categorical answer, summed over its tokens and the closing `<end>`."""
-    made = np.zeros((len(questions), len(answers)))
+    pairs = [(question, answer) for question in questions for answer in answers]
+    return np.array([sum(found) for found in _by_token(engine, pairs)]).reshape(len(questions), len(answers))
+
+
+def token_log_probabilities(
+    engine: Engine, questions: Sequence[Asked], answers: Sequence[Part | None]
+) -> list[list[tuple[float, tuple[int, int]]]]:
+    """For each answer in words its tokens: (log-probability, (first, last + 1) of the characters it writes)."""
+    given = [(number, answer) for number, answer in enumerate(answers) if answer is not None and answer.value]
+    told = _by_token(engine, [(questions[number], answer) for number, answer in given])
+    made: list[list[tuple[float, tuple[int, int]]]] = [[] for _ in answers]
+    for (number, answer), logs in zip(given, told, strict=True):
+        modality = engine.encoder.modality(answer.type)
+        ids = modality.read(answer).blocks[0].tokens
+        ends = [
+            len(str(modality.write(Segment(answer.type, (Block((), ids[:k]),))).value)) for k in range(len(ids) + 1)
+        ]
+        made[number] = list(zip(logs, itertools.pairwise(ends), strict=False))  # the last is that of <end>
+    return made
+
+
+@torch.inference_mode()
+def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[float]]:
+    """Log-probabilities of the tokens of every (question, answer), `<end>` the last."""
+    made: list[list[float]] = [[] for _ in pairs]
     rng = np.random.default_rng(0)  # nothing is drawn: a categorical answer has no noised copies
-    rows: list[tuple[int, int, Row]] = []
-    for q, question in enumerate(questions):
-        for a, answer in enumerate(answers):
-            sample = Sample((*question, Message("assistant", (answer,))))
-            rows.append((q, a, engine.encoder.row(sample, rng)))
-    for start in range(0, len(rows), ROWS_A_BATCH):
-        group = rows[start : start + ROWS_A_BATCH]
-        length = max(len(row) for _, _, row in group)
-        bins, left = best_fit([len(row) for _, _, row in group], len(group), length)
+    for start in range(0, len(pairs), ROWS_A_BATCH):
+        group = [
+            engine.encoder.row(Sample((*question, Message("assistant", (answer,)))), rng)
+            for question, answer in pairs[start : start + ROWS_A_BATCH]
+        ]
+        length = max(map(len, group))
+        bins, left = best_fit([len(row) for row in group], len(group), length)
         if left:
             raise AssertionError("every row has a sequence of its own to fall back on")
         packed = [chosen for chosen in bins if chosen]
-        batch = collate([[group[i][2] for i in chosen] for chosen in packed], length, engine.model.vocabulary)
+        batch = collate([[group[i] for i in chosen] for chosen in packed], length, engine.model.vocabulary)
         batch = batch.to(engine.model.device)
         hidden = engine.model.hidden(batch)
         target = batch.target.flatten()
         at = (target >= 0).nonzero().flatten()
-        scores = log_softmax(engine.model.categorical(hidden[at])).gather(1, target[at, None])[:, 0].numpy(force=True)
+        scores = log_softmax(engine.model.categorical(hidden[at])).gather(1, target[at, None])[:, 0].tolist()
         sequence, row_id = (at // length).tolist(), batch.row.flatten()[at].tolist()
         for s, r, score in zip(sequence, row_id, scores, strict=True):
-            q, a, _ = group[packed[s][r]]
-            made[q, a] += score
+            made[start + packed[s][r]].append(score)
     return made

@@ -27,7 +27,7 @@ from plait.contract import Message, Modality, Part, Sample
 from plait.data.loader import PackConfig
 from plait.data.rows import dump_row
 from plait.data.sequence import FlowConfig
-from plait.data.sources import asterisk, espeak, handwriting
+from plait.data.sources import espeak, handwriting, prompts
 from plait.errors import DataError, MissingError
 from plait.eval.suite import Cycle, FolderRows, Suite
 from plait.files import MANIFEST, write_whole
@@ -149,16 +149,16 @@ def _recorded(folder: Path, manifest: dict[str, Any]) -> list[Clip]:
     """Recorded number words for the reality check; none, with a note, where they cannot be had."""
     made = []
     try:
-        for language in asterisk.LANGUAGES:
-            for digit, samples in asterisk.digits(language, folder / "cache").items():
+        for language in sorted(LANGUAGES.keys() & prompts.LANGUAGES):
+            for digit, samples in prompts.digits(language, folder / "cache").items():
                 name = f"media/recorded/{language}-{digit}.flac"
-                soundfile.write(folder / name, samples, asterisk.RATE)
+                soundfile.write(folder / name, samples, prompts.RATE)
                 made.append(Clip(name, digit, language, ""))
     except (DataError, MissingError) as error:
         manifest["notes"].append(f"recorded number words left out: {error}")
         return []
     source = {"what": "recorded number words, tested on only", "from": "Debian asterisk-core-sounds-*-g722"}
-    manifest["sources"].append({**source, "licence": asterisk.LICENCE})
+    manifest["sources"].append({**source, "licence": prompts.SOURCE.licence})
     return made
 
 

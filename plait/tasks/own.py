@@ -35,6 +35,7 @@ class OwnTask(InGrid):
     targets: Mapping[str, float] = field(default_factory=dict)
     splits: tuple[str, ...] = ("test",)
     relative: bool = False
+    scores: Sequence[str] = ()
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
         """The same question with its media emptied, or, where it is words alone, with a full stop instead of them."""

@@ -9,18 +9,21 @@ from typing import Any
 
 from plait.contract import Message, Part, Sample
 
+Slots = dict[str, "str | Part"]
+
 
 @dataclass(frozen=True)
 class Item:
     """One instance of a task: what fills the slots of a phrasing, the answer, and what the answer must show.
 
     `slots` maps a name to a word or to a media part. `expect` maps an attribute (`digit`, `language`...) to the value
-    that an independent judge, or the exact text, must give.
+    that an independent judge, or the exact text, must give. `facts` is what else a score needs to know.
     """
 
     slots: Mapping[str, str | Part]
     answer: Part
     expect: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class InGrid:
@@ -43,17 +46,18 @@ class InGrid:
 class Task(InGrid):
     """`cell` is its place in the grid (`image->text`); the last of `phrasings` is held out from training.
 
-    `make` draws an Item from the pools of a split; `extra_splits` are further held-out splits that it knows.
+    `make` draws an Item from the pools of a split (a GroupTask's yields those of a group); `extra_splits` are further held-out splits that it knows.
     `targets` maps an attribute to the value aimed at, as a share of the judge's ceiling where a judge scores it.
     """
 
     name: str
     cell: str
     phrasings: Sequence[str]
-    make: Callable[..., Item]
+    make: Callable[..., Any]
     targets: Mapping[str, float] = field(default_factory=dict)
     extra_splits: Sequence[str] = ()
     relative: bool = False  # targets are shares of the judge's ceiling although the answer is text
+    scores: Sequence[str] = ()  # beside exact matches and judges (plait.eval.scores)
 
     @property
     def trained_phrasings(self) -> Sequence[str]:
@@ -70,7 +74,7 @@ class Task(InGrid):
     def sample(self, phrasing: str, item: Item) -> Sample:
         """The conversation: the phrasing with its slots filled, then the answer."""
         messages = (self.question(phrasing, item.slots), Message("assistant", (item.answer,)))
-        meta = {"expect": dict(item.expect), "phrasing": phrasing}
+        meta = {"expect": dict(item.expect), "phrasing": phrasing, **item.facts}
         return Sample(messages, self.name, meta)
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from plait import recipe as recipes
+from plait import registry
+from plait.contract import Modality
 from plait.data.loader import Loader
 from plait.data.media import CachedReader
 from plait.data.mix import Rows
@@ -80,13 +83,29 @@ def one_step(training: Training, batches: Sequence[Batch], recipe: Recipe) -> di
     return losses
 
 
+def siblings(
+    settings: Mapping[str, Mapping[str, Mapping[str, Any]]], modalities: Mapping[str, Modality]
+) -> dict[str, dict[str, Modality]]:
+    """By task and name, modalities that are like those in use but for some settings. Raises ConfigError for unknown ones."""
+    return {
+        task: {
+            name: registry.build(name, modalities[name].state() | dict(changes))
+            for name, changes in table.items()
+            if name in modalities
+        }
+        for task, table in settings.items()
+    }
+
+
 def build(recipe: Recipe, samples: Rows, vocabulary: Vocabulary) -> Training:
     """Model, optimizers and loader of a recipe, at step 0, on the recipe's device."""
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
     reader = CachedReader(vocabulary.modalities)
-    encoder = Encoder(vocabulary, recipe.flow, reader, recipe.vary)
+    packaged = recipes.module(recipe.name) if recipe.name in recipes.names() else None
+    vary_with = siblings(getattr(packaged, "VARY_WITH", {}), vocabulary.modalities)
+    encoder = Encoder(vocabulary, recipe.flow, reader, recipe.vary, vary_with, getattr(packaged, "ALTER", {}))
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"

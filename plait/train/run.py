@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data import splits, store
+from plait.data.media import opened
 from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
@@ -68,7 +69,7 @@ def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int
             chosen = np.random.default_rng([seed, 2]).choice(len(found), FIT_PARTS, replace=False)
             found = [found[index] for index in sorted(chosen)]
         if found:
-            modality.fit(found)
+            modality.fit(map(opened, found))
 
 
 def prepare(run: Path, resume: bool, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from plait.contract import Message, Part, Sample
-from plait.data.media import Blob, encoded
+from plait.data.media import encoded
 from plait.data.rows import dump_row
 from plait.errors import ConfigError, DataError, PlaitError
 from plait.files import write_whole

@@ -10,8 +10,8 @@ from typing import Any
 
 from plait.contract import Message, Part, Sample
 from plait.data.importers import SUFFIXES, Record, split_in, split_of, told_both_ways
-from plait.data.media import Blob
 from plait.data.importers.chat import conversation
+from plait.data.media import Blob
 from plait.errors import DataError, MissingError
 
 HELP = "Parquet of Hugging Face datasets (pictures or clips with texts or classes, questions and answers, chats)"

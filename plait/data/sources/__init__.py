@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from plait.contract import Part
 from plait.data.sources.fetch import Package
 from plait.errors import ConfigError
 
@@ -55,6 +56,24 @@ class Entry:
     texts: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     split: str = ""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """An Entry that was collected: its media are files, with a signature each (plait.corpus.quality)."""
+
+    source: str
+    kind: str
+    key: str
+    media: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    split: str = ""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, medium: str) -> Part:
+        """A medium as a part; `picture` is an image, all else is sound."""
+        return Part("image" if medium == "picture" else "audio", self.media[medium])
 
 
 class SourceModule(Protocol):

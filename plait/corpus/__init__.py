@@ -1,0 +1,1 @@
+"""From sources to a data set: collecting, near-duplicates, splits by key, leaks, packing, and looking at it."""

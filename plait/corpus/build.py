@@ -1,0 +1,298 @@
+"""From collected sources to a data folder: groups, splits, rows, shards, and the proof that nothing leaks.
+
+1. Assets are grouped by key, and keys whose media are near-duplicates are joined, whatever source they are from.
+2. A group goes to a split by the hash of its name, or where its source says; a style that is held out is held out whole.
+3. Training rows are packed as shards, a group a sample; held-out rows are TASK.SPLIT.jsonl.
+4. What was written is compared again, medium by medium and question by question: a leak fails the build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from plait import registry
+from plait.contract import Message, Sample
+from plait.corpus import quality
+from plait.corpus.collect import assets_of
+from plait.corpus.pictures import composite
+from plait.corpus.quality import Fingerprints, Groups, PictureSignature
+from plait.data import store
+from plait.data.rows import dump_row
+from plait.data.shards import ShardWriter
+from plait.data.sources import Asset
+from plait.data.splits import chosen
+from plait.files import write_whole
+from plait.tasks.dictionary import TASKS
+from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, labels_of
+
+TRAIN, TEST, DEV = "train", "test", "dev"
+STYLE, PHRASING, KNOWN = "style", "phrasing", "known"
+SHARES = {TEST: 0.1, DEV: 0.02}
+HELD_OUT_STYLE = "noto"
+TOGETHER = {"voices": "prompts"}  # sources whose keys mean the same
+OFFICIAL = {"test": TEST, "val": DEV, "dev": DEV, "train": TRAIN}
+VARIANTS = {"de-1996": "de", "pt-PT": "pt", "pt-BR": "pt", "zh-Hant": "zh", "zh-Hans": "zh"}  # the last one counts
+ROWS_A_TEST = 500  # of a task and split
+COMPOSITES = {TRAIN: 4000, TEST: 400, DEV: 100}
+MOST_THINGS = 6  # in a composite
+LEAST_ROWS = 200  # held-out rows of a task, or the manifest says why there are fewer
+
+
+@dataclass
+class Corpus:
+    """Assets of each split, by group."""
+
+    splits: dict[str, dict[str, list[Asset]]]
+    joined: int  # groups that near-duplicates made one
+    notes: list[str]
+
+
+def _name_of(asset: Asset) -> str:
+    return f"{TOGETHER.get(asset.source, asset.source)}:{asset.key}"
+
+
+def _trimmed(asset: Asset) -> Asset:
+    """With names in the languages that tasks ask for; where a language has only a variant, that."""
+    told = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
+    return replace(asset, texts=told | {code: text for code, text in asset.texts.items() if code in LANGUAGES})
+
+
+def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
+    """Groups of assets by key, and by near-duplicate media."""
+    groups = Groups()
+    joined = 0
+    pictures = [(a, m) for a in assets for m in a.signatures if m == "picture"]
+    clips = [(a, m) for a in assets for m in a.signatures if m != "picture"]
+    seen = [PictureSignature.parse(a.signatures[m]) for a, m in pictures]
+    heard = [int(a.signatures[m], 16) for a, m in clips]
+    for holders, pairs in ((pictures, quality.near_pictures(seen, seen)), (clips, quality.near_clips(heard, heard))):
+        for i, j in pairs:
+            one, other = _name_of(holders[i][0]), _name_of(holders[j][0])
+            if groups.of(one) != groups.of(other):
+                groups.join(one, other)
+                joined += 1
+    return groups, joined
+
+
+def split(assets: Iterable[Asset]) -> Corpus:
+    """Every asset in its split. Where a source names splits, a group that has assets of several goes to the held-out one."""
+    known = [_trimmed(asset) for asset in assets]
+    groups, joined = join(known)
+    by_group: dict[str, list[Asset]] = {}
+    for asset in known:
+        by_group.setdefault(str(groups.of(_name_of(asset))), []).append(asset)
+    corpus = Corpus({TRAIN: {}, TEST: {}, DEV: {}}, joined, [])
+    for name, members in by_group.items():
+        told = {OFFICIAL[asset.split] for asset in members if asset.split}
+        place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(_hash(name), SHARES)
+        corpus.splits[place][name] = members
+    return corpus
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def add_composites(corpus: Corpus, folder: Path) -> None:
+    """Pictures of several drawings of a split with exact boxes, for every split from its own drawings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (place, count) in enumerate(COMPOSITES.items()):
+        rng = np.random.default_rng([2026, 50, number])
+        drawings = [
+            asset
+            for members in corpus.splits[place].values()
+            for asset in members
+            if asset.source == "emoji" and "en" in asset.texts and not asset.facts.get("tone")
+            if asset.facts["style"] != HELD_OUT_STYLE and len(asset.texts["en"]) <= 16
+        ]
+        if len(drawings) < MOST_THINGS:
+            continue
+        for index in range(count):
+            taken = [drawings[i] for i in rng.integers(0, len(drawings), int(rng.integers(2, MOST_THINGS + 1)))]
+            taken += [taken[0]] * int(rng.integers(0, 3))
+            pictures = []
+            for asset in taken:
+                with Image.open(asset.media["picture"]) as picture:
+                    pictures.append((asset.texts["en"], picture.copy()))
+            canvas, boxes = composite(pictures, rng)
+            path = folder / f"{place}-{index:05d}.png"
+            canvas.save(path)
+            facts = {"boxes": boxes, "size": list(canvas.size)}
+            made = Asset(
+                "composites", "boxes", f"{place}-{index}", {"picture": str(path)}, {}, facts,
+                signatures={"picture": str(quality.picture_signature(canvas))},
+            )  # fmt: skip
+            corpus.splits[place][f"composites:{place}-{index}"] = [made]
+
+
+def _group(name: str, members: Sequence[Asset], salt: str, seen: bool) -> Group:
+    rng = np.random.default_rng([2026, 51, _hash(f"{salt}/{name}") & 0xFFFFFFFF])
+    return Group(name, members, rng, seen)
+
+
+def _in_style(members: Sequence[Asset], held: bool) -> list[Asset]:
+    return [a for a in members if a.kind != "drawing" or (a.facts.get("style") == HELD_OUT_STYLE) == held]
+
+
+def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> Iterator[Sample]:
+    """Pack the training rows; yields each as it is written."""
+    with ShardWriter(folder, TRAIN, registry.build_all(registry.available())) as writer:
+        groups = sorted(corpus.splits[TRAIN].items(), key=lambda item: _hash(item[0]))  # shards are alike
+        for name, members in groups:
+            taught = _in_style(members, held=False)
+            group = _group(name, taught, TRAIN, seen=True)
+            rows = [sample for task in tasks for sample in task.samples(group, task.trained_phrasings)]
+            if rows:
+                writer.add(rows)
+                yield from rows
+
+
+def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
+    """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are."""
+    groups = corpus.splits[TRAIN if place in (STYLE, KNOWN) else DEV if place == DEV else TEST]
+    found: list[Sample] = []
+    for name, members in groups.items():
+        taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
+        taken = _in_style(taken, held=True) if place == STYLE else taken
+        phrasings = [task.held_out_phrasing] if place in (PHRASING, KNOWN) else task.trained_phrasings
+        found += task.samples(_group(name, taken, place, seen=place in (STYLE, KNOWN)), phrasings)
+    if place == KNOWN:
+        found = [sample for sample in found if sample.meta.get("known", True)]
+    order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
+    return [found[index] for index in sorted(order)]
+
+
+def _question(sample: Sample) -> str:
+    """The task and the plain words of a question without media; empty for one with."""
+    asked = [part for message in sample.messages[:-1] for part in message.parts]
+    if any(part.type != "text" for part in asked):
+        return ""
+    return f"{sample.task}: {quality.plain_words(' '.join(str(part.value) for part in asked))}"
+
+
+def labelled(groups: Mapping[str, Sequence[Asset]]) -> Iterator[Sample]:
+    """Media of the training with their labels, for baselines and for finding copies."""
+    for members in groups.values():
+        for asset in members:
+            for medium in asset.media:
+                part = asset.part(medium)
+                yield Sample((Message("user", (part,)),), "labelled", {"labels": labels_of(asset)})
+
+
+class Prints:
+    """Fingerprints of rows, gathered as they are written: their media by signature, their questions by words."""
+
+    def __init__(self, assets: Iterable[Asset]) -> None:
+        self.signatures = {a.media[m]: s for a in assets for m, s in a.signatures.items()}
+
+    def of(self, samples: Iterable[Sample], keys: Iterable[str]) -> Fingerprints:
+        pictures, clips, words = {}, {}, set()
+        for sample in samples:
+            for part in (part for message in sample.messages for part in message.parts if part.type != "text"):
+                signature = self.signatures[part.value]
+                if ":" in signature:
+                    pictures[part.value] = PictureSignature.parse(signature)
+                else:
+                    clips[part.value] = int(signature, 16)
+            if question := _question(sample):
+                words.add(question)
+        return Fingerprints(frozenset(keys), pictures, clips, frozenset(words))
+
+    def unseen(self, samples: Sequence[Sample], train: Fingerprints, media: bool) -> list[Sample]:
+        """Rows whose words are no question of training (two things may have one name) and, with `media`, whose pictures
+        and clips are like none there."""
+        here = self.of(samples, ())
+        again = set(here.words & train.words)
+        if media:
+            again |= {medium for _, medium, _ in quality.alike(here, train)}
+        return [s for s in samples if not again & ({_question(s)} | {p.value for m in s.messages for p in m.parts})]
+
+
+def _write(path: Path, samples: Sequence[Sample], folder: Path) -> dict[str, Any]:
+    """Rows with media relative to the folder."""
+    root = f"{folder.resolve()}/"
+    text = "".join(f"{dump_row(_relative(sample, root))}\n" for sample in samples)
+    write_whole(path, text)
+    return {"rows": len(samples), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _relative(sample: Sample, root: str) -> Sample:
+    return replace(
+        sample,
+        messages=tuple(
+            replace(m, parts=tuple(replace(p, value=str(p.value).removeprefix(root)) for p in m.parts))
+            for m in sample.messages
+        ),
+    )
+
+
+def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[str, Any]:
+    """Rows of all splits; returns the manifest's `files`, `tasks` and `few`. Raises DataError where a split leaks."""
+    everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
+    prints = Prints(everything)
+    counts: Counter[str] = Counter()
+    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts), corpus.splits[TRAIN])
+    files: dict[str, Any] = {"train.jsonl": {"rows": counts.total(), "sha256": store.digest(folder, TRAIN)}}
+    few: dict[str, str] = {}
+    rows: dict[str, list[Sample]] = {}
+    for task in TASKS:
+        for place in (*task.splits, DEV):
+            drawn = held_out(corpus, task, place)
+            found = prints.unseen(drawn, train, media=place == STYLE)
+            if place != DEV and len(found) < LEAST_ROWS:
+                few[f"{task.name}.{place}"] = f"{len(found)} rows; {len(drawn) - len(found)} more are asked in training"
+            if found:
+                name = f"{task.name}.{place}.jsonl"
+                files[name] = _write(folder / name, found, folder)
+                rows.setdefault(place, []).extend(found)
+    files["labelled-train.jsonl"] = _write(
+        folder / "labelled-train.jsonl", list(labelled(corpus.splits[TRAIN])), folder
+    )
+    say("comparing splits")
+    for place, found in rows.items():
+        apart = place not in (STYLE, KNOWN)
+        names = corpus.splits[TEST if place == PHRASING else place] if apart else ()
+        quality.refuse_leaks(place, quality.leaks(prints.of(found, names), train, keys=apart, media=place != KNOWN))
+    return {"files": files, "tasks": dict(counts), "few": few}
+
+
+def _counted(samples: Iterable[Sample], counts: Counter[str]) -> Iterator[Sample]:
+    for sample in samples:
+        counts[sample.task] += 1
+        yield sample
+
+
+def load(names: Iterable[str], collected: Path) -> Iterator[Asset]:
+    """Assets of several collected sources."""
+    for name in names:
+        yield from assets_of(name, collected)
+
+
+def manifest_sources(
+    facts: Mapping[str, Mapping[str, Any]], collected: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What a manifest says of its sources: where from, licence, attribution, what was taken and left out."""
+    return [
+        {
+            "what": facts[name]["what"], "from": facts[name]["public"], "licence": facts[name]["licence"],
+            "attribution": facts[name]["attribution"], "packages": facts[name]["packages"],
+            "items": collected[name]["items"], "left_out": collected[name]["left_out"],
+        }
+        for name in collected
+    ]  # fmt: skip
+
+
+def read_facts(root: Path, name: str) -> dict[str, Any]:
+    """The source.json that fetching wrote."""
+    found: dict[str, Any] = json.loads((root / name / "source.json").read_text(encoding="utf-8"))
+    return found

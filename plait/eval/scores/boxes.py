@@ -1,0 +1,96 @@
+"""Detection, where boxes are written as text: mean average precision by pycocotools, a box's score by its tokens' likelihood."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from plait.eval.outside import needed
+from plait.eval.scores.bench import Bench, entry, facts, texts
+from plait.eval.suite import Outcome
+from plait.infer.score import token_log_probabilities
+from plait.tasks.boxes import boxes_in_text
+
+WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
+
+
+def scored_boxes(asked: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
+    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it."""
+    made = []
+    told = token_log_probabilities(bench.engine, [s.messages[:-1] for s in asked.samples], asked.answers)
+    for text, size, tokens in zip(texts(asked.answers), facts(asked, "size"), told, strict=True):
+        boxes = boxes_in_text(text, size)
+        for box in boxes:
+            start, end = box["span"]
+            inside = [log for log, (first, last) in tokens if first < end and last > start]
+            box["score"] = float(np.exp(np.mean(inside))) if inside else 0.0
+        made.append(boxes)
+    return made
+
+
+def average_precision(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]], metric: str) -> float:
+    """AP (IoU 0.5 to 0.95) or AP50 over pictures; boxes are {label, box: [x1, y1, x2, y2]}, found ones with a score."""
+    coco, evaluation = needed("pycocotools.coco"), needed("pycocotools.cocoeval")
+    labels = sorted({box["label"] for boxes in (*truth, *found) for box in boxes})
+    if not any(truth) or not any(found):
+        return 0.0
+
+    def told(boxes: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = []
+        for image, here in enumerate(boxes):
+            for box in here:
+                x1, y1, x2, y2 = box["box"]
+                made.append(
+                    {
+                        "id": len(made) + 1, "image_id": image, "category_id": labels.index(box["label"]), "iscrowd": 0,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "score": box.get("score", 1.0),
+                    }
+                )  # fmt: skip
+        return made
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        real = coco.COCO()
+        real.dataset = {
+            "info": {}, "images": [{"id": i} for i in range(len(truth))], "annotations": told(truth),
+            "categories": [{"id": i, "name": label} for i, label in enumerate(labels)],
+        }  # fmt: skip
+        real.createIndex()
+        run = evaluation.COCOeval(real, real.loadRes(told(found)), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return max(0.0, float(run.stats[WHERE[metric]]))
+
+
+def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """AP and AP50; the baseline answers with the boxes of another row of the same label."""
+    found, truth = scored_boxes(asked, bench), facts(asked, "boxes")
+    sizes = facts(asked, "size")
+    others = [_another(truth, sizes, here) for here in range(len(truth))]
+    made = []
+    for metric in WHERE:
+
+        def of(rows: np.ndarray, metric: str = metric) -> float:
+            return average_precision([truth[i] for i in rows], [found[i] for i in rows], metric)
+
+        baseline = average_precision(truth, others, metric)
+        made.append(entry(asked, metric, np.zeros(len(truth)), statistic=of, baseline=baseline))
+    return made
+
+
+def _another(truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], here: int) -> list[dict[str, Any]]:
+    """Boxes of the next row that has the label, brought to this row's size."""
+    label = truth[here][0]["label"] if truth[here] else ""
+    for step in range(1, len(truth)):
+        there = (here + step) % len(truth)
+        if truth[there] and truth[there][0]["label"] == label:
+            scale = [sizes[here][axis % 2] / sizes[there][axis % 2] for axis in range(4)]
+            return [{**box, "box": [a * s for a, s in zip(box["box"], scale, strict=True)]} for box in truth[there]]
+    return []
+
+
+SCORES = {"boxes": boxes}

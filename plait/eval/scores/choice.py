@@ -1,0 +1,51 @@
+"""Classification as likelihood: which label of a closed list the model finds likeliest, and whether its confidence is earned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from plait.contract import Part
+from plait.eval.scores.bench import Bench, entry, references, texts
+from plait.eval.suite import Outcome
+from plait.infer.score import log_likelihoods
+
+BINS = 10
+MOST_LABELS, MOST_ROWS = 40, 300  # a row is scored once a label
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error (Guo et al. 2017): mean distance of confidence and accuracy, over bins of confidence."""
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    apart = [abs(confidence[places == b].sum() - right[places == b].sum()) for b in range(bins)]
+    return float(sum(apart) / len(confidence))
+
+
+def likelihood(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Accuracy of the likeliest label, and its calibration. Left out where the labels are no short closed list."""
+    truth = texts(references(asked))
+    labels = sorted(set(truth))
+    if not 2 <= len(labels) <= MOST_LABELS:
+        return []
+    samples = asked.samples[:MOST_ROWS]
+    scores = log_likelihoods(
+        bench.engine, [s.messages[:-1] for s in samples], [Part("text", label) for label in labels]
+    )
+    shares = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+    best = shares.argmax(axis=1)
+    right = np.array([labels[b] == t for b, t in zip(best, truth[: len(samples)], strict=True)], float)
+    confidence = shares.max(axis=1)
+
+    def error(rows: np.ndarray) -> float:
+        return calibration_error(confidence[rows], right[rows])
+
+    commonest = max(truth.count(label) for label in labels) / len(truth)
+    rows = list(range(len(samples)))
+    return [
+        entry(asked, "likeliest label: accuracy", right, baseline=commonest, rows=rows),
+        entry(asked, "calibration error", right, higher=False, statistic=error, rows=rows),
+    ]
+
+
+SCORES = {"likelihood": likelihood}

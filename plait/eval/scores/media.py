@@ -1,0 +1,173 @@
+"""Scores of made pictures and sound by models that are not ours: does it show what was asked, is it like real ones, is it a copy?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from plait.contract import Part
+from plait.corpus.quality import plain_words
+from plait.errors import DataError
+from plait.eval.outside.pictures import kid, retrieval_ranks
+from plait.eval.scores.bench import Bench, entry, facts, references
+from plait.eval.suite import Outcome, partners
+
+MOST_TRAINING = 3000  # media of the training that a copy is looked for in
+MOST_HEARD = 100  # clips that the recogniser hears: a second each
+
+
+def _made(asked: Outcome) -> tuple[list[int], list[Part]]:
+    pairs = [(number, part) for number, part in enumerate(asked.answers) if part is not None]
+    return [number for number, _ in pairs], [part for _, part in pairs]
+
+
+def _features(bench: Bench, asked: Outcome, what: str, parts: Sequence[Part]) -> np.ndarray:
+    """Picture features, computed once for a task and split."""
+    key = (asked.task.name, asked.split, what)
+    if key not in bench.kept:
+        bench.kept[key] = bench.picture_features(parts)
+    found: np.ndarray = bench.kept[key]
+    return found
+
+
+def retrieval(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Whether a made picture is nearest to the reference of its own concept, among one reference of every concept of the split.
+
+    The ceiling is that of the references of other rows of the same concept (other styles); the baseline is chance.
+    """
+    rows, parts = _made(asked)
+    concepts = [str(c or n) for c, n in zip(facts(asked, "concept"), map(_named, asked.samples), strict=True)]
+    names = list(dict.fromkeys(concepts))
+    first = [concepts.index(name) for name in names]
+    real = _features(bench, asked, "real", references(asked))
+    truth = np.array([names.index(concept) for concept in concepts])
+    ranks = retrieval_ranks(_features(bench, asked, "made", parts), real[first], truth[rows])
+    others = [row for row in range(len(concepts)) if row not in set(first)]
+    ceiling = retrieval_ranks(real[others], real[first], truth[others]) if others else np.zeros(0)
+    made = []
+    for within in (1, 10):
+        made.append(
+            entry(
+                asked, f"found among {len(names)}, first {within}: rate", ranks <= within, rows=rows,
+                baseline=min(1.0, within / len(names)), judge="EfficientNet-Lite0, ImageNet",
+                judge_ceiling=float((ceiling <= within).mean()) if len(ceiling) else None,
+            )
+        )  # fmt: skip
+    return made
+
+
+def _named(sample: Any) -> str:
+    return str(sample.meta.get("code", sample.messages[0].parts[0].value))
+
+
+def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """KID of made pictures and held-out real ones; the baseline is that of as many training pictures: the floor."""
+    rows, parts = _made(asked)
+    made, real = _features(bench, asked, "made", parts), _features(bench, asked, "real", references(asked))
+    try:
+        value, deviation = kid(made, real)
+        floor, _ = kid(_training(bench, "image"), real)
+    except DataError:
+        return []
+    found = entry(asked, "kernel inception distance", np.zeros(len(rows)), higher=False, rows=rows, baseline=floor)
+    return [{**found, "value": value, "ci95": [value - 2 * deviation, value + 2 * deviation], "by": {}}]
+
+
+def _training(bench: Bench, kind: str) -> np.ndarray:
+    if ("training", kind) not in bench.kept:
+        parts = list(bench.training(kind))
+        order = np.random.default_rng([2026, 60]).permutation(len(parts))[:MOST_TRAINING]
+        bench.kept["training", kind] = bench.picture_features([parts[index] for index in order])
+    found: np.ndarray = bench.kept["training", kind]
+    return found
+
+
+def copies(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Cosine of a made picture to the nearest of the training; the baseline is that of held-out real ones. A copy has 1."""
+    rows, parts = _made(asked)
+    training = _unit(_training(bench, "image"))
+    if not len(training):
+        return []
+    near = (_unit(_features(bench, asked, "made", parts)) @ training.T).max(axis=1)
+    real = (_unit(_features(bench, asked, "real", references(asked))) @ training.T).max(axis=1)
+    return [
+        entry(asked, "likeness to the nearest of training", near, higher=False, rows=rows, baseline=float(real.mean()))
+    ]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    made: np.ndarray = features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-9)
+    return made
+
+
+def pixels(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Mean squared error to the reference; the baseline gives the question's own picture back."""
+    modality = bench.engine.model.vocabulary.modalities[asked.task.answers_in]
+    rows, parts = _made(asked)
+    truth = references(asked)
+    given = [
+        next(p for m in asked.samples[i].messages[:-1] for p in m.parts if p.type == asked.task.answers_in)
+        for i in rows
+    ]
+
+    def errors(of: Sequence[Part]) -> np.ndarray:
+        return np.array([modality.metrics(part, truth[i])["mse"] for i, part in zip(rows, of, strict=True)])
+
+    echoed = [modality.write(modality.read(part)) for part in given]  # as the model would give it back
+    return [
+        entry(asked, "squared error", errors(parts), higher=False, rows=rows, baseline=float(errors(echoed).mean()))
+    ]
+
+
+def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Word error rate of English speech as Whisper tiny.en hears it; its ceiling is that of the recordings themselves."""
+    languages = facts(asked, "language")
+    rows = [i for i, part in enumerate(asked.answers) if part is not None and languages[i] == "en"][:MOST_HEARD]
+    if len(rows) < 20:
+        return []
+    told = [plain_words(text) or "." for text in (facts(asked, "text")[i] for i in rows)]
+
+    def errors(parts: Sequence[Part]) -> np.ndarray:
+        return np.array(
+            [jiwer.wer(t, plain_words(h) or ".") for t, h in zip(told, bench.recognised(parts), strict=True)]
+        )
+
+    truth = references(asked)
+    real = errors([truth[i] for i in rows])
+    made = errors([part for i in rows if (part := asked.answers[i]) is not None])
+    return [
+        entry(
+            asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows, baseline=1.0,
+            judge="Whisper tiny.en", judge_ceiling=float(real.mean()),
+        )
+    ]  # fmt: skip
+
+
+def voice(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Likeness of voices, made and reference, by GE2E; the baseline is another row's reference, the ceiling other recordings
+    of the same speaker."""
+    rows, parts = _made(asked)
+    truth = references(asked)
+    real = bench.voice_features(truth)
+    made = bench.voice_features(parts)
+    speakers = facts(asked, "speaker")
+    others = partners(asked.samples, len(truth))
+    apart = [i for i in rows if speakers[i] != speakers[others[i]]]
+    same = [next((j for j in range(len(truth)) if j != i and speakers[j] == speakers[i]), None) for i in rows]
+    ceiling = [float(real[i] @ real[j]) for i, j in zip(rows, same, strict=True) if j is not None]
+    return [
+        entry(
+            asked, "likeness of voices", np.einsum("nd,nd->n", made, real[rows]), rows=rows, judge="GE2E (Resemblyzer)",
+            baseline=float(np.mean([real[i] @ real[others[i]] for i in apart])) if apart else None,
+            judge_ceiling=float(np.mean(ceiling)) if ceiling else None,
+        )
+    ]  # fmt: skip
+
+
+SCORES = {
+    "retrieval": retrieval, "kernel distance": kernel_distance, "copies": copies, "pixels": pixels,
+    "recognised": recognised, "voice": voice,
+}  # fmt: skip

@@ -1,0 +1,82 @@
+"""Scores of answers in words: chrF, BLEU, word and character errors, and whether a model knows what it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from plait.corpus.quality import plain_words
+from plait.eval.outside import needed
+from plait.eval.scores.bench import Bench, entry, facts, references, texts
+from plait.eval.suite import Outcome, partners
+from plait.tasks.dictionary.words import ABSTAINS
+
+
+def chrf(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """chrF of each answer (Popović 2015, by sacrebleu), averaged; the baseline is another row's reference."""
+    metric: Any = needed("sacrebleu.metrics").CHRF()
+    truth = texts(references(asked))
+
+    def mean(said: list[str]) -> np.ndarray:
+        return np.array([metric.sentence_score(s, [t]).score / 100 for s, t in zip(said, truth, strict=True)])
+
+    others = [truth[index] for index in partners(asked.samples, len(truth))]
+    return [entry(asked, "chrF", mean(texts(asked.answers)), baseline=float(mean(others).mean()))]
+
+
+def bleu(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Corpus BLEU (sacrebleu, tokenizer 13a) over all rows."""
+    metric: Any = needed("sacrebleu.metrics").BLEU(effective_order=True)
+    said, truth = texts(asked.answers), texts(references(asked))
+
+    def corpus(rows: np.ndarray) -> float:
+        return float(metric.corpus_score([said[i] for i in rows], [[truth[i] for i in rows]]).score) / 100
+
+    return [entry(asked, "BLEU", np.zeros(len(said)), statistic=corpus)]
+
+
+def _error_rate(asked: Outcome, unit: str) -> list[dict[str, Any]]:
+    """Errors over the reference's words or characters, over all rows together; the baseline says nothing at all: 1."""
+    count = jiwer.process_words if unit == "word" else jiwer.process_characters
+    errors, lengths = [], []
+    for said, truth in zip(texts(asked.answers), texts(references(asked)), strict=True):
+        found = count(_plain(truth), _plain(said))
+        errors.append(found.substitutions + found.deletions + found.insertions)
+        lengths.append(found.hits + found.substitutions + found.deletions)
+    wrong, all_of = np.array(errors, float), np.array(lengths, float)
+
+    def rate(rows: np.ndarray) -> float:
+        return float(wrong[rows].sum() / all_of[rows].sum())
+
+    return [entry(asked, f"{unit} error rate", wrong, higher=False, statistic=rate, baseline=1.0)]
+
+
+def _plain(text: str) -> str:
+    """As recognisers are scored: no case, no punctuation."""
+    return plain_words(text) or "."
+
+
+def word_errors(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    return _error_rate(asked, "word")
+
+
+def character_errors(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    return _error_rate(asked, "character")
+
+
+def abstention(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """How often the model says that it does not know, where it cannot know, and where it could have."""
+    said = np.array([text == ABSTAINS for text in texts(asked.answers)], float)
+    known = np.array([bool(value) for value in facts(asked, "known")])
+    made = []
+    for name, rows, higher in (("abstains, unknown", ~known, True), ("abstains, known", known, False)):
+        if rows.any():
+            made.append(entry(asked, f"{name}: rate", said[rows], higher=higher, rows=np.flatnonzero(rows).tolist()))
+    return made
+
+
+SCORES = {
+    "chrf": chrf, "bleu": bleu, "word errors": word_errors, "character errors": character_errors, "abstention": abstention,
+}  # fmt: skip

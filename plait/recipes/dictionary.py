@@ -1,0 +1,130 @@
+"""The picture dictionary: drawings, photographs, human speech and many languages, in every cell of the grid.
+
+plait data build dictionary && plait train dictionary && plait eval runs/dictionary
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from plait.contract import Modality
+from plait.corpus import build as corpus
+from plait.corpus.collect import collect_all
+from plait.data import sources
+from plait.data.loader import PackConfig
+from plait.data.sequence import FlowConfig
+from plait.data.sources import fetch
+from plait.errors import DataError
+from plait.eval.suite import FolderRows, Suite
+from plait.files import MANIFEST, manifest_of, write_whole
+from plait.model.transformer import TrunkConfig
+from plait.recipe import Recipe
+from plait.tasks.boxes import move
+from plait.tasks.dictionary import TASKS
+from plait.train.optim import OptimConfig
+
+SOURCES = (
+    "emoji", "stamps", "openclipart", "clothes", "maps", "bccd", "prompts", "voices", "music", "scripture", "declaration",
+    "interface", "conversations", "quiz", "glosses", "medquad",
+)  # fmt: skip
+FORMAT = 1
+
+RECIPE = Recipe(
+    name="dictionary",
+    data="data/dictionary",
+    modalities={
+        "text": {"vocab_size": 4096, "careless": 0.1},
+        "image": {"patch": 16, "channels": 3, "max_patches": 16, "crop": 0.15, "colour": 0.15, "erase": 0.08},
+        "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "noise": 0.3, "room": 0.3},
+    },
+    trunk=TrunkConfig(dim=320, num_layers=8, num_heads=5),
+    flow=FlowConfig(time_mean=-1.2, time_std=1.0),
+    pack=PackConfig(length=512, sequences=8),
+    optim=OptimConfig(lr=0.004, fall=1.0),
+    weights={},
+    vary=dict.fromkeys(("count", "where", "colour", "speaker"), 0.5)
+    | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.7)
+    | dict.fromkeys(("transcribe", "spoken-language", "sound", "translate-speech"), 0.7),
+    steps=4000,
+)
+
+STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
+# Where a variation would change the answer, it is off for the task.
+VARY_WITH: dict[str, dict[str, dict[str, Any]]] = {
+    "name": {"image": {"colour": 0.0, "erase": 0.0}},  # tones of skin, hands of a clock
+    "clothes": {"image": {"flip": True}},  # names of drawings tell left from right
+    "count": {"image": STILL},
+    "where": {"image": STILL},
+    "colour": {"image": {"colour": 0.0, "erase": 0.0, "crop": 0.0, "flip": True}},
+    "speaker": {"audio": {"pitch": 0}},
+}
+ALTER = {"detect": move}
+
+
+def places() -> Path:
+    """Where sources are kept: PLAIT_SOURCES, else data/sources."""
+    return Path(os.environ.get("PLAIT_SOURCES", "data/sources"))
+
+
+def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str] = SOURCES) -> dict[str, Any]:
+    """Fetch, collect, split and pack; returns the manifest, which is also written there. What is complete is kept.
+
+    A source that cannot be had is said, noted in the manifest, and the rest goes on. Raises DataError when none can be had,
+    when a split leaks, or when the folder holds something else.
+    """
+    manifest = manifest_of(folder)
+    if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT:
+        return manifest
+    collected = folder / "collected"
+    if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
+    for old in [*folder.glob("*.jsonl"), *folder.glob("train-*.tar*"), folder / MANIFEST]:
+        old.unlink(missing_ok=True)
+    shutil.rmtree(folder / "composites", ignore_errors=True)
+    collected.mkdir(parents=True, exist_ok=True)
+    here, missing = fetch.several([sources.module(name).SOURCE for name in names], places(), say)
+    if not here:
+        raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
+    counts = collect_all({one.name: places() / one.name for one in here}, collected.resolve(), say)
+    say("grouping, splitting")
+    made = corpus.split(corpus.load(counts, collected.resolve()))
+    corpus.add_composites(made, folder.resolve() / "composites")
+    say("rows")
+    written = corpus.write(made, folder, say)
+    facts = {name: corpus.read_facts(places(), name) for name in counts}
+    manifest = {
+        "recipe": RECIPE.name,
+        "format": FORMAT,
+        "sources": corpus.manifest_sources(facts, counts),
+        "notes": [f"{name} left out: {why}" for name, why in missing.items()]
+        + [f"{n}: {w}" for n, w in written["few"].items()],
+        "counts": {place: len(groups) for place, groups in made.splits.items()},
+        "joined": made.joined,
+        "tasks": written["tasks"],
+        "files": written["files"],
+    }
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    return manifest
+
+
+def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
+    """What `plait eval` measures on the data in `folder`."""
+    from plait.eval.plain import black, mean_and_spread_of_mel, pixels, silence
+
+    return Suite(
+        tasks=[
+            task for task in TASKS if any((folder / f"{task.name}.{split}.jsonl").is_file() for split in task.splits)
+        ],
+        rows=FolderRows(folder, known),
+        judges={},
+        judges_at=folder / "judges",
+        blank={"image": black, "audio": silence},
+        in_words=lambda attribute, label: str(label),
+        features={"image": partial(pixels, channels=3), "audio": mean_and_spread_of_mel},
+    )

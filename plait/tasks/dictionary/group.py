@@ -1,0 +1,78 @@
+"""Groups of assets, and tasks that are made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from plait.contract import Part, Sample
+from plait.data.sources import Asset
+from plait.tasks.task import Item, Task
+
+LANGUAGES = {
+    "en": "English", "es": "Spanish", "fr": "French", "de": "German", "it": "Italian", "pt": "Portuguese", "pl": "Polish",
+    "ro": "Romanian", "bg": "Bulgarian", "ru": "Russian", "uk": "Ukrainian", "tr": "Turkish", "ar": "Arabic", "hi": "Hindi",
+    "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
+}  # fmt: skip
+LONGEST = 200  # characters of an answer
+Option = TypeVar("Option")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Assets of one split that belong together, and the randomness of the items made from them.
+
+    `seen`: the group is in training, where some tasks answer otherwise than about what they cannot know.
+    """
+
+    key: str
+    assets: Sequence[Asset]
+    rng: np.random.Generator
+    seen: bool = True
+
+    def of(self, *kinds: str) -> Iterator[Asset]:
+        return (asset for asset in self.assets if asset.kind in kinds)
+
+    def some(self, options: Sequence[Option], most: int) -> list[Option]:
+        """Up to `most` of the options, drawn without repetition, in their order."""
+        if len(options) <= most:
+            return list(options)
+        return [options[index] for index in sorted(self.rng.permutation(len(options))[:most])]
+
+
+@dataclass(frozen=True)
+class GroupTask(Task):
+    """A task whose `make` yields the items of a group."""
+
+    def samples(self, group: Group, phrasings: Sequence[str]) -> Iterator[Sample]:
+        """A row an item, in a phrasing drawn for it."""
+        items: Iterator[Item] = self.make(group)
+        for item in items:
+            yield self.sample(phrasings[int(group.rng.integers(len(phrasings)))], item)
+
+
+def short(text: str) -> bool:
+    """Whether a text can be an answer."""
+    return 0 < len(text) <= LONGEST
+
+
+def say(text: str) -> tuple[Part, dict[str, Any]]:
+    """A text as an answer, and what must be shown by it: just that."""
+    return Part("text", text), {"exact": text}
+
+
+def labels_of(asset: Asset) -> dict[str, str]:
+    """What classifiers learn of an asset's medium: the attributes that tasks ask for."""
+    facts = asset.facts
+    if asset.kind == "drawing":
+        named = {"category": facts.get("category") if asset.source == "emoji" else None, "colour": facts.get("colour")}
+    elif asset.kind == "photo":
+        named = {"garment": facts.get("category")}
+    elif asset.kind == "speech":
+        named = {"speaker": facts["speaker"], "language": LANGUAGES.get(facts["language"]), "sound": "speech"}
+    else:
+        named = {"sound": facts.get("category")}
+    return {name: str(value) for name, value in named.items() if value}

@@ -1,0 +1,219 @@
+"""Tasks about pictures: naming, drawing, editing, finding, counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from plait.contract import Part
+from plait.data.sources import Asset
+from plait.tasks.boxes import boxes_as_text
+from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
+from plait.tasks.task import Item, Slots
+
+STYLES = {
+    "fluent-flat": "flat", "fluent-color": "glossy", "fluent-3d": "3D", "noto": "Noto", "twemoji": "Twemoji",
+    "openmoji": "outline", "stamp": "stamp", "openclipart": "clip art",
+}  # fmt: skip
+TONES = ("no", "light", "medium-light", "medium", "medium-dark", "dark")
+NAMES_A_DRAWING = 6  # languages that a drawing is named in
+PAIRS_A_CODE = 8
+MOST_BOXES = 8  # that one answer lists
+
+
+def _drawings(group: Group) -> list[Asset]:
+    return [asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES]
+
+
+def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
+    """(language, name) pairs of a drawing, English always among them."""
+    told = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
+    return [pair for pair in told if pair[0] == "en"] + group.some([p for p in told if p[0] != "en"], NAMES_A_DRAWING)
+
+
+def name(group: Group) -> Iterator[Item]:
+    """What a drawing is called, in one of the languages."""
+    for asset in _drawings(group):
+        if asset.facts["style"] == "stamp":
+            continue
+        for code, text in _names(group, asset):
+            part, expect = say(text)
+            slots: Slots = {"picture": asset.part("picture"), "language": LANGUAGES[code]}
+            yield Item(slots, part, expect, {"language": code, "style": asset.facts["style"]})
+
+
+def caption(group: Group) -> Iterator[Item]:
+    """What a stamp shows, as a phrase."""
+    for asset in _drawings(group):
+        if asset.facts["style"] != "stamp":
+            continue
+        for code, text in _names(group, asset):
+            part, expect = say(text)
+            yield Item(
+                {"picture": asset.part("picture"), "language": LANGUAGES[code]}, part, expect, {"language": code}
+            )
+
+
+def draw(group: Group) -> Iterator[Item]:
+    """A drawing of what is named, in a style."""
+    for asset in _drawings(group):
+        for code, text in _names(group, asset):
+            slots: Slots = {"name": text, "style": STYLES[asset.facts["style"]]}
+            facts = {"language": code, "style": asset.facts["style"], "concept": group.key}
+            yield Item(slots, asset.part("picture"), {}, facts)
+
+
+def category(group: Group) -> Iterator[Item]:
+    """Which kind of thing a drawing shows."""
+    for asset in _drawings(group):
+        kind = asset.facts.get("category")
+        if kind and asset.source == "emoji":
+            shown = {"category": str(kind)}
+            yield Item(
+                {"picture": asset.part("picture")}, Part("text", str(kind)), shown, {"style": asset.facts["style"]}
+            )
+
+
+def clothes(group: Group) -> Iterator[Item]:
+    """Which garment a photograph shows."""
+    for asset in group.of("photo"):
+        if asset.source == "clothes":
+            garment = str(asset.facts["category"])
+            yield Item({"picture": asset.part("picture")}, Part("text", garment), {"garment": garment})
+
+
+def restyle(group: Group) -> Iterator[Item]:
+    """The same thing in another style."""
+    by_code: dict[str, list[Asset]] = {}
+    for asset in _drawings(group):
+        if "code" in asset.facts:
+            by_code.setdefault(asset.facts["code"], []).append(asset)
+    for code, assets in by_code.items():
+        pairs = [(a, b) for a in assets for b in assets if a.facts["style"] != b.facts["style"]]
+        for given, wanted in group.some(pairs, PAIRS_A_CODE):
+            slots: Slots = {"picture": given.part("picture"), "style": STYLES[wanted.facts["style"]]}
+            yield Item(slots, wanted.part("picture"), {}, {"style": wanted.facts["style"], "code": code})
+
+
+def tone(group: Group) -> Iterator[Item]:
+    """The same drawing with another colour of skin."""
+    by_drawing: dict[tuple[str, str, str], list[Asset]] = {}
+    for asset in _drawings(group):
+        if "tone" in asset.facts:
+            key = (asset.facts["style"], asset.facts["base"], str(asset.facts.get("gender", "")))
+            by_drawing.setdefault(key, []).append(asset)
+    for assets in by_drawing.values():
+        pairs = [(a, b) for a in assets for b in assets if a.facts["tone"] != b.facts["tone"] and b.facts["tone"]]
+        for given, wanted in group.some(pairs, PAIRS_A_CODE):
+            slots: Slots = {"picture": given.part("picture"), "tone": TONES[wanted.facts["tone"]]}
+            yield Item(slots, wanted.part("picture"), {}, {"style": wanted.facts["style"]})
+
+
+def detect(group: Group) -> Iterator[Item]:
+    """Where things are, as boxes in text."""
+    for asset in group.of("boxes"):
+        boxes = asset.facts["boxes"]
+        labels = list(dict.fromkeys(box["label"] for box in boxes))
+        for label in group.some(labels, 3):
+            wanted = [box for box in boxes if box["label"] == label]
+            if len(wanted) > MOST_BOXES:
+                continue
+            text = boxes_as_text(wanted, asset.facts["size"])
+            facts = {"source": asset.source, "boxes": wanted, "size": asset.facts["size"]}
+            yield Item({"picture": asset.part("picture"), "label": label}, Part("text", text), {}, facts)
+
+
+def count(group: Group) -> Iterator[Item]:
+    """How many there are."""
+    for asset in group.of("boxes"):
+        counts = Counter(box["label"] for box in asset.facts["boxes"])
+        for label, number in counts.items():
+            if asset.source != "maps":
+                part, expect = say(str(number))
+                yield Item({"picture": asset.part("picture"), "label": label}, part, expect, {"source": asset.source})
+
+
+def _side(box: list[float], size: list[int]) -> str:
+    across, down = (box[0] + box[2]) / 2 / size[0] - 0.5, (box[1] + box[3]) / 2 / size[1] - 0.5
+    if abs(across) >= abs(down):
+        return "left" if across < 0 else "right"
+    return "top" if down < 0 else "bottom"
+
+
+def where(group: Group) -> Iterator[Item]:
+    """On which side the only one of its kind is."""
+    for asset in group.of("boxes"):
+        counts = Counter(box["label"] for box in asset.facts["boxes"])
+        for box in asset.facts["boxes"]:
+            if counts[box["label"]] == 1 and asset.source == "composites":
+                part, expect = say(_side(box["box"], asset.facts["size"]))
+                yield Item({"picture": asset.part("picture"), "label": box["label"]}, part, expect)
+
+
+def colour(group: Group) -> Iterator[Item]:
+    """Which colour most of a drawing has."""
+    for asset in _drawings(group):
+        if asset.facts.get("colour"):
+            hue = asset.facts["colour"]
+            yield Item(
+                {"picture": asset.part("picture")}, Part("text", hue), {"colour": hue}, {"style": asset.facts["style"]}
+            )
+
+
+TASKS = (
+    GroupTask(
+        "name", "image->text",
+        ("{picture} What is this, in {language}?", "{picture} Name this in {language}.", "{picture} {language}, please: what do you see?", "{picture} How is this called in {language}?"),
+        name, extra_splits=("style",), scores=("chrf",),
+    ),
+    GroupTask(
+        "caption", "image->text",
+        ("{picture} Describe this in {language}.", "{picture} A caption in {language}, please.", "{picture} What does this stamp show? Answer in {language}.", "{picture} Tell me in {language} what is in the picture."),
+        caption, scores=("chrf",),
+    ),
+    GroupTask(
+        "draw", "text->image",
+        ("Draw {name} ({style}).", "{name} as a {style} drawing", "A {style} picture of: {name}", "Please paint {name}, {style} style."),
+        draw, scores=("retrieval", "kernel distance", "copies"),
+    ),
+    GroupTask(
+        "category", "image->text",
+        ("{picture} What kind of thing is this?", "{picture} Which category?", "{picture} Sort this.", "{picture} To which group does this belong?"),
+        category, extra_splits=("style",), scores=("likelihood",),
+    ),
+    GroupTask(
+        "clothes", "image->text",
+        ("{picture} Which garment is this?", "{picture} What would you wear here?", "{picture} Name the piece of clothing.", "{picture} What is this piece of clothing called?"),
+        clothes, scores=("likelihood",),
+    ),
+    GroupTask(
+        "restyle", "image->image",
+        ("{picture} Redraw this in {style} style.", "{picture} The same, {style}.", "{picture} Make it {style}.", "{picture} How would this look as {style}?"),
+        restyle, scores=("pixels", "retrieval", "copies"),
+    ),
+    GroupTask(
+        "tone", "image->image",
+        ("{picture} Give it {tone} skin.", "{picture} The same with {tone} skin tone.", "{picture} Skin tone: {tone}.", "{picture} Change the skin to {tone}."),
+        tone, scores=("pixels",),
+    ),
+    GroupTask(
+        "detect", "image->text",
+        ("{picture} Find every {label}.", "{picture} Where is each {label}?", "{picture} Boxes around: {label}", "{picture} Mark all of these: {label}."),
+        detect, scores=("boxes",),
+    ),
+    GroupTask(
+        "count", "image->text",
+        ("{picture} How many: {label}?", "{picture} Count: {label}", "{picture} Number of {label}?", "{picture} Tell me how many of these there are: {label}."),
+        count,
+    ),
+    GroupTask(
+        "where", "image->text",
+        ("{picture} On which side is: {label}?", "{picture} Where is: {label}?", "{picture} Side of {label}?", "{picture} In which part of the picture is: {label}?"),
+        where,
+    ),
+    GroupTask(
+        "colour", "image->text",
+        ("{picture} Which colour is it mostly?", "{picture} Main colour?", "{picture} What colour is this?", "{picture} Name the colour that most of it has."),
+        colour,
+    ),
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""Tasks about sound: recognising, speaking, translating and drawing what is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from plait.contract import Part
+from plait.data.sources import Asset
+from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
+from plait.tasks.task import Item, Slots
+
+PAIRS = 6  # of recordings of one thing
+
+
+def _spoken(group: Group, *sources: str) -> list[Asset]:
+    """Recordings whose words are known."""
+    found = (asset for asset in group.of("speech") if not sources or asset.source in sources)
+    return [asset for asset in found if short(asset.texts.get(asset.facts["language"], ""))]
+
+
+def _facts(asset: Asset) -> dict[str, str]:
+    return {"language": asset.facts["language"], "source": asset.source}
+
+
+def transcribe(group: Group) -> Iterator[Item]:
+    """What is said."""
+    for asset in _spoken(group):
+        part, expect = say(asset.texts[asset.facts["language"]])
+        yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset))
+
+
+def speak(group: Group) -> Iterator[Item]:
+    """A text in a voice."""
+    for asset in _spoken(group):
+        language = asset.facts["language"]
+        slots: Slots = {
+            "text": asset.texts[language],
+            "language": LANGUAGES.get(language, language),
+            "voice": asset.facts["speaker"],
+        }
+        facts = {**_facts(asset), "speaker": asset.facts["speaker"], "text": asset.texts[language]}
+        yield Item(slots, asset.part("speech"), {}, facts)
+
+
+def speaker(group: Group) -> Iterator[Item]:
+    """Whose voice it is."""
+    for asset in group.of("speech"):
+        if asset.source in ("prompts", "voices"):
+            who = asset.facts["speaker"]
+            yield Item({"speech": asset.part("speech")}, Part("text", who), {"speaker": who}, _facts(asset))
+
+
+def spoken_language(group: Group) -> Iterator[Item]:
+    """In which language somebody speaks."""
+    for asset in group.of("speech"):
+        language = asset.facts["language"]
+        if language in LANGUAGES:
+            part, expect = say(LANGUAGES[language])
+            yield Item(
+                {"speech": asset.part("speech")}, part, expect, {**_facts(asset), "speaker": asset.facts["speaker"]}
+            )
+
+
+def sound(group: Group) -> Iterator[Item]:
+    """Which kind of sound it is."""
+    for asset in group.of("sound", "speech"):
+        kind = asset.facts.get("category") if asset.kind == "sound" else "speech"
+        medium = asset.part("sound" if asset.kind == "sound" else "speech")
+        if kind and (asset.kind == "sound" or group.rng.random() < 0.1):
+            yield Item({"sound": medium}, Part("text", str(kind)), {"sound": str(kind)}, {"source": asset.source})
+
+
+def translate_speech(group: Group) -> Iterator[Item]:
+    """What is said in one language, written in another."""
+    pairs = [
+        (heard, code, text)
+        for heard in _spoken(group, "prompts")
+        for other in _spoken(group, "prompts")
+        for code, text in other.texts.items()
+        if code == other.facts["language"] != heard.facts["language"] and heard.facts.get("translatable", True)
+    ]
+    for heard, code, text in group.some(pairs, PAIRS):
+        part, expect = say(text)
+        facts = {"from": heard.facts["language"], "language": code}
+        yield Item({"speech": heard.part("speech"), "language": LANGUAGES[code]}, part, expect, facts)
+
+
+def respeak(group: Group) -> Iterator[Item]:
+    """The same, said in another language by its speaker."""
+    spoken = [asset for asset in _spoken(group, "prompts") if asset.facts.get("translatable", True)]
+    pairs = [(a, b) for a in spoken for b in spoken if a.facts["language"] != b.facts["language"]]
+    for heard, wanted in group.some(pairs, PAIRS):
+        language = wanted.facts["language"]
+        slots: Slots = {"speech": heard.part("speech"), "language": LANGUAGES[language]}
+        facts = {**_facts(wanted), "speaker": wanted.facts["speaker"], "text": wanted.texts[language]}
+        yield Item(slots, wanted.part("speech"), {}, facts)
+
+
+def _drawn_and_spoken(group: Group) -> Iterator[tuple[Asset, Asset]]:
+    drawings = [asset for asset in group.of("drawing") if asset.facts.get("style") == "stamp"]
+    for asset in _spoken(group, "stamps"):
+        if drawings and asset.facts["language"] in LANGUAGES:
+            yield drawings[int(group.rng.integers(len(drawings)))], asset
+
+
+def say_picture(group: Group) -> Iterator[Item]:
+    """What a stamp shows, said aloud."""
+    for drawing, asset in _drawn_and_spoken(group):
+        language = asset.facts["language"]
+        slots: Slots = {"picture": drawing.part("picture"), "language": LANGUAGES[language]}
+        yield Item(
+            slots,
+            asset.part("speech"),
+            {},
+            {**_facts(asset), "speaker": asset.facts["speaker"], "text": asset.texts[language]},
+        )
+
+
+def draw_heard(group: Group) -> Iterator[Item]:
+    """A stamp of what is said."""
+    for drawing, asset in _drawn_and_spoken(group):
+        yield Item(
+            {"speech": asset.part("speech")}, drawing.part("picture"), {}, {"concept": group.key, "style": "stamp"}
+        )
+
+
+TASKS = (
+    GroupTask(
+        "transcribe", "audio->text",
+        ("{speech} Write down what is said.", "{speech} Transcribe this.", "{speech} What are the words?", "{speech} Please type what you hear."),
+        transcribe, scores=("word errors", "character errors"),
+    ),
+    GroupTask(
+        "say", "text->audio",
+        ("Say in {language} with the voice {voice}: {text}", "{voice} speaks {language}: {text}", "Read aloud, {language}, {voice}: {text}", "Let {voice} say this in {language}: {text}"),
+        speak, scores=("recognised", "voice"),
+    ),
+    GroupTask(
+        "speaker", "audio->text",
+        ("{speech} Whose voice is this?", "{speech} Who speaks?", "{speech} Name the speaker.", "{speech} Which voice do you hear?"),
+        speaker,
+    ),
+    GroupTask(
+        "spoken-language", "audio->text",
+        ("{speech} Which language is this?", "{speech} In which language?", "{speech} Name the language.", "{speech} What language do they speak?"),
+        spoken_language,
+    ),
+    GroupTask(
+        "sound", "audio->text",
+        ("{sound} What kind of sound is this?", "{sound} Which sound?", "{sound} Sort this sound.", "{sound} What do you hear here?"),
+        sound, scores=("likelihood",),
+    ),
+    GroupTask(
+        "translate-speech", "audio->text",
+        ("{speech} What is that in {language}?", "{speech} Translate into {language}.", "{speech} Write it in {language}.", "{speech} How would that be written in {language}?"),
+        translate_speech, scores=("chrf",),
+    ),
+    GroupTask(
+        "respeak", "audio->audio",
+        ("{speech} Say that in {language}.", "{speech} The same in {language}.", "{speech} Repeat it, in {language}.", "{speech} How does that sound in {language}?"),
+        respeak, scores=("recognised", "voice"),
+    ),
+    GroupTask(
+        "say-picture", "image->audio",
+        ("{picture} Say in {language} what this is.", "{picture} Tell me aloud, in {language}.", "{picture} {language}, spoken: what is this?", "{picture} Speak {language}: what do you see?"),
+        say_picture, scores=("recognised", "voice"),
+    ),
+    GroupTask(
+        "draw-heard", "audio->image",
+        ("{speech} Draw that.", "{speech} A picture of this, please.", "{speech} Paint what is said.", "{speech} Show me that as a drawing."),
+        draw_heard, scores=("retrieval", "kernel distance", "copies"),
+    ),
+)  # fmt: skip

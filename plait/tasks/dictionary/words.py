@@ -1,0 +1,148 @@
+"""Tasks about words: translating, naming the language, answering, defining, and quoting medical texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from plait.tasks.dictionary.group import LANGUAGES, LONGEST, Group, GroupTask, say, short
+from plait.tasks.task import Item, Slots
+
+PAIRS = 8  # of languages a thing is translated between
+UNKNOWN_SHARE = 0.15  # of the diseases of training that the model learns to abstain about
+NOTICE = "No medical device; ask a doctor."
+ABSTAINS = f"I do not know this. {NOTICE}"
+LONGEST_QUOTE = 160  # characters
+
+
+def _translated(group: Group, kinds: tuple[str, ...], sources: tuple[str, ...]) -> Iterator[Item]:
+    for asset in group.of(*kinds):
+        if asset.source not in sources or not asset.facts.get("translatable", True):
+            continue
+        told = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
+        pairs = [(a, b) for a in told for b in told if a[0] != b[0] and a[1] != b[1]]
+        for (given, text), (wanted, meant) in group.some(pairs, PAIRS):
+            part, expect = say(meant)
+            slots: Slots = {"text": text, "given": LANGUAGES[given], "language": LANGUAGES[wanted]}
+            yield Item(slots, part, expect, {"from": given, "language": wanted, "source": asset.source})
+
+
+def translate_name(group: Group) -> Iterator[Item]:
+    """The name of a thing, in another language."""
+    seen = set()
+    for asset in group.of("drawing"):
+        if asset.facts.get("code") in seen:
+            continue  # six drawings of one thing have one name
+        seen.add(asset.facts.get("code"))
+        yield from _translated(Group(group.key, [asset], group.rng), ("drawing",), ("emoji", "stamps"))
+
+
+def translate(group: Group) -> Iterator[Item]:
+    """A verse, a prompt, an article or a label of a program, in another language."""
+    yield from _translated(group, ("pair",), ("scripture", "prompts", "declaration", "interface"))
+
+
+def written_language(group: Group) -> Iterator[Item]:
+    """In which language something is written."""
+    for asset in group.of("pair"):
+        told = [
+            (code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text) and len(text) >= 12
+        ]
+        for code, text in group.some(told, 3):
+            part, expect = say(LANGUAGES[code])
+            yield Item({"text": text}, part, expect, {"language": code})
+
+
+def answer(group: Group) -> Iterator[Item]:
+    """An answer to a question of knowledge or of small talk."""
+    for asset in group.of("exchange"):
+        question, told = asset.facts["question"], asset.facts["answer"]
+        if short(question) and short(told) and asset.source == "quiz":
+            part, expect = say(told)
+            yield Item({"text": question}, part, expect, {"topic": asset.facts["topic"]})
+
+
+def chat(group: Group) -> Iterator[Item]:
+    """A reply."""
+    for asset in group.of("exchange"):
+        question, told = asset.facts["question"], asset.facts["answer"]
+        if short(question) and short(told) and asset.source == "conversations":
+            part, expect = say(told)
+            yield Item({"text": question}, part, expect, {"language": asset.facts["language"]})
+
+
+def define(group: Group) -> Iterator[Item]:
+    """The word that a definition is of."""
+    for asset in group.of("gloss"):
+        if short(asset.texts["en"]):
+            part, expect = say(asset.facts["word"])
+            yield Item({"text": asset.texts["en"]}, part, expect)
+
+
+def first_words(text: str, most: int = LONGEST_QUOTE) -> str:
+    """The first sentences of a text that fit, else its first words."""
+    made = ""
+    for sentence in re.split(r"(?<=[.!?])\s+", text.strip()):
+        if len(made) + len(sentence) + 1 > most:
+            break
+        made = f"{made} {sentence}".strip()
+    return made or text.strip()[:most].rsplit(" ", 1)[0]
+
+
+def medical(group: Group) -> Iterator[Item]:
+    """What a named source says of a disease, in its own words; about a disease that it does not know the model says so."""
+    unknown = not group.seen or group.rng.random() < UNKNOWN_SHARE
+    for asset in group.of("medical"):
+        if (
+            asset.facts["question_type"] not in ("symptoms", "treatment", "information")
+            or len(asset.facts["question"]) > LONGEST
+        ):
+            continue
+        quote = first_words(asset.facts["answer"])
+        told = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
+        part, expect = say(told)
+        yield Item(
+            {"text": asset.facts["question"]},
+            part,
+            expect,
+            {"topic": asset.facts["question_type"], "known": not unknown},
+        )
+
+
+TASKS = (
+    GroupTask(
+        "translate-name", "text->text",
+        ("{text} in {language}", "{given} to {language}: {text}", "Translate into {language}: {text}", "How do you say {text} in {language}?"),
+        translate_name, scores=("chrf",),
+    ),
+    GroupTask(
+        "translate", "text->text",
+        ("Translate into {language}: {text}", "{given} to {language}: {text}", "In {language}, please: {text}", "How would you write this in {language}? {text}"),
+        translate, scores=("chrf", "bleu"),
+    ),
+    GroupTask(
+        "written-language", "text->text",
+        ("Which language is this? {text}", "Language of: {text}", "Name the language: {text}", "{text} - what language is that?"),
+        written_language, scores=("likelihood",),
+    ),
+    GroupTask(
+        "answer", "text->text",
+        ("{text}", "Question: {text}", "Answer this: {text}", "Do you know? {text}"),
+        answer, scores=("chrf",),
+    ),
+    GroupTask(
+        "chat", "text->text",
+        ("{text}", "{text}", "Somebody says: {text}"),
+        chat, scores=("chrf",),
+    ),
+    GroupTask(
+        "define", "text->text",
+        ("Which word means: {text}", "The word for: {text}", "What is this called? {text}", "Find the word. {text}"),
+        define,
+    ),
+    GroupTask(
+        "medical", "text->text",
+        ("{text}", "A medical question: {text}", "Please look up: {text}", "I would like to know: {text}"),
+        medical, extra_splits=("known",), scores=("chrf", "abstention"),
+    ),
+)  # fmt: skip

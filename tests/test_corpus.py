@@ -1,0 +1,370 @@
+"""From sources to rows: near-duplicates are found, groups stay together, and a leak fails the build."""
+
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image, ImageDraw
+
+from plait import registry
+from plait.corpus import build, collect, quality
+from plait.corpus.pictures import composite, main_colour
+from plait.corpus.quality import Fingerprints, Groups
+from plait.data import sources
+from plait.data.rows import read_rows
+from plait.data.shards import ShardRows
+from plait.data.sources import Asset, Entry
+from plait.errors import DataError
+from plait.modalities.audio.mel import RATE, log_mel
+from plait.tasks.dictionary import BY_NAME, TASKS
+
+KNOWN = registry.build_all(registry.available())
+
+
+def drawing(seed, size=96):
+    """Some coloured shapes on white."""
+    rng = np.random.default_rng(seed)
+    canvas = Image.new("RGB", (size, size), "white")
+    pen = ImageDraw.Draw(canvas)
+    for _ in range(4):
+        x, y = rng.integers(0, size * 0.6, 2)
+        wide, high = rng.integers(size // 6, size // 2, 2)
+        shape = pen.ellipse if rng.random() < 0.5 else pen.rectangle
+        shape([int(x), int(y), int(x + wide), int(y + high)], fill=tuple(map(int, rng.integers(0, 200, 3))))
+    return canvas
+
+
+def clip(seed, seconds=1.0):
+    """A few gliding tones with gaps, unlike one another."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE)) / RATE
+    made = np.zeros_like(time)
+    for _ in range(5):
+        start, end = np.sort(rng.uniform(0, seconds, 2))
+        tone = np.sin(2 * np.pi * time * rng.uniform(150, 4000) * (1 + rng.uniform(-0.3, 0.3) * time))
+        made += tone * ((time >= start) & (time <= end))
+    return (0.2 * made + 0.01 * rng.normal(size=len(time))).astype(np.float32)
+
+
+# near-duplicates
+
+
+def as_jpeg(picture):
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=70)
+    return Image.open(buffer)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        as_jpeg,
+        lambda p: p.resize((48, 48)),
+        lambda p: p.resize((200, 180)),
+        lambda p: Image.eval(p, lambda v: int(0.99 * v)),
+    ],
+    ids=["jpeg", "smaller", "stretched", "darker"],
+)
+def test_a_picture_and_its_copies_are_near(alter):
+    originals = [quality.picture_signature(drawing(seed)) for seed in range(40)]
+    copies = [quality.picture_signature(alter(drawing(seed))) for seed in range(40)]
+    pairs = quality.near_pictures(copies, originals)
+    assert sum((seed, seed) in pairs for seed in range(40)) >= 38
+    assert sum(i != j for i, j in pairs) == 0
+
+
+def test_a_red_and_a_green_square_are_two_pictures():
+    squares = [Image.new("RGB", (64, 64), "white") for _ in range(2)]
+    for square, colour in zip(squares, ("red", "green"), strict=True):
+        ImageDraw.Draw(square).rectangle([16, 16, 48, 48], fill=colour)
+    red, green = map(quality.picture_signature, squares)
+    assert quality.near([red.bits], [green.bits], 64, 8)
+    assert not quality.near_pictures([red], [green])
+    assert quality.PictureSignature.parse(str(red)) == red
+
+
+def as_vorbis(samples):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE, format="OGG")
+    buffer.seek(0)
+    return soundfile.read(buffer, dtype="float32")[0]
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [lambda c: 0.3 * c, lambda c: np.pad(c, (3000, 5000)), as_vorbis],
+    ids=["softer", "silence around", "vorbis"],
+)
+def test_a_clip_and_its_copies_are_near(alter):
+    originals = [quality.clip_signature(log_mel(clip(seed))) for seed in range(20)]
+    copies = [quality.clip_signature(log_mel(alter(clip(seed)).astype(np.float32))) for seed in range(20)]
+    pairs = quality.near_clips(copies, originals)
+    assert sum((seed, seed) in pairs for seed in range(20)) >= 18
+    assert sum(i != j for i, j in pairs) == 0
+
+
+def test_words_are_compared_without_case_punctuation_and_forms():
+    assert quality.plain_words("  The CAT’s  hat! ") == quality.plain_words("the cat's hat")
+    assert quality.plain_words("ｆｕｌｌ") == "full"
+    assert quality.plain_words("猫") != quality.plain_words("犬")
+
+
+def test_near_is_the_plain_count_of_bits():
+    rng = np.random.default_rng(0)
+    a, b = ([int(n) for n in rng.integers(0, 2**62, 300)] for _ in range(2))
+    b[7], b[11] = a[3] ^ 0b101, a[200]
+    slow = [(i, j) for i, x in enumerate(a) for j, y in enumerate(b) if (x ^ y).bit_count() <= 3]
+    assert slow == sorted(quality.near(a, b, 64, 3))
+    assert {(3, 7), (200, 11)} <= set(slow)
+    assert quality.near([], b, 64, 3) == []
+
+
+def test_joined_keys_are_one_group_whatever_the_order():
+    pairs = [("a", "b"), ("c", "d"), ("b", "d"), ("e", "f")]
+    made = []
+    for order in (pairs, pairs[::-1]):
+        groups = Groups()
+        for pair in order:
+            groups.join(*pair)
+        made.append({key: groups.of(key) for key in "abcdefg"})
+    assert made[0] == made[1] == {**dict.fromkeys("abcd", "a"), **dict.fromkeys("ef", "e"), "g": "g"}
+
+
+def prints(keys=(), pictures=(), clips=(), words=()):
+    return Fingerprints(
+        frozenset(keys),
+        {f"p{seed}": quality.picture_signature(drawing(seed)) for seed in pictures},
+        {f"c{seed}": quality.clip_signature(log_mel(clip(seed))) for seed in clips},
+        frozenset(words),
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "what"),
+    [
+        (prints(keys=["k"]), "key 'k' is in both"),
+        (prints(pictures=[9]), "picture p9 is like p9"),
+        (prints(clips=[9]), "clip c9 is like c9"),
+        (prints(words=["name: what"]), "question 'name: what' is asked"),
+    ],
+)
+def test_every_kind_of_leak_is_found_and_refused(held, what):
+    train = prints(["k", "l"], range(5, 15), range(5, 15), ["name: what", "name: who"])
+    found = quality.leaks(held, train)
+    assert len(found) == 1
+    assert what in found[0]
+    with pytest.raises(DataError, match="split 'test' leaks into training 1 times"):
+        quality.refuse_leaks("test", found)
+    assert quality.leaks(prints(["m"], [30], [30], ["name: why"]), train) == []
+
+
+# facts and pictures that are made
+
+
+@pytest.mark.parametrize("colour", ["red", "yellow", "green", "blue", "black", "purple"])
+def test_the_main_colour_of_a_drawing(colour):
+    canvas = Image.new("RGB", (90, 90), "white")
+    ImageDraw.Draw(canvas).ellipse([10, 10, 80, 80], fill=colour)
+    assert main_colour(canvas) == colour
+    ImageDraw.Draw(canvas).rectangle([10, 10, 80, 45], fill="orange" if colour == "blue" else "blue")
+    assert main_colour(canvas) is None
+
+
+def test_boxes_of_a_composite_enclose_what_was_drawn():
+    things = []
+    for name, colour in (("red", (255, 0, 0)), ("green", (0, 160, 0)), ("blue", (0, 0, 255))):
+        canvas = Image.new("RGB", (90, 90), "white")
+        ImageDraw.Draw(canvas).rectangle([20, 30, 70, 60], fill=colour)
+        things.append((name, canvas))
+    picture, boxes = composite(things, np.random.default_rng(4))
+    levels = np.asarray(picture, int)
+    assert [box["label"] for box in boxes] == ["red", "green", "blue"]
+    for box, channel in zip(boxes, range(3), strict=True):
+        mine = levels[..., channel] - levels[..., [c for c in range(3) if c != channel]].max(axis=2) > 100
+        rows, columns = np.nonzero(mine)
+        drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(box["box"]) - drawn).max() <= 1
+
+
+# collecting
+
+
+def entries(folder):
+    yield Entry("drawing", "apple", {"picture": drawing(1, 300)}, {"en": "apple"}, {"style": "noto"})
+    yield Entry(
+        "boxes", "map", {"picture": drawing(2, 640)}, {}, {"boxes": [{"label": "a", "box": [64, 64, 128, 640]}]}
+    )
+    yield Entry("speech", "apple", {"speech": (clip(1), RATE)}, {"en": "apple"}, {"speaker": "x", "language": "en"})
+    yield Entry("speech", "long", {"speech": (clip(1, 9.0), RATE)}, {"en": "long"}, {"speaker": "x", "language": "en"})
+    yield Entry("speech", "quiet", {"speech": (np.zeros(RATE, np.float32), RATE)}, {}, {})
+    yield Entry("drawing", "paper", {"picture": Image.new("RGB", (50, 50), "white")}, {}, {})
+    yield Entry("left out", "no name", facts={"what": "x"})
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    calls = Counter()
+
+    def module(name):
+        def counted(folder):
+            calls[name] += 1
+            return entries(folder)
+
+        return SimpleNamespace(entries=counted)
+
+    monkeypatch.setattr(sources, "module", module)
+    return calls
+
+
+def test_sources_are_collected_once_and_what_is_left_out_is_counted(tmp_path, fake):
+    done = collect.collect("fake", tmp_path, tmp_path / "collected")
+    assert done["items"] == {"drawing": 1, "boxes": 1, "speech": 1}
+    assert done["left_out"] == {
+        "sound that is too long": 1, "silence, or sound of less than 0.1 s": 1, "a picture of one colour": 1, "no name": 1,
+    }  # fmt: skip
+    apple, boxed, spoken = collect.assets_of("fake", tmp_path / "collected")
+    with Image.open(apple.media["picture"]) as picture:
+        assert max(picture.size) == collect.SIDE
+    assert boxed.facts["size"] == [320, 320]
+    assert boxed.facts["boxes"][0]["box"] == [32, 32, 64, 320]
+    assert KNOWN["audio"].read(spoken.part("speech")).blocks
+    assert collect.collect("fake", tmp_path, tmp_path / "collected") == done
+    assert fake["fake"] == 1
+
+
+def test_a_source_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    def broken(folder):
+        yield from list(entries(folder))[:2]
+        raise DataError("the list ends in the middle")
+
+    monkeypatch.setattr(sources, "module", lambda name: SimpleNamespace(entries=broken))
+    with pytest.raises(DataError, match="in the middle"):
+        collect.collect("fake", tmp_path, tmp_path / "collected")
+    assert not (tmp_path / "collected/fake").exists()
+    with pytest.raises(DataError, match="expected the source fake collected"):
+        list(collect.assets_of("fake", tmp_path / "collected"))
+
+
+# building
+
+
+def concepts(folder, count=60):
+    """Drawings of concepts in three styles, with names, and pairs of words."""
+    folder.mkdir()
+    made = []
+    for number in range(count):
+        for place, style in enumerate(("twemoji", "openmoji", "noto")):
+            path = folder / f"{number}-{style}.png"
+            drawing(100 * place + number + 1000).save(path)
+            made.append(
+                Asset(
+                    "emoji", "drawing", str(number), {"picture": str(path)},
+                    {"en": f"thing {number}", "de-1996": f"Ding {number}", "xx": "no language of ours"},
+                    {"style": style, "code": str(number), "base": str(number), "category": ("a", "b")[number % 2], "tone": 0},
+                    signatures={"picture": str(quality.picture_signature(Image.open(path)))},
+                )
+            )  # fmt: skip
+    return made
+
+
+@pytest.fixture
+def few_composites(monkeypatch):
+    monkeypatch.setattr(build, "COMPOSITES", {build.TRAIN: 5, build.TEST: 3})
+
+
+def built(assets, folder):
+    corpus = build.split(assets)
+    build.add_composites(corpus, folder / "composites")
+    return corpus, build.write(corpus, folder, lambda what: None)
+
+
+def rows_of(folder, name):
+    return list(read_rows(folder / f"{name}.jsonl", KNOWN))
+
+
+def media(samples):
+    return {str(p.value) for s in samples for m in s.messages for p in m.parts if p.type != "text"}
+
+
+def test_groups_stay_together_and_a_style_is_held_out_whole(tmp_path, few_composites):
+    _, written = built(concepts(tmp_path / "pictures"), tmp_path)
+    train = ShardRows(tmp_path, "train", KNOWN)
+    assert {task: len(rows) for task, rows in train.items()} == {t: n for t, n in written["tasks"].items() if n}
+    test, style = rows_of(tmp_path, "name.test"), rows_of(tmp_path, "name.style")
+    tested = {s.messages[1].parts[0].value.split()[1] for s in test}
+    taught = {train["name"][i].messages[1].parts[0].value.split()[1] for i in range(len(train["name"]))}
+    assert tested
+    assert not tested & taught
+    assert all("-noto" in path for path in media(style))
+    assert {s.messages[1].parts[0].value.split()[1] for s in style} <= taught
+    assert {s.meta["style"] for s in (train["name"][i] for i in range(len(train["name"])))} == {"twemoji", "openmoji"}
+    assert any(s.messages[1].parts[0].value.startswith("Ding") for s in test)
+    held = rows_of(tmp_path, "name.phrasing")
+    assert all(
+        BY_NAME["name"].held_out_phrasing.split("{language}")[0].split()[-1] in str(s.messages[0].parts) for s in held
+    )
+    assert (tmp_path / "labelled-train.jsonl").is_file()
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):
+    made = concepts(tmp_path / "pictures", 30)
+    first, second = tmp_path / "first", tmp_path / "second"
+    digests = []
+    for folder in (first, second):
+        folder.mkdir()
+        _, written = built([replace(a) for a in made], folder)
+        facts = json.loads((folder / "train.index/shards.json").read_text())
+        digests.append([shard["sha256"] for shard in facts["shards"]])
+        assert written["files"]
+    assert digests[0] == digests[1]
+
+
+def test_near_duplicates_of_two_keys_go_to_one_split(tmp_path):
+    made = concepts(tmp_path / "pictures", 40)
+    copied = next(a for a in made if build.split([a]).splits[build.TEST])  # a group that is held out
+    twin = replace(copied, key="twin", texts={"en": "twin"})
+    corpus = build.split([*made, twin])
+    assert corpus.joined == 1
+    homes = [
+        s
+        for s, groups in corpus.splits.items()
+        for members in groups.values()
+        for a in members
+        if a.key in ("twin", copied.key)
+    ]
+    assert len(homes) == 4  # three styles and the twin
+    assert len(set(homes)) == 1
+
+
+def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
+    made = concepts(tmp_path / "pictures", 40)
+    copied = next(a for a in made if build.split([a]).splits[build.TEST])
+    twin = next(replace(copied, key=f"twin {n}", texts={"en": "twin"}) for n in range(99) if build.split([replace(copied, key=f"twin {n}")]).splits[build.TRAIN])  # fmt: skip
+    monkeypatch.setattr(
+        quality,
+        "near_pictures",
+        lambda left, right, real=quality.near_pictures: real(left, right) if left is not right else [],
+    )
+    monkeypatch.setattr(build, "join", lambda assets: (Groups(), 0))
+    with pytest.raises(DataError, match=r"split 'test' leaks into training .* is like"):
+        built([*made, twin], tmp_path)
+
+
+def test_an_official_split_is_kept(tmp_path):
+    assets = [
+        Asset("bccd", "boxes", str(n), facts={"boxes": []}, split=("train", "val", "test")[n % 3]) for n in range(9)
+    ]
+    corpus = build.split(assets)
+    assert {split: len(groups) for split, groups in corpus.splits.items()} == {"train": 3, "test": 3, "dev": 3}
+
+
+def test_every_cell_of_the_grid_has_a_task():
+    kinds = ("text", "image", "audio")
+    assert {f"{a}->{b}" for a in kinds for b in kinds} <= {task.cell for task in TASKS}
+    assert len({task.name for task in TASKS}) == len(TASKS)
+    assert all(len(task.phrasings) >= 3 for task in TASKS)
