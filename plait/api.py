@@ -19,6 +19,7 @@ from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, DataError
 from plait.eval import card, own, runner
+from plait.eval import compare as comparing
 from plait.eval import report as reports
 from plait.files import write_whole
 from plait.infer.engine import Answer, Engine
@@ -31,7 +32,7 @@ from plait.train import run as runs
 from plait.train.run import machine
 from plait.train.run import train as train_recipe
 
-__all__ = ["MINUTES", "Model", "Part", "Request", "build", "evaluate", "export", "load", "train", "train_on"]
+__all__ = ["MINUTES", "Model", "Part", "Request", "build", "compare", "evaluate", "export", "load", "train", "train_on"]
 
 PathLike = str | Path
 
@@ -203,6 +204,31 @@ def _check_rows(folder: Path, recipe: recipes.Recipe, skip: frozenset[int]) -> l
             "trained on (--data FOLDER)"
         )
     return []
+
+
+def compare(
+    before: PathLike,
+    after: PathLike,
+    *,
+    tolerance: float = comparing.TOLERANCE,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> list[comparing.Change]:
+    """Every cell of two checkpoints, or of two report.json files, on the same held-out rows with the same noise.
+
+    `options` as for `evaluate`, of which `json` and `html` are those of `after`. Raises DataError where the data differ.
+    """
+    seed = options.pop("seed", None)
+    reports = []
+    for path, more in ((Path(before), {}), (Path(after), {key: options.pop(key, None) for key in ("json", "html")})):
+        if path.suffix == ".json":
+            reports.append(comparing.read(path))
+            continue
+        seed = (
+            recipes.Recipe(**checkpoint.read_config(checkpoint.locate(path))["recipe"]).seed if seed is None else seed
+        )
+        reports.append(evaluate(path, seed=seed, say=say, **options, **more))
+    return comparing.compare(reports[0], reports[1], tolerance)
 
 
 def evaluate(

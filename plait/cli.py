@@ -194,20 +194,33 @@ def export(
 
 @app.command("eval")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="A checkpoint or run folder; two of them, or of their report.json, are compared."),
+    ],
     json: Annotated[Optional[Path], typer.Option(help="Write report.json here.")] = None,  # noqa: UP045
     html: Annotated[Optional[Path], typer.Option(help="Write report.html here.")] = None,  # noqa: UP045
     data: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's if not given.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=20, help="Rows of each split.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(min=0, help="Of the noise; the recipe's if not given.")] = None,  # noqa: UP045
     threads: Threads = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="How much worse a cell of the second may be.")] = 0.03,
 ) -> None:
-    """Measure every cell on held-out data."""
+    """Measure every cell on held-out data; of two checkpoints also what changed: the exit code is 1 if a cell regressed."""
     from plait import api
     from plait.eval.runner import inference_threads
 
     inference_threads(threads)
-    report = api.evaluate(checkpoint, data=data, json=json, html=html, seed=seed, limit=limit, say=typer.echo)
+    if len(checkpoints) > 2:
+        raise ConfigError(f"got {len(checkpoints)} checkpoints; expected one to measure, or two to compare")
+    if len(checkpoints) == 2:
+        options: dict[str, Any] = {"data": data, "json": json, "html": html, "seed": seed, "limit": limit}
+        changes = api.compare(*checkpoints, tolerance=tolerance, say=typer.echo, **options)
+        typer.echo("\n".join(map(str, changes)))
+        regressed = sum(change.regressed for change in changes)
+        typer.echo(f"{regressed} of {len(changes)} cells regressed by more than {tolerance}")
+        raise typer.Exit(1 if regressed else 0)
+    report = api.evaluate(checkpoints[0], data=data, json=json, html=html, seed=seed, limit=limit, say=typer.echo)
     print_table(report)
 
 

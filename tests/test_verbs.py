@@ -96,7 +96,7 @@ NOTHING = Message("assistant", ())
 KEYS = {
     "cell": str, "task": str, "split": str, "metric": str, "higher_is_better": bool, "value": float, "ci95": list,
     "n": int, "baseline": float, "judge": str, "judge_ceiling": float, "blank_input": float, "target": float,
-    "seconds": float,
+    "seconds": float, "by": dict,
 }  # fmt: skip
 MAY_BE_NULL = {"baseline", "judge", "judge_ceiling", "blank_input", "target"}
 
@@ -137,6 +137,13 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") > 10
     assert "http" not in page.replace("http://www.w3.org", ""), "the report loads nothing from elsewhere"
+    worse = json.loads((tmp_path / "report.json").read_text())
+    best = max(worse["cells"], key=lambda cell: cell["value"])
+    best["value"] -= 0.5
+    (tmp_path / "worse.json").write_text(json.dumps(worse))
+    assert "0 of" in invoke("eval", tmp_path / "report.json", tmp_path / "report.json")
+    invoke("eval", tmp_path / "worse.json", tmp_path / "report.json")
+    assert "REGRESSED\n" in invoke("eval", tmp_path / "report.json", tmp_path / "worse.json", code=1)
 
 
 def test_eval_says_what_it_could_not_check(run, small_digits, tmp_path):

@@ -21,6 +21,7 @@ from plait.errors import MissingError
 from plait.eval import stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
 from plait.eval.scores import Bench, score
+from plait.eval.scores.bench import broken_down
 from plait.eval.suite import Cycle, Measured, Outcome, Suite, partners
 from plait.files import write_whole
 from plait.infer.engine import Engine
@@ -230,6 +231,10 @@ class Evaluation:
                     "blank_input": _share(blank[name]) if blank.get(name) else None,
                     "target": aim * (ceiling if ceiling is not None else 1.0) if aim else None,
                     "seconds": round(outcome.seconds, 2),
+                    "by": broken_down(
+                        [sample for sample in outcome.samples if name in sample.meta["expect"]],
+                        lambda rows, right=right: _share([right[row] for row in rows]),  # type: ignore[misc]
+                    ),
                 }
             )
         return made + self.scores(outcome) + (self.distances(outcome) if self.suite.distances else [])
@@ -267,7 +272,7 @@ class Evaluation:
                     "cell": task.cell, "task": task.name, "split": outcome.split, "metric": name,
                     "higher_is_better": False, "value": float(found.mean()), "ci95": list(stats.bootstrap(mean, len(found))),
                     "n": len(found), "baseline": float(np.mean(others[name])), "judge": None, "judge_ceiling": None,
-                    "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2),
+                    "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2), "by": {},
                 }
             )  # fmt: skip
         return made
@@ -353,7 +358,7 @@ class Evaluation:
             "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": written.split, "metric": "cycle agreement",
             "higher_is_better": True, "value": _share(hits), "ci95": list(stats.wilson(sum(hits), len(hits))), "n": len(hits),
             "baseline": None, "judge": None, "judge_ceiling": None, "blank_input": None, "target": None,
-            "seconds": round(time.perf_counter() - begin, 2),
+            "seconds": round(time.perf_counter() - begin, 2), "by": {},
         }  # fmt: skip
 
     def equal_error_rates(self) -> list[dict[str, Any]]:

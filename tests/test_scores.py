@@ -1,0 +1,208 @@
+"""What answers in words, boxes, pictures and sound are measured by."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import sacrebleu
+from PIL import Image, ImageDraw
+from worlds import World, text
+
+from plait.contract import Message, Part, Sample
+from plait.errors import ConfigError
+from plait.eval.scores import SCORES, Bench, score
+from plait.eval.scores.bench import broken_down, entry
+from plait.eval.scores.boxes import average_precision
+from plait.eval.scores.choice import calibration_error
+from plait.eval.suite import Outcome
+from plait.infer.engine import Engine
+from plait.infer.score import log_likelihoods, token_log_probabilities
+from plait.tasks.boxes import boxes_as_text, boxes_in_text
+from plait.tasks.dictionary import TASKS
+from plait.tasks.dictionary.words import ABSTAINS, first_words
+
+WORLD = World()
+
+
+@dataclass
+class FakeTask:
+    cell: str = "text->text"
+    name: str = "fake"
+    answers_in: str = "text"
+    scores: tuple = field(default=())
+
+
+def outcome(truth, said, task=None, **facts):
+    """Answers to rows; `facts` are lists, a value a row."""
+    samples = [
+        Sample(
+            (
+                Message("user", (text(f"question {number}"),)),
+                Message("assistant", (t if isinstance(t, Part) else text(t),)),
+            ),
+            "fake",
+            {"expect": {}, **{name: values[number] for name, values in facts.items()}},
+        )
+        for number, t in enumerate(truth)
+    ]
+    parts = [s if isinstance(s, Part) or s is None else text(s) for s in said]
+    return Outcome(task or FakeTask(), "test", samples, parts, 1.0)
+
+
+def one(made, metric):
+    return next(cell for cell in made if cell["metric"] == metric)
+
+
+def test_every_score_that_a_task_names_is_there():
+    assert {name for task in TASKS for name in task.scores} == set(SCORES)
+    with pytest.raises(ConfigError, match="unknown score 'luck'; expected one of abstention"):
+        score("luck")
+
+
+def test_chrf_and_bleu_are_sacrebleus():
+    truth = ["the cat sat on the mat today", "a red house by the sea", "nothing at all to see here", "ein Haus am Meer"]
+    said = ["the cat sat on a mat today", "a red horse by the sea", "", "ein Haus am See"]
+    made = score("chrf")(outcome(truth, said), None)
+    alone = [sacrebleu.sentence_chrf(s, [t]).score / 100 for s, t in zip(said, truth, strict=True)]
+    assert one(made, "chrF")["value"] == pytest.approx(np.mean(alone))
+    assert one(made, "chrF")["baseline"] < 0.4
+    (bleu,) = score("bleu")(outcome(truth, said), None)
+    assert bleu["value"] == pytest.approx(
+        sacrebleu.metrics.BLEU(effective_order=True).corpus_score(said, [truth]).score / 100
+    )
+    assert bleu["ci95"][0] <= bleu["value"] <= bleu["ci95"][1]
+    assert one(score("chrf")(outcome(truth, truth), None), "chrF")["value"] == 1.0
+
+
+def test_word_errors_are_over_all_words_together():
+    truth, said = ["one two three four", "Five."], ["one two tree", "five"]
+    (words,) = score("word errors")(outcome(truth, said), None)
+    assert words["value"] == pytest.approx(2 / 5)
+    assert not words["higher_is_better"]
+    (characters,) = score("character errors")(outcome(["abcd"], [None]), None)
+    assert characters["value"] == 1.0
+
+
+def test_abstention_counts_what_could_be_known_apart():
+    said = [ABSTAINS, "aspirin", ABSTAINS, "rest"]
+    made = score("abstention")(outcome(["x"] * 4, said, known=[False, False, True, True]), None)
+    assert one(made, "abstains, unknown: rate")["value"] == 0.5
+    assert one(made, "abstains, known: rate")["value"] == 0.5
+    assert [cell["higher_is_better"] for cell in made] == [True, False]
+
+
+def test_quotes_end_with_a_sentence():
+    assert first_words("One. Two is longer. Three.", most=20) == "One. Two is longer."
+    assert first_words("a very long sentence without an end", most=12) == "a very long"
+
+
+def test_calibration_error():
+    sure, right = np.array([0.95] * 10), np.array([1.0] * 5 + [0.0] * 5)
+    assert calibration_error(sure, right) == pytest.approx(0.45)
+    assert calibration_error(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == pytest.approx(0.0)
+    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0.0
+
+
+# boxes
+
+
+def box(label, *corners, **more):
+    return {"label": label, "box": list(corners), **more}
+
+
+def test_boxes_as_text_and_back():
+    boxes = [box("red cell", 64, 240, 320, 480), box("cell", 0, 0, 640, 48)]
+    words = boxes_as_text(boxes, (640, 480))
+    assert words == "cell [0, 0, 1000, 100]; red cell [100, 500, 500, 1000]"
+    found = boxes_in_text(words, (640, 480))
+    assert [(b["label"], b["box"]) for b in found] == [("cell", [0, 0, 640, 48]), ("red cell", [64, 240, 320, 480])]
+    assert words[slice(*found[1]["span"])].strip() == "red cell [100, 500, 500, 1000]"
+    assert boxes_in_text("cell [5, 5, 5, 9]; cell [1, 2, 3]; none; cell [0, 0, 2000, 9]", (10, 10)) == []
+
+
+def test_average_precision():
+    truth = [[box("a", 0, 0, 10, 10), box("a", 20, 20, 40, 40)], [box("b", 5, 5, 25, 25)]]
+    assert average_precision(truth, truth, "AP") == pytest.approx(1.0)
+    half = [[box("a", 0, 0, 10, 10, score=0.9)], [box("b", 5, 5, 25, 25, score=0.8)]]
+    assert average_precision(truth, half, "AP50") == pytest.approx((0.5 + 1.0) / 2, abs=0.01)
+    shifted = [[box("a", 2, 0, 12, 10), box("a", 20, 20, 40, 40)], [box("b", 5, 5, 25, 25)]]
+    assert average_precision(truth, shifted, "AP50") > average_precision(truth, shifted, "AP")
+    assert average_precision(truth, [[], []], "AP") == 0.0
+    # a sure false box before the right one costs more than an unsure one after it
+    first = [[box("a", 50, 50, 60, 60, score=0.9), box("a", 0, 0, 10, 10, score=0.5)], []]
+    last = [[box("a", 50, 50, 60, 60, score=0.1), box("a", 0, 0, 10, 10, score=0.5)], []]
+    alone = [[box("a", 0, 0, 10, 10)], []]
+    assert average_precision(alone, first, "AP50") < average_precision(alone, last, "AP50")
+
+
+def test_tokens_of_an_answer_have_their_share_of_its_likelihood():
+    engine = Engine(WORLD.model())
+    questions = [(Message("user", (text("what is this?"),)),), (Message("user", (text("draw seven"),)),)]
+    answers = [text("say it in German"), None]
+    tokens, nothing = token_log_probabilities(engine, questions, answers)
+    assert nothing == []
+    assert tokens[0][1][0] == 0
+    assert tokens[-1][1][1] == len("say it in German")
+    assert all(a[1][1] == b[1][0] for a, b in itertools.pairwise(tokens))
+    whole = log_likelihoods(engine, questions[:1], answers[:1])[0, 0]
+    assert whole < sum(log for log, _ in tokens) < 0  # the rest is that of the closing mark
+
+
+def test_detection_is_scored_from_the_answers_words():
+    engine = Engine(WORLD.model())
+    truth = [[box("cell", 0, 0, 10, 10)], [box("cell", 20, 20, 40, 40)], [box("cell", 5, 5, 25, 25)]]
+    said = [boxes_as_text(boxes, (64, 64)) for boxes in truth]
+    rows = outcome(said, said, boxes=truth, size=[[64, 64]] * 3)
+    made = score("boxes")(rows, Bench(engine))
+    assert one(made, "AP50")["value"] == pytest.approx(1.0)
+    assert one(made, "AP50")["baseline"] < 0.5
+    made = score("boxes")(outcome(said, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
+    assert one(made, "AP")["value"] == 0.0
+
+
+# made media, with features that are looked up instead of a network's
+
+
+def shape(number, colour="red"):
+    canvas = Image.new("RGB", (32, 32), "white")
+    ImageDraw.Draw(canvas).rectangle(
+        [number % 5 * 5, number // 5 * 5, number % 5 * 5 + 8, number // 5 * 5 + 8], fill=colour
+    )
+    return Part("image", canvas)
+
+
+def bench(training=()):
+    made = Bench(None, lambda kind: list(training))
+    made.__dict__["picture_features"] = lambda parts: np.stack(
+        [np.asarray(p.value, np.float32).ravel() - 128 for p in parts]
+    )
+    return made
+
+
+def test_retrieval_finds_what_was_asked_and_chance_otherwise():
+    truth = [shape(number) for number in range(20)]
+    task = FakeTask("text->image", answers_in="image")
+    concepts = [str(number) for number in range(20)]
+    right = score("retrieval")(outcome(truth, truth, task, concept=concepts), bench())
+    assert one(right, "found among 20, first 1: rate")["value"] == 1.0
+    wrong = score("retrieval")(outcome(truth, truth[1:] + truth[:1], task, concept=concepts), bench())
+    assert one(wrong, "found among 20, first 1: rate")["value"] == 0.0
+    assert one(wrong, "found among 20, first 1: rate")["baseline"] == 0.05
+
+
+def test_copies_of_the_training_are_seen():
+    truth, training = [shape(n) for n in range(12)], [shape(n, "blue") for n in range(12)]
+    task = FakeTask("text->image", answers_in="image")
+    (copied,) = score("copies")(outcome(truth, training, task), bench(training))
+    assert copied["value"] == pytest.approx(1.0, abs=1e-4)
+    assert copied["baseline"] < 0.999
+
+
+def test_an_entry_has_a_number_by_language():
+    rows = outcome(["x"] * 40, ["x"] * 40, language=["en"] * 20 + ["fr"] * 20)
+    made = entry(rows, "match", [1.0] * 20 + [0.0] * 20)
+    assert made["value"] == 0.5
+    assert made["by"] == {"language en": 1.0, "language fr": 0.0}
+    few = outcome(["x"] * 12, ["x"] * 12, language=["en"] * 11 + ["fr"])
+    assert broken_down(few.samples, lambda chosen: 0.0) == {}
