@@ -84,9 +84,10 @@ def move(sample: Sample, rng: np.random.Generator, flip: bool = False) -> Sample
 def _opened(value: Any) -> Image.Image:
     """A picture as it is looked at: upright, on white, its levels no numbers of a palette."""
     try:
-        data = value.read() if isinstance(value, Member) else value
-        file = Image.open(io.BytesIO(data if isinstance(data, bytes) else encoded(data).data))
-        picture = ImageOps.exif_transpose(file)
+        if not isinstance(value, Image.Image):
+            data = value.read() if isinstance(value, Member) else value
+            value = Image.open(io.BytesIO(data if isinstance(data, bytes) else encoded(data).data))
+        picture = ImageOps.exif_transpose(value)
     except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise RowError(f"image part: cannot open {value!s:.200}: {error}; expected a whole picture") from error
     if picture.has_transparency_data:

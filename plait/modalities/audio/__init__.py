@@ -13,7 +13,7 @@ import soxr
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
-from plait.modalities.audio.mel import FLOOR, MELS, RATE, griffin_lim, log_mel
+from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, WINDOW, filterbank, griffin_lim, log_mel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,9 @@ OPEN = "<open:audio>"
 MORE = "<more>"
 LEVEL = 10 ** (-23 / 20)  # root mean square
 PEAK = 10 ** (-1 / 20)
+ABOVE_NOISE = (5.0, 30.0)  # dB that a clip's power is above that of noise
+BELOW_DIRECT = (0.0, 12.0)  # dB that the power of a room's tail is below that of what comes straight
+DECAY = (0.2, 0.8)  # seconds until a room's tail has fallen by 60 dB
 
 
 def level(samples: np.ndarray) -> np.ndarray:
@@ -33,10 +36,39 @@ def level(samples: np.ndarray) -> np.ndarray:
     return (samples * gain).astype(np.float32)
 
 
+def in_room(frames: np.ndarray, seconds: float, below: float) -> np.ndarray:
+    """[T, MELS] log-mel frames with a room's tail: the power of each goes on in the later ones, falling exponentially by
+    60 dB in `seconds`, in all `below` dB under its own."""
+    power = np.exp(2.0 * frames)
+    fall = 10 ** (-6 * HOP / RATE / seconds)  # of power, a frame
+    tail = np.zeros_like(power)
+    for time in range(1, len(power)):
+        tail[time] = fall * (tail[time - 1] + power[time - 1])
+    share = 10 ** (-below / 10) * (1 - fall) / fall
+    made: np.ndarray = 0.5 * np.log(power + share * tail)
+    return made
+
+
+def in_noise(frames: np.ndarray, above: float, pink: bool, rng: np.random.Generator) -> np.ndarray:
+    """[T, MELS] log-mel frames with steady noise, white or pink (power as 1 / f), its mean power over all frames and bins
+    `above` dB under theirs. Powers add: a log-mel is that of a magnitude, hence twice."""
+    noise = log_mel(rng.standard_normal(len(frames) * HOP))[: len(frames)]
+    if pink:
+        filters = filterbank().numpy()
+        hertz = filters @ np.linspace(0.0, RATE / 2, WINDOW // 2 + 1) / filters.sum(axis=1)
+        noise = noise - 0.5 * np.log(hertz)
+    power, noise_power = np.exp(2.0 * frames).mean(), np.exp(2.0 * noise).mean()
+    noise = noise + 0.5 * (np.log(power / noise_power) - above * np.log(10) / 10)
+    made: np.ndarray = 0.5 * np.logaddexp(2.0 * frames, 2.0 * noise)
+    return made
+
+
 class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
-    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts.
+    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts. What `vary` may do:
+    `pitch` is the most mel bins that it moves a clip by; `room` and `noise` are the chances that it puts a clip in a room, and
+    that it adds noise.
     """
 
     name = "audio"
@@ -49,12 +81,20 @@ class Audio:
         max_seconds: float = 30.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        pitch: int = 2,
+        noise: float = 0.0,
+        room: float = 0.0,
     ) -> None:
         if frames < 1 or block < 1 or max_seconds <= 0:
             raise ConfigError(
                 f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
             )
+        if pitch < 0 or not 0 <= noise <= 1 or not 0 <= room <= 1:
+            raise ConfigError(
+                f"audio: pitch={pitch}, noise={noise}, room={room}; expected pitch >= 0, chances from 0 to 1"
+            )
         self.frames, self.block, self.max_seconds = frames, block, max_seconds
+        self.pitch, self.noise, self.room = pitch, noise, room
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
 
@@ -118,7 +158,17 @@ class Audio:
             frames = log_mel(self.samples(part))
         short = -len(frames) % self.frames
         frames = np.pad(frames, ((0, short), (0, 0)), constant_values=np.log(FLOOR))
-        return ((frames - self.mean) / self.std).reshape(-1, self.token_width).astype(np.float32)
+        return self._normal(frames).reshape(-1, self.token_width)
+
+    def _normal(self, logs: np.ndarray) -> np.ndarray:
+        """Log-mel frames as tokens have them."""
+        made: np.ndarray = ((logs - self.mean) / self.std).astype(np.float32)
+        return made
+
+    def _logs(self, frames: np.ndarray) -> np.ndarray:
+        """Log-mel frames of normalised ones."""
+        made: np.ndarray = frames * self.std + self.mean
+        return made
 
     def read(self, part: Part) -> Segment:
         return self._segment(self._tokens(part))
@@ -136,14 +186,14 @@ class Audio:
 
     def write(self, segment: Segment) -> Part:
         tokens = np.concatenate([block.tokens for block in segment.blocks])
-        frames = tokens.reshape(-1, MELS) * self.std + self.mean
+        frames = self._logs(tokens.reshape(-1, MELS))
         samples = griffin_lim(frames.clip(np.log(FLOOR), 6.0))
         peak = float(np.abs(samples).max(initial=0.0))
         return Part(self.name, (samples * min(1.0, PEAK / max(peak, 1e-9)), RATE), {"mel": frames})
 
     def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
-        """A little faster or slower, lower or higher, louder or softer, and with one gap in time and one in frequency
-        (SpecAugment, Park et al. 2019)."""
+        """A little faster or slower, lower or higher, louder or softer, in a room and in noise where the settings say so, and
+        with one gap in time and one in frequency (SpecAugment, Park et al. 2019). What is off draws nothing from `rng`."""
         tokens = np.concatenate([block.tokens for block in segment.blocks])
         frames = tokens.reshape(-1, MELS)
         length = max(1, round(len(frames) * rng.uniform(0.9, 1.1)))
@@ -151,7 +201,12 @@ class Audio:
         low = places.astype(int)
         share = (places - low)[:, None].astype(np.float32)
         frames = frames[low] * (1 - share) + frames[np.minimum(low + 1, len(frames) - 1)] * share
-        frames = np.roll(frames, int(rng.integers(-2, 3)), axis=1) + np.float32(rng.normal(0.0, 0.15))
+        if self.room and rng.random() < self.room:
+            frames = self._normal(in_room(self._logs(frames), rng.uniform(*DECAY), rng.uniform(*BELOW_DIRECT)))
+        if self.noise and rng.random() < self.noise:
+            frames = self._normal(in_noise(self._logs(frames), rng.uniform(*ABOVE_NOISE), rng.random() < 0.5, rng))
+        step = int(rng.integers(-self.pitch, self.pitch + 1))
+        frames = np.roll(frames, step, axis=1) + np.float32(rng.normal(0.0, 0.15))
         wide, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))
         frames[:, start : start + wide] = 0.0  # the mean of a bin: tokens are normalised
         wide, start = int(rng.integers(0, 1 + min(8, length // 4))), int(rng.integers(0, length))
@@ -182,6 +237,9 @@ class Audio:
             "max_seconds": self.max_seconds,
             "mean": [round(float(m), 6) for m in self.mean],
             "std": [round(float(s), 6) for s in self.std],
+            "pitch": self.pitch,
+            "noise": self.noise,
+            "room": self.room,
         }
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:

@@ -21,6 +21,7 @@ OPEN = "<open:image>"
 MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
 
 
+HUE = 0.6  # radians that `colour` = 1 would turn hues by
 SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments.md)
 WIDE_PATCH = 16
 MOST_SUGGESTED = 16  # patches
@@ -58,19 +59,40 @@ class Image:
     """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats in [-1, 1].
 
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
-    patches; it is never enlarged beyond that rounding. `flip`: a mirrored picture means the same, so `vary` may mirror.
+    patches; it is never enlarged beyond that rounding.
+
+    What `vary` may do, each 0 (or False) where it would change what a picture means. `flip`: mirror. `move`: turn, scale,
+    slant and shift, 1 for what another hand would do. `crop`: the most that is cut off each side's length. `colour`: the most
+    that brightness, contrast and saturation change by, with a little of the hue. `erase`: the largest share of the picture
+    that a rectangle of the border's colour hides (random erasing, Zhong et al. 2020).
     """
 
     name = "image"
     head: HeadKind = "flow"
 
-    def __init__(self, patch: int = 14, channels: int = 3, max_patches: int = 64, flip: bool = False) -> None:
+    def __init__(
+        self,
+        patch: int = 14,
+        channels: int = 3,
+        max_patches: int = 64,
+        flip: bool = False,
+        move: float = 1.0,
+        crop: float = 0.0,
+        colour: float = 0.0,
+        erase: float = 0.0,
+    ) -> None:
         if patch < 1 or max_patches < 1 or channels not in (1, 3):
             raise ConfigError(
                 f"image: patch={patch}, channels={channels}, max_patches={max_patches}; "
                 "expected patch >= 1, channels 1 or 3, max_patches >= 1"
             )
+        if move < 0 or not all(0 <= share < 1 for share in (crop, colour, erase)):
+            raise ConfigError(
+                f"image: move={move}, crop={crop}, colour={colour}, erase={erase}; expected move >= 0, the others from 0 to "
+                "below 1"
+            )
         self.patch, self.channels, self.max_patches, self.flip = patch, channels, max_patches, flip
+        self.move, self.crop, self.colour, self.erase = move, crop, colour, erase
         self.max_side = min(max_patches, MAX_SIDE)
 
     @property
@@ -178,21 +200,58 @@ class Image:
         return Part(self.name, PILImage.fromarray(eight_bit[..., 0] if self.channels == 1 else eight_bit))
 
     def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
-        """Turned, scaled, slanted and moved a little about the middle, and mirrored if `flip`; the same size."""
+        """Turned, scaled, slanted and moved a little about the middle; mirrored, cropped, partly hidden and in other light
+        where the settings say so; the same size. What is off draws nothing from `rng`."""
         picture = self.write(segment).value
-        turn, slant = rng.normal(0.0, 0.1, 2)
-        wide, high = rng.normal(1.0, 0.08, 2)
-        centre = (np.array(picture.size) - 1) / 2
+        border = np.asarray(picture)[[0, -1]].reshape(-1, self.channels).mean(axis=0).astype(int)  # top and bottom rows
+        paper = tuple(map(int, border)) if self.channels == 3 else int(border[0])
+        matrix, shift = self._affine(np.array(picture.size), rng)
+        varied = picture.transform(
+            picture.size, PILImage.Transform.AFFINE, (*matrix[0], shift[0], *matrix[1], shift[1]),
+            PILImage.Resampling.BILINEAR, fillcolor=paper,
+        )  # fmt: skip
+        if self.erase:
+            varied.paste(paper, self._hidden(varied.size, rng))
+        if self.colour:
+            varied = self._lit(varied, rng)
+        return Segment(self.name, (Block(segment.blocks[0].header, self._patches(varied)),))
+
+    def _affine(self, size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Matrix and shift from a place in the varied picture of `size` (width, height) to that in the picture as it is."""
+        turn, slant = rng.normal(0.0, 0.1 * self.move, 2)
+        wide, high = rng.normal(1.0, 0.08 * self.move, 2)
+        centre = (size - 1) / 2
         matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
         if self.flip and rng.random() < 0.5:
             matrix[:, 0] *= -1
-        shift = centre - matrix @ centre + rng.normal(0.0, 0.04, 2) * picture.size
-        border = np.asarray(picture)[[0, -1]].reshape(-1, self.channels).mean(axis=0).astype(int)  # top and bottom rows
-        moved = picture.transform(
-            picture.size, PILImage.Transform.AFFINE, (*matrix[0], shift[0], *matrix[1], shift[1]),
-            PILImage.Resampling.BILINEAR, fillcolor=tuple(map(int, border)) if self.channels == 3 else int(border[0]),
-        )  # fmt: skip
-        return Segment(self.name, (Block(segment.blocks[0].header, self._patches(moved)),))
+        shift = centre - matrix @ centre + rng.normal(0.0, 0.04 * self.move, 2) * size
+        if self.crop:
+            kept = 1 - rng.uniform(0.0, self.crop, 2)
+            shift = shift + matrix @ (rng.random(2) * (1 - kept) * size)
+            matrix = matrix * kept
+        return matrix, shift
+
+    def _hidden(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """The corners of a rectangle, up to twice as wide as high or as high as wide, of up to `erase` of the picture."""
+        area, aspect = rng.uniform(0.0, self.erase), 2 ** rng.uniform(-1.0, 1.0)
+        sides = np.minimum(1.0, np.sqrt([area * aspect, area / aspect]))
+        first = rng.random(2) * (1 - sides)
+        left, top, right, bottom = (round(float(at)) for at in np.concatenate([first, first + sides]) * (*size, *size))
+        return left, top, right, bottom
+
+    def _lit(self, picture: PILImage.Image, rng: np.random.Generator) -> PILImage.Image:
+        """In other light. Brightness and contrast scale and stretch the odds of a level, so that black and white stay and
+        nothing is clipped; saturation and hue stretch and turn colours about the axis of greys (Rodrigues' formula)."""
+        bright, contrast, saturation = rng.uniform(1 - self.colour, 1 + self.colour, 3)
+        angle = rng.uniform(-HUE, HUE) * self.colour
+        levels = np.asarray(picture, np.float32) / 255
+        light = bright**2 * levels**contrast  # squared: middle grey then changes by `bright`
+        levels = light / (light + (1 - levels) ** contrast)
+        if self.channels == 3:
+            grey = np.full((3, 3), 1 / 3)
+            across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+            levels = levels @ (grey + saturation * (np.cos(angle) * (np.eye(3) - grey) + np.sin(angle) * across)).T
+        return PILImage.fromarray(np.rint(255 * levels.clip(0, 1)).astype(np.uint8))
 
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         eight_bit: np.ndarray = np.rint((tokens.clip(-1, 1) + 1.0) * 127.5).astype(np.float32)
@@ -220,7 +279,8 @@ class Image:
         return {"patch": patch, "channels": 1 if grey else 3, "max_patches": int(min(MOST_SUGGESTED, fitting))}
 
     def state(self) -> dict[str, Any]:
-        return {"patch": self.patch, "channels": self.channels, "max_patches": self.max_patches, "flip": self.flip}
+        names = ("patch", "channels", "max_patches", "flip", "move", "crop", "colour", "erase")
+        return {name: getattr(self, name) for name in names}
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:
         a = np.asarray(to_canvas(self._open(made.value), self.channels), np.float32)

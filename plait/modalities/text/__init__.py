@@ -15,21 +15,29 @@ from plait.errors import ConfigError, RowError
 if TYPE_CHECKING:
     from torch import nn
 
+CASES = (str.lower, str.upper, str.capitalize)
+ENDS = ".?!"
+
 
 class Text:
     """Categorical modality; every token is a block of its own and needs no header.
 
     `vocab_size` is the largest vocabulary that `fit` may learn (256 bytes and the merges); `tokenizer_json` is a
     trained tokenizer in the format of the `tokenizers` library. Before `fit` the vocabulary is the 256 bytes.
+    `careless`: the chance of each slip that `vary` makes.
     """
 
     name = "text"
     head: HeadKind = "categorical"
 
-    def __init__(self, vocab_size: int = 1024, tokenizer_json: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, vocab_size: int = 1024, tokenizer_json: Mapping[str, Any] | None = None, careless: float = 0.0
+    ) -> None:
         if vocab_size < 256:
             raise ConfigError(f"text: vocab_size is {vocab_size}; expected at least 256, one id for each byte")
-        self.vocab_size = vocab_size
+        if not 0 <= careless <= 1:
+            raise ConfigError(f"text: careless is {careless}; expected a chance from 0 to 1")
+        self.vocab_size, self.careless = vocab_size, careless
         self._tokenizer = Tokenizer.from_str(json.dumps(tokenizer_json)) if tokenizer_json else self._train([])
 
     @property
@@ -74,8 +82,22 @@ class Text:
         return Part(self.name, self._tokenizer.decode(ids.tolist(), skip_special_tokens=False))
 
     def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
-        """Words stay as they are written."""
-        return segment
+        """The same words typed with less care: in another case, with the final punctuation gone or put, with a blank twice;
+        each by chance `careless`. What is off draws nothing from `rng`."""
+        if not self.careless:
+            return segment
+        text = str(self.write(segment).value)
+        cased, ended, spaced = rng.random(3) < self.careless
+        if cased:
+            text = CASES[rng.integers(len(CASES))](text)
+        if ended:
+            bare = text.rstrip(ENDS)
+            text = bare if bare not in ("", text) else text + ENDS[rng.integers(len(ENDS))]
+        blanks = [place for place, letter in enumerate(text) if letter == " "]
+        if spaced and blanks:
+            place = blanks[rng.integers(len(blanks))]
+            text = f"{text[:place]} {text[place:]}"
+        return self.read(Part(self.name, text))
 
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         return tokens
@@ -94,7 +116,8 @@ class Text:
         return {"vocab_size": 256 + min(3840, max(64, size // 16))}
 
     def state(self) -> dict[str, Any]:
-        return {"vocab_size": self.vocab_size, "tokenizer_json": json.loads(self._tokenizer.to_str())}
+        tokenizer = json.loads(self._tokenizer.to_str())
+        return {"vocab_size": self.vocab_size, "tokenizer_json": tokenizer, "careless": self.careless}
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:
         return {"exact": float(made.value.strip() == reference.value.strip())}
