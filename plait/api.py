@@ -13,11 +13,15 @@ from PIL.Image import Image
 from plait import propose, registry
 from plait import recipe as recipes
 from plait.contract import Message, Part
-from plait.data import store
+from plait.corpus import look
+from plait.corpus import stats as statistics
+from plait.corpus.folder import open_folder
+from plait.data import sources, store
+from plait.data.sources import fetch as fetching
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
 from plait.device import resolve_device, resolve_dtype
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, PlaitError
 from plait.eval import card, own, runner
 from plait.eval import compare as comparing
 from plait.eval import report as reports
@@ -43,6 +47,66 @@ def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] 
     place = Path(folder or module.RECIPE.data)
     module.build(place, say)
     return place
+
+
+def fetch(
+    names: Sequence[str], to: PathLike | None = None, given: PathLike | None = None, any_version: bool = False,
+    say: Callable[[str], Any] = print,
+) -> dict[str, str]:  # fmt: skip
+    """Fetch sources by their names into the folder `to` (that of the recipes if none is given); what cannot be had is said
+    and passed over. Returns why it could not be had, by name.
+
+    `given` is a folder with the files of one source, fetched by hand; `any_version` takes the versions that are offered
+    instead of the pinned ones. Raises ConfigError for an unknown source, or where `given` is for several.
+    """
+    from plait.data.sources.fetch import places
+
+    found = [sources.module(name).SOURCE for name in names]
+    place = Path(to or places())
+    if given is not None and len(found) != 1:
+        raise ConfigError(f"got files by hand for {len(found)} sources; expected one, such as: emoji --from FOLDER")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{place}: {error.strerror}; expected a place for a folder of sources") from error
+    if given is None:
+        return fetching.several(found, place, say, any_version)[1]
+    (source,) = found
+    try:
+        fetching.source(source, place, any_version, Path(given))
+    except PlaitError as error:
+        say(f"{source.name}: left out: {error}")
+        return {source.name: str(error)}
+    say(f"{source.name}: taken from {given} ({source.licence})")
+    return {}
+
+
+def show(
+    name: str, folder: PathLike | None = None, *, count: int = 3, html: PathLike | None = None, augment: bool = False,
+    say: Callable[[str], Any] = print,
+) -> None:  # fmt: skip
+    """Say what the data of recipe `name` is made of and `count` training rows of each task; or write a page of training and
+    held-out rows to `html`, with variants of what is looked at if `augment`. Raises DataError when nothing is built.
+    """
+    place = open_folder(name, Path(folder) if folder else None)
+    if html is None:
+        for line in look.lines(place, count):
+            say(line)
+    else:
+        look.write_html(place, Path(html), count, augment)
+
+
+def stats(
+    name: str, folder: PathLike | None = None, *, html: PathLike | None = None, json: PathLike | None = None,
+    say: Callable[[str], Any] = print,
+) -> dict[str, Any]:  # fmt: skip
+    """The data of recipe `name` in numbers; also as a page and as JSON, if asked. Raises DataError when nothing is built."""
+    found = statistics.gather(open_folder(name, Path(folder) if folder else None), say)
+    if html:
+        statistics.write_html(found, Path(html))
+    if json:
+        statistics.write_json(found, Path(json))
+    return found
 
 
 def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any] = print) -> Checked:

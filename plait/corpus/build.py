@@ -44,7 +44,7 @@ OFFICIAL = {"test": TEST, "val": DEV, "dev": DEV, "train": TRAIN}
 VARIANTS = {"de-1996": "de", "pt-PT": "pt", "pt-BR": "pt", "zh-Hant": "zh", "zh-Hans": "zh"}  # the last one counts
 ROWS_A_TEST = 500  # of a task and split
 COMPOSITES = {TRAIN: 4000, TEST: 400, DEV: 100}
-MOST_THINGS = 6  # in a composite
+MOST_KINDS, MOST_ALIKE = 3, 3  # kinds of things in a composite, and how many of one
 LEAST_ROWS = 200  # held-out rows of a task, or the manifest says why there are fewer
 
 
@@ -115,11 +115,11 @@ def add_composites(corpus: Corpus, folder: Path) -> None:
             if asset.source == "emoji" and "en" in asset.texts and not asset.facts.get("tone")
             if asset.facts["style"] != HELD_OUT_STYLE and len(asset.texts["en"]) <= 16
         ]
-        if len(drawings) < MOST_THINGS:
+        if len(drawings) < MOST_KINDS:
             continue
         for index in range(count):
-            taken = [drawings[i] for i in rng.integers(0, len(drawings), int(rng.integers(2, MOST_THINGS + 1)))]
-            taken += [taken[0]] * int(rng.integers(0, 3))
+            kinds = [drawings[i] for i in rng.integers(0, len(drawings), int(rng.integers(1, MOST_KINDS + 1)))]
+            taken = [kind for kind in kinds for _ in range(int(rng.integers(1, MOST_ALIKE + 1)))]
             pictures = []
             for asset in taken:
                 with Image.open(asset.media["picture"]) as picture:
@@ -240,7 +240,7 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     """Rows of all splits; returns the manifest's `files`, `tasks` and `few`. Raises DataError where a split leaks."""
     everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
     prints = Prints(everything)
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter({task.name: 0 for task in TASKS})
     train = prints.of(_counted(write_training(corpus, folder, TASKS), counts), corpus.splits[TRAIN])
     files: dict[str, Any] = {"train.jsonl": {"rows": counts.total(), "sha256": store.digest(folder, TRAIN)}}
     few: dict[str, str] = {}

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,13 @@ def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
     return Asset(name, entry.kind, entry.key, media, dict(entry.texts), facts, entry.split, signatures)
 
 
-def collect(name: str, unpacked: Path, folder: Path) -> dict[str, Any]:
-    """Collect the source `name`, unpacked in a folder, into `folder/NAME`; returns its counts. Raises DataError."""
+def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
+    """Collect the source `name`, unpacked in a folder, into `folder/NAME`, of its entries `every` so-manieth; returns its
+    counts. Raises DataError."""
     place, unfinished = folder / name, folder / f"{name}.partial"
     if (place / DONE).is_file():
         done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
-        if done["format"] == FORMAT:
+        if (done["format"], done["every"]) == (FORMAT, every):
             return done
     for old in (place, unfinished):
         shutil.rmtree(old, ignore_errors=True)
@@ -115,7 +117,7 @@ def collect(name: str, unpacked: Path, folder: Path) -> dict[str, Any]:
     kinds: dict[str, int] = {}
     reasons = []
     with (unfinished / LISTED).open("w", encoding="utf-8") as file:
-        for number, entry in enumerate(sources.module(name).entries(unpacked)):
+        for number, entry in enumerate(islice(sources.module(name).entries(unpacked), 0, None, every)):
             if entry.kind == LEFT_OUT:
                 reasons.append(entry.key)
                 continue
@@ -127,17 +129,20 @@ def collect(name: str, unpacked: Path, folder: Path) -> dict[str, Any]:
             media = {what: path.replace(f"{unfinished.name}/", f"{name}/", 1) for what, path in asset.media.items()}
             file.write(json.dumps({**asdict(asset), "media": media}, ensure_ascii=False) + "\n")
             kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
-    done = {"format": FORMAT, "source": name, "items": kinds, "left_out": quality.tally(reasons)}
+    done = {"format": FORMAT, "source": name, "every": every, "items": kinds, "left_out": quality.tally(reasons)}
     write_whole(unfinished / DONE, json.dumps(done, indent=1, ensure_ascii=False))
     unfinished.rename(place)
     return done
 
 
-def collect_all(unpacked: Mapping[str, Path], folder: Path, say: Callable[[str], object]) -> dict[str, dict[str, Any]]:
-    """Collect sources, by name and unpacked folder, a process a core; what fails is said and left out."""
+def collect_all(
+    unpacked: Mapping[str, Path], folder: Path, say: Callable[[str], object], every: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """Collect sources, by name and unpacked folder, a process a core; what fails is said and left out. `every` thins out
+    sources that are larger than they are worth."""
     made: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        jobs = {name: pool.submit(collect, name, place, folder) for name, place in unpacked.items()}
+        jobs = {name: pool.submit(collect, name, place, folder, every.get(name, 1)) for name, place in unpacked.items()}
         for name, job in jobs.items():
             try:
                 made[name] = job.result()

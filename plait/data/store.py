@@ -12,7 +12,7 @@ from plait.contract import Modality, Sample
 from plait.data.mix import Rows
 from plait.data.rows import read_rows
 from plait.data.shards import FACTS, ShardRows, index, index_of, shards_of
-from plait.files import sha256_of
+from plait.files import manifest_of, sha256_of
 
 FIT_ROWS = 50_000  # of shards, that vocabularies and statistics are learned from
 
@@ -40,6 +40,11 @@ def open_rows(folder: Path, split: str, known: Mapping[str, Modality], skip: Col
     if path.is_file() or not shards_of(folder, split):
         return list(read_rows(path, known, skip))
     return ShardRows(folder, split, known, skip)
+
+
+def lacking(folder: Path) -> frozenset[str]:
+    """Tasks that a recipe's build has no rows of, because a source could not be had: their weights mean nothing."""
+    return frozenset(task for task, rows in (manifest_of(folder).get("tasks") or {}).items() if not rows)
 
 
 def to_fit_on(rows: Rows, seed: int) -> list[Sample]:

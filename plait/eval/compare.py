@@ -61,7 +61,7 @@ def _key(cell: Mapping[str, Any]) -> Key:
 
 def _change(key: Key, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, tolerance: float) -> Change:
     if old is None or new is None:
-        return Change(key, old and old["value"], new and new["value"], regressed=new is None)
+        return Change(key, old["value"] if old else None, new["value"] if new else None, regressed=new is None)
     worse = old["value"] - new["value"] if old["higher_is_better"] else new["value"] - old["value"]
     allowed = tolerance if 0.0 <= old["value"] <= 1.0 else tolerance * abs(old["value"])
     return Change(key, old["value"], new["value"], regressed=worse > allowed)

@@ -6,7 +6,6 @@ plait data build dictionary && plait train dictionary && plait eval runs/diction
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,8 +22,7 @@ from plait.data.sources import fetch
 from plait.errors import DataError
 from plait.eval.suite import FolderRows, Suite
 from plait.files import MANIFEST, manifest_of, write_whole
-from plait.model.transformer import TrunkConfig
-from plait.recipe import Recipe
+from plait.recipe import Recipe, Sampling
 from plait.tasks.boxes import move
 from plait.tasks.dictionary import TASKS
 from plait.train.optim import OptimConfig
@@ -33,6 +31,7 @@ SOURCES = (
     "emoji", "stamps", "openclipart", "clothes", "maps", "bccd", "prompts", "voices", "music", "scripture", "declaration",
     "interface", "conversations", "quiz", "glosses", "medquad",
 )  # fmt: skip
+EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
 FORMAT = 1
 
 RECIPE = Recipe(
@@ -43,16 +42,21 @@ RECIPE = Recipe(
         "image": {"patch": 16, "channels": 3, "max_patches": 16, "crop": 0.15, "colour": 0.15, "erase": 0.08},
         "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "noise": 0.3, "room": 0.3},
     },
-    trunk=TrunkConfig(dim=320, num_layers=8, num_heads=5),
     flow=FlowConfig(time_mean=-1.2, time_std=1.0),
-    pack=PackConfig(length=512, sequences=8),
-    optim=OptimConfig(lr=0.004, fall=1.0),
-    weights={},
+    pack=PackConfig(length=384, sequences=11),
+    optim=OptimConfig(lr=0.005, fall=1.0),
+    weights={
+        "translate-name": 0.8, "translate": 0.8, "written-language": 0.2, "answer": 0.2, "chat": 0.2, "define": 0.3,
+        "medical": 0.3, "draw": 3.0, "say": 1.6, "name": 2.0, "caption": 0.5, "category": 0.5, "clothes": 0.4, "colour": 0.2,
+        "count": 0.5, "where": 0.4, "detect": 0.6, "restyle": 1.4, "tone": 0.4, "say-picture": 0.8, "transcribe": 1.0,
+        "translate-speech": 0.4, "speaker": 0.2, "spoken-language": 0.2, "sound": 0.1, "draw-heard": 0.8, "respeak": 0.6,
+    },
     vary=dict.fromkeys(("count", "where", "colour", "speaker"), 0.5)
     | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.7)
     | dict.fromkeys(("transcribe", "spoken-language", "sound", "translate-speech"), 0.7),
     steps=4000,
-)
+    sampling=Sampling(max_tokens=160),
+)  # fmt: skip
 
 STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
 # Where a variation would change the answer, it is off for the task.
@@ -65,11 +69,6 @@ VARY_WITH: dict[str, dict[str, dict[str, Any]]] = {
     "speaker": {"audio": {"pitch": 0}},
 }
 ALTER = {"detect": move}
-
-
-def places() -> Path:
-    """Where sources are kept: PLAIT_SOURCES, else data/sources."""
-    return Path(os.environ.get("PLAIT_SOURCES", "data/sources"))
 
 
 def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str] = SOURCES) -> dict[str, Any]:
@@ -88,16 +87,16 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         old.unlink(missing_ok=True)
     shutil.rmtree(folder / "composites", ignore_errors=True)
     collected.mkdir(parents=True, exist_ok=True)
-    here, missing = fetch.several([sources.module(name).SOURCE for name in names], places(), say)
+    here, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
     if not here:
         raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
-    counts = collect_all({one.name: places() / one.name for one in here}, collected.resolve(), say)
+    counts = collect_all({one.name: fetch.places() / one.name for one in here}, collected.resolve(), say, EVERY)
     say("grouping, splitting")
     made = corpus.split(corpus.load(counts, collected.resolve()))
     corpus.add_composites(made, folder.resolve() / "composites")
     say("rows")
     written = corpus.write(made, folder, say)
-    facts = {name: corpus.read_facts(places(), name) for name in counts}
+    facts = {name: corpus.read_facts(fetch.places(), name) for name in counts}
     manifest = {
         "recipe": RECIPE.name,
         "format": FORMAT,

@@ -21,17 +21,13 @@ from typing import Any
 from plait.data.importers import Writer, idx
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
-from plait.data.sources import fetch
+from plait.data.sources import clothes, fetch
 from plait.errors import DataError, PlaitError
 from plait.files import MANIFEST, manifest_of, sha256_of, write_whole
 from plait.recipe import Recipe
 from plait.train.optim import OptimConfig
 
-PACKAGE = "dataset-fashion-mnist"  # Debian's
-LICENCE = "MIT, Zalando SE"
-LABELS = (
-    "t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
+LABELS = clothes.LABELS
 NAME, DRAW = "image->text classes", "text->image classes"  # as the importer of IDX files calls the tasks
 TARGETS = {NAME: {"classes": 0.88}, DRAW: {"classes": 0.85}}
 FORMAT = 1
@@ -65,7 +61,8 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     if folder.exists() and any(path.name not in ("cache", "rows.partial") for path in folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
     try:
-        source = fetch.apt(PACKAGE, cache) / "usr/share/datasets/fashion-mnist"
+        fetch.unpacked(clothes.PACKAGE, cache)
+        source = clothes.pictures(cache)
     except PlaitError as error:
         raise type(error)(
             f"{error}; the same four IDX files from github.com/zalandoresearch/fashion-mnist can be read by "
@@ -84,7 +81,11 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         "recipe": RECIPE.name,
         "format": FORMAT,
         "sources": [
-            {"what": "photographs of clothing", "from": f"Fashion-MNIST, Debian's {PACKAGE}", "licence": LICENCE}
+            {
+                "what": "photographs of clothing",
+                "from": f"Fashion-MNIST, Debian's {clothes.PACKAGE.name}",
+                "licence": clothes.SOURCE.licence,
+            }
         ],
         "notes": [],
         "counts": counts,

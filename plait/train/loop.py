@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from plait import recipe as recipes
 from plait import registry
 from plait.contract import Modality
+from plait.data import store
 from plait.data.loader import Loader
 from plait.data.media import CachedReader
 from plait.data.mix import Rows
@@ -114,7 +115,9 @@ def build(recipe: Recipe, samples: Rows, vocabulary: Vocabulary) -> Training:
     model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
     if recipe.compile:
         model.compile_trunk()
-    loader = Loader(samples, recipe.weights, encoder, recipe.pack, recipe.seed)
+    lacking = store.lacking(Path(recipe.data))
+    weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
+    loader = Loader(samples, weights, encoder, recipe.pack, recipe.seed)
     return Training(model, optim.build(recipe.optim, model), loader)
 
 

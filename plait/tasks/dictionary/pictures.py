@@ -18,11 +18,14 @@ STYLES = {
 TONES = ("no", "light", "medium-light", "medium", "medium-dark", "dark")
 NAMES_A_DRAWING = 6  # languages that a drawing is named in
 PAIRS_A_CODE = 8
+TONED = 0.1
 MOST_BOXES = 8  # that one answer lists
 
 
-def _drawings(group: Group) -> list[Asset]:
-    return [asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES]
+def _drawings(group: Group, toned: float = 1.0) -> list[Asset]:
+    """Drawings in styles with a name; of those with a tone of skin, which are five of six of people, a share."""
+    found = (asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES)
+    return [asset for asset in found if not asset.facts.get("tone") or toned == 1.0 or group.rng.random() < toned]
 
 
 def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
@@ -33,7 +36,7 @@ def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
 
 def name(group: Group) -> Iterator[Item]:
     """What a drawing is called, in one of the languages."""
-    for asset in _drawings(group):
+    for asset in _drawings(group, TONED):
         if asset.facts["style"] == "stamp":
             continue
         for code, text in _names(group, asset):
@@ -56,7 +59,7 @@ def caption(group: Group) -> Iterator[Item]:
 
 def draw(group: Group) -> Iterator[Item]:
     """A drawing of what is named, in a style."""
-    for asset in _drawings(group):
+    for asset in _drawings(group, TONED):
         for code, text in _names(group, asset):
             slots: Slots = {"name": text, "style": STYLES[asset.facts["style"]]}
             facts = {"language": code, "style": asset.facts["style"], "concept": group.key}
@@ -65,7 +68,7 @@ def draw(group: Group) -> Iterator[Item]:
 
 def category(group: Group) -> Iterator[Item]:
     """Which kind of thing a drawing shows."""
-    for asset in _drawings(group):
+    for asset in _drawings(group, TONED):
         kind = asset.facts.get("category")
         if kind and asset.source == "emoji":
             shown = {"category": str(kind)}
@@ -152,7 +155,7 @@ def where(group: Group) -> Iterator[Item]:
 
 def colour(group: Group) -> Iterator[Item]:
     """Which colour most of a drawing has."""
-    for asset in _drawings(group):
+    for asset in _drawings(group, TONED):
         if asset.facts.get("colour"):
             hue = asset.facts["colour"]
             yield Item(

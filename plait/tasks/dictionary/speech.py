@@ -10,6 +10,7 @@ from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 
 PAIRS = 6  # of recordings of one thing
+SPEECH_SHARE = 0.02  # of recordings that are also heard as a kind of sound
 
 
 def _spoken(group: Group, *sources: str) -> list[Asset]:
@@ -66,7 +67,7 @@ def sound(group: Group) -> Iterator[Item]:
     for asset in group.of("sound", "speech"):
         kind = asset.facts.get("category") if asset.kind == "sound" else "speech"
         medium = asset.part("sound" if asset.kind == "sound" else "speech")
-        if kind and (asset.kind == "sound" or group.rng.random() < 0.1):
+        if kind and (asset.kind == "sound" or group.rng.random() < SPEECH_SHARE):
             yield Item({"sound": medium}, Part("text", str(kind)), {"sound": str(kind)}, {"source": asset.source})
 
 

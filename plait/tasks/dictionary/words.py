@@ -9,6 +9,7 @@ from plait.tasks.dictionary.group import LANGUAGES, LONGEST, Group, GroupTask, s
 from plait.tasks.task import Item, Slots
 
 PAIRS = 8  # of languages a thing is translated between
+SCRIPTURE_SHARE = 0.05  # of verses, all English and Spanish, whose language is asked for
 UNKNOWN_SHARE = 0.15  # of the diseases of training that the model learns to abstain about
 NOTICE = "No medical device; ask a doctor."
 ABSTAINS = f"I do not know this. {NOTICE}"
@@ -48,7 +49,7 @@ def written_language(group: Group) -> Iterator[Item]:
         told = [
             (code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text) and len(text) >= 12
         ]
-        for code, text in group.some(told, 3):
+        for code, text in group.some(told, PAIRS):
             part, expect = say(LANGUAGES[code])
             yield Item({"text": text}, part, expect, {"language": code})
 
@@ -66,7 +67,8 @@ def chat(group: Group) -> Iterator[Item]:
     """A reply."""
     for asset in group.of("exchange"):
         question, told = asset.facts["question"], asset.facts["answer"]
-        if short(question) and short(told) and asset.source == "conversations":
+        spoken = asset.facts.get("language") in LANGUAGES
+        if short(question) and short(told) and spoken and asset.source == "conversations":
             part, expect = say(told)
             yield Item({"text": question}, part, expect, {"language": asset.facts["language"]})
 

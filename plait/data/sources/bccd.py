@@ -1,0 +1,81 @@
+"""Blood cells under a microscope: 364 pictures of 640 x 480 with boxes of red cells, white cells and platelets (BCCD).
+
+Two layouts are read: the public repository's (Pascal VOC annotations), and `boxes.jsonl` beside `images/`, a row a picture:
+{"image": ..., "width": ..., "height": ..., "split": ..., "objects": [{"label": ..., "box": [x1, y1, x2, y2]}]}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from plait.data.sources import Entry, Source
+from plait.data.sources.fetch import Package
+from plait.errors import DataError
+
+SOURCE = Source(
+    name="bccd",
+    what="364 micrographs of blood cells with 4,888 boxes",
+    packages=(Package("git", "https://github.com/Shenggan/BCCD_Dataset", ""),),
+    licence="MIT",
+    attribution="BCCD Dataset by Shenggan and cosmicad",
+    public="https://github.com/Shenggan/BCCD_Dataset",
+    size=8,
+)
+LABELS = {"RBC": "red blood cell", "WBC": "white blood cell", "Platelets": "platelet"}
+
+
+def _listed(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+    for number, line in enumerate((place / "boxes.jsonl").read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            raw = json.loads(line)
+            yield place / raw["image"], raw["split"], raw["objects"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{place}/boxes.jsonl:{number}: {error!r}; expected image, split and objects") from error
+
+
+def _annotated(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+    home = place / "BCCD"
+    for split in ("train", "val", "test"):
+        for name in (home / "ImageSets/Main" / f"{split}.txt").read_text(encoding="utf-8").split():
+            path = home / "Annotations" / f"{name}.xml"
+            try:
+                boxes = [
+                    {
+                        "label": str(thing.findtext("name")),
+                        "box": [int(str(thing.findtext(f"bndbox/{side}"))) for side in SIDES],
+                    }
+                    for thing in ElementTree.parse(path).iter("object")
+                ]
+            except (ElementTree.ParseError, ValueError, OSError) as error:
+                raise DataError(f"{path}: {error}; expected a Pascal VOC annotation: fetch it anew") from error
+            yield home / "JPEGImages" / f"{name}.jpg", split, boxes
+
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """A micrograph with its boxes each. Raises DataError for a folder of another layout or damaged lists."""
+    place = folder / SOURCE.packages[0].folder
+    if (place / "boxes.jsonl").is_file():
+        found = _listed(place)
+    elif (place / "BCCD/ImageSets/Main").is_dir():
+        found = _annotated(place)
+    else:
+        raise DataError(
+            f"{place} has neither boxes.jsonl nor BCCD/ImageSets; expected the repository of {SOURCE.public}"
+        )
+    for path, split, objects in found:
+        boxes = [
+            {"label": LABELS.get(thing["label"], thing["label"]), "box": thing["box"]}
+            for thing in objects
+            if thing["box"][0] < thing["box"][2] and thing["box"][1] < thing["box"][3]
+        ]
+        if not boxes:
+            yield Entry("left out", "no box that encloses anything", facts={"what": path.name})
+            continue
+        yield Entry("boxes", path.stem, {"picture": path}, {}, {"boxes": boxes}, split)

@@ -1,0 +1,228 @@
+"""Sources of pictures, read from small packages made here in their real layouts."""
+
+import gzip
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from plait.data import sources
+from plait.data.sources import bccd, clothes, emoji, handwriting, maps, openclipart
+from plait.errors import DataError
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def test_every_source_says_where_it_is_from_and_is_pinned():
+    for name in sources.names():
+        source = sources.module(name).SOURCE
+        assert source.name == name
+        assert all((source.what, source.licence, source.attribution, source.size > 0))
+        assert source.public.startswith("https://")
+        for package in source.packages:
+            assert package.manager == "git" or (len(package.sha256) == 64 and package.version), (name, package.name)
+
+
+# emoji
+
+SVG = '<path fill="{}" d="M0 0h32v32H0z"/>'
+THUMBS, TONED, CAT = "1f44d", "1f44d-1f3fd", "1f408"
+
+
+@pytest.fixture
+def emoji_packages(tmp_path):
+    pytest.importorskip("resvg_py")
+    for family in emoji.FAMILIES[:-1]:
+        place = tmp_path / family.package.folder / "package"
+        icons = {"thumbs-up": {"body": SVG.format("gold")}, "thumbs-up-medium": {"body": SVG.format("tan")}}
+        icons |= {"cat": {"body": SVG.format("black"), "width": 64}, "logo": {"body": SVG.format("red")}}
+        write(place / "icons.json", {"icons": icons, "width": 32, "height": 32})
+        chars = {THUMBS: "thumbs-up", TONED: "thumbs-up-medium", "1f408-fe0f": "cat"}
+        write(place / "chars.json", {} if family.style == "fluent-color" else chars)
+    place = tmp_path / emoji.SOLID.package.folder / "package/assets"
+    place.mkdir(parents=True)
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(place / f"{CAT}.webp")
+    for kind, package in emoji.NAMES.items():
+        for language, word in (("en", "cat"), ("fr", "chat")):
+            notes = {"🐈": {"tts": [word], "default": [word, "pet"]}}
+            if kind == "annotations" and language == "en":
+                notes |= {"👍": {"tts": ["thumbs up"], "default": ["+1"]}}
+            notes |= {"👍🏽": {"tts": ["thumbs up: medium"]}} if kind == "annotationsDerived" else {}
+            write(
+                tmp_path / package.folder / "package" / kind / language / "annotations.json",
+                {kind: {"annotations": notes}},
+            )
+    groups = tmp_path / emoji.GROUPS.folder / "package"
+    write(groups / "meta/groups.json", {"groups": {"3": "animals-nature"}, "subgroups": {"9": "animal-mammal"}})
+    write(groups / "en/data.json", [{"hexcode": "1F408", "group": 3, "subgroup": 9}])
+    return tmp_path
+
+
+def test_emoji_have_names_groups_and_tones(emoji_packages):
+    found = list(emoji.entries(emoji_packages))
+    drawn = [entry for entry in found if entry.kind == "drawing"]
+    assert len(drawn) == 3 * 5 + 1
+    cat = next(e for e in drawn if e.facts["style"] == "noto" and e.facts["code"] == CAT)
+    assert (cat.texts, cat.facts["category"], cat.facts["tone"]) == ({"en": "cat", "fr": "chat"}, "animals-nature", 0)
+    assert cat.media["picture"].size == (emoji.SIDE, emoji.SIDE)
+    assert {e.facts["licence"] for e in drawn if e.facts["style"] == "openmoji"} == {"CC-BY-SA-4.0"}
+    toned = next(e for e in drawn if e.facts["code"] == TONED)
+    assert (toned.key, toned.facts["tone"]) == (THUMBS, 3)
+    assert {e.key for e in found if e.kind == "left out"} == {emoji.NO_CODE}
+
+
+@pytest.mark.parametrize(
+    ("code", "base", "tone", "gender"),
+    [
+        ("1f468-1f3fb-200d-1f680", "1f9d1-200d-1f680", 1, "male"),
+        ("1f469-200d-1f680", "1f9d1-200d-1f680", 0, "female"),
+        ("1f9d1-1f3ff-200d-1f91d-200d-1f9d1-1f3fb", "1f46b", None, ""),
+        ("1f3c3-200d-2640", "1f3c3", 0, "female"),
+        ("2642", "2642", 0, ""),
+    ],
+)
+def test_codes_share_a_base_without_tone_and_gender(code, base, tone, gender):
+    assert (emoji.base_of(code), emoji.tone_of(code), emoji.gender_of(code)) == (base, tone, gender)
+
+
+def test_damaged_emoji_packages_are_said(emoji_packages):
+    (emoji_packages / emoji.FLAT.package.folder / "package/icons.json").write_text("{")
+    with pytest.raises(DataError, match=r"icons\.json cannot be read"):
+        list(emoji.entries(emoji_packages))
+
+
+# clothes, handwriting
+
+
+def idx(path, array):
+    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes()))
+
+
+def test_clothes_keep_their_splits(tmp_path):
+    place = clothes.pictures(tmp_path)
+    place.mkdir(parents=True)
+    with pytest.raises(DataError, match="lacks train-images"):
+        list(clothes.entries(tmp_path))
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 5), ("t10k", 3)):
+        idx(place / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)))
+        idx(place / f"{part}-labels-idx1-ubyte.gz", np.arange(count))
+    found = list(clothes.entries(tmp_path))
+    assert [(e.split, e.facts["category"]) for e in found[4:7]] == [
+        ("train", "coat"),
+        ("test", "t-shirt"),
+        ("test", "trousers"),
+    ]
+    assert len({e.key for e in found}) == 8
+
+
+def test_handwriting_is_read_from_the_package(tmp_path):
+    place = tmp_path / "mnist/package/src/digits"
+    for digit in range(10):
+        write(place / f"{digit}.json", {"data": [digit / 10] * 784 * 2})
+    found = list(handwriting.entries(tmp_path))
+    assert [e.facts["category"] for e in found] == [str(digit) for digit in range(10) for _ in range(2)]
+    assert np.asarray(found[-1].media["picture"])[0, 0] == round(0.9 * 255)
+
+
+# boxes
+
+
+def test_micrographs_of_both_layouts_are_the_same(tmp_path):
+    listed, published = (tmp_path / name / bccd.SOURCE.packages[0].folder for name in ("listed", "published"))
+    row = {"image": "images/a.jpg", "width": 640, "height": 480, "split": "val", "objects": [
+        {"label": "RBC", "box": [1, 2, 30, 40]}, {"label": "WBC", "box": [5, 5, 5, 9]}, {"label": "Platelets", "box": [50, 50, 60, 70]},
+    ]}  # fmt: skip
+    write(listed / "boxes.jsonl", json.dumps(row) + "\n")
+    things = "".join(
+        f"<object><name>{t['label']}</name><bndbox>"
+        + "".join(f"<{side}>{at}</{side}>" for side, at in zip(bccd.SIDES, t["box"], strict=True))
+        + "</bndbox></object>"
+        for t in row["objects"]
+    )
+    write(published / "BCCD/Annotations/a.xml", f"<annotation>{things}</annotation>")
+    for split in ("train", "val", "test"):
+        write(published / f"BCCD/ImageSets/Main/{split}.txt", "a\n" if split == "val" else "")
+    (one,), (other,) = (list(bccd.entries(tmp_path / name)) for name in ("listed", "published"))
+    assert one.facts == other.facts
+    assert [box["label"] for box in one.facts["boxes"]] == ["red blood cell", "platelet"]
+    assert (one.split, other.split) == ("val", "val")
+    assert other.media["picture"].name == "a.jpg"
+    write(listed / "boxes.jsonl", "{}\n")
+    with pytest.raises(DataError, match=r"boxes\.jsonl:1: KeyError"):
+        list(bccd.entries(tmp_path / "listed"))
+    with pytest.raises(DataError, match=r"neither boxes\.jsonl nor"):
+        list(bccd.entries(tmp_path))
+
+
+def test_regions_of_maps_get_boxes_of_their_largest_part(tmp_path):
+    place = tmp_path / "kgeography-data/usr/share/kgeography"
+    canvas = Image.new("RGB", (100, 80), "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.rectangle([10, 10, 39, 49], fill=(255, 0, 0))
+    pen.rectangle([90, 70, 93, 73], fill=(255, 0, 0))  # its island
+    pen.rectangle([50, 10, 80, 60], fill=(0, 0, 255))
+    place.mkdir(parents=True)
+    canvas.save(place / "land.png")
+    regions = (
+        ("Red", "allowClickMode", (255, 0, 0)),
+        ("Blue", None, (0, 0, 255)),
+        ("Sea", "yes", (255, 255, 255)),
+        ("Lost", None, (1, 2, 3)),
+    )
+    told = "".join(
+        f"<division><name>{name}</name>{f'<ignore>{ignore}</ignore>' if ignore else ''}<capital>{name}ville</capital>"
+        f"<color><red>{r}</red><green>{g}</green><blue>{b}</blue></color></division>"
+        for name, ignore, (r, g, b) in regions
+    )
+    write(place / "land.kgm", f"<map><mapFile>land.png</mapFile>{told}</map>")
+    write(place / "gone.kgm", "<map><mapFile>gone.png</mapFile></map>")
+    gone, lost, land = maps.entries(tmp_path)
+    assert (gone.key, lost.key) == ("a map without its picture", "a region that is too small or not drawn")
+    assert land.facts["boxes"] == [
+        {"label": "Red", "box": [10, 10, 40, 50]},
+        {"label": "Blue", "box": [50, 10, 81, 61]},
+    ]
+    assert land.facts["capitals"]["Red"] == "Redville"
+    write(place / "land.kgm", "<map>")
+    with pytest.raises(DataError, match=r"land\.kgm"):
+        list(maps.entries(tmp_path))
+
+
+# clip art
+
+
+def clip_art(title, licence="http://web.resource.org/cc/PublicDomain", size='width="40" height="20"'):
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}><metadata><dc:title>{title}</dc:title><rdf:li>toy</rdf:li>'
+        f'<cc:license rdf:resource="{licence}"/></metadata><path fill="red" d="M0 0h40v20H0z"/></svg>'
+    ).replace("<metadata>", '<metadata xmlns:dc="d" xmlns:rdf="r" xmlns:cc="c">')
+
+
+def test_clip_art_is_filtered_with_reasons(tmp_path):
+    pytest.importorskip("resvg_py")
+    place = tmp_path / "openclipart-svg/usr/share/openclipart/svg"
+    for number in range(6):
+        write(place / f"animals/dog{number}.svg", clip_art(f"brown dog {number}"))
+    write(place / "buttons/ok.svg", clip_art("button"))
+    write(place / "food/pie.svg", clip_art("apple pie", licence=""))
+    write(place / "food/x.svg", clip_art("x"))
+    write(place / "tools/saw.svg", clip_art("hand saw", size='width="2cm" height="1cm"'))
+    write(place / "tools/bad.svg", clip_art("bad saw")[:-20])
+    found = list(openclipart.entries(tmp_path))
+    drawn = [e for e in found if e.kind == "drawing"]
+    assert [e.texts["en"] for e in drawn] == ["brown dog"] * openclipart.SERIES + ["hand saw"]
+    assert {e.media["picture"].size for e in drawn} == {(openclipart.SIDE, openclipart.SIDE // 2)}
+    assert drawn[0].facts["keywords"] == {"en": ["toy"]}
+    assert sorted(e.key for e in found if e.kind == "left out") == [
+        "an SVG that cannot be drawn", "folder buttons", "licence is blank or not the public domain", "one more of a series",
+        "one more of a series", "title too short, too long or not English",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="holds no drawings"):
+        list(openclipart.entries(tmp_path / "nowhere"))
