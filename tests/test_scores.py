@@ -11,6 +11,7 @@ from worlds import World, text
 
 from plait.contract import Message, Part, Sample
 from plait.errors import ConfigError
+from plait.eval import beside
 from plait.eval.scores import SCORES, Bench, score
 from plait.eval.scores.bench import broken_down, entry
 from plait.eval.scores.boxes import average_precision
@@ -206,3 +207,50 @@ def test_an_entry_has_a_number_by_language():
     assert made["by"] == {"language en": 1.0, "language fr": 0.0}
     few = outcome(["x"] * 12, ["x"] * 12, language=["en"] * 11 + ["fr"])
     assert broken_down(few.samples, lambda chosen: 0.0) == {}
+
+
+# beside a cascade
+
+
+class FakeCascade:
+    """Says what it was asked, and remembers it."""
+
+    def __init__(self, folder):
+        self.asked = []
+
+    def answer(self, question, to):
+        self.asked.append([(part.type, part.value) for message in question for part in message.parts])
+        return text("right") if to == "text" else None
+
+
+def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
+    fakes = []
+
+    def make(folder):
+        fakes.append(FakeCascade(folder))
+        return fakes[-1]
+
+    def cells(one):
+        right = [part is not None and part.value == "right" for part in one.answers]
+        return [{"metric": "exact match", "n": len(right), "value": float(np.mean(right)), "higher_is_better": True}]
+
+    def task(name, cell):
+        made = FakeTask(cell, name, cell.split("->")[1])
+        made.gives, made.splits = frozenset(cell.split("->")[0].split("+")), ("test",)
+        return made
+
+    rows = outcome(["right"] * 50, ["wrong"] * 50, task("answer", "text->text"), language=["fr", "en"] * 25)
+    spoken = outcome(["right"] * 30, ["right"] * 30, task("say", "text->audio"), text=["hello"] * 30)
+    others = [
+        outcome(["right"] * 50, ["right"] * 50, task("name", "image->text")),
+        outcome(["right"] * 50, ["right"] * 50, task("translate", "text->text")),
+        outcome(["right"] * 5, ["right"] * 5, task("chat", "text->text")),
+    ]
+    made = beside.compared([rows, spoken, *others], lambda question, to: text("right"), tmp_path, cells, make)
+    assert [(row["task"], row["n"], row["ours"], row["cascade"]) for row in made] == [
+        ("answer", beside.ROWS, 0.0, 1.0), ("say", beside.ROWS, 1.0, 0.0),
+    ]  # fmt: skip
+    assert all(row["seconds"] >= 0 and row["cascade_seconds"] >= 0 for row in made)
+    asked = fakes[0].asked
+    assert asked[0] == [("text", "question 1")], "the first English row"
+    assert asked[beside.ROWS] == [("text", "hello")], "the bare words, not the order to say them"

@@ -104,35 +104,42 @@ def _hash(name: str) -> int:
 
 
 def add_composites(corpus: Corpus, folder: Path) -> None:
-    """Pictures of several drawings of a split with exact boxes, for every split from its own drawings."""
+    """Pictures of several drawings of a split with exact boxes, for every split from its own drawings. What looks like one of
+    an earlier split (training first) is not taken."""
     folder.mkdir(parents=True, exist_ok=True)
+    earlier: list[PictureSignature] = []
     for number, (place, count) in enumerate(COMPOSITES.items()):
-        rng = np.random.default_rng([2026, 50, number])
-        drawings = [
-            asset
-            for members in corpus.splits[place].values()
-            for asset in members
-            if asset.source == "emoji" and "en" in asset.texts and not asset.facts.get("tone")
-            if asset.facts["style"] != HELD_OUT_STYLE and len(asset.texts["en"]) <= 16
-        ]
-        if len(drawings) < MOST_KINDS:
-            continue
-        for index in range(count):
-            kinds = [drawings[i] for i in rng.integers(0, len(drawings), int(rng.integers(1, MOST_KINDS + 1)))]
-            taken = [kind for kind in kinds for _ in range(int(rng.integers(1, MOST_ALIKE + 1)))]
-            pictures = []
-            for asset in taken:
-                with Image.open(asset.media["picture"]) as picture:
-                    pictures.append((asset.texts["en"], picture.copy()))
-            canvas, boxes = composite(pictures, rng)
-            path = folder / f"{place}-{index:05d}.png"
-            canvas.save(path)
-            facts = {"boxes": boxes, "size": list(canvas.size)}
-            made = Asset(
-                "composites", "boxes", f"{place}-{index}", {"picture": str(path)}, {}, facts,
-                signatures={"picture": str(quality.picture_signature(canvas))},
-            )  # fmt: skip
-            corpus.splits[place][f"composites:{place}-{index}"] = [made]
+        made = list(_composites(corpus.splits[place], place, count, folder, np.random.default_rng([2026, 50, number])))
+        signatures = [PictureSignature.parse(asset.signatures["picture"]) for asset in made]
+        alike = {index for index, _ in quality.near_pictures(signatures, earlier)}
+        taken = [asset for index, asset in enumerate(made) if index not in alike]
+        corpus.splits[place].update({f"composites:{asset.key}": [asset] for asset in taken})
+        earlier += signatures
+
+
+def _composites(
+    groups: Mapping[str, Sequence[Asset]], place: str, count: int, folder: Path, rng: np.random.Generator
+) -> Iterator[Asset]:
+    drawings = [
+        asset
+        for members in groups.values()
+        for asset in members
+        if asset.source == "emoji" and "en" in asset.texts and not asset.facts.get("tone")
+        if asset.facts["style"] != HELD_OUT_STYLE and len(asset.texts["en"]) <= 16
+    ]
+    for index in range(count if len(drawings) >= MOST_KINDS else 0):
+        kinds = [drawings[i] for i in rng.integers(0, len(drawings), int(rng.integers(1, MOST_KINDS + 1)))]
+        taken = [kind for kind in kinds for _ in range(int(rng.integers(1, MOST_ALIKE + 1)))]
+        pictures = []
+        for asset in taken:
+            with Image.open(asset.media["picture"]) as picture:
+                pictures.append((asset.texts["en"], picture.copy()))
+        canvas, boxes = composite(pictures, rng)
+        path = folder / f"{place}-{index:05d}.png"
+        canvas.save(path)
+        facts = {"boxes": boxes, "size": list(canvas.size)}
+        signatures = {"picture": str(quality.picture_signature(canvas))}
+        yield Asset("composites", "boxes", path.stem, {"picture": str(path)}, {}, facts, signatures=signatures)
 
 
 def _group(name: str, members: Sequence[Asset], salt: str, seen: bool) -> Group:

@@ -18,7 +18,7 @@ import torch
 
 from plait.contract import Message, Part, Sample
 from plait.errors import MissingError
-from plait.eval import stats
+from plait.eval import beside, stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
 from plait.eval.scores import Bench, score
 from plait.eval.scores.bench import broken_down
@@ -361,6 +361,19 @@ class Evaluation:
             "seconds": round(time.perf_counter() - begin, 2), "by": {},
         }  # fmt: skip
 
+    def beside_a_cascade(self) -> list[dict[str, Any]]:
+        """The same English questions to a cascade of other models (plait.eval.beside)."""
+
+        def ours(question: tuple[Message, ...], to: str) -> Part | None:
+            return self.ask([question], to)[0]
+
+        self.say("asking the cascade")
+        try:
+            return beside.compared(self.outcomes, ours, self.bench.folder, self.cells)
+        except MissingError as error:
+            self.notes.append(f"the cascade is left out: {error}")
+            return []
+
     def equal_error_rates(self) -> list[dict[str, Any]]:
         """Speaker verification: the model's likelihood of each voice's name, and the judge's belief in written speech."""
         made = []
@@ -429,8 +442,9 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
             )
     cells += [cell for cycle in evaluation.suite.cycles if (cell := evaluation.cycle(cycle))]
     checks += evaluation.equal_error_rates()
+    cascade = evaluation.beside_a_cascade() if evaluation.suite.cascade else []
     evaluation.notes += evaluation.suite.rows.notes()  # last: some rows turn out to be unreadable when they are asked
-    return {"cells": cells, "checks": checks, "notes": evaluation.notes}
+    return {"cells": cells, "checks": checks, "cascade": cascade, "notes": evaluation.notes}
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

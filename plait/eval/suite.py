@@ -147,6 +147,7 @@ class Suite:
     in_words: Callable[[str, Any], str]
     features: Mapping[str, Callable[[Part], Any]]  # a plain vector a part, for baselines and distances
     cycles: Sequence[Cycle] = ()
+    cascade: bool = False  # whether a cascade of other models is measured beside ours
     distances: bool = False  # also say how far unlabelled answers are from their references
 
     def task(self, name: str) -> Measured:

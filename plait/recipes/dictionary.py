@@ -126,4 +126,5 @@ def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
         blank={"image": black, "audio": silence},
         in_words=lambda attribute, label: str(label),
         features={"image": partial(pixels, channels=3), "audio": mean_and_spread_of_mel},
+        cascade=True,
     )
