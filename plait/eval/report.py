@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from PIL import Image
 
 from plait.contract import Part
+from plait.corpus.pages import picture_url, sound_url
 from plait.eval.plain import waveform
 from plait.eval.runner import MAIN, SHOWN
 from plait.eval.suite import Outcome
@@ -65,16 +63,6 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return made
 
 
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _png(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return _data_url("image/png", buffer.getvalue())
-
-
 def spectrogram(samples: np.ndarray) -> Image.Image:
     """Log-mel as a picture, low frequencies at the bottom."""
     frames = log_mel(samples)
@@ -91,13 +79,11 @@ def show(part: Part | None) -> Markup:
         return Markup('<span class="words">{}</span>').format(part.value)
     if part.type == "image":
         picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
-        return Markup('<img class="picture" src="{}" alt="picture">').format(_png(picture.convert("RGB")))
+        return Markup('<img class="picture" src="{}" alt="picture">').format(picture_url(picture.convert("RGB")))
     samples = waveform(part)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, RATE, format="WAV", subtype="PCM_16")
     return Markup(
         '<span class="sound"><img src="{}" alt="spectrogram"><audio controls preload="none" src="{}"></audio></span>'
-    ).format(_png(spectrogram(samples)), _data_url("audio/wav", buffer.getvalue()))
+    ).format(picture_url(spectrogram(samples)), sound_url(samples, RATE))
 
 
 def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
