@@ -25,6 +25,7 @@ SOURCE = Source(
     public="https://github.com/Shenggan/BCCD_Dataset",
     size=8,
 )
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 LABELS = {"RBC": "red blood cell", "WBC": "white blood cell", "Platelets": "platelet"}
 
 
@@ -32,15 +33,22 @@ def _listed(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
     for number, line in enumerate((place / "boxes.jsonl").read_text(encoding="utf-8").splitlines(), start=1):
         try:
             raw = json.loads(line)
-            yield place / raw["image"], raw["split"], raw["objects"]
+            boxes = [
+                {"label": str(thing["label"]), "box": [int(side) for side in thing["box"]]} for thing in raw["objects"]
+            ]
+            found = place / raw["image"], str(raw["split"]), boxes
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{place}/boxes.jsonl:{number}: {error!r}; expected image, split and objects") from error
+        yield found
 
 
 def _annotated(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
     home = place / "BCCD"
     for split in ("train", "val", "test"):
-        for name in (home / "ImageSets/Main" / f"{split}.txt").read_text(encoding="utf-8").split():
+        listed = home / "ImageSets/Main" / f"{split}.txt"
+        if not listed.is_file():
+            raise DataError(f"{listed} is missing; expected names of pictures: fetch it anew")
+        for name in listed.read_text(encoding="utf-8").split():
             path = home / "Annotations" / f"{name}.xml"
             try:
                 boxes = [
@@ -55,9 +63,6 @@ def _annotated(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
             yield home / "JPEGImages" / f"{name}.jpg", split, boxes
 
 
-SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
 def entries(folder: Path) -> Iterator[Entry]:
     """A micrograph with its boxes each. Raises DataError for a folder of another layout or damaged lists."""
     place = folder / SOURCE.packages[0].folder
@@ -70,6 +75,8 @@ def entries(folder: Path) -> Iterator[Entry]:
             f"{place} has neither boxes.jsonl nor BCCD/ImageSets; expected the repository of {SOURCE.public}"
         )
     for path, split, objects in found:
+        if not path.is_file():
+            raise DataError(f"{path} is missing; expected the picture that the annotations name: fetch it anew")
         boxes = [
             {"label": LABELS.get(thing["label"], thing["label"]), "box": thing["box"]}
             for thing in objects

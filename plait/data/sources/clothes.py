@@ -42,8 +42,12 @@ def entries(folder: Path) -> Iterator[Entry]:
         found = {what: sorted(place.glob(f"{part}-{what}-idx*")) for what in ("images", "labels")}
         if not all(found.values()):
             raise DataError(f"{place} lacks {part}-images or {part}-labels; expected the four IDX files: fetch it anew")
-        for number, (levels, label) in enumerate(
-            zip(idx.load(found["images"][0]), idx.load(found["labels"][0]), strict=True)
-        ):
-            picture = Image.fromarray(levels)
-            yield Entry("photo", f"{split} {number}", {"picture": picture}, {}, {"category": LABELS[label]}, split)
+        levels, labels = (idx.load(found[what][0]) for what in ("images", "labels"))
+        if len(levels) != len(labels) or labels.max(initial=0) >= len(LABELS):
+            raise DataError(
+                f"{place} has {len(levels)} {part} pictures and {len(labels)} labels up to {labels.max(initial=0)}; "
+                f"expected equal numbers and labels up to {len(LABELS) - 1}: fetch it anew"
+            )
+        for number, (picture, label) in enumerate(zip(levels, labels, strict=True)):
+            facts = {"category": LABELS[label]}
+            yield Entry("photo", f"{split} {number}", {"picture": Image.fromarray(picture)}, {}, facts, split)

