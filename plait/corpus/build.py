@@ -165,7 +165,8 @@ def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> 
 
 
 def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
-    """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are."""
+    """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are, in the order drawn: the first are
+    like all of them."""
     groups = corpus.splits[TRAIN if place in (STYLE, KNOWN) else DEV if place == DEV else TEST]
     found: list[Sample] = []
     for name, members in groups.items():
@@ -176,7 +177,7 @@ def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]
     order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
-    return [found[index] for index in sorted(order)]
+    return [found[index] for index in order]
 
 
 def _question(sample: Sample) -> str:
