@@ -305,6 +305,7 @@ def test_groups_stay_together_and_a_style_is_held_out_whole(tmp_path, few_compos
     assert {s.meta["style"] for s in (train["name"][i] for i in range(len(train["name"])))} == {"twemoji", "openmoji"}
     assert any(s.messages[1].parts[0].value.startswith("Ding") for s in test)
     held = rows_of(tmp_path, "name.phrasing")
+    assert held
     assert all(
         BY_NAME["name"].held_out_phrasing.split("{language}")[0].split()[-1] in str(s.messages[0].parts) for s in held
     )

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from plait.data.sources import letters, music, nouns, prompts, stamps, syllables, voices
-from plait.data.sources.recordings import clean, hurried, seconds_of, words_of
+from plait.data.sources import clean, letters, music, nouns, prompts, stamps, syllables, voices
+from plait.data.sources.recordings import hurried, seconds_of, words_of
 from plait.errors import DataError, MissingError
 
 SVG = (

@@ -54,7 +54,6 @@ class Corpus:
 
     splits: dict[str, dict[str, list[Asset]]]
     joined: int  # groups that near-duplicates made one
-    notes: list[str]
 
 
 def _name_of(asset: Asset) -> str:
@@ -91,7 +90,7 @@ def split(assets: Iterable[Asset]) -> Corpus:
     by_group: dict[str, list[Asset]] = {}
     for asset in known:
         by_group.setdefault(str(groups.of(_name_of(asset))), []).append(asset)
-    corpus = Corpus({TRAIN: {}, TEST: {}, DEV: {}}, joined, [])
+    corpus = Corpus({TRAIN: {}, TEST: {}, DEV: {}}, joined)
     for name, members in by_group.items():
         told = {OFFICIAL[asset.split] for asset in members if asset.split}
         place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(_hash(name), SHARES)

@@ -3,7 +3,9 @@ with what each is and how it looks or sounds. One source is collected at a time,
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,18 +23,18 @@ from plait.contract import Part
 from plait.corpus import quality
 from plait.corpus.pictures import main_colour
 from plait.data import sources
-from plait.data.sources import Asset, Entry, Medium
+from plait.data.sources import LEFT_OUT, Asset, Entry, Medium
 from plait.errors import DataError, PlaitError
 from plait.files import write_whole
 from plait.modalities.audio import Audio
-from plait.modalities.audio.mel import log_mel
+from plait.modalities.audio.mel import RATE, log_mel
 from plait.modalities.image import to_canvas
 
-FORMAT = 1
+FORMAT = 2
 SIDE = 96  # pixels of the longer side of a drawing: half as many again as the recipe's canvas has
 BOXED_SIDE = 320  # of a picture with boxes in it, which are smaller things
-MOST_SECONDS = 8.0
-LEFT_OUT = "left out"
+LEAST_SECONDS, MOST_SECONDS = 0.1, 8.0
+SILENT = 1e-4  # peak
 LISTED, DONE = "assets.jsonl", "done.json"
 
 
@@ -40,13 +42,12 @@ class _LeftOutError(Exception):
     """A thing that is not taken, and why."""
 
 
-def _picture(medium: Medium, place: Path, side: int) -> tuple[str, str, float]:
+def _picture(medium: Medium, place: Path, side: int) -> tuple[Path, str, float]:
     """Write a picture; its path, its signature, and the scale that its boxes need."""
+    assert not isinstance(medium, tuple), "a picture is no (samples, rate)"
     try:
-        opened = medium if isinstance(medium, Image.Image) else Image.open(medium) if isinstance(medium, Path) else None
-        if opened is None:
-            raise _LeftOutError(f"a picture as {type(medium).__name__}")
-        canvas = to_canvas(opened, 3)
+        file = io.BytesIO(medium) if isinstance(medium, bytes) else medium
+        canvas = to_canvas(file if isinstance(file, Image.Image) else Image.open(file), 3)
     except (OSError, PlaitError, Image.DecompressionBombError) as error:
         raise _LeftOutError("a picture that cannot be decoded") from error
     scale = min(1.0, side / max(canvas.size))
@@ -59,18 +60,20 @@ def _picture(medium: Medium, place: Path, side: int) -> tuple[str, str, float]:
     if all(b - a < 8 for a, b in zip(low, high, strict=True)):
         raise _LeftOutError("a picture of one colour")
     signature = quality.picture_signature(canvas)
-    canvas.save(place.with_suffix(".png"), compress_level=4)
-    return str(place.with_suffix(".png")), str(signature), scale
+    target = place.with_suffix(".png")
+    canvas.save(target, compress_level=4)
+    return target, str(signature), scale
 
 
-def _clip(medium: Medium, place: Path) -> tuple[str, str]:
+def _clip(medium: Medium, place: Path) -> tuple[Path, str]:
     """Link or write a clip; its path and signature."""
-    audio = Audio(max_seconds=MOST_SECONDS)
     try:
-        samples = audio.samples(Part("audio", medium))
+        samples = Audio(max_seconds=math.inf).samples(Part("audio", medium))
     except PlaitError as error:
-        raise _LeftOutError(f"sound that is {'too long' if 'at most' in str(error) else 'damaged'}") from error
-    if len(samples) < 0.1 * 16_000 or float(np.abs(samples).max()) < 1e-4:
+        raise _LeftOutError("sound that is damaged") from error
+    if len(samples) > MOST_SECONDS * RATE:
+        raise _LeftOutError("sound that is too long")
+    if len(samples) < LEAST_SECONDS * RATE or float(np.abs(samples).max()) < SILENT:
         raise _LeftOutError("silence, or sound of less than 0.1 s")
     signature = f"{quality.clip_signature(log_mel(samples)):x}"
     if isinstance(medium, Path):
@@ -79,10 +82,11 @@ def _clip(medium: Medium, place: Path) -> tuple[str, str]:
             os.link(medium, target)
         except OSError:  # another file system
             shutil.copyfile(medium, target)
-        return str(target), signature
+        return target, signature
     assert isinstance(medium, tuple)
-    soundfile.write(place.with_suffix(".flac"), *medium)
-    return str(place.with_suffix(".flac")), signature
+    target = place.with_suffix(".flac")
+    soundfile.write(target, *medium)
+    return target, signature
 
 
 def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
@@ -99,13 +103,13 @@ def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
                     facts["colour"] = colour
         else:
             path, signature = _clip(medium, place)
-        media[what], signatures[what] = str(Path(path).relative_to(folder.parent)), signature
+        media[what], signatures[what] = path.name, signature
     return Asset(name, entry.kind, entry.key, media, dict(entry.texts), facts, entry.split, signatures)
 
 
 def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
-    """Collect the source `name`, unpacked in a folder, into `folder/NAME`, of its entries `every` so-manieth; returns its
-    counts. Raises DataError."""
+    """Collect the source `name`, unpacked in a folder, into `folder/NAME`, taking one of `every` so many entries;
+    returns its counts. Raises DataError."""
     place, unfinished = folder / name, folder / f"{name}.partial"
     if (place / DONE).is_file():
         done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
@@ -126,8 +130,7 @@ def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str
             except _LeftOutError as error:
                 reasons.append(str(error))
                 continue
-            media = {what: path.replace(f"{unfinished.name}/", f"{name}/", 1) for what, path in asset.media.items()}
-            file.write(json.dumps({**asdict(asset), "media": media}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(asdict(asset), ensure_ascii=False) + "\n")
             kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
     done = {"format": FORMAT, "source": name, "every": every, "items": kinds, "left_out": quality.tally(reasons)}
     write_whole(unfinished / DONE, json.dumps(done, indent=1, ensure_ascii=False))
@@ -159,8 +162,8 @@ def assets_of(name: str, folder: Path) -> Iterator[Asset]:
     path = folder / name / LISTED
     if not path.is_file():
         raise DataError(f"{path} is not there; expected the source {name} collected: build the data anew")
-    with path.open(encoding="utf-8") as file:
-        for line in file:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
             raw = json.loads(line)
-            raw["media"] = {what: str(folder / place) for what, place in raw["media"].items()}
+            raw["media"] = {what: str(path.with_name(file)) for what, file in raw["media"].items()}
             yield Asset(**raw)

@@ -49,10 +49,16 @@ def other_splits(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _source(source: Mapping[str, Any]) -> str:
+    """A source with its licence, and whom it asks to be named."""
+    named = f": {source['attribution']}" if source.get("attribution") else ""
+    return f"- {source['what']}: {source['from']} ({source['licence']}){named}"
+
+
 def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
     """Write the card into the checkpoint's folder; returns its path."""
     train, data = report["train"], report["data"]
-    sources = [f"- {source['what']}: {source['from']} ({source['licence']})" for source in data.get("sources") or []]
+    sources = [_source(source) for source in data.get("sources") or []]
     notes = [f"- {note}" for note in (*report["notes"], *(data.get("notes") or []))]
     seen = any(cell["split"] == "trained" for cell in report["cells"])
     text = "\n".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from plait.contract import Part
 from plait.data.sources.fetch import Package
 from plait.errors import ConfigError
 
+LEFT_OUT = "left out"  # the kind of an Entry that says why something is not taken
 Medium = Path | bytes | Image.Image | tuple[np.ndarray, int]  # a file, a file's bytes, a picture, (samples, rate)
 
 
@@ -74,6 +76,16 @@ class Asset:
     def part(self, medium: str) -> Part:
         """A medium as a part; `picture` is an image, all else is sound."""
         return Part("image" if medium == "picture" else "audio", self.media[medium])
+
+
+def left_out(reason: str, what: str) -> Entry:
+    """A thing that is not taken, to be counted by its reason."""
+    return Entry(LEFT_OUT, reason, facts={"what": what})
+
+
+def clean(text: str) -> str:
+    """NFC, without blanks at the ends, single ones within."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 class SourceModule(Protocol):

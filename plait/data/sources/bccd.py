@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -83,6 +83,6 @@ def entries(folder: Path) -> Iterator[Entry]:
             if thing["box"][0] < thing["box"][2] and thing["box"][1] < thing["box"][3]
         ]
         if not boxes:
-            yield Entry("left out", "no box that encloses anything", facts={"what": path.name})
+            yield left_out("no box that encloses anything", path.name)
             continue
         yield Entry("boxes", path.stem, {"picture": path}, {}, {"boxes": boxes}, split)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError, MissingError
 
@@ -68,10 +68,6 @@ _BOT = re.compile(
 )
 
 
-def _clean(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 def _key(question: str) -> str:
     """A question without case and punctuation. Vowel signs of Indic scripts are no letters, and stay."""
     bare = "".join(sign for sign in question.casefold() if not unicodedata.category(sign).startswith("P"))
@@ -98,7 +94,7 @@ def _files(place: Path) -> Iterator[tuple[str, str, list[Any]]]:
 
 
 def _exchanges(lines: list[str], topic: str) -> Iterator[tuple[str, str]]:
-    said = [_clean(line) for line in lines]
+    said = [clean(line) for line in lines]
     asked = said if topic in TURNS else [said[0]] * len(said)
     return zip(asked, said[1:], strict=False)
 
@@ -126,19 +122,19 @@ def entries(folder: Path) -> Iterator[Entry]:
         if name not in LANGUAGES:
             raise DataError(f"{PACKAGE.name} has a folder {name}; expected one of {', '.join(LANGUAGES)}")
         if f"{name}/{stem}" in MISLAID:
-            yield Entry("left out", FOREIGN, facts={"what": f"{name}/{stem}"})
+            yield left_out(FOREIGN, f"{name}/{stem}")
             continue
         language, topic = LANGUAGES[name], TOPICS.get(stem.lower(), stem.lower())
         for lines in conversations:
             if not isinstance(lines, list) or len(lines) < 2 or not all(isinstance(line, str) for line in lines):
-                yield Entry("left out", SHAPELESS, facts={"what": f"{name}/{stem}: {str(lines)[:60]}"})
+                yield left_out(SHAPELESS, f"{name}/{stem}: {str(lines)[:60]}")
                 continue
             for question, answer in _exchanges(lines, topic):
                 reason = _reason(question, answer, topic)
                 if not reason and (language, question, answer) in seen:
                     reason = AGAIN
                 if reason:
-                    yield Entry("left out", reason, facts={"what": f"{name}/{stem}: {question[:60]}"})
+                    yield left_out(reason, f"{name}/{stem}: {question[:60]}")
                     continue
                 seen.add((language, question, answer))
                 facts = {"question": question, "answer": answer, "topic": topic, "language": language}

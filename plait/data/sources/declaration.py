@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -121,9 +121,9 @@ def entries(folder: Path) -> Iterator[Entry]:
     chosen: dict[str, Text] = {}
     for text in sorted(_texts(place), key=lambda text: text.order):
         if text.language in ("", "und"):
-            yield Entry("left out", NAMELESS, facts={"what": text.code})
+            yield left_out(NAMELESS, text.code)
         elif text.language in chosen:
-            yield Entry("left out", SECOND, facts={"what": f"{text.code} in {text.language}"})
+            yield left_out(SECOND, f"{text.code} in {text.language}")
         else:
             chosen[text.language] = text
     english = chosen.get("en")
@@ -133,7 +133,7 @@ def entries(folder: Path) -> Iterator[Entry]:
         text.articles = {number: said for number, said in text.articles.items() if number in english.articles}
         for number, reason in sorted(_bad(text, english).items()):
             del text.articles[number]
-            yield Entry("left out", reason, facts={"what": f"article {number} in {language}"})
+            yield left_out(reason, f"article {number} in {language}")
     for number in sorted(english.articles):
         said = {language: text.articles[number] for language, text in sorted(chosen.items()) if number in text.articles}
         yield Entry("pair", str(number), texts=said, facts={"topic": "human rights"})

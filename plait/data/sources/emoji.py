@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError, MissingError
 
@@ -145,10 +144,6 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _clean(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 def _said(folder: Path) -> dict[str, Said]:
     """Names (those to be spoken) and keywords by code. Locales that only point to another one have none of their own."""
     made: dict[str, Said] = {}
@@ -162,10 +157,10 @@ def _said(folder: Path) -> dict[str, Said]:
             language = path.parent.name
             for character, notes in _read(path)[kind].get("annotations", {}).items():
                 said = made.setdefault(code_of("-".join(f"{ord(point):x}" for point in character)), Said())
-                if name := _clean(notes.get("tts", [""])[0]):
+                if name := clean(notes.get("tts", [""])[0]):
                     said.names[language] = name
                 if language in KEYWORDS_IN:
-                    said.keywords[language] = [_clean(word) for word in notes.get("default", [])]
+                    said.keywords[language] = [clean(word) for word in notes.get("default", [])]
     return made
 
 
@@ -244,7 +239,7 @@ def entries(folder: Path) -> Iterator[Entry]:
         for code, name, drawing in drawings:
             what = f"{family.style} {name}"
             if code not in said or not said[code].names:
-                yield Entry("left out", NO_NAME if code else NO_CODE, facts={"what": what})
+                yield left_out(NO_NAME if code else NO_CODE, what)
                 continue
             base = base_of(code)
             category, subcategory = groups.get(code) or groups.get(base, ("", ""))

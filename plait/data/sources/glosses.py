@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -76,7 +76,7 @@ def entries(folder: Path) -> Iterator[Entry]:
                 word = lemmas[0]
                 reason = RUDE if _RUDE.search(gloss) else "" if _BRACKETS.sub("", gloss).strip() else BARE
                 if reason:
-                    yield Entry("left out", reason, facts={"what": word})
+                    yield left_out(reason, word)
                     continue
                 facts = {"word": word, "lemmas": lemmas, "part_of_speech": part}
                 yield Entry("gloss", word.casefold(), texts={"en": gloss}, facts=facts)

@@ -7,13 +7,12 @@ The wheel has a GNU gettext file an application and locale, `locale/LOCALE/LC_ME
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -54,10 +53,6 @@ class Phrase:
 
     application: str
     texts: dict[str, str] = field(default_factory=dict)
-
-
-def _clean(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _unquoted(line: str) -> str:
@@ -124,14 +119,14 @@ def entries(folder: Path) -> Iterator[Entry]:
         except (ValueError, KeyError) as error:
             raise DataError(f"{path} is damaged ({error}); expected a .po file: fetch {PACKAGE.name} again") from error
         for message in found if locale != "en" else ():  # without translations
-            english, translated = _clean(message["msgid"]), _clean(message.get("msgstr", ""))
+            english, translated = clean(message["msgid"]), clean(message.get("msgstr", ""))
             reason = _reason(message)
             if not reason:
                 phrase = phrases.setdefault((english, message.get("msgctxt", "")), Phrase(application, {"en": english}))
                 if phrase.texts.setdefault(locale.replace("_", "-"), translated) != translated:
                     reason = OTHER
             if reason:
-                yield Entry("left out", reason, facts={"what": f"{locale}: {english[:60]}"})
+                yield left_out(reason, f"{locale}: {english[:60]}")
     for (english, context), phrase in sorted(phrases.items()):
         facts = {"topic": phrase.application, "context": context}
         yield Entry("pair", english.casefold(), texts=dict(sorted(phrase.texts.items())), facts=facts)

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
-from plait.data.sources.recordings import clean, left_out
 from plait.errors import DataError
 
 PACKAGE = Package(

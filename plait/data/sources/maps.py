@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -74,7 +74,7 @@ def entries(folder: Path) -> Iterator[Entry]:
     for path in listed:
         picture, regions = _regions(path)
         if not (place / picture).is_file():
-            yield Entry("left out", "a map without its picture", facts={"what": path.name})
+            yield left_out("a map without its picture", path.name)
             continue
         with Image.open(place / picture) as opened:
             channels = np.asarray(opened.convert("RGB"), np.int32)
@@ -84,13 +84,11 @@ def entries(folder: Path) -> Iterator[Entry]:
         for name, (colour, _) in regions.items():
             box = _box(levels, colour)
             if box is None or min(box[2] - box[0], box[3] - box[1]) < least:
-                yield Entry(
-                    "left out", "a region that is too small or not drawn", facts={"what": f"{path.stem}: {name}"}
-                )
+                yield left_out("a region that is too small or not drawn", f"{path.stem}: {name}")
                 continue
             boxes.append({"label": name, "box": box})
         if not boxes:
-            yield Entry("left out", "a map without a region that can be seen", facts={"what": path.name})
+            yield left_out("a map without a region that can be seen", path.name)
         else:
             capitals = {name: capital for name, (_, capital) in regions.items() if capital}
             yield Entry("boxes", path.stem, {"picture": place / picture}, {}, {"boxes": boxes, "capitals": capitals})

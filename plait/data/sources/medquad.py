@@ -10,13 +10,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import unicodedata
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -47,10 +46,6 @@ _COLLECTION = re.compile(r"^\d+_|_QA(?:_XML)?$")
 _MARKS = re.compile(r"[\s?]*\?$")
 
 
-def _clean(text: str | None) -> str:
-    return " ".join(unicodedata.normalize("NFC", text or "").split())
-
-
 def _from_lines(path: Path) -> Iterator[dict[str, str]]:
     number = 0
     try:
@@ -58,7 +53,7 @@ def _from_lines(path: Path) -> Iterator[dict[str, str]]:
             for line in file:
                 number += 1
                 raw = json.loads(line)
-                yield {name: _clean(raw[name]) for name in FIELDS}
+                yield {name: clean(raw[name]) for name in FIELDS}
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: at line {number} it is damaged ({error!r}); expected JSON with {', '.join(FIELDS)} a line"
@@ -74,10 +69,10 @@ def _from_documents(paths: list[Path]) -> Iterator[dict[str, str]]:
         for pair in document.iterfind("QAPairs/QAPair"):
             asked = pair.find("Question")
             yield {
-                "focus": _clean(document.findtext("Focus")),
+                "focus": clean(document.findtext("Focus") or ""),
                 "type": asked.get("qtype", "") if asked is not None else "",
-                "question": _clean(asked.text) if asked is not None else "",
-                "answer": _clean(pair.findtext("Answer")),
+                "question": clean(asked.text or "") if asked is not None else "",
+                "answer": clean(pair.findtext("Answer") or ""),
                 "source": document.get("url", ""),
                 "collection": path.parent.name,
             }
@@ -106,7 +101,7 @@ def entries(folder: Path) -> Iterator[Entry]:
         question = _MARKS.sub("?", row["question"])
         reason = _reason(row) or (AGAIN if (question, row["answer"]) in seen else "")
         if reason:
-            yield Entry("left out", reason, facts={"what": f"{row['collection']}: {question[:60]}"})
+            yield left_out(reason, f"{row['collection']}: {question[:60]}")
             continue
         seen.add((question, row["answer"]))
         facts = {

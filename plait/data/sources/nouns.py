@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.data.sources.letters import TWICE, parsed
-from plait.data.sources.recordings import left_out
 from plait.errors import DataError
 
 PACKAGE = Package(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError, MissingError
 
@@ -121,8 +121,7 @@ def entries(folder: Path) -> Iterator[Entry]:
             reason = "a copy of another drawing" if digest in pictures else ""
             pictures.add(digest)
         if picture is None or reason:
-            what = {"what": str(path.relative_to(place))}
-            yield Entry("left out", reason or "an SVG that cannot be drawn", facts=what)
+            yield left_out(reason or "an SVG that cannot be drawn", str(path.relative_to(place)))
             continue
         seen[group, key] += 1
         subjects = [word for word in _SUBJECT.findall(head) if word.isascii()]

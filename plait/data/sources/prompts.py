@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.espeak import trim
 from plait.data.sources.fetch import Package, unpacked
-from plait.data.sources.recordings import MOST_SECONDS, clean, hurried, left_out, words_of
+from plait.data.sources.recordings import MOST_SECONDS, hurried, words_of
 from plait.errors import DataError, MissingError
 
 RATE = 16_000

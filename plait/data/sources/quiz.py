@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError
 
@@ -100,7 +100,7 @@ def entries(folder: Path) -> Iterator[Entry]:
                 question = asked if title in PLAIN else f"{title[:1].upper()}{title[1:]}: {asked}"
                 reason = BLANK if not (asked and answers) else AGAIN if (question, answers[0]) in seen else ""
                 if reason:
-                    yield Entry("left out", reason, facts={"what": f"{topic}: {first}"})
+                    yield left_out(reason, f"{topic}: {first}")
                     continue
                 seen.add((question, answers[0]))
                 facts = {

@@ -1,4 +1,4 @@
-"""What sources of recorded things share: texts as they are kept, how long a file is, and doubts about what it says."""
+"""What sources of recorded things share: when texts are the same, how long a file is, and doubts about what it says."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from pathlib import Path
 
 import soundfile
 
-from plait.data.sources import Entry
 from plait.errors import DataError
 
 MOST_SECONDS = 8.0
 LETTERS_A_SECOND = 22.0  # the fastest speaker here says 21; where a text asks for more, parts of it were left unsaid
-
-
-def clean(text: str) -> str:
-    """NFC, without blanks at the ends, single ones within."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def words_of(text: str) -> str:
@@ -36,8 +30,3 @@ def seconds_of(path: Path) -> float:
 def hurried(text: str, seconds: float) -> bool:
     """Whether nobody says all of the text in that time."""
     return sum(letter.isalnum() for letter in text) > LETTERS_A_SECOND * seconds
-
-
-def left_out(reason: str, what: str) -> Entry:
-    """A thing that is not taken, to be counted."""
-    return Entry("left out", reason, facts={"what": what})

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.errors import DataError, MissingError
 
@@ -123,7 +123,7 @@ def entries(folder: Path) -> Iterator[Entry]:
                     continue
                 where = f"{number}:{verse}"
                 if reason := _reason((book, number), in_english, in_spanish):
-                    yield Entry("left out", reason, facts={"what": f"{book} {where}"})
+                    yield left_out(reason, f"{book} {where}")
                     continue
                 texts, facts = {"en": in_english, "es": in_spanish}, {"book": book, "verse": where}
                 yield Entry("pair", book, texts=texts, facts=facts, split="test" if book in TEST else "")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from plait.data.sources import Entry, Source
+from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
-from plait.data.sources.recordings import clean, hurried, left_out, seconds_of, words_of
+from plait.data.sources.recordings import hurried, seconds_of, words_of
 from plait.errors import DataError, MissingError
 
 PACKAGE = Package(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import soundfile
 
-from plait.data.sources import Entry, Medium, Source
+from plait.data.sources import Entry, Medium, Source, left_out
 from plait.data.sources.fetch import Package
 from plait.data.sources.prompts import NO_SPEECH, TOO_LONG, is_speech
-from plait.data.sources.recordings import MOST_SECONDS, left_out, seconds_of
+from plait.data.sources.recordings import MOST_SECONDS, seconds_of
 from plait.errors import DataError
 
 RATE = 8_000  # of GSM

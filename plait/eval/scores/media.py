@@ -10,12 +10,12 @@ import numpy as np
 
 from plait.contract import Part
 from plait.corpus.quality import plain_words
-from plait.errors import DataError
 from plait.eval.outside.pictures import kid, retrieval_ranks
 from plait.eval.scores.bench import Bench, entry, facts, references
 from plait.eval.suite import Outcome, partners
 
 MOST_TRAINING = 3000  # media of the training that a copy is looked for in
+LEAST_PICTURES = 4  # that a kernel distance needs
 MOST_HEARD = 100  # clips that the recogniser hears: a second each
 
 
@@ -64,14 +64,15 @@ def _named(sample: Any) -> str:
 
 
 def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """KID of made pictures and held-out real ones; the baseline is that of as many training pictures: the floor."""
+    """KID of made pictures and held-out real ones; the baseline is that of training pictures: the floor. Left out
+    where there are fewer than LEAST_PICTURES of either, of which none can be told."""
     rows, parts = _made(asked)
     made, real = _features(bench, asked, "made", parts), _features(bench, asked, "real", references(asked))
-    try:
-        value, deviation = kid(made, real)
-        floor, _ = kid(_training(bench, "image"), real)
-    except DataError:
+    training = _training(bench, "image")
+    if min(len(made), len(real), len(training)) < LEAST_PICTURES:
         return []
+    value, deviation = kid(made, real)
+    floor, _ = kid(training, real)
     found = entry(asked, "kernel inception distance", np.zeros(len(rows)), higher=False, rows=rows, baseline=floor)
     return [{**found, "value": value, "ci95": [value - 2 * deviation, value + 2 * deviation], "by": {}}]
 
