@@ -41,11 +41,19 @@ __all__ = ["MINUTES", "Model", "Part", "Request", "build", "compare", "evaluate"
 PathLike = str | Path
 
 
-def build(name: str, folder: PathLike | None = None, say: Callable[[str], None] = print) -> Path:
-    """Build the data of recipe `name` in `folder` (the recipe's own if none is given); returns the folder."""
+def build(
+    name: str, folder: PathLike | None = None, say: Callable[[str], None] = print, sources: Sequence[str] = ()
+) -> Path:
+    """Build the data of recipe `name` in `folder` (the recipe's own if none is given), of all its sources or only of those
+    named; returns the folder. Raises ConfigError for a source that it does not know, DataError as the recipe says."""
     module = recipes.module(name)
     place = Path(folder or module.RECIPE.data)
-    module.build(place, say)
+    if not sources:
+        module.build(place, say)
+    elif hasattr(module, "SOURCES"):
+        module.build(place, say, sources)
+    else:
+        raise ConfigError(f"got sources for recipe {name!r}, which has no choice of them; build it without --source")
     return place
 
 

@@ -284,11 +284,15 @@ def demo(
 def data_build(
     name: Annotated[str, typer.Argument(help="A recipe's name.")],
     folder: Annotated[Optional[Path], typer.Option(help="Where; the recipe's own folder if not given.")] = None,  # noqa: UP045
+    source: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Only this source of the recipe's; may be given several times."),
+    ] = None,
 ) -> None:
     """Fetch the sources of a recipe and write its rows."""
     from plait import api
 
-    typer.echo(api.build(name, folder, say=typer.echo))
+    typer.echo(api.build(name, folder, say=typer.echo, sources=source or ()))
 
 
 @data_app.command("import")

@@ -75,7 +75,7 @@ def plain_image(image, segment, draw):
     wide, high = draw.normal(1.0, 0.08, 2)
     centre = (np.array(picture.size) - 1) / 2
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
-    if image.flip and draw.random() < 0.5:
+    if image.variation.flip and draw.random() < 0.5:
         matrix[:, 0] *= -1
     shift = centre - matrix @ centre + draw.normal(0.0, 0.04, 2) * picture.size
     border = np.asarray(picture)[[0, -1]].reshape(-1, image.channels).mean(axis=0).astype(int)
@@ -504,9 +504,29 @@ def test_the_dictionary_varies_nothing_that_an_answer_is_about():
         )
 
     for task in ("count", "where"):
-        image = settings(task, "image")
-        assert (image.flip, image.move, image.crop, image.erase) == (False, 0.0, 0.0, 0.0)
-    assert (settings("colour", "image").colour, settings("name", "image").colour) == (0.0, 0.0)
-    assert [task for task in recipe.vary if settings(task, "image").flip] == ["colour", "clothes"]
+        look = settings(task, "image").variation
+        assert (look.flip, look.move, look.crop, look.erase) == (False, 0.0, 0.0, 0.0)
+    assert (settings("colour", "image").variation.colour, settings("name", "image").variation.colour) == (0.0, 0.0)
+    assert [task for task in recipe.vary if settings(task, "image").variation.flip] == ["colour", "clothes"]
     assert settings("speaker", "audio").pitch == 0
     assert not isinstance(dictionary.ALTER["detect"], partial), "flip: names of drawings tell left from right"
+
+
+def test_centred_pictures_are_the_same_pictures():
+    plain = registry.build("image", {"patch": 8, "channels": 3})
+    centred = registry.build("image", {"patch": 8, "channels": 3, "mean": 0.6, "std": 0.5})
+    part = plain.example(3)
+    tokens, moved = tokens_of(plain.read(part)), tokens_of(centred.read(part))
+    assert np.allclose(moved, (tokens - 0.6) / 0.5, atol=1e-6)
+    back = centred.write(centred.read(part)).value
+    assert np.array_equal(np.asarray(back), np.asarray(plain.write(plain.read(part)).value))
+    assert np.allclose(centred.canonical(moved), moved, atol=1e-6)
+    wild = centred.canonical(np.full_like(moved, 9.0))  # whiter than white
+    assert np.allclose(wild, (1 - 0.6) / 0.5)
+    assert registry.build("image", centred.state()).state() == centred.state()
+
+
+@pytest.mark.parametrize("settings", [{"mean": 1.5}, {"std": 0.0}, {"std": -1.0}, {"brightness": 0.1}])
+def test_bad_settings_of_pictures(settings):
+    with pytest.raises(ConfigError, match="image"):
+        registry.build("image", settings)

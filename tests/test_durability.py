@@ -220,7 +220,7 @@ def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_dig
     model, migrated = checkpoint.load(folder)
     assert migrated["format"] == checkpoint.FORMAT
     assert migrated["recipe"]["turns"] == 1
-    assert model.vocabulary.modalities["image"].flip is False
+    assert model.vocabulary.modalities["image"].variation.flip is False
     given = copy.deepcopy(older)
     assert checkpoint.migrated(given)["recipe"] == migrated["recipe"]
     assert given == older, "no pure function"

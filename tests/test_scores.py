@@ -12,7 +12,7 @@ from worlds import World, text
 from plait.contract import Message, Part, Sample
 from plait.errors import ConfigError
 from plait.eval import beside
-from plait.eval.scores import SCORES, Bench, score
+from plait.eval.scores import SCORES, Bench, choice, score
 from plait.eval.scores.bench import broken_down, entry
 from plait.eval.scores.boxes import average_precision
 from plait.eval.scores.choice import calibration_error
@@ -103,6 +103,25 @@ def test_calibration_error():
     assert calibration_error(sure, right) == pytest.approx(0.45)
     assert calibration_error(np.array([0.5, 0.5]), np.array([1.0, 0.0])) == pytest.approx(0.0)
     assert calibration_error(np.array([1.0]), np.array([1.0])) == 0.0
+
+
+def test_the_right_answer_is_picked_among_wrong_ones_of_its_language(monkeypatch):
+    engine = Engine(WORLD.model())
+    names = [f"thing number {'x' * n}" for n in range(1, choice.OPTIONS + 1)]
+    languages = ["en"] * choice.OPTIONS + ["de"] * 2
+    rows = outcome([*names, "ein Ding", "noch ein Ding"], [*names, "", ""], language=languages)
+
+    def told(_engine, pairs):
+        """The right one first, and likeliest by the character; the long ones are likelier as a whole in no case."""
+        right = [pair[1].value == names[number // choice.OPTIONS] for number, pair in enumerate(pairs)]
+        return np.array([-len(p[1].value) * (0.5 if r else 1.0) for p, r in zip(pairs, right, strict=True)])
+
+    monkeypatch.setattr(choice, "pair_log_likelihoods", told)
+    (found,) = score("picked")(rows, Bench(engine))
+    assert found["value"] == 1.0
+    assert found["n"] == choice.OPTIONS
+    monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -told(engine, pairs))
+    assert score("picked")(rows, Bench(engine))[0]["value"] == 0.0
 
 
 # boxes

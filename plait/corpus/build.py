@@ -292,7 +292,7 @@ def manifest_sources(
     return [
         {
             "what": facts[name]["what"], "from": facts[name]["public"], "licence": facts[name]["licence"],
-            "attribution": facts[name]["attribution"], "packages": facts[name]["packages"],
+            "attribution": facts[name]["attribution"], "share_alike": facts[name].get("share_alike", False), "packages": facts[name]["packages"],
             "items": collected[name]["items"], "left_out": collected[name]["left_out"],
         }
         for name in collected

@@ -11,6 +11,7 @@ from plait.eval.runner import MAIN
 from plait.files import write_whole
 
 NAME = "README.md"
+SHARE_ALIKE = "**Share-alike, in whole or in part: weights that it taught may be shipped only under the same licence.**"
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -52,7 +53,8 @@ def other_splits(report: Mapping[str, Any]) -> str:
 def _source(source: Mapping[str, Any]) -> str:
     """A source with its licence, and whom it asks to be named."""
     named = f": {source['attribution']}" if source.get("attribution") else ""
-    return f"- {source['what']}: {source['from']} ({source['licence']}){named}"
+    alike = f" {SHARE_ALIKE}" if source.get("share_alike") else ""
+    return f"- {source['what']}: {source['from']} ({source['licence']}){named}{alike}"
 
 
 def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:

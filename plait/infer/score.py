@@ -22,7 +22,12 @@ Asked = tuple[Message, ...]
 def log_likelihoods(engine: Engine, questions: Sequence[Asked], answers: Sequence[Part]) -> np.ndarray:
     """[questions, answers] log-probability of each categorical answer, summed over its tokens and the closing `<end>`."""
     pairs = [(question, answer) for question in questions for answer in answers]
-    return np.array([sum(found) for found in _by_token(engine, pairs)]).reshape(len(questions), len(answers))
+    return pair_log_likelihoods(engine, pairs).reshape(len(questions), len(answers))
+
+
+def pair_log_likelihoods(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> np.ndarray:
+    """[pairs] log-probability of each question's own answer, summed over its tokens and the closing `<end>`."""
+    return np.array([sum(found) for found in _by_token(engine, pairs)])
 
 
 def token_log_probabilities(

@@ -27,7 +27,8 @@ Medium = Path | bytes | Image.Image | tuple[np.ndarray, int]  # a file, a file's
 
 @dataclass(frozen=True)
 class Source:
-    """Where data is from. `share_alike`: weights trained on it may be shipped only under its own licence.
+    """Where data is from. `share_alike`: weights trained on it, or on a part of it, may be shipped only under its own
+    licence; model cards say so.
 
     `public` is the address where a person with the internet finds the same; `size` is what it takes unpacked, in MB.
     """

@@ -66,6 +66,7 @@ SOURCE = Source(
     ),
     public="https://www.npmjs.com/package/@iconify-json/fluent-emoji-flat and the npm packages listed beside it",
     size=400,
+    share_alike=True,  # OpenMoji
 )
 
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")  # 1 to 5, from light to dark

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from plait.contract import Part
-from plait.eval.scores.bench import Bench, entry, references, texts
+from plait.eval.scores.bench import Bench, entry, facts, references, texts
 from plait.eval.suite import Outcome
-from plait.infer.score import log_likelihoods
+from plait.infer.score import log_likelihoods, pair_log_likelihoods
 
 BINS = 10
 MOST_LABELS, MOST_ROWS = 40, 300  # a row is scored once a label
+OPTIONS, MOST_PICKED = 10, 200
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
@@ -48,4 +49,28 @@ def likelihood(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     ]
 
 
-SCORES = {"likelihood": likelihood}
+def picked(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Whether the right answer is likelier, by the character, than wrong ones of other rows of the same language.
+
+    For answers that no one could write to the letter, such as the name of a thing that training did not show. By the
+    character, because a short answer is likelier than a long one (`acc_norm` of EleutherAI's evaluation harness).
+    """
+    truth, languages = texts(references(asked)), facts(asked, "language")
+    rng = np.random.default_rng(6)
+    rows, pairs, counts = [], [], []
+    for row, (right, language) in enumerate(zip(truth, languages, strict=True)):
+        others = sorted({t for t, spoken in zip(truth, languages, strict=True) if spoken == language} - {right, ""})
+        if len(rows) == MOST_PICKED or len(others) < OPTIONS - 1 or not right:
+            continue
+        wrong = [others[i] for i in rng.permutation(len(others))[: OPTIONS - 1]]
+        rows.append(row)
+        pairs += [(asked.samples[row].messages[:-1], Part("text", option)) for option in (right, *wrong)]
+        counts += [len(option) for option in (right, *wrong)]
+    if not rows:
+        return []
+    scores = (pair_log_likelihoods(bench.engine, pairs) / np.array(counts)).reshape(len(rows), OPTIONS)
+    hits = scores[:, 0] > scores[:, 1:].max(axis=1)
+    return [entry(asked, f"right answer of {OPTIONS} likeliest: rate", hits, rows=rows, baseline=1 / OPTIONS)]
+
+
+SCORES = {"likelihood": likelihood, "picked": picked}

@@ -1,9 +1,10 @@
-"""Images: raw pixel patches in [-1, 1], no codec. A picture is one block under `<rows:R> <cols:C>`."""
+"""Images: raw pixel patches, no codec. A picture is one block under `<rows:R> <cols:C>`."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
+from plait.modalities.image.variation import Variation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +23,6 @@ OPEN = "<open:image>"
 MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
 
 
-HUE = 0.6  # radians that `colour` = 1 would turn hues by
 SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments.md)
 WIDE_PATCH = 16
 MOST_SUGGESTED = 16  # patches
@@ -56,15 +57,15 @@ def to_canvas(picture: PILImage.Image, channels: int) -> PILImage.Image:
 
 
 class Image:
-    """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats in [-1, 1].
+    """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats.
+
+    A token holds levels from -1 (black) to 1, less `mean` and divided by `std`. With those of the training pictures it is
+    centred: what all share, such as white paper, then does not drown what tells them apart (docs/experiments.md).
 
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
     patches; it is never enlarged beyond that rounding.
 
-    What `vary` may do, each 0 (or False) where it would change what a picture means. `flip`: mirror. `move`: turn, scale,
-    slant and shift, 1 for what another hand would do. `crop`: the most that is cut off each side's length. `colour`: the most
-    that brightness, contrast and saturation change by, with a little of the hue. `erase`: the largest share of the picture
-    that a rectangle of the border's colour hides (random erasing, Zhong et al. 2020).
+    Further settings are those of `Variation`: what `vary` may do.
     """
 
     name = "image"
@@ -75,24 +76,21 @@ class Image:
         patch: int = 14,
         channels: int = 3,
         max_patches: int = 64,
-        flip: bool = False,
-        move: float = 1.0,
-        crop: float = 0.0,
-        colour: float = 0.0,
-        erase: float = 0.0,
+        mean: float = 0.0,
+        std: float = 1.0,
+        **variation: Any,
     ) -> None:
         if patch < 1 or max_patches < 1 or channels not in (1, 3):
             raise ConfigError(
                 f"image: patch={patch}, channels={channels}, max_patches={max_patches}; "
                 "expected patch >= 1, channels 1 or 3, max_patches >= 1"
             )
-        if move < 0 or not all(0 <= share < 1 for share in (crop, colour, erase)):
+        if not (-1 <= mean <= 1 and 0 < std <= 1):
             raise ConfigError(
-                f"image: move={move}, crop={crop}, colour={colour}, erase={erase}; expected move >= 0, the others from 0 to "
-                "below 1"
+                f"image: mean={mean}, std={std}; expected a mean from -1 (black) to 1 (white) and a deviation from it of at most 1"
             )
-        self.patch, self.channels, self.max_patches, self.flip = patch, channels, max_patches, flip
-        self.move, self.crop, self.colour, self.erase = move, crop, colour, erase
+        self.patch, self.channels, self.max_patches, self.mean, self.std = patch, channels, max_patches, mean, std
+        self.variation = Variation(**variation)
         self.max_side = min(max_patches, MAX_SIDE)
 
     @property
@@ -185,77 +183,39 @@ class Image:
         return Segment(self.name, (Block((OPEN, f"<rows:{rows}>", f"<cols:{cols}>"), self._patches(picture)),))
 
     def _patches(self, picture: PILImage.Image) -> np.ndarray:
-        """[rows * cols, token_width] float32 in [-1, 1]."""
+        """[rows * cols, token_width] float32."""
         rows, cols = picture.height // self.patch, picture.width // self.patch
         pixels = np.asarray(picture, np.float32).reshape(rows, self.patch, cols, self.patch, self.channels)
-        patches: np.ndarray = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width) / 127.5 - 1.0
-        return patches
+        return self._tokens(pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width))
+
+    def _tokens(self, eight_bit: np.ndarray) -> np.ndarray:
+        """Levels from 0 to 255 as the model sees them."""
+        levels: np.ndarray = eight_bit / np.float32(127.5) - np.float32(1.0)
+        return (
+            levels if (self.mean, self.std) == (0.0, 1.0) else (levels - np.float32(self.mean)) / np.float32(self.std)
+        )
+
+    def _eight_bit(self, tokens: np.ndarray) -> np.ndarray:
+        """The reverse: whole numbers from 0 to 255."""
+        levels = tokens * self.std + self.mean
+        whole: np.ndarray = np.rint((levels.clip(-1, 1) + 1.0) * 127.5)
+        return whole
 
     def write(self, segment: Segment) -> Part:
         block = segment.blocks[0]
         rows, cols = self._shape(block.header)
         tokens = block.tokens.reshape(rows, cols, self.patch, self.patch, self.channels)
         pixels = tokens.transpose(0, 2, 1, 3, 4).reshape(rows * self.patch, cols * self.patch, self.channels)
-        eight_bit = np.rint((pixels.clip(-1, 1) + 1.0) * 127.5).astype(np.uint8)
+        eight_bit = self._eight_bit(pixels).astype(np.uint8)
         return Part(self.name, PILImage.fromarray(eight_bit[..., 0] if self.channels == 1 else eight_bit))
 
     def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
-        """Turned, scaled, slanted and moved a little about the middle; mirrored, cropped, partly hidden and in other light
-        where the settings say so; the same size. What is off draws nothing from `rng`."""
-        picture = self.write(segment).value
-        border = np.asarray(picture)[[0, -1]].reshape(-1, self.channels).mean(axis=0).astype(int)  # top and bottom rows
-        paper = tuple(map(int, border)) if self.channels == 3 else int(border[0])
-        matrix, shift = self._affine(np.array(picture.size), rng)
-        varied = picture.transform(
-            picture.size, PILImage.Transform.AFFINE, (*matrix[0], shift[0], *matrix[1], shift[1]),
-            PILImage.Resampling.BILINEAR, fillcolor=paper,
-        )  # fmt: skip
-        if self.erase:
-            varied.paste(paper, self._hidden(varied.size, rng))
-        if self.colour:
-            varied = self._lit(varied, rng)
+        """Another look at the same thing, as the settings say; the same size."""
+        varied = self.variation.of(self.write(segment).value, rng)
         return Segment(self.name, (Block(segment.blocks[0].header, self._patches(varied)),))
 
-    def _affine(self, size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix and shift from a place in the varied picture of `size` (width, height) to that in the picture as it is."""
-        turn, slant = rng.normal(0.0, 0.1 * self.move, 2)
-        wide, high = rng.normal(1.0, 0.08 * self.move, 2)
-        centre = (size - 1) / 2
-        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
-        if self.flip and rng.random() < 0.5:
-            matrix[:, 0] *= -1
-        shift = centre - matrix @ centre + rng.normal(0.0, 0.04 * self.move, 2) * size
-        if self.crop:
-            kept = 1 - rng.uniform(0.0, self.crop, 2)
-            shift = shift + matrix @ (rng.random(2) * (1 - kept) * size)
-            matrix = matrix * kept
-        return matrix, shift
-
-    def _hidden(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """The corners of a rectangle, up to twice as wide as high or as high as wide, of up to `erase` of the picture."""
-        area, aspect = rng.uniform(0.0, self.erase), 2 ** rng.uniform(-1.0, 1.0)
-        sides = np.minimum(1.0, np.sqrt([area * aspect, area / aspect]))
-        first = rng.random(2) * (1 - sides)
-        left, top, right, bottom = (round(float(at)) for at in np.concatenate([first, first + sides]) * (*size, *size))
-        return left, top, right, bottom
-
-    def _lit(self, picture: PILImage.Image, rng: np.random.Generator) -> PILImage.Image:
-        """In other light. Brightness and contrast scale and stretch the odds of a level, so that black and white stay and
-        nothing is clipped; saturation and hue stretch and turn colours about the axis of greys (Rodrigues' formula)."""
-        bright, contrast, saturation = rng.uniform(1 - self.colour, 1 + self.colour, 3)
-        angle = rng.uniform(-HUE, HUE) * self.colour
-        levels = np.asarray(picture, np.float32) / 255
-        light = bright**2 * levels**contrast  # squared: middle grey then changes by `bright`
-        levels = light / (light + (1 - levels) ** contrast)
-        if self.channels == 3:
-            grey = np.full((3, 3), 1 / 3)
-            across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
-            levels = levels @ (grey + saturation * (np.cos(angle) * (np.eye(3) - grey) + np.sin(angle) * across)).T
-        return PILImage.fromarray(np.rint(255 * levels.clip(0, 1)).astype(np.uint8))
-
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
-        eight_bit: np.ndarray = np.rint((tokens.clip(-1, 1) + 1.0) * 127.5).astype(np.float32)
-        return eight_bit / 127.5 - 1.0
+        return self._tokens(self._eight_bit(tokens).astype(np.float32))
 
     def embedder(self, dim: int) -> nn.Module:
         from plait.heads.flow import FlowEmbedding
@@ -263,7 +223,7 @@ class Image:
         return FlowEmbedding(self.token_width, dim, num_coordinates=2)
 
     def fit(self, parts: Iterable[Part]) -> None:
-        """Pixels need no statistics: [-1, 1] is their range in every data set."""
+        """Nothing is learned: `mean` and `std` are settings."""
 
     def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
         """Grey where all are grey. One size up to 28 x 28: a picture is one token. Otherwise patches of 16 x 16, as many as
@@ -279,8 +239,8 @@ class Image:
         return {"patch": patch, "channels": 1 if grey else 3, "max_patches": int(min(MOST_SUGGESTED, fitting))}
 
     def state(self) -> dict[str, Any]:
-        names = ("patch", "channels", "max_patches", "flip", "move", "crop", "colour", "erase")
-        return {name: getattr(self, name) for name in names}
+        names = ("patch", "channels", "max_patches", "mean", "std")
+        return {name: getattr(self, name) for name in names} | asdict(self.variation)
 
     def metrics(self, made: Part, reference: Part) -> dict[str, float]:
         a = np.asarray(to_canvas(self._open(made.value), self.channels), np.float32)

@@ -16,16 +16,21 @@ STYLES = {
     "openmoji": "outline", "stamp": "stamp", "openclipart": "clip art",
 }  # fmt: skip
 TONES = ("no", "light", "medium-light", "medium", "medium-dark", "dark")
-NAMES_A_DRAWING = 6  # languages that a drawing is named in
+NAMES_A_DRAWING = 2  # languages beside English that a drawing is named in: more looks teach more than more words
 PAIRS_A_CODE = 8
-TONED = 0.1
+TONED = 0.05
 MOST_BOXES = 8  # that one answer lists
 
 
 def _drawings(group: Group, toned: float = 1.0) -> list[Asset]:
     """Drawings in styles with a name; of those with a tone of skin, which are five of six of people, a share."""
     found = (asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES)
-    return [asset for asset in found if not asset.facts.get("tone") or toned == 1.0 or group.rng.random() < toned]
+    return [asset for asset in found if toned == 1.0 or not _toned(asset) or group.rng.random() < toned]
+
+
+def _toned(asset: Asset) -> bool:
+    """Whether it shows one tone of skin (1 to 5) or several (None)."""
+    return asset.facts.get("tone", 0) != 0
 
 
 def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
@@ -167,12 +172,12 @@ TASKS = (
     GroupTask(
         "name", "image->text",
         ("{picture} What is this, in {language}?", "{picture} Name this in {language}.", "{picture} {language}, please: what do you see?", "{picture} How is this called in {language}?"),
-        name, extra_splits=("style",), scores=("chrf",),
+        name, extra_splits=("style",), scores=("chrf", "picked"),
     ),
     GroupTask(
         "caption", "image->text",
         ("{picture} Describe this in {language}.", "{picture} A caption in {language}, please.", "{picture} What does this stamp show? Answer in {language}.", "{picture} Tell me in {language} what is in the picture."),
-        caption, scores=("chrf",),
+        caption, scores=("chrf", "picked"),
     ),
     GroupTask(
         "draw", "text->image",
