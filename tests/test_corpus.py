@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image, ImageDraw
+from typer.testing import CliRunner
 
 from plait import registry
+from plait.cli import app
 from plait.corpus import build, collect, quality
 from plait.corpus.pictures import composite, main_colour
 from plait.corpus.quality import Fingerprints, Groups
@@ -19,11 +21,18 @@ from plait.data import sources
 from plait.data.rows import read_rows
 from plait.data.shards import ShardRows
 from plait.data.sources import Asset, Entry
-from plait.errors import DataError
+from plait.errors import ConfigError, DataError
 from plait.modalities.audio.mel import RATE, log_mel
+from plait.recipes import dictionary
 from plait.tasks.dictionary import BY_NAME, TASKS
 
 KNOWN = registry.build_all(registry.available())
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def drawing(seed, size=96):
@@ -354,6 +363,38 @@ def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
     monkeypatch.setattr(build, "join", lambda assets: (Groups(), 0))
     with pytest.raises(DataError, match=r"split 'test' leaks into training .* is like"):
         built([*made, twin], tmp_path)
+
+
+def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
+    made = concepts(tmp_path / "pictures", 30)
+    took = []
+
+    def collected(folders, place, say, every):
+        took.append(sorted(folders))
+        return {name: {"items": {"drawing": len(made)}, "left_out": {}} for name in folders}
+
+    facts = {"what": "fakes", "public": "here", "licence": "CC0", "attribution": "", "packages": {}}
+    monkeypatch.setattr(dictionary.fetch, "several", lambda found, place, say: (found[:1], {"stamps": "no network"}))
+    monkeypatch.setattr(dictionary, "collect_all", collected)
+    monkeypatch.setattr(dictionary.corpus, "load", lambda names, place: made)
+    monkeypatch.setattr(dictionary.corpus, "read_facts", lambda root, name: facts)
+    data = tmp_path / "data"
+    chosen = ["--source", "stamps", "--source", "emoji"]
+    assert invoke("data", "build", "dictionary", "--folder", data, *chosen).strip().endswith("data")
+    assert took == [["emoji"]]
+    manifest = json.loads((data / "manifest.json").read_text())
+    assert manifest["asked"] == ["emoji", "stamps"]
+    assert manifest["notes"][0] == "stamps left out: no network"
+    assert [source["what"] for source in manifest["sources"]] == ["fakes"]
+    assert manifest["tasks"]["transcribe"] == 0
+    invoke("data", "build", "dictionary", "--folder", data, *chosen)
+    assert len(took) == 1, "what is complete is kept"
+    with pytest.raises(DataError, match="was built of emoji, stamps; got emoji: choose another"):
+        invoke("data", "build", "dictionary", "--folder", data, "--source", "emoji")
+    with pytest.raises(ConfigError, match="got source clocks; expected sources of this recipe: emoji"):
+        invoke("data", "build", "dictionary", "--folder", tmp_path / "other", "--source", "clocks")
+    with pytest.raises(ConfigError, match="build it without --source"):
+        invoke("data", "build", "digits", "--folder", tmp_path / "other", "--source", "emoji")
 
 
 def test_an_official_split_is_kept(tmp_path):
