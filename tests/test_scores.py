@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from worlds import World, text
 from plait.contract import Message, Part, Sample
 from plait.errors import ConfigError
 from plait.eval import beside
-from plait.eval.scores import SCORES, Bench, choice, score
+from plait.eval.runner import Evaluation
+from plait.eval.scores import OF_THE_MODEL, SCORES, Bench, choice, score
 from plait.eval.scores.bench import broken_down, entry
 from plait.eval.scores.boxes import average_precision
 from plait.eval.scores.choice import calibration_error
@@ -122,6 +124,32 @@ def test_the_right_answer_is_picked_among_wrong_ones_of_its_language(monkeypatch
     assert found["n"] == choice.OPTIONS
     monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -told(engine, pairs))
     assert score("picked")(rows, Bench(engine))[0]["value"] == 0.0
+
+
+def test_the_cascade_is_not_measured_by_what_the_model_finds_likely():
+    engine = Engine(WORLD.model())
+    task = FakeTask(scores=("chrf", "likelihood"))
+    rows = outcome(["red", "blue"] * 10, ["red", "red"] * 10, task)
+    bench = SimpleNamespace(bench=Bench(engine), notes=[])
+    own = {cell["metric"] for cell in Evaluation.scores(bench, rows)}
+    others = {cell["metric"] for cell in Evaluation.scores(bench, rows, OF_THE_MODEL)}
+    assert own - others == {"likeliest label: accuracy", "calibration error"}
+    assert others == {"chrF"}
+
+
+def test_a_question_that_is_all_input_has_no_blank_one():
+    asked = []
+    task = SimpleNamespace(
+        name="chat", answers_in="text", gives={"text"}, splits=("test",),
+        blanked=lambda sample, blank: (Message("user", (text(""),)),),
+    )  # fmt: skip
+    samples = outcome(["yes"] * 3, ["yes"] * 3).samples
+    evaluation = SimpleNamespace(
+        suite=SimpleNamespace(rows=SimpleNamespace(rows=lambda task, split: samples), blank={}), limit=None, outcomes=[],
+        ask=lambda questions, to: asked.append(len(questions)) or [None] * len(questions),
+    )  # fmt: skip
+    assert Evaluation.run_task(evaluation, task, "test").blank_answers == []
+    assert asked == [3]
 
 
 # boxes

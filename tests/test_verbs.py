@@ -13,7 +13,7 @@ from plait import api
 from plait.cli import app, ordered_inputs, parse_size, write_part
 from plait.contract import Message, Part
 from plait.errors import ConfigError, DataError
-from plait.eval import judges, stats
+from plait.eval import card, judges, stats
 from plait.infer.engine import Answer, Engine
 from plait.train import checkpoint
 
@@ -209,6 +209,18 @@ def test_data_show_and_build(small_digits):
     before = (small_digits / "manifest.json").read_bytes()
     invoke("data", "build", "digits", "--folder", small_digits)
     assert (small_digits / "manifest.json").read_bytes() == before, "what is complete is kept"
+
+
+def test_a_card_says_which_sources_are_share_alike(tmp_path):
+    source = {"what": "stamps", "from": "here", "licence": "GPL-2.0-or-later", "attribution": "Bill"}
+    free = {"what": "clothes", "from": "there", "licence": "MIT", "attribution": ""}
+    report = {
+        "train": {"parameters": 1, "steps": 2, "tokens": 3, "seconds": 4}, "commit": "abc", "notes": [], "cells": [],
+        "data": {"sources": [{**source, "share_alike": True}, {**free, "share_alike": False}]},
+    }  # fmt: skip
+    lines = card.write(tmp_path, report, "dictionary").read_text().splitlines()
+    assert f"- stamps: here (GPL-2.0-or-later): Bill {card.SHARE_ALIKE}" in lines
+    assert "- clothes: there (MIT)" in lines
 
 
 def test_doctor_finds_what_is_here():

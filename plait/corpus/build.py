@@ -1,7 +1,8 @@
 """From collected sources to a data folder: groups, splits, rows, shards, and the proof that nothing leaks.
 
 1. Assets are grouped by key, and keys whose media are near-duplicates are joined, whatever source they are from.
-2. A group goes to a split by the hash of its name, or where its source says; a style that is held out is held out whole.
+2. A group goes to a split by the hash of its name, or where its source says; a style that is held out is held out whole,
+   and so are sources whose speakers are.
 3. Training rows are packed as shards, a group a sample; held-out rows are TASK.SPLIT.jsonl.
 4. What was written is compared again, medium by medium and question by question: a leak fails the build.
 """
@@ -36,9 +37,10 @@ from plait.tasks.dictionary import TASKS
 from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, labels_of
 
 TRAIN, TEST, DEV = "train", "test", "dev"
-STYLE, PHRASING, KNOWN = "style", "phrasing", "known"
+STYLE, PHRASING, KNOWN, SPEAKERS = "style", "phrasing", "known", "speakers"
 SHARES = {TEST: 0.1, DEV: 0.02}
 HELD_OUT_STYLE = "noto"
+NEVER_TRAINED = {"nouns": SPEAKERS}  # sources that are a split of their own
 TOGETHER = {"voices": "prompts"}  # sources whose keys mean the same
 OFFICIAL = {"test": TEST, "val": DEV, "dev": DEV, "train": TRAIN}
 VARIANTS = {"de-1996": "de", "pt-PT": "pt", "pt-BR": "pt", "zh-Hant": "zh", "zh-Hans": "zh"}  # the last one counts
@@ -85,12 +87,16 @@ def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
 
 def split(assets: Iterable[Asset]) -> Corpus:
     """Every asset in its split. Where a source names splits, a group that has assets of several goes to the held-out one."""
-    known = [_trimmed(asset) for asset in assets]
+    known, apart = [], []
+    for asset in assets:
+        (apart if asset.source in NEVER_TRAINED else known).append(_trimmed(asset))
     groups, joined = join(known)
     by_group: dict[str, list[Asset]] = {}
     for asset in known:
         by_group.setdefault(str(groups.of(_name_of(asset))), []).append(asset)
-    corpus = Corpus({TRAIN: {}, TEST: {}, DEV: {}}, joined)
+    corpus = Corpus({TRAIN: {}, TEST: {}, DEV: {}, SPEAKERS: {}}, joined)
+    for asset in apart:
+        corpus.splits[NEVER_TRAINED[asset.source]].setdefault(_name_of(asset), []).append(asset)
     for name, members in by_group.items():
         told = {OFFICIAL[asset.split] for asset in members if asset.split}
         place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(_hash(name), SHARES)
@@ -163,10 +169,15 @@ def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> 
                 yield from rows
 
 
+def _home(place: str) -> str:
+    """The split whose groups a held-out split is made from."""
+    return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(place, place)
+
+
 def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
     """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are, in the order drawn: the first are
     like all of them."""
-    groups = corpus.splits[TRAIN if place in (STYLE, KNOWN) else DEV if place == DEV else TEST]
+    groups = corpus.splits[_home(place)]
     found: list[Sample] = []
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
@@ -255,7 +266,7 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     for task in TASKS:
         for place in (*task.splits, DEV):
             drawn = held_out(corpus, task, place)
-            found = prints.unseen(drawn, train, media=place == STYLE)
+            found = prints.unseen(drawn, train, media=place in (STYLE, SPEAKERS))
             if place != DEV and len(found) < LEAST_ROWS:
                 few[f"{task.name}.{place}"] = f"{len(found)} rows; {len(drawn) - len(found)} more are asked in training"
             if found:
@@ -267,8 +278,8 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     )
     say("comparing splits")
     for place, found in rows.items():
-        apart = place not in (STYLE, KNOWN)
-        names = corpus.splits[TEST if place == PHRASING else place] if apart else ()
+        apart = _home(place) != TRAIN
+        names = corpus.splits[_home(place)] if apart else ()
         quality.refuse_leaks(place, quality.leaks(prints.of(found, names), train, keys=apart, media=place != KNOWN))
     return {"files": files, "tasks": dict(counts), "few": few}
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from plait.contract import Message, Part, Sample
 from plait.errors import MissingError
 from plait.eval import beside, stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
-from plait.eval.scores import Bench, score
+from plait.eval.scores import OF_THE_MODEL, Bench, score
 from plait.eval.scores.bench import broken_down
 from plait.eval.suite import Cycle, Measured, Outcome, Suite, partners
 from plait.files import write_whole
@@ -46,6 +46,11 @@ SHOWN = 6  # first items of every task that the report shows, whatever they are
 def _medium(sample: Sample, kind: str) -> Part:
     """The first part of a modality that a row asks with."""
     return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
+
+
+def _asks(question: Sequence[Message]) -> bool:
+    """Whether there is anything in a question."""
+    return any(part.type != "text" or part.value for message in question for part in message.parts)
 
 
 def _share(hits: Sequence[bool]) -> float:
@@ -174,7 +179,8 @@ class Evaluation:
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
             blanked = [task.blanked(sample, self.suite.blank) for sample in rows[:BLANK_ITEMS]]
-            outcome.blank_answers = self.ask(blanked, task.answers_in)
+            if all(_asks(question) for question in blanked):  # where the input is the whole question, nothing is left
+                outcome.blank_answers = self.ask(blanked, task.answers_in)
             if task.gives != {"text"}:
                 others = [rows[index] for index in partners(rows, SWAPPED_ITEMS)]
                 swapped = [self._swapped(*pair) for pair in zip(rows[:SWAPPED_ITEMS], others, strict=True)]
@@ -201,8 +207,8 @@ class Evaluation:
         )
         return {n: [i in said and said[i][n] == e[n] for i, e in enumerate(expected) if n in e] for n in attributes}
 
-    def cells(self, outcome: Outcome) -> list[dict[str, Any]]:
-        """Entries of report.json, one an attribute."""
+    def cells(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Entries of report.json, one an attribute, and those of the task's scores but for some."""
         task, made = outcome.task, []
         hits = self.hits(task, outcome.answers, outcome.samples)
         blank = self.hits(task, outcome.blank_answers, outcome.samples[:BLANK_ITEMS]) if outcome.blank_answers else {}
@@ -237,12 +243,14 @@ class Evaluation:
                     ),
                 }
             )
-        return made + self.scores(outcome) + (self.distances(outcome) if self.suite.distances else [])
+        return made + self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
 
-    def scores(self, outcome: Outcome) -> list[dict[str, Any]]:
+    def scores(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
         """Entries of the scores that the task names; one that lacks something from outside is left out, and noted once."""
         made: list[dict[str, Any]] = []
         for name in outcome.task.scores:
+            if name in without:
+                continue
             try:
                 made += score(name)(outcome, self.bench)
             except MissingError as error:
@@ -369,7 +377,8 @@ class Evaluation:
 
         self.say("asking the cascade")
         try:
-            return beside.compared(self.outcomes, ours, self.bench.folder, self.cells)
+            cells = partial(self.cells, without=OF_THE_MODEL)
+            return beside.compared(self.outcomes, ours, self.bench.folder, cells)
         except MissingError as error:
             self.notes.append(f"the cascade is left out: {error}")
             return []

@@ -29,18 +29,18 @@ from plait.train.optim import OptimConfig
 
 SOURCES = (
     "emoji", "stamps", "openclipart", "clothes", "maps", "bccd", "prompts", "voices", "music", "scripture", "declaration",
-    "interface", "conversations", "quiz", "glosses", "medquad",
+    "interface", "conversations", "quiz", "glosses", "medquad", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 2
+FORMAT = 3
 
 RECIPE = Recipe(
     name="dictionary",
     data="data/dictionary",
     modalities={
-        "text": {"vocab_size": 4096, "careless": 0.1},
+        "text": {"vocab_size": 16384, "careless": 0.1},
         "image": {
-            "patch": 32, "channels": 3, "max_patches": 4, "mean": 0.6, "std": 0.55, "crop": 0.15, "colour": 0.15, "erase": 0.08,
+            "patch": 64, "channels": 3, "max_patches": 1, "mean": 0.6, "std": 0.55, "crop": 0.15, "colour": 0.15, "erase": 0.08,
         },
         "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "noise": 0.3, "room": 0.3},
     },
@@ -57,6 +57,7 @@ RECIPE = Recipe(
     | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.7)
     | dict.fromkeys(("transcribe", "spoken-language", "sound", "translate-speech"), 0.7),
     loss_weights={"image": 0.5},
+    principal=True,
     steps=3000,
     sampling=Sampling(max_tokens=160),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -29,7 +30,7 @@ from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, TrainingError
 from plait.model.braid import Braid
 from plait.recipe import Recipe
-from plait.train import checkpoint, optim
+from plait.train import checkpoint, optim, principal
 from plait.train.ranks import any_rank, ranks, sum_over_ranks
 from plait.train.state import Training
 
@@ -98,8 +99,11 @@ def siblings(
     }
 
 
-def build(recipe: Recipe, samples: Rows, vocabulary: Vocabulary) -> Training:
-    """Model, optimizers and loader of a recipe, at step 0, on the recipe's device."""
+def build(
+    recipe: Recipe, samples: Rows, vocabulary: Vocabulary, tokens: Mapping[str, np.ndarray] | None = None
+) -> Training:
+    """Model, optimizers and loader of a recipe, at step 0, on the recipe's device. `tokens`: of flow modalities, whose wide
+    maps start along the principal components of these (plait.train.principal)."""
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
@@ -113,6 +117,7 @@ def build(recipe: Recipe, samples: Rows, vocabulary: Vocabulary) -> Training:
         )
     device = resolve_device(recipe.device)
     model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
+    principal.start(model, tokens or {})
     if recipe.compile:
         model.compile_trunk()
     lacking = store.lacking(Path(recipe.data))

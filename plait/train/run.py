@@ -32,7 +32,7 @@ from plait.errors import ConfigError, DataError
 from plait.files import manifest_of, sha256_of, write_whole
 from plait.memory import tune
 from plait.recipe import Recipe
-from plait.train import checkpoint, loop, ranks
+from plait.train import checkpoint, loop, principal, ranks
 from plait.train.progress import Progress
 from plait.train.state import Training
 
@@ -60,9 +60,10 @@ def distinct_parts(samples: Iterable[Sample]) -> dict[str, list[Part]]:
     return {name: [parts[key] for key in sorted(parts)] for name, parts in found.items()}
 
 
-def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> None:
-    """Let every modality learn its vocabulary or statistics from parts of the training rows."""
+def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> dict[str, list[Part]]:
+    """Let every modality learn its vocabulary or statistics from parts of the training rows; returns these parts."""
     parts = distinct_parts(samples)
+    looked_at = {}
     for name, modality in modalities.items():
         found = parts.get(name, [])
         if modality.head == "flow" and len(found) > FIT_PARTS:
@@ -70,6 +71,8 @@ def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int
             found = [found[index] for index in sorted(chosen)]
         if found:
             modality.fit(map(opened, found))
+        looked_at[name] = found
+    return looked_at
 
 
 def prepare(run: Path, resume: bool, overwrite: bool) -> None:
@@ -226,8 +229,12 @@ def start(recipe: Recipe, skip: Collection[int] = ()) -> Training:
     """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out."""
     modalities = registry.build_all(recipe.modalities)
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
-    fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
-    training = loop.build(recipe, rows, Vocabulary(modalities))
+    parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
+    flows = [
+        name for name, modality in modalities.items() if recipe.principal and modality.head == "flow" and parts[name]
+    ]
+    tokens = {name: principal.tokens_of(modalities[name], parts[name], recipe.seed) for name in flows}
+    training = loop.build(recipe, rows, Vocabulary(modalities), tokens)
     training.data = fingerprint(recipe, skip)
     return training
 

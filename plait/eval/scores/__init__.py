@@ -18,6 +18,7 @@ from plait.eval.suite import Outcome
 Score = Callable[[Outcome, Bench], list[dict[str, Any]]]
 
 SCORES: dict[str, Score] = {**words.SCORES, **choice.SCORES, **boxes.SCORES, **media.SCORES}
+OF_THE_MODEL = frozenset(choice.SCORES)  # asked of the model itself: of answers that another gave they say nothing
 
 
 def score(name: str) -> Score:
@@ -27,4 +28,4 @@ def score(name: str) -> Score:
     return SCORES[name]
 
 
-__all__ = ["SCORES", "Bench", "Score", "score"]
+__all__ = ["OF_THE_MODEL", "SCORES", "Bench", "Score", "score"]

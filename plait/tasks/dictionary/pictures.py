@@ -182,7 +182,7 @@ TASKS = (
     GroupTask(
         "draw", "text->image",
         ("Draw {name} ({style}).", "{name} as a {style} drawing", "A {style} picture of: {name}", "Please paint {name}, {style} style."),
-        draw, scores=("retrieval", "kernel distance", "copies"),
+        draw, extra_splits=("known",), scores=("retrieval", "kernel distance", "copies"),
     ),
     GroupTask(
         "category", "image->text",

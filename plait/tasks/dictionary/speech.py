@@ -57,9 +57,8 @@ def spoken_language(group: Group) -> Iterator[Item]:
         language = asset.facts["language"]
         if language in LANGUAGES:
             part, expect = say(LANGUAGES[language])
-            yield Item(
-                {"speech": asset.part("speech")}, part, expect, {**_facts(asset), "speaker": asset.facts["speaker"]}
-            )
+            told = {"speaker": asset.facts["speaker"]} if "speaker" in asset.facts else {}
+            yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset) | told)
 
 
 def sound(group: Group) -> Iterator[Item]:
@@ -144,7 +143,7 @@ TASKS = (
     GroupTask(
         "spoken-language", "audio->text",
         ("{speech} Which language is this?", "{speech} In which language?", "{speech} Name the language.", "{speech} What language do they speak?"),
-        spoken_language,
+        spoken_language, extra_splits=("speakers",),
     ),
     GroupTask(
         "sound", "audio->text",
