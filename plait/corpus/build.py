@@ -87,7 +87,8 @@ def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
 
 def split(assets: Iterable[Asset]) -> Corpus:
     """Every asset in its split. Where a source names splits, a group that has assets of several goes to the held-out one."""
-    known, apart = [], []
+    known: list[Asset] = []
+    apart: list[Asset] = []
     for asset in assets:
         (apart if asset.source in NEVER_TRAINED else known).append(_trimmed(asset))
     groups, joined = join(known)

@@ -15,7 +15,7 @@ import torch
 
 from plait.contract import Modality, Part
 from plait.data.media import opened
-from plait.heads.flow import FlowEmbedding
+from plait.heads.flow import FlowEmbedding, FlowHead
 from plait.model.braid import Braid
 
 MOST = 2000  # tokens of a modality that are looked at
@@ -39,8 +39,8 @@ def start(model: Braid, tokens: Mapping[str, np.ndarray]) -> dict[str, float]:
     the trunk can hold. A modality with an embedding of its own is left as it is."""
     kept = {}
     for name, given in tokens.items():
-        embedding, head = model.embedders[name], model.flows[name].predict
-        if not isinstance(embedding, FlowEmbedding) or len(given) < 2:
+        embedding, head = model.embedders[name], model.flows[name]
+        if not isinstance(embedding, FlowEmbedding) or not isinstance(head, FlowHead) or len(given) < 2:
             continue
         found = torch.from_numpy(given).float()
         mean = found.mean(dim=0)
@@ -52,6 +52,6 @@ def start(model: Braid, tokens: Mapping[str, np.ndarray]) -> dict[str, float]:
         inward = axes / (variance[:, None] + 1.0).sqrt()
         embedding.tokens.weight[:count] = inward
         embedding.tokens.bias[:count] = -(inward @ mean)
-        head.weight[:, :count] = axes.T * variance.sqrt()
-        head.bias.copy_(mean)
+        head.predict.weight[:, :count] = axes.T * variance.sqrt()
+        head.predict.bias.copy_(mean)
     return kept

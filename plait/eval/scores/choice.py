@@ -9,7 +9,7 @@ import numpy as np
 from plait.contract import Part
 from plait.eval.scores.bench import Bench, entry, facts, references, texts
 from plait.eval.suite import Outcome
-from plait.infer.score import log_likelihoods, pair_log_likelihoods
+from plait.infer.score import Asked, log_likelihoods, pair_log_likelihoods
 
 BINS = 10
 MOST_LABELS, MOST_ROWS = 40, 300  # a row is scored once a label
@@ -57,7 +57,9 @@ def picked(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """
     truth, languages = texts(references(asked)), facts(asked, "language")
     rng = np.random.default_rng(6)
-    rows, pairs, counts = [], [], []
+    rows: list[int] = []
+    pairs: list[tuple[Asked, Part]] = []
+    counts: list[int] = []
     for row, (right, language) in enumerate(zip(truth, languages, strict=True)):
         others = sorted({t for t, spoken in zip(truth, languages, strict=True) if spoken == language} - {right, ""})
         if len(rows) == MOST_PICKED or len(others) < OPTIONS - 1 or not right:

@@ -30,7 +30,7 @@ def _drawings(group: Group, toned: float = 1.0) -> list[Asset]:
 
 def _toned(asset: Asset) -> bool:
     """Whether it shows one tone of skin (1 to 5) or several (None)."""
-    return asset.facts.get("tone", 0) != 0
+    return bool(asset.facts.get("tone", 0) != 0)
 
 
 def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
