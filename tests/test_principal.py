@@ -6,7 +6,8 @@ import torch
 from worlds import World, rng
 
 from plait.api import settings as load
-from plait.train import principal, run
+from plait.model import principal
+from plait.train import run
 
 WORLD = World()
 

@@ -28,9 +28,10 @@ from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, TrainingError
+from plait.model import principal
 from plait.model.braid import Braid
 from plait.recipe import Recipe
-from plait.train import checkpoint, optim, principal
+from plait.train import checkpoint, optim
 from plait.train.ranks import any_rank, ranks, sum_over_ranks
 from plait.train.state import Training
 
@@ -103,7 +104,7 @@ def build(
     recipe: Recipe, samples: Rows, vocabulary: Vocabulary, tokens: Mapping[str, np.ndarray] | None = None
 ) -> Training:
     """Model, optimizers and loader of a recipe, at step 0, on the recipe's device. `tokens`: of flow modalities, whose wide
-    maps start along the principal components of these (plait.train.principal)."""
+    maps start along the principal components of these (plait.model.principal)."""
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")

@@ -31,8 +31,9 @@ from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
 from plait.files import manifest_of, sha256_of, write_whole
 from plait.memory import tune
+from plait.model import principal
 from plait.recipe import Recipe
-from plait.train import checkpoint, loop, principal, ranks
+from plait.train import checkpoint, loop, ranks
 from plait.train.progress import Progress
 from plait.train.state import Training
 
