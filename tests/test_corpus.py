@@ -4,6 +4,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from plait import registry
 from plait.cli import app
+from plait.contract import Part
 from plait.corpus import build, collect, quality
 from plait.corpus.pictures import composite, main_colour
 from plait.corpus.quality import Fingerprints, Groups
@@ -402,7 +404,33 @@ def test_an_official_split_is_kept(tmp_path):
         Asset("bccd", "boxes", str(n), facts={"boxes": []}, split=("train", "val", "test")[n % 3]) for n in range(9)
     ]
     corpus = build.split(assets)
-    assert {split: len(groups) for split, groups in corpus.splits.items()} == {"train": 3, "test": 3, "dev": 3}
+    assert {s: len(groups) for s, groups in corpus.splits.items() if groups} == {"train": 3, "test": 3, "dev": 3}
+
+
+def test_speakers_that_training_never_hears(tmp_path):
+    clips = [tmp_path / f"{n}.flac" for n in range(4)]
+    for number, path in enumerate(clips):
+        soundfile.write(path, clip(number), RATE)
+
+    def spoken(source, number, like=None):
+        heard = Part("audio", clips[number if like is None else like])
+        signature = quality.clip_signature(log_mel(KNOWN["audio"].samples(heard)))
+        facts = {"language": "de"} | ({"speaker": "a"} if source == "prompts" else {})
+        media = {"speech": str(clips[number])}
+        return Asset(
+            source, "speech", f"word {number}", media, {"en": "word"}, facts, signatures={"speech": f"{signature:x}"}
+        )
+
+    assets = [spoken("prompts", 0), spoken("nouns", 1), spoken("nouns", 2), spoken("nouns", 3, like=0)]
+    corpus = build.split(assets)
+    assert corpus.joined == 0, "what is never trained joins nothing"
+    assert {asset.source for members in corpus.splits[build.SPEAKERS].values() for asset in members} == {"nouns"}
+    corpus.splits[build.TRAIN] = {**corpus.splits[build.TRAIN], **corpus.splits[build.TEST], **corpus.splits[build.DEV]}
+    corpus.splits[build.TEST], corpus.splits[build.DEV] = {}, {}
+    build.write(corpus, tmp_path, lambda what: None)
+    rows = rows_of(tmp_path, "spoken-language.speakers")
+    assert {Path(one).name for one in media(rows)} == {"1.flac", "2.flac"}, "one that training hears is not asked"
+    assert {s.messages[1].parts[0].value for s in rows} == {"German"}
 
 
 def test_every_cell_of_the_grid_has_a_task():
