@@ -387,7 +387,7 @@ def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
     manifest = json.loads((data / "manifest.json").read_text())
     assert manifest["asked"] == ["emoji", "stamps"]
     assert manifest["notes"][0] == "stamps left out: no network"
-    assert [source["what"] for source in manifest["sources"]] == ["fakes"]
+    assert [(source["what"], source["share_alike"]) for source in manifest["sources"]] == [("fakes", True)]
     assert manifest["tasks"]["transcribe"] == 0
     invoke("data", "build", "dictionary", "--folder", data, *chosen)
     assert len(took) == 1, "what is complete is kept"

@@ -27,7 +27,7 @@ from plait.corpus import quality
 from plait.corpus.collect import assets_of
 from plait.corpus.pictures import composite
 from plait.corpus.quality import Fingerprints, Groups, PictureSignature
-from plait.data import store
+from plait.data import sources, store
 from plait.data.rows import dump_row
 from plait.data.shards import ShardWriter
 from plait.data.sources import Asset
@@ -304,8 +304,8 @@ def manifest_sources(
     return [
         {
             "what": facts[name]["what"], "from": facts[name]["public"], "licence": facts[name]["licence"],
-            "attribution": facts[name]["attribution"], "share_alike": facts[name].get("share_alike", False), "packages": facts[name]["packages"],
-            "items": collected[name]["items"], "left_out": collected[name]["left_out"],
+            "attribution": facts[name]["attribution"], "share_alike": sources.module(name).SOURCE.share_alike,
+            "packages": facts[name]["packages"], "items": collected[name]["items"], "left_out": collected[name]["left_out"],
         }
         for name in collected
     ]  # fmt: skip

@@ -22,15 +22,15 @@ MOST = 2000  # tokens of a modality that are looked at
 
 
 def tokens_of(modality: Modality, parts: Sequence[Part], seed: int) -> np.ndarray:
-    """[n, W] up to MOST tokens, drawn from those of `parts`, which are in no order."""
+    """[n, W] up to MOST tokens, drawn from those of `parts`."""
+    rng = np.random.default_rng([seed, 7])
     found: list[np.ndarray] = []
-    for part in parts:
-        found += [block.tokens for block in modality.read(opened(part)).blocks]
+    for index in rng.permutation(len(parts)):  # parts come sorted, a source after the other
+        found += [block.tokens for block in modality.read(opened(parts[index])).blocks]
         if sum(map(len, found)) >= 4 * MOST:  # enough to draw from
             break
     tokens = np.concatenate(found)
-    chosen = np.random.default_rng([seed, 7]).permutation(len(tokens))[:MOST]
-    return tokens[np.sort(chosen)]
+    return tokens[rng.permutation(len(tokens))[:MOST]]
 
 
 @torch.no_grad()

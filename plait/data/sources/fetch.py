@@ -155,7 +155,6 @@ def source(source: Source, root: Path, any_version: bool = False, given: Path | 
         "what": source.what,
         "licence": source.licence,
         "attribution": source.attribution,
-        "share_alike": source.share_alike,
         "public": source.public,
         "packages": {name: _facts_of(place) for name, place in found.items()},
     }

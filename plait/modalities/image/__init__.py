@@ -191,9 +191,7 @@ class Image:
     def _tokens(self, eight_bit: np.ndarray) -> np.ndarray:
         """Levels from 0 to 255 as the model sees them."""
         levels: np.ndarray = eight_bit / np.float32(127.5) - np.float32(1.0)
-        return (
-            levels if (self.mean, self.std) == (0.0, 1.0) else (levels - np.float32(self.mean)) / np.float32(self.std)
-        )
+        return (levels - np.float32(self.mean)) / np.float32(self.std)
 
     def _eight_bit(self, tokens: np.ndarray) -> np.ndarray:
         """The reverse: whole numbers from 0 to 255."""
