@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plait.layers import Linear, sinusoids
@@ -33,10 +34,13 @@ class FlowEmbedding(nn.Module):
         told = self.time(sinusoids(times * 1000.0, TIME_WIDTH).to(tokens.dtype))
         embedded: Tensor = self.tokens(tokens) + told[which]
         if self.num_coordinates:
-            share = self.dim // self.num_coordinates // 2 * 2
-            places = sinusoids(coordinates, share).flatten(-2)
-            embedded[:, : places.shape[-1]] += places.to(tokens.dtype)
+            embedded += self.places(coordinates).to(tokens.dtype)
         return embedded
+
+    def places(self, coordinates: Tensor) -> Tensor:
+        """[N, C] coordinates -> [N, D] float32: sinusoids of each in a share of the width."""
+        share = self.dim // self.num_coordinates // 2 * 2
+        return F.pad(sinusoids(coordinates, share).flatten(-2), (0, self.dim - share * self.num_coordinates))
 
 
 class FlowHead(nn.Module):

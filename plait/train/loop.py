@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -101,7 +100,7 @@ def siblings(
 
 
 def build(
-    recipe: Recipe, samples: Rows, vocabulary: Vocabulary, tokens: Mapping[str, np.ndarray] | None = None
+    recipe: Recipe, samples: Rows, vocabulary: Vocabulary, tokens: Mapping[str, principal.Found] | None = None
 ) -> Training:
     """Model, optimizers and loader of a recipe, at step 0, on the recipe's device. `tokens`: of flow modalities, whose wide
     maps start along the principal components of these (plait.model.principal)."""
@@ -118,7 +117,7 @@ def build(
         )
     device = resolve_device(recipe.device)
     model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
-    principal.start(model, tokens or {})
+    principal.start(model, tokens or {}, recipe.seed)
     if recipe.compile:
         model.compile_trunk()
     lacking = store.lacking(Path(recipe.data))

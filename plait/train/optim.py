@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.optim import Optimizer
 
+WIDE = (".tokens.weight", ".predict.weight")  # of plait.heads.flow
+SHARE = "share of the rate"  # of a group of parameters
+
 
 class OptimConfig(BaseModel):
     """Learning rate and schedule: linear warm-up, a plateau, then a linear fall to zero."""
@@ -23,6 +26,12 @@ class OptimConfig(BaseModel):
     fall: float = Field(
         0.5, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero"
     )
+    wide_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of the rate, for the maps from continuous tokens and to them: small where they start well",
+    )
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
     def lr_at(self, step: int, steps: int) -> float:
@@ -34,16 +43,27 @@ class OptimConfig(BaseModel):
 
 def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
     """Optimizers over all parameters of `model`; matrices inside `trunk` go to Muon if it is chosen."""
-    matrices, decayed, others = [], [], []
+    matrices: list[nn.Parameter] = []
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {  # by share of the rate, and whether they decay
+        (share, decays): [] for share in dict.fromkeys((1.0, config.wide_share)) for decays in (True, False)
+    }
     for name, parameter in model.named_parameters():
         if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2:
             matrices.append(parameter)
-        elif parameter.ndim == 2:
-            decayed.append(parameter)
-        else:
-            others.append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizers: list[Optimizer] = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)]
+            continue
+        share = config.wide_share if name.endswith(WIDE) else 1.0
+        groups[share, parameter.ndim == 2].append(parameter)
+    optimizers: list[Optimizer] = [
+        torch.optim.AdamW(
+            [
+                {"params": found, "weight_decay": config.weight_decay if decays else 0.0, SHARE: share}
+                for (share, decays), found in groups.items()
+            ],
+            lr=config.lr,
+            betas=config.betas,
+            fused=True,
+        )
+    ]
     if matrices:
         optimizers.append(
             torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
@@ -54,4 +74,4 @@ def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
 def set_lr(optimizers: list[Optimizer], lr: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get(SHARE, 1.0)

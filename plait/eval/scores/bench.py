@@ -17,6 +17,7 @@ from plait.eval.plain import picture_of
 from plait.eval.suite import Outcome
 from plait.infer.engine import Engine
 
+READING = (150, 50)  # words a minute and pitch of espeak-ng's reading, its middle
 LEAST_BY = 10  # rows of a language (or a source...) that are worth a number of their own
 GROUPINGS = ("language", "source", "style", "topic")  # facts of rows that a score is broken down by
 
@@ -60,6 +61,13 @@ class Bench:
 
         model = EnglishRecogniser(self.folder, threads=2)
         return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
+
+    def read_aloud(self, texts: Sequence[str]) -> list[Part]:
+        """English texts as espeak-ng says them."""
+        from plait.data.sources.espeak import RATE, Espeak
+
+        with Espeak() as speaker:
+            return [Part("audio", (speaker.say(text, "en", *READING), RATE)) for text in texts]
 
 
 def entry(

@@ -124,12 +124,14 @@ def pixels(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Word error rate of English speech as Whisper tiny.en hears it; its ceiling is that of the recordings themselves."""
+    """Word error rate of English speech as Whisper tiny.en hears it; the baseline is espeak-ng's reading of the same words,
+    the ceiling the recordings themselves."""
     languages = facts(asked, "language")
     rows = [i for i, part in enumerate(asked.answers) if part is not None and languages[i] == "en"][:MOST_HEARD]
     if len(rows) < 20:
         return []
-    told = [plain_words(text) or "." for text in (facts(asked, "text")[i] for i in rows)]
+    texts = [str(facts(asked, "text")[i]) for i in rows]
+    told = [plain_words(text) or "." for text in texts]
 
     def errors(parts: Sequence[Part]) -> np.ndarray:
         return np.array(
@@ -138,11 +140,12 @@ def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
     truth = references(asked)
     real = errors([truth[i] for i in rows])
+    read = errors(bench.read_aloud(texts))
     made = errors([part for i in rows if (part := asked.answers[i]) is not None])
     return [
         entry(
-            asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows, baseline=1.0,
-            judge="Whisper tiny.en", judge_ceiling=float(real.mean()),
+            asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows,
+            baseline=float(read.mean()), judge="Whisper tiny.en", judge_ceiling=float(real.mean()),
         )
     ]  # fmt: skip
 

@@ -127,47 +127,96 @@ def draw_heard(group: Group) -> Iterator[Item]:
 TASKS = (
     GroupTask(
         "transcribe", "audio->text",
-        ("{speech} Write down what is said.", "{speech} Transcribe this.", "{speech} What are the words?", "{speech} Please type what you hear."),
+        (
+            "{speech} Write down what is said.", "{speech} Transcribe this.", "{speech} What are the words?",
+            "{speech} Write this down, please.", "{speech} What do you hear? Type it.",
+            "{speech} Tell me the words that are said.", "{speech} Please write the words.",
+            "{speech} Please type what you hear.",
+        ),
         transcribe, scores=("word errors", "character errors"),
     ),
     GroupTask(
         "say", "text->audio",
-        ("Say in {language} with the voice {voice}: {text}", "{voice} speaks {language}: {text}", "Read aloud, {language}, {voice}: {text}", "Let {voice} say this in {language}: {text}"),
+        (
+            "Say in {language} with the voice {voice}: {text}", "{voice} speaks {language}: {text}",
+            "Read aloud, {language}, {voice}: {text}", "Say this in {language} as {voice}: {text}",
+            "Let {voice} read, in {language}: {text}", "{language}, spoken by {voice}: {text}",
+            "Voice {voice}, language {language}. Say: {text}",
+            "Let {voice} say this in {language}: {text}",
+        ),
         speak, scores=("recognised", "voice"),
     ),
     GroupTask(
         "speaker", "audio->text",
-        ("{speech} Whose voice is this?", "{speech} Who speaks?", "{speech} Name the speaker.", "{speech} Which voice do you hear?"),
+        (
+            "{speech} Whose voice is this?", "{speech} Who speaks?", "{speech} Name the speaker.",
+            "{speech} Whose voice do you hear?", "{speech} Which speaker is this?", "{speech} Tell me who is speaking.",
+            "{speech} Do you know this voice?",
+            "{speech} Which voice do you hear?",
+        ),
         speaker,
     ),
     GroupTask(
         "spoken-language", "audio->text",
-        ("{speech} Which language is this?", "{speech} In which language?", "{speech} Name the language.", "{speech} What language do they speak?"),
+        (
+            "{speech} Which language is this?", "{speech} In which language?", "{speech} Name the language.",
+            "{speech} What language do you hear?", "{speech} Which language is spoken?",
+            "{speech} Tell me the language.", "{speech} They speak which language?",
+            "{speech} What language do they speak?",
+        ),
         spoken_language, extra_splits=("speakers",),
     ),
     GroupTask(
         "sound", "audio->text",
-        ("{sound} What kind of sound is this?", "{sound} Which sound?", "{sound} Sort this sound.", "{sound} What do you hear here?"),
+        (
+            "{sound} What kind of sound is this?", "{sound} Which sound?", "{sound} Sort this sound.",
+            "{sound} Name this sound.", "{sound} What do you hear?", "{sound} Which kind of sound do you hear?",
+            "{sound} Tell me what makes this sound.",
+            "{sound} What do you hear here?",
+        ),
         sound, scores=("likelihood",),
     ),
     GroupTask(
         "translate-speech", "audio->text",
-        ("{speech} What is that in {language}?", "{speech} Translate into {language}.", "{speech} Write it in {language}.", "{speech} How would that be written in {language}?"),
+        (
+            "{speech} What is that in {language}?", "{speech} Translate into {language}.",
+            "{speech} Write it in {language}.", "{speech} How do you write that in {language}?",
+            "{speech} In {language}, please.", "{speech} Say in {language} what was said.",
+            "{speech} What would that be in {language}?",
+            "{speech} How would that be written in {language}?",
+        ),
         translate_speech, scores=("chrf",),
     ),
     GroupTask(
         "respeak", "audio->audio",
-        ("{speech} Say that in {language}.", "{speech} The same in {language}.", "{speech} Repeat it, in {language}.", "{speech} How does that sound in {language}?"),
+        (
+            "{speech} Say that in {language}.", "{speech} The same in {language}.",
+            "{speech} Repeat it, in {language}.", "{speech} How do you say that in {language}?",
+            "{speech} In {language}, aloud.", "{speech} Now in {language}, please.",
+            "{speech} What does that sound like in {language}?",
+            "{speech} How does that sound in {language}?",
+        ),
         respeak, scores=("recognised", "voice"),
     ),
     GroupTask(
         "say-picture", "image->audio",
-        ("{picture} Say in {language} what this is.", "{picture} Tell me aloud, in {language}.", "{picture} {language}, spoken: what is this?", "{picture} Speak {language}: what do you see?"),
+        (
+            "{picture} Say in {language} what this is.", "{picture} Tell me aloud, in {language}.",
+            "{picture} {language}, spoken: what is this?", "{picture} What is this? Say it aloud in {language}.",
+            "{picture} Speak: what do you see, in {language}?", "{picture} In {language}, aloud: name this.",
+            "{picture} Tell me what you see. Speak {language}.",
+            "{picture} Speak {language}: what do you see?",
+        ),
         say_picture, scores=("recognised", "voice"),
     ),
     GroupTask(
         "draw-heard", "audio->image",
-        ("{speech} Draw that.", "{speech} A picture of this, please.", "{speech} Paint what is said.", "{speech} Show me that as a drawing."),
+        (
+            "{speech} Draw that.", "{speech} A picture of this, please.", "{speech} Paint what is said.",
+            "{speech} Show me this.", "{speech} Please draw what you hear.", "{speech} Make a drawing of that.",
+            "{speech} What was said, as a picture.",
+            "{speech} Show me that as a drawing.",
+        ),
         draw_heard, scores=("retrieval", "kernel distance", "copies"),
     ),
 )  # fmt: skip

@@ -114,22 +114,41 @@ def medical(group: Group) -> Iterator[Item]:
 TASKS = (
     GroupTask(
         "translate-name", "text->text",
-        ("{text} in {language}", "{given} to {language}: {text}", "Translate into {language}: {text}", "How do you say {text} in {language}?"),
+        (
+            "{text} in {language}", "{given} to {language}: {text}", "Translate into {language}: {text}",
+            "What is {text} in {language}?", "{text}: how do you say it in {language}?", "Say in {language}: {text}",
+            "{language} for {text}, please",
+            "How do you say {text} in {language}?",
+        ),
         translate_name, scores=("chrf",),
     ),
     GroupTask(
         "translate", "text->text",
-        ("Translate into {language}: {text}", "{given} to {language}: {text}", "In {language}, please: {text}", "How would you write this in {language}? {text}"),
+        (
+            "Translate into {language}: {text}", "{given} to {language}: {text}", "In {language}, please: {text}",
+            "{language}: {text}", "Please write this in {language}: {text}",
+            "How do you say this in {language}? {text}", "{text} Translate that into {language}.",
+            "How would you write this in {language}? {text}",
+        ),
         translate, scores=("chrf", "bleu"),
     ),
     GroupTask(
         "written-language", "text->text",
-        ("Which language is this? {text}", "Language of: {text}", "Name the language: {text}", "{text} - what language is that?"),
+        (
+            "Which language is this? {text}", "Language of: {text}", "Name the language: {text}",
+            "What language is this? {text}", "{text} - which language?", "{text} Name the language, please.",
+            "In which language is that written? {text}",
+            "{text} - what language is that?",
+        ),
         written_language, scores=("likelihood",),
     ),
     GroupTask(
         "answer", "text->text",
-        ("{text}", "Question: {text}", "Answer this: {text}", "Do you know? {text}"),
+        (
+            "{text}", "Question: {text}", "Answer this: {text}", "I have a question: {text}", "{text} Do you know it?",
+            "Please answer: {text}", "Tell me: {text}",
+            "Do you know? {text}",
+        ),
         answer, scores=("chrf",),
     ),
     GroupTask(
@@ -139,12 +158,20 @@ TASKS = (
     ),
     GroupTask(
         "define", "text->text",
-        ("Which word means: {text}", "The word for: {text}", "What is this called? {text}", "Find the word. {text}"),
+        (
+            "Which word means: {text}", "The word for: {text}", "What is this called? {text}", "Name the word: {text}",
+            "Which word is this about? {text}", "{text} What is the word?", "I am looking for a word: {text}",
+            "Find the word. {text}",
+        ),
         define,
     ),
     GroupTask(
         "medical", "text->text",
-        ("{text}", "A medical question: {text}", "Please look up: {text}", "I would like to know: {text}"),
+        (
+            "{text}", "A medical question: {text}", "Please look up: {text}", "I have a question: {text}",
+            "Please tell me: {text}", "A question about health: {text}", "What is known? {text}",
+            "I would like to know: {text}",
+        ),
         medical, extra_splits=("known",), scores=("chrf", "abstention"),
     ),
 )  # fmt: skip
