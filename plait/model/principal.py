@@ -106,8 +106,8 @@ def start(model: Braid, given: Mapping[str, Found], seed: int = 0) -> dict[str, 
         inward = into @ (axes / (variance[:, None] + 1.0).sqrt())
         embedding.tokens.weight.copy_(inward)
         embedding.tokens.bias.copy_((CONSTANT * count) ** 0.5 * constant - inward @ mean)
-        last = embedding.time[-1]
-        last.weight -= into @ (into.T @ last.weight)
+        told = embedding.time[-1].get_parameter("weight")
+        told -= into @ (into.T @ told)
         embedded = embedding(tokens, coordinates, torch.ones(len(tokens), device=device))
         norm = embedded.var(dim=1, unbiased=False).mean().sqrt()
         head.predict.weight.copy_(norm * (axes.T * variance.sqrt()) @ into.T)
