@@ -107,7 +107,7 @@ def start(model: Braid, given: Mapping[str, Found], seed: int = 0) -> dict[str, 
         embedding.tokens.weight.copy_(inward)
         embedding.tokens.bias.copy_((CONSTANT * count) ** 0.5 * constant - inward @ mean)
         told = embedding.time[-1].get_parameter("weight")
-        told -= into @ (into.T @ told)
+        told.sub_(into @ (into.T @ told))
         embedded = embedding(tokens, coordinates, torch.ones(len(tokens), device=device))
         norm = embedded.var(dim=1, unbiased=False).mean().sqrt()
         head.predict.weight.copy_(norm * (axes.T * variance.sqrt()) @ into.T)
