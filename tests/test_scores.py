@@ -301,3 +301,35 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
     asked = fakes[0].asked
     assert asked[0] == [("text", "question 1")], "the first English row"
     assert asked[beside.ROWS] == [("text", "hello")], "the bare words, not the order to say them"
+
+
+def test_speech_is_put_beside_espeak_and_the_recordings():
+    """A recogniser that hears silence in quiet and the words in anything loud, so that each of the three is told apart."""
+    words = [f"one word number {n}" for n in range(22)]
+    loud, quiet = (
+        [Part("audio", ((level * rng.normal(size=8000)).astype(np.float32), 16_000)) for _ in words]
+        for rng, level in ((np.random.default_rng(1), 0.1), (np.random.default_rng(2), 0.0))
+    )
+    language = ["en"] * 20 + ["fr", "en"]
+    read = []
+
+    class Heard(Bench):
+        def read_aloud(self, texts):
+            read.append((list(texts), super().read_aloud(texts[:2])))
+            return [*loud[: len(texts) - 5], *quiet[:5]]
+
+    bench = Heard(None)
+    english = [text for text, code in zip(words, language, strict=True) if code == "en"]
+    bench.recognised = lambda parts: [
+        text if np.abs(part.value[0]).max() > 0 else "" for text, part in zip(english, parts, strict=True)
+    ]
+    asked = outcome(loud, quiet, FakeTask("text->audio", answers_in="audio"), language=language, text=words)
+    (found,) = score("recognised")(asked, bench)
+    assert (found["n"], found["value"], found["judge_ceiling"]) == (21, 1.0, 0.0)
+    assert found["baseline"] == pytest.approx(5 / 21), "espeak-ng's reading, not a number written down"
+    ((texts, spoken),) = read
+    assert texts == english
+    assert all(part.type == "audio" and part.value[1] == 16_000 for part in spoken)
+    assert all(np.abs(part.value[0]).max() > 0.01 and len(part.value[0]) > 8000 for part in spoken)
+    few = outcome(loud[:5], quiet[:5], FakeTask("text->audio", answers_in="audio"), language=["en"] * 5, text=words[:5])
+    assert score("recognised")(few, bench) == []
