@@ -479,14 +479,14 @@ def recipe_of(name, world):
 
 
 def test_a_training_takes_what_its_recipe_says(world):
-    encoder = loop.build(recipe_of("dictionary", world), world.samples(), world.vocabulary).loader.encoder
+    encoder = loop.build(recipe_of("dictionary", world), world.samples(), world.model()).loader.encoder
     assert encoder.alter is dictionary.ALTER
     assert isinstance(encoder.encode_part, CachedReader)
     speaker = encoder.vary_with["speaker"]["audio"]
     assert speaker.pitch == 0
     np.testing.assert_allclose(speaker.mean, world.modalities["audio"].mean, atol=1e-6)
     for name in ("fashion", "own-dictionary"):
-        encoder = loop.build(recipe_of(name, world), world.samples(), world.vocabulary).loader.encoder
+        encoder = loop.build(recipe_of(name, world), world.samples(), world.model()).loader.encoder
         assert not encoder.alter
         assert not encoder.vary_with
 

@@ -1,59 +1,84 @@
-"""Wide maps that start along the principal components of the data."""
+"""Principal components of the data: what the flow head knows of them, and where the embedding starts."""
 
-import numpy as np
 import pytest
 import torch
 from worlds import World, rng
 
 from plait.api import settings as load
+from plait.errors import CheckpointError
 from plait.model import principal
-from plait.train import optim, run
+from plait.model.braid import Braid
+from plait.train import checkpoint, loop, optim, run
 
 WORLD = World()
+PLACES = torch.zeros(1, 2)
 
 
 def flat(width, count=300, rank=5):
     """[count, width] tokens in few directions, far from the origin."""
     draw = rng(1)
-    return (3.0 + 20 * draw.normal(size=(count, rank)) @ draw.normal(size=(rank, width)) / width**0.5).astype(
-        np.float32
-    )
+    return torch.from_numpy(3.0 + 20 * draw.normal(size=(count, rank)) @ draw.normal(size=(rank, width)) / width**0.5)
 
 
-def found(tokens, coordinates=None):
-    return principal.Found(tokens, np.zeros((len(tokens), 2), np.float32) if coordinates is None else coordinates)
+def knowing(tokens, most=5, coordinates=PLACES, name="image"):
+    """A model that was started with the components of some tokens."""
+    found = principal.of_tokens(tokens, coordinates, most)
+    model = Braid(WORLD.model().trunk.config, WORLD.vocabulary, components={name: len(found.axes)})
+    principal.start(model, {name: found})
+    return model, found
 
 
-def through(model, tokens, coordinates):
-    """What the head predicts of clean tokens before the trunk has learned anything."""
-    given, places = torch.from_numpy(tokens), torch.from_numpy(coordinates)
+def noised(clean, t, seed=0):
+    noise = torch.from_numpy(rng(seed).normal(size=clean.shape)).float()
+    return t * clean + (1 - t) * noise
+
+
+@pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.95, 1.0])
+def test_the_head_corrects_what_it_expects_as_a_gaussian_would(t):
+    """Against the formula of the conditional mean, written out with whole matrices."""
+    tokens = flat(WORLD.modalities["image"].token_width).float()
+    model, found = knowing(tokens)
+    head = model.flows["image"]
+    torch.nn.init.normal_(head.predict.weight, std=0.1)
+    head.trust.bias.data = torch.tensor([0.0, 1.0, -1.0, 3.0, -3.0])
+    z, hidden = noised(tokens, t), torch.randn(len(tokens), model.trunk.config.dim)
+    made = head(hidden, z, torch.full((len(z),), t))
+    axes, variance = found.axes.double(), found.variance.double()
+    expected = found.mean + (head.predict(hidden).double() * variance.sqrt()) @ axes
+    covariance = axes.T @ (variance * head.trust.bias.double().exp()).diag() @ axes
+    of_z = t**2 * covariance + (1 - t) ** 2 * torch.eye(len(covariance))
+    right = expected + (z.double() - t * expected) @ torch.linalg.pinv(of_z) @ (t * covariance)
+    torch.testing.assert_close(made.double(), right, rtol=1e-3, atol=1e-2)
+
+
+def test_an_untrained_head_draws_what_the_noise_shows():
+    tokens = flat(WORLD.modalities["image"].token_width).float()
+    model, _ = knowing(tokens)
+    torch.nn.init.zeros_(model.flows["image"].predict.weight)
+    hidden = torch.randn(len(tokens), model.trunk.config.dim)
+    errors = []
+    for t in (0.0, 0.1, 0.5, 0.95, 1.0):
+        made = model.flows["image"](hidden, noised(tokens, t), torch.full((len(tokens),), t)).detach()
+        errors.append(float((made - tokens).square().mean() / tokens.var(dim=0).mean()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] == pytest.approx(1.0, abs=0.01)
+    assert errors[2] < 0.1
+    assert errors[-1] < 1e-6
+
+
+def test_the_embedding_starts_along_the_components_and_nothing_else_changes():
+    tokens = flat(WORLD.modalities["image"].token_width).float()
+    model, found = knowing(tokens)
+    unstarted = Braid(model.trunk.config, WORLD.vocabulary, components={"image": 5})
+    before = dict(unstarted.named_parameters())
+    assert found.share == pytest.approx(1.0, abs=1e-5)
     with torch.no_grad():
-        embedded = model.embedders["image"](given, places, torch.ones(len(given)))
-        return model.flows["image"](model.trunk.norm(embedded)).numpy()
-
-
-def test_what_goes_in_comes_out():
-    """At any place, through the last norm, pale tokens pale and strong ones strong."""
-    model = WORLD.model()
-    tokens = flat(model.flows["image"].predict.out_features)
-    tokens[:100] = 3.0 + (tokens[:100] - 3.0) * 0.3
-    places = rng(2).integers(0, 3, (len(tokens), 2)).astype(np.float32)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    kept = principal.start(model, {"image": found(tokens, places)})
-    assert kept["image"] == pytest.approx(1.0, abs=1e-5), "five directions fit into the trunk"
-    made = through(model, tokens, places)
-    assert np.square(made - tokens).mean() / tokens.var() < 0.05
-    pale = np.square(made[:100] - 3.0).mean() / np.square(tokens[:100] - 3.0).mean()
-    strong = np.square(made[100:] - 3.0).mean() / np.square(tokens[100:] - 3.0).mean()
-    assert 0.7 < strong / pale < 1.1
-    embedding = model.embedders["image"]
-    with torch.no_grad():
-        spread = embedding.tokens(torch.from_numpy(tokens)).std(dim=0).square().sum().sqrt()
+        spread = model.embedders["image"].tokens(tokens).std(dim=0).square().sum().sqrt()
     assert 1.5 < spread < 2.5, "five directions, each as large as other vectors of the trunk"
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {
         "embedders.image.tokens.weight", "embedders.image.tokens.bias", "embedders.image.time.2.weight",
-        "flows.image.predict.weight", "flows.image.predict.bias",
+        "flows.image.predict.weight", "flows.image.trust.weight",
     }  # fmt: skip
 
 
@@ -69,39 +94,76 @@ def test_components_are_those_of_a_decomposition(shape):
 
 
 def test_tokens_that_are_all_the_same_have_no_components():
-    axes, variance = principal._components(torch.zeros(8, 40))
-    assert axes.isfinite().all()
-    assert variance.isfinite().all()
+    found = principal.of_tokens(torch.ones(8, 40), PLACES, 5)
+    assert len(found.axes) == 0
+    model = loop.model_of(load("digits"), WORLD.vocabulary, {"image": found})
+    assert model.flows["image"].components == 0
 
 
-def test_a_start_is_the_same_every_time_and_few_tokens_will_do():
+def test_components_are_the_same_every_time_and_few_tokens_will_do():
     modality = WORLD.modalities["audio"]
     parts = [modality.example(seed) for seed in range(4)]
-    first, second = (principal.tokens_of(modality, parts, 3) for _ in range(2))
-    assert np.array_equal(first.tokens, second.tokens)
-    assert np.array_equal(first.coordinates, second.coordinates)
-    assert first.tokens.shape[1] == modality.token_width
-    assert len(first.coordinates) == len(first.tokens)
-    models = [WORLD.model(), WORLD.model()]
-    for model in models:
-        principal.start(model, {"audio": principal.Found(first.tokens[:3], first.coordinates[:3])})
+    first, second = (principal.find(modality, parts, 2, 3) for _ in range(2))
+    assert torch.equal(first.axes, second.axes)
+    assert first.axes.shape == (2, modality.token_width)
+    assert 0 < first.share < 1
+    models = [loop.model_of(load("digits"), WORLD.vocabulary, {"audio": first}) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
     assert all(p.isfinite().all() for p in models[0].parameters())
-    assert principal.start(models[0], {"audio": principal.Found(first.tokens[:1], first.coordinates[:1])}) == {}
 
 
-def test_a_recipe_starts_so_and_its_average_with_it(small_digits):
-    settings = [f"data={small_digits}", "trunk.dim=32", "trunk.num_heads=2", "trunk.num_layers=1"]
-    plain = run.start(load("digits", *settings))
-    started = run.start(load("digits", *settings, "principal=true"))
-    for name, before, weight, average in zip(
-        started.names, plain.parameters, started.parameters, started.average, strict=True
-    ):
-        wide = name.startswith(("embedders.", "flows.")) and any(
-            part in name for part in (".tokens.", ".predict.", ".time.2.weight")
-        )
-        assert torch.equal(before, weight) != wide, name
-        assert torch.equal(weight, average)
+def test_a_run_finds_them_says_so_saves_them_and_goes_on_with_them(small_digits, tmp_path):
+    settings = [
+        f"data={small_digits}",
+        "trunk.dim=32",
+        "trunk.num_heads=2",
+        "trunk.num_layers=1",
+        "steps=4",
+        "save_every=2",
+    ]
+    recipe = load("digits", *settings, "principal=12")
+    run.train(recipe, tmp_path / "run", max_seconds=0.0)
+    run.train(recipe, tmp_path / "run", resume=True)
+    told = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert "image: 12 principal components hold" in told
+    folder = checkpoint.locate(tmp_path / "run")
+    model, _ = checkpoint.load(folder)
+    head = model.flows["image"]
+    assert head.axes.shape == (12, 784)
+    assert head.predict.weight.shape == (12, 32)
+    torch.testing.assert_close(head.axes @ head.axes.T, torch.eye(12), rtol=0, atol=1e-4)
+    assert (head.variance[:-1] >= head.variance[1:]).all()
+    assert head.predict.weight.abs().sum() > 0, "it has learned"
+    whole = run.train(recipe, tmp_path / "whole")
+    again, _ = checkpoint.load(whole)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_settled_for_inference_it_draws_the_same():
+    tokens = flat(WORLD.modalities["image"].token_width).float()
+    model, _ = knowing(tokens)
+    z, time, hidden = (
+        noised(tokens, 0.3),
+        torch.full((len(tokens),), 0.3),
+        torch.randn(len(tokens), model.trunk.config.dim),
+    )
+    torch.nn.init.normal_(model.flows["image"].predict.weight)
+    with torch.no_grad():
+        exact = model.flows["image"](hidden, z, time)
+        model.dtype = torch.bfloat16
+        settled = model.for_inference().flows["image"](hidden.bfloat16(), z, time)
+    assert model.flows["image"].axes.dtype == torch.bfloat16
+    assert (settled - exact).square().mean().sqrt() < 0.02 * exact.std()
+
+
+def test_a_checkpoint_whose_components_are_cut_off_is_refused(tmp_path):
+    model, _ = knowing(flat(WORLD.modalities["image"].token_width).float())
+    weights = dict(model.state_dict())
+    weights["flows.image.axes"] = weights["flows.image.axes"][:3]
+    folder = checkpoint.save(tmp_path / "step-00000001", model, weights, {})
+    with pytest.raises(CheckpointError, match="does not fit its configuration"):
+        checkpoint.load(folder)
 
 
 def test_maps_that_start_well_may_go_slowly():

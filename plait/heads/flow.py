@@ -2,6 +2,10 @@
 
 x-prediction with the velocity loss it implies: v = (x - z) / (1 - t), so the squared error is weighted by
 1 / (1 - t)^2, clipped (JiT, arXiv:2511.13720; rectified flow, arXiv:2209.03003).
+
+Where principal components of the data are known, the layer says what it expects of x, and z corrects this outside the trunk:
+the conditional mean of a Gaussian around what was expected (a Kalman filter's update, direction by direction). So the trunk
+need not pass on what z shows already, and it expects the same of x at every time (docs/adr/0013-what-the-noise-shows.md).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from plait.layers import Linear, sinusoids
 
 CLIP = 0.05  # smallest 1 - t in the loss weight
 TIME_WIDTH = 128
+DOUBT = 10.0  # logarithm of the largest ratio of what an expectation leaves open to the data's variance, and of its inverse
 
 
 class FlowEmbedding(nn.Module):
@@ -44,19 +49,47 @@ class FlowEmbedding(nn.Module):
 
 
 class FlowHead(nn.Module):
-    """[N, D] hidden states of noised tokens -> [N, W] predicted clean tokens."""
+    """[N, D] hidden states of tokens, the [N, W] noised tokens themselves and their [N] times -> [N, W] predicted clean ones.
 
-    def __init__(self, dim: int, width: int) -> None:
+    With `components` k > 0 the layer predicts k numbers, and plait.model.principal says what they stand for: `axes` [k, W],
+    orthonormal, `variance` [k] of the data along each, and the data's `mean` [W]. A second layer says how much of the variance
+    along each it leaves open, as a logarithm, so that z may count for more or for less.
+    """
+
+    def __init__(self, dim: int, width: int, components: int = 0) -> None:
         super().__init__()
-        self.predict = Linear(dim, width)
+        self.components = components
+        self.predict = Linear(dim, components or width)
+        if components:
+            self.trust = Linear(dim, components)
+            self.register_buffer("axes", torch.eye(components, width))
+            self.register_buffer("variance", torch.ones(components))
+            self.register_buffer("mean", torch.zeros(width))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        predicted: Tensor = self.predict(hidden)
-        return predicted.float()
+    axes: Tensor
+    variance: Tensor
+    mean: Tensor
 
-    def loss(self, hidden: Tensor, clean: Tensor, time: Tensor) -> Tensor:
+    def settle(self, dtype: torch.dtype) -> None:
+        """As `Linear.settle`."""
+        if self.components:
+            self.axes = self.axes.to(dtype)
+
+    def forward(self, hidden: Tensor, noised: Tensor, time: Tensor) -> Tensor:
+        predicted: Tensor = self.predict(hidden).float()
+        if not self.components:
+            return predicted
+        axes, t = self.axes.to(hidden.dtype), time[:, None]
+        along = F.linear((noised - t * self.mean).to(hidden.dtype), axes).float()
+        expected = self.variance.sqrt() * predicted
+        left = self.variance * self.trust(hidden).float().clamp(-DOUBT, DOUBT).exp()
+        gain = t * left / (t.square() * left + (1.0 - t).square())
+        made = expected + gain * (along - t * expected)
+        return self.mean + F.linear(made.to(hidden.dtype), axes.T).float()
+
+    def loss(self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor) -> Tensor:
         """[N] `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`."""
-        error = (self(hidden) - clean).square().mean(dim=-1)
+        error = (self(hidden, noised, time) - clean).square().mean(dim=-1)
         loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
         return loss
 

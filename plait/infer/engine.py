@@ -125,13 +125,21 @@ class Engine:
                 logits_at.append((one, rows[0]))
                 continue
             count = len(one.chunk.z)
-            made = self.model.flows[one.chunk.modality](hidden[rows[0] : rows[-1] + 1, :count]).numpy(force=True)
+            made = self._predict(one.chunk, hidden[rows[0] : rows[-1] + 1, :count]).numpy(force=True)
             one.send((made[0], made[1] if len(rows) > 1 else None))
         if logits_at:
             last = [sum(map(_length, entries[active.index(one)][0].elements)) - 1 for one, _ in logits_at]
             logits = self.model.categorical(hidden[[row for _, row in logits_at], last]).numpy(force=True)
             for (one, _), scores in zip(logits_at, logits, strict=True):
                 one.send(scores)
+
+    def _predict(self, chunk: Noised, hidden: torch.Tensor) -> torch.Tensor:
+        """[S, n, W] clean tokens of a block, for each of S streams that were shown the same noised one."""
+        streams, count, _ = hidden.shape
+        noised = torch.from_numpy(np.asarray(chunk.z, np.float32)).to(hidden.device).repeat(streams, 1)
+        time = torch.full((streams * count,), float(np.float32(chunk.t)), device=hidden.device)
+        made: torch.Tensor = self.model.flows[chunk.modality](hidden.flatten(0, 1), noised, time)
+        return made.view(streams, count, -1)
 
     def _forward(self, entries: list[Entry], cache: Cache) -> torch.Tensor:
         """[S, n, D] hidden states of new tokens, right-padded; kept entries are written to the cache."""

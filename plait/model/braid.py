@@ -20,10 +20,17 @@ from plait.model.transformer import Trunk, TrunkConfig
 
 
 class Braid(nn.Module):
-    """One transformer over ids and continuous tokens. `dtype` is what the trunk computes in; weights stay float32."""
+    """One transformer over ids and continuous tokens. `dtype` is what the trunk computes in; weights stay float32.
+
+    `components`: by modality, how many principal components its flow head knows (plait.model.principal)."""
 
     def __init__(
-        self, config: TrunkConfig, vocabulary: Vocabulary, seed: int = 0, dtype: torch.dtype = torch.float32
+        self,
+        config: TrunkConfig,
+        vocabulary: Vocabulary,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        components: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.vocabulary, self.dtype = vocabulary, dtype
@@ -33,7 +40,10 @@ class Braid(nn.Module):
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
         self.trunk = Trunk(config)
         self.categorical = CategoricalHead(config.dim, vocabulary.size)
-        self.flows = nn.ModuleDict({name: FlowHead(config.dim, m.token_width) for name, m in flows.items()})
+        known = components or {}
+        self.flows = nn.ModuleDict(
+            {name: FlowHead(config.dim, m.token_width, known.get(name, 0)) for name, m in flows.items()}
+        )
         initialise(self, seed)
 
     @property
@@ -43,7 +53,7 @@ class Braid(nn.Module):
     def for_inference(self) -> Braid:
         """The same model with its weights settled in `dtype`: faster, and no longer to be trained."""
         for module in self.modules():
-            if isinstance(module, (Linear, Norm)):
+            if isinstance(module, (Linear, Norm, FlowHead)):
                 module.settle(self.dtype)
         return self.eval()
 
@@ -81,7 +91,8 @@ class Braid(nn.Module):
                 continue
             learned = tokens.learned
             at = tokens.index[learned]
-            sums[name] = head.loss(hidden.index_select(0, at), tokens.clean[learned], tokens.time[learned]).sum()  # type: ignore[operator]
+            given = tokens.inputs[learned], tokens.clean[learned], tokens.time[learned]
+            sums[name] = head.loss(hidden.index_select(0, at), *given).sum()  # type: ignore[operator]
         return sums
 
     def _categorical_sums(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -98,5 +109,6 @@ class Braid(nn.Module):
         header = modality.read(modality.example(0)).blocks[0].header
         coordinates = torch.from_numpy(modality.coordinates(header)[:1]).to(self.device)
         nothing = torch.zeros(1, modality.token_width, device=self.device, dtype=self.dtype)
-        embedded = self.embedders[name](nothing, coordinates, torch.ones(1, device=self.device))
-        return 0.0 * self.flows[name](embedded).sum()  # type: ignore[no-any-return]
+        time = torch.ones(1, device=self.device)
+        embedded = self.embedders[name](nothing, coordinates, time)
+        return 0.0 * self.flows[name](embedded, nothing, time).sum()  # type: ignore[no-any-return]

@@ -57,7 +57,7 @@ RECIPE = Recipe(
     | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.3)
     | dict.fromkeys(("transcribe", "spoken-language", "sound", "translate-speech"), 0.7),
     loss_weights={"image": 0.5},
-    principal=True,
+    principal=512,
     steps=2800,
     sampling=Sampling(max_tokens=160),
 )  # fmt: skip

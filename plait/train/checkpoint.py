@@ -196,9 +196,13 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[
         raise CheckpointError(
             f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it"
         )
-    model = Braid(TrunkConfig(**config["trunk"]), vocabulary, dtype=dtype)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        weights = load_file(folder / WEIGHTS)
+        components = {
+            name: len(weights[f"flows.{name}.axes"]) for name in modalities if f"flows.{name}.axes" in weights
+        }
+        model = Braid(TrunkConfig(**config["trunk"]), vocabulary, dtype=dtype, components=components)
+        model.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     return model.eval(), config

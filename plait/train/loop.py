@@ -99,11 +99,19 @@ def siblings(
     }
 
 
-def build(
-    recipe: Recipe, samples: Rows, vocabulary: Vocabulary, tokens: Mapping[str, principal.Found] | None = None
-) -> Training:
-    """Model, optimizers and loader of a recipe, at step 0, on the recipe's device. `tokens`: of flow modalities, whose wide
-    maps start along the principal components of these (plait.model.principal)."""
+def model_of(recipe: Recipe, vocabulary: Vocabulary, found: Mapping[str, principal.Found] | None = None) -> Braid:
+    """The model of a recipe before its first step. `found`: of flow modalities, the components of their tokens
+    (plait.model.principal)."""
+    given = {name: one for name, one in (found or {}).items() if len(one.axes)}
+    sizes = {name: len(one.axes) for name, one in given.items()}
+    model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, components=sizes)
+    principal.start(model, given, recipe.seed)
+    return model
+
+
+def build(recipe: Recipe, samples: Rows, model: Braid) -> Training:
+    """Optimizers and loader of a recipe around a model, at step 0, on the recipe's device."""
+    vocabulary = model.vocabulary
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
@@ -116,8 +124,8 @@ def build(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
         )
     device = resolve_device(recipe.device)
-    model = Braid(recipe.trunk, vocabulary, seed=recipe.seed, dtype=resolve_dtype(recipe.dtype, device)).to(device)
-    principal.start(model, tokens or {}, recipe.seed)
+    model.dtype = resolve_dtype(recipe.dtype, device)
+    model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk()
     lacking = store.lacking(Path(recipe.data))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.optim import Optimizer
 
-WIDE = (".tokens.weight", ".predict.weight")  # of plait.heads.flow
+WIDE = (".tokens.weight", ".predict.weight", ".trust.weight")  # of plait.heads.flow
 SHARE = "share of the rate"  # of a group of parameters
 
 

@@ -226,16 +226,20 @@ def fingerprint(recipe: Recipe, skip: Collection[int]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def start(recipe: Recipe, skip: Collection[int] = ()) -> Training:
-    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out."""
+def start(recipe: Recipe, skip: Collection[int] = (), say: Callable[[str], Any] = lambda told: None) -> Training:
+    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` is told
+    what was found in the data."""
     modalities = registry.build_all(recipe.modalities)
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
     parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
-    flows = [
-        name for name, modality in modalities.items() if recipe.principal and modality.head == "flow" and parts[name]
-    ]
-    tokens = {name: principal.tokens_of(modalities[name], parts[name], recipe.seed) for name in flows}
-    training = loop.build(recipe, rows, Vocabulary(modalities), tokens)
+    found = {}
+    for name, modality in modalities.items():
+        if recipe.principal and modality.head == "flow" and parts[name]:
+            found[name] = principal.find(modality, parts[name], recipe.principal, recipe.seed)
+            say(
+                f"{name}: {len(found[name].axes)} principal components hold {100 * found[name].share:.1f} % of the variance"
+            )
+    training = loop.build(recipe, rows, loop.model_of(recipe, Vocabulary(modalities), found))
     training.data = fingerprint(recipe, skip)
     return training
 
@@ -244,7 +248,7 @@ def restart(recipe: Recipe, folder: Path, skip: Collection[int] = ()) -> Trainin
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, _ = checkpoint.load(folder)
     rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
-    training = loop.build(recipe, rows, model.vocabulary)
+    training = loop.build(recipe, rows, model)
     training.data = fingerprint(recipe, skip)
     training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
     return training
@@ -295,14 +299,14 @@ def train(
         return _train(recipe, run, skip, notes, max_seconds)
 
 
-def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: Sequence[str], max_seconds: float) -> Path:
+def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: list[str], max_seconds: float) -> Path:
     """Start or go on, train and write down what it took."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
     if steps:
         _check_same(recipe, Recipe(**checkpoint.read_config(steps[-1])["recipe"]))
     with loop.memory_advice(0, recipe):
-        training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip)
+        training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip, notes.append)
     before = training.seconds
     rank, world = ranks.ranks()
     with Progress(run, recipe.steps, training.step, silent=rank > 0) as progress:

@@ -35,7 +35,8 @@ class Training:
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], weight)
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        return dict(zip(self.names, self.average, strict=True))
+        """By name, with what is not trained."""
+        return dict(zip(self.names, self.average, strict=True)) | dict(self.model.named_buffers())
 
     def image(self) -> TrainState:
         """Tensors by name and counters, enough to continue bit-exactly."""
