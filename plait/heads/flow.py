@@ -87,16 +87,23 @@ class FlowHead(nn.Module):
         made = expected + gain * (along - t * expected)
         return self.mean + F.linear(made.to(hidden.dtype), axes.T).float()
 
+    def times(self, steps: int) -> list[float]:
+        """`steps + 1` times from noise (0) to data (1) for Euler's method: equal steps, or where components are known,
+        times between which noise gives up equal shares of the data's variance."""
+        if not self.components:
+            return [step / steps for step in range(steps + 1)]
+        variance = self.variance.double().cpu().numpy()
+        t = 1.0 / (1.0 + np.exp(-np.linspace(-12, 12, 2001)))
+        hidden = variance * (1 - t[:, None]) ** 2 / (t[:, None] ** 2 * variance + (1 - t[:, None]) ** 2)
+        shown = 1.0 - hidden.sum(axis=1) / variance.sum()  # rises from 0 to 1
+        between = np.interp(np.arange(1, steps) / steps, shown, t)
+        return [0.0, *map(float, between), 1.0]
+
     def loss(self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor) -> Tensor:
         """[N] `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`."""
         error = (self(hidden, noised, time) - clean).square().mean(dim=-1)
         loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
         return loss
-
-
-def times(steps: int) -> list[float]:
-    """`steps + 1` times from noise (0) to data (1) for Euler's method."""
-    return [step / steps for step in range(steps + 1)]
 
 
 def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t: float, guidance: float) -> np.ndarray:

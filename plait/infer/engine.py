@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,10 @@ class Entry:
 class Running:
     """A request under way: its coroutine, its streams, the chunk it waits for."""
 
-    def __init__(self, request: Request, encoder: Encoder, cache: Cache) -> None:
-        self.steps: Steps = Conversation(request, encoder).run()
+    def __init__(
+        self, request: Request, encoder: Encoder, cache: Cache, times: Callable[[str, int], list[float]]
+    ) -> None:
+        self.steps: Steps = Conversation(request, encoder, times).run()
         self.cache = cache
         self.stream, self.null = Stream(cache), None
         self.segments: list[Segment] | None = None
@@ -91,6 +93,7 @@ class Engine:
     def __init__(self, model: Braid, batch_size: int = 128) -> None:
         self.model, self.batch_size = model.eval(), batch_size
         self.encoder = Encoder(model.vocabulary)
+        self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
         """Answers in the order of the requests; each depends on its own seed alone, not on its neighbours."""
@@ -102,7 +105,7 @@ class Engine:
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request]) -> list[Answer]:
         cache = Cache(self.model.trunk.config, self.model.dtype, self.model.device)
-        running = [Running(request, self.encoder, cache) for request in requests]
+        running = [Running(request, self.encoder, cache, self._times) for request in requests]
         active = list(running)
         while active:
             self._tick(active, cache)
@@ -132,6 +135,11 @@ class Engine:
             logits = self.model.categorical(hidden[[row for _, row in logits_at], last]).numpy(force=True)
             for (one, _), scores in zip(logits_at, logits, strict=True):
                 one.send(scores)
+
+    def _times(self, name: str, steps: int) -> list[float]:
+        if (name, steps) not in self.schedules:
+            self.schedules[name, steps] = self.model.flows[name].times(steps)  # type: ignore[operator]
+        return self.schedules[name, steps]
 
     def _predict(self, chunk: Noised, hidden: torch.Tensor) -> torch.Tensor:
         """[S, n, W] clean tokens of a block, for each of S streams that were shown the same noised one."""

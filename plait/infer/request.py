@@ -11,7 +11,7 @@ The engine may run the chunks of many requests in one batch; a request sees only
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from plait.data.sequence import Element, Encoder, Ids, Tokens
 from plait.data.vocabulary import END, NULL, ROLES
 from plait.errors import ConfigError
 from plait.heads.categorical import choose
-from plait.heads.flow import guided_velocity, times
+from plait.heads.flow import guided_velocity
 
 LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
 
@@ -85,10 +85,10 @@ Steps = Generator[Chunk, Any, list[Segment]]
 
 
 class Conversation:
-    """The state of one request while it is answered."""
+    """The state of one request while it is answered. `times`: of a modality and a number of steps, when they are taken."""
 
-    def __init__(self, request: Request, encoder: Encoder) -> None:
-        self.request, self.encoder = request, encoder
+    def __init__(self, request: Request, encoder: Encoder, times: Callable[[str, int], list[float]]) -> None:
+        self.request, self.encoder, self.times = request, encoder, times
         self.vocabulary = encoder.vocabulary
         self.rng = np.random.default_rng([request.seed, 3])
         self.guided = request.guidance != 1.0
@@ -193,7 +193,7 @@ class Conversation:
         self.made += count
         z = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
         chunk = Noised(name, z, modality.coordinates(header), 0.0, self.guided)
-        schedule = times(self.request.steps)
+        schedule = self.times(name, self.request.steps)
         for t, following in itertools.pairwise(schedule):
             chunk.t = t
             predicted, null = yield chunk
