@@ -86,7 +86,12 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     """Check every row of a JSONL file (of a split's shards, where FOLDER/SPLIT.jsonl is none); `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
     begin = time.perf_counter()
 
+    root = os.path.realpath(path.parent)
+    real_folder = lru_cache(1000)(os.path.realpath)  # following links by name for every file takes longer than reading it
+
     def decode(kind: str, value: str | Member, options: str) -> None:
+        if known[kind].head == "flow" and not isinstance(value, Member):
+            _check_path(value, root, real_folder)
         read(known[kind], Part(kind, value, json.loads(options)))
 
     decode_once = lru_cache(100_000)(decode)  # a medium that many rows name; only its name is kept
@@ -125,7 +130,7 @@ def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterat
 def check_row(rows: ShardRows, number: int, known: Mapping[str, Modality], decode: Decode) -> Sample:
     """Row `number` (from 0) of shards as a Sample. Raises RowError naming shard and row."""
     sample = rows.row(number)
-    check_parts(sample, Path(), sample.where, known, decode)
+    check_parts(sample, sample.where, known, decode)
     return sample
 
 
@@ -155,25 +160,24 @@ def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, 
     if line is None:
         raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
     sample = parse_line(line, path, number, known)
-    check_parts(sample, path.parent, where, known, decode)
+    check_parts(sample, where, known, decode)
     return sample
 
 
-def check_parts(sample: Sample, base: Path, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
+def check_parts(sample: Sample, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
     """Check every part, and that somebody answers. Raises RowError naming `where`."""
     for place, message in enumerate(sample.messages):
         for part in message.parts:
-            check_part(part, base, f"{where}, message {place}", known, decode)
+            check_part(part, f"{where}, message {place}", known, decode)
     if all(message.role not in (None, "assistant") for message in sample.messages):
         raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
 
 
-def check_part(part: Part, base: Path, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
+def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
     """Decode a part whole. Raises RowError naming `where`."""
-    if isinstance(part.value, Member):
-        pass  # it lies inside its shard
-    elif known[part.type].head == "flow":
-        _check_path(part.value, base, where)
+    if known[part.type].head == "flow":
+        if not isinstance(part.value, str | Member):
+            raise RowError(f"{where}: got {part.value!r}; expected the path of a file, relative to that of the rows")
     elif not isinstance(part.value, str) or not part.value:
         raise RowError(f"{where}: {part.type} is {part.value!r}; expected text that is not empty")
     elif not _encodable(part.value):
@@ -198,24 +202,23 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def _check_path(value: Any, base: Path, where: str) -> None:
-    """A plain file inside the data folder, links followed, of a size that can be held."""
-    if not isinstance(value, str):
-        raise RowError(f"{where}: got {value!r}; expected the path of a file, relative to {base}")
+def _check_path(value: str, root: str, real_folder: Callable[[str], str]) -> None:
+    """A plain file inside the folder `root`, links followed, of a size that can be held. Raises RowError."""
     try:
-        root, real = os.path.realpath(base), os.path.realpath(value)
-        facts = os.stat(real) if real.startswith(root + os.sep) else None
+        facts = os.lstat(value)
+        linked = stat.S_ISLNK(facts.st_mode)
+        folder, name = os.path.split(value)
+        real = os.path.realpath(value) if linked else os.path.join(real_folder(folder), name)
+        if not real.startswith(root + os.sep):
+            raise RowError(f"{value} is a link out of the data folder {root}; expected a file in it: copy it there")
+        facts = os.stat(real) if linked else facts
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
-        raise RowError(f"{where}: {value!r}: {what}; expected a file that can be read") from error
-    if facts is None:
-        raise RowError(
-            f"{where}: {value} is a link out of the data folder {base}; expected a file in it: copy it there"
-        )
+        raise RowError(f"{value!r}: {what}; expected a file that can be read") from error
     if not stat.S_ISREG(facts.st_mode):
-        raise RowError(f"{where}: {value} is a folder, a pipe or a device; expected a plain file")
+        raise RowError(f"{value} is a folder, a pipe or a device; expected a plain file")
     if not 0 < facts.st_size <= LARGEST_FILE:
-        raise RowError(f"{where}: {value} has {facts.st_size} bytes; expected 1 to {LARGEST_FILE}")
+        raise RowError(f"{value} has {facts.st_size} bytes; expected 1 to {LARGEST_FILE}")
 
 
 def key(sample: Sample) -> int:
