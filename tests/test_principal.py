@@ -1,11 +1,18 @@
 """Principal components of the data: what the flow head knows of them, and where the embedding starts."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from worlds import World, rng
 
 from plait.api import settings as load
+from plait.contract import Message, Part
 from plait.errors import CheckpointError
+from plait.heads.flow import guided_velocity
+from plait.infer.engine import Engine
+from plait.infer.request import Request
 from plait.model import principal
 from plait.model.braid import Braid
 from plait.train import checkpoint, loop, optim, run
@@ -185,3 +192,51 @@ def test_maps_that_start_well_may_go_slowly():
     assert slow == {name for name in ratios if name.endswith(optim.WIDE)}
     assert len(slow) == 4
     assert all(ratios[name] == pytest.approx(1.0, rel=1e-3) for name in ratios.keys() - slow)
+
+
+def test_steps_give_up_equal_shares_of_the_variance():
+    model, found = knowing(flat(WORLD.modalities["image"].token_width).float())
+    made = model.flows["image"].times(10)
+    assert made[0] == 0.0
+    assert made[-1] == 1.0
+    t = torch.tensor(made[1:-1])[:, None].double()
+    variance = found.variance.double()
+    hidden = (variance * (1 - t) ** 2 / (t**2 * variance + (1 - t) ** 2)).sum(dim=1) / variance.sum()
+    torch.testing.assert_close(hidden, 1 - torch.arange(1, 10).double() / 10, rtol=0, atol=1e-3)
+    assert model.flows["image"].times(1) == [0.0, 1.0]
+    assert model.flows["audio"].times(4) == [0.0, 0.25, 0.5, 0.75, 1.0], "no components: equal steps"
+
+
+def test_a_model_that_expects_the_data_s_mean_samples_a_gaussian_of_these_components():
+    """The whole sampler, with the head's correction as its only guide: draws have the data's variances along the axes."""
+    width = WORLD.modalities["image"].token_width
+    model, found = knowing(flat(width, rank=3).float() * 0.02, most=3)
+    head = model.flows["image"]
+    torch.nn.init.zeros_(head.predict.weight)
+    draws = torch.from_numpy(rng(5).normal(size=(2000, width))).float()
+    with torch.no_grad():
+        for t, following in itertools.pairwise(head.times(60)):
+            predicted = head(torch.zeros(len(draws), model.trunk.config.dim), draws, torch.full((len(draws),), t))
+            draws = torch.from_numpy(guided_step(predicted.numpy(), draws.numpy(), t, following))
+    along = (draws - found.mean) @ found.axes.T
+    torch.testing.assert_close(along.var(dim=0), found.variance, rtol=0.15, atol=0)
+    torch.testing.assert_close(along @ found.axes + found.mean, draws, rtol=0, atol=1e-3)
+
+
+def guided_step(predicted, z, t, following):
+    return z + (following - t) * guided_velocity(predicted, None, z, t, 1.0)
+
+
+def test_the_engine_draws_with_it_alone_and_in_a_batch():
+    model, _ = knowing(flat(WORLD.modalities["image"].token_width).float())
+    torch.nn.init.normal_(model.flows["image"].predict.weight, std=0.1)
+    asked = [
+        Request((Message("user", (Part("text", word),)),), to="image", seed=seed, steps=3) for seed, word in enumerate("ab")
+    ]
+    engine = Engine(model)
+    together = engine.generate(asked)
+    for request, answer in zip(asked, together, strict=True):
+        alone = engine.generate([request])[0]
+        assert np.array_equal(np.asarray(answer.message.parts[0].value), np.asarray(alone.message.parts[0].value))
+    first, second = (np.asarray(answer.message.parts[0].value, np.int16) for answer in together)
+    assert first.shape != second.shape or np.abs(first - second).max() > 0
