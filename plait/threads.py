@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -26,8 +27,17 @@ def each(function: Callable[[Given], Made], items: Iterable[Given]) -> list[Made
         with torch.inference_mode(inference):
             return function(item)
 
+    with pool(workers) as executor:
+        return list(executor.map(job, given))
+
+
+@contextmanager
+def pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for jobs, each with one of torch's threads; what is left over when the block ends is dropped."""
+    before = torch.get_num_threads()
+    executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(job, given))
+        yield executor
     finally:
-        torch.set_num_threads(workers)
+        executor.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)

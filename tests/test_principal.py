@@ -231,7 +231,8 @@ def test_the_engine_draws_with_it_alone_and_in_a_batch():
     model, _ = knowing(flat(WORLD.modalities["image"].token_width).float())
     torch.nn.init.normal_(model.flows["image"].predict.weight, std=0.1)
     asked = [
-        Request((Message("user", (Part("text", word),)),), to="image", seed=seed, steps=3) for seed, word in enumerate("ab")
+        Request((Message("user", (Part("text", word),)),), to="image", seed=seed, steps=3)
+        for seed, word in enumerate("ab")
     ]
     engine = Engine(model)
     together = engine.generate(asked)

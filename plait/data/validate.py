@@ -13,23 +13,29 @@ import os
 import stat
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from plait.contract import Modality, Part, Sample
 from plait.data.media import Member, read
 from plait.data.rows import parse_line
 from plait.data.shards import ShardRows, shards_of
 from plait.errors import ConfigError, DataError, PlaitError, RowError
+from plait.threads import pool
 
 LONGEST_LINE = 16 * 2**20  # bytes
 LARGEST_FILE = 2**30  # bytes of one medium
-Decode = Callable[[str, "str | Member", str], None]  # (modality, medium or text, options as JSON)
+AHEAD = 256  # rows whose media are being decoded while an earlier one is waited for
+Problem = Callable[[], str]  # waits for a medium to be decoded; what is wrong with it, if anything
+Decode = Callable[[str, "str | Member", str], Problem]  # (modality, medium or text, options as JSON)
 
 
 @dataclass(frozen=True)
@@ -87,28 +93,41 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     begin = time.perf_counter()
 
     root = os.path.realpath(path.parent)
-    real_folder = lru_cache(1000)(os.path.realpath)  # following links by name for every file takes longer than reading it
+    real_folder = lru_cache(1000)(
+        os.path.realpath
+    )  # following links by name for every file takes longer than reading it
 
-    def decode(kind: str, value: str | Member, options: str) -> None:
-        if known[kind].head == "flow" and not isinstance(value, Member):
-            _check_path(value, root, real_folder)
-        read(known[kind], Part(kind, value, json.loads(options)))
-
-    decode_once = lru_cache(100_000)(decode)  # a medium that many rows name; only its name is kept
-
-    def decode_part(kind: str, value: str | Member, options: str) -> None:
-        (decode_once if known[kind].head == "flow" else decode)(kind, value, options)
+    def problem(kind: str, value: str | Member, options: str) -> str:
+        try:
+            if known[kind].head == "flow" and not isinstance(value, Member):
+                _check_path(value, root, real_folder)
+            read(known[kind], Part(kind, value, json.loads(options)))
+        except PlaitError as error:
+            return str(error)
+        except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file
+            return f"{kind} {value!r} cannot be decoded: {error!r}; expected a whole file: save it anew"
+        return ""
 
     found = Checked(path)
-    for number, checked in _checks(path, known, decode_part):
-        found.rows += 1
-        try:
-            sample = checked()
-        except RowError as error:
-            found.bad_lines.append(number)
-            tell(BadRow(path.name, number, str(error)))
-            continue
-        found.keys.append(key(sample))
+    with pool(torch.get_num_threads()) as executor:
+
+        @lru_cache(100_000)  # a medium that many rows name; only its name is kept, and what is wrong with it
+        def decode_medium(kind: str, value: str | Member, options: str) -> Problem:
+            return Awaited(executor.submit(problem, kind, value, options))
+
+        def decode(kind: str, value: str | Member, options: str) -> Problem:
+            if known[kind].head == "flow":
+                return decode_medium(kind, value, options)
+            said = problem(kind, value, options)
+            return lambda: said
+
+        for number, checked in _ahead(_checks(path, known, decode)):
+            found.rows += 1
+            if isinstance(checked, RowError):
+                found.bad_lines.append(number)
+                tell(BadRow(path.name, number, str(checked)))
+            else:
+                found.keys.append(key(checked))
     keys = np.frombuffer(found.keys, np.uint64)
     keys.sort()  # in place: a million rows are eight megabytes, and np.unique would take five times that
     found.duplicates = int(np.count_nonzero(keys[1:] == keys[:-1]))
@@ -116,7 +135,59 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     return found
 
 
-def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterator[tuple[int, Callable[[], Sample]]]:
+class Awaited:
+    """What a job said, once it is there; the job itself, a kilobyte, is then forgotten."""
+
+    __slots__ = ("job", "said")
+
+    def __init__(self, job: Future[str]) -> None:
+        self.job: Future[str] | None = job
+        self.said = ""
+
+    def __call__(self) -> str:
+        if self.job is not None:
+            self.said, self.job = self.job.result(), None
+        return self.said
+
+
+class Begun:
+    """A row whose media are being decoded."""
+
+    def __init__(self, sample: Sample, parts: list[tuple[str, Problem]]) -> None:
+        self.sample, self.parts = sample, parts
+
+    def finished(self) -> Sample:
+        """The row, once all of it is decoded. Raises RowError naming where the first part stands that is not sound."""
+        for where, problem in self.parts:
+            if said := problem():
+                raise RowError(f"{where}: {said}")
+        return self.sample
+
+
+def _ahead(checks: Iterator[tuple[int, Callable[[], Begun]]]) -> Iterator[tuple[int, Sample | RowError]]:
+    """Rows in their order, while the media of up to AHEAD later ones are being decoded."""
+    begun: deque[tuple[int, Begun | RowError]] = deque()
+    for number, check in checks:
+        try:
+            begun.append((number, check()))
+        except RowError as error:
+            begun.append((number, error))
+        if len(begun) > AHEAD:
+            yield _finished(*begun.popleft())
+    while begun:
+        yield _finished(*begun.popleft())
+
+
+def _finished(number: int, row: Begun | RowError) -> tuple[int, Sample | RowError]:
+    if isinstance(row, RowError):
+        return number, row
+    try:
+        return number, row.finished()
+    except RowError as error:
+        return number, error
+
+
+def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterator[tuple[int, Callable[[], Begun]]]:
     """(number, check of that row) of every row of a file, or, where it is not there and shards are, of those."""
     if not path.is_file() and shards_of(path.parent, path.stem):
         rows = ShardRows(path.parent, path.stem, known)
@@ -127,11 +198,10 @@ def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterat
         yield number, partial(check_line, line, path, number, known, decode)
 
 
-def check_row(rows: ShardRows, number: int, known: Mapping[str, Modality], decode: Decode) -> Sample:
-    """Row `number` (from 0) of shards as a Sample. Raises RowError naming shard and row."""
+def check_row(rows: ShardRows, number: int, known: Mapping[str, Modality], decode: Decode) -> Begun:
+    """Row `number` (from 0) of shards. Raises RowError naming shard and row."""
     sample = rows.row(number)
-    check_parts(sample, sample.where, known, decode)
-    return sample
+    return check_parts(sample, sample.where, known, decode)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -154,27 +224,29 @@ def _skip_line(file: BinaryIO) -> None:
         pass
 
 
-def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Decode) -> Sample:
-    """The row as a Sample. Raises RowError naming file and line."""
+def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Decode) -> Begun:
+    """The row of a line. Raises RowError naming file and line."""
     where = f"{path.name}:{number}"
     if line is None:
         raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
-    sample = parse_line(line, path, number, known)
-    check_parts(sample, where, known, decode)
-    return sample
+    return check_parts(parse_line(line, path, number, known), where, known, decode)
 
 
-def check_parts(sample: Sample, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
-    """Check every part, and that somebody answers. Raises RowError naming `where`."""
-    for place, message in enumerate(sample.messages):
-        for part in message.parts:
-            check_part(part, f"{where}, message {place}", known, decode)
+def check_parts(sample: Sample, where: str, known: Mapping[str, Modality], decode: Decode) -> Begun:
+    """Begin to check every part, and see that somebody answers. Raises RowError naming `where`."""
+    parts = [
+        (here, check_part(part, here, known, decode))
+        for place, message in enumerate(sample.messages)
+        for here in (f"{where}, message {place}",)
+        for part in message.parts
+    ]
     if all(message.role not in (None, "assistant") for message in sample.messages):
         raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
+    return Begun(sample, parts)
 
 
-def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: Decode) -> None:
-    """Decode a part whole. Raises RowError naming `where`."""
+def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: Decode) -> Problem:
+    """Begin to decode a part whole. Raises RowError naming `where`."""
     if known[part.type].head == "flow":
         if not isinstance(part.value, str | Member):
             raise RowError(f"{where}: got {part.value!r}; expected the path of a file, relative to that of the rows")
@@ -184,14 +256,7 @@ def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: De
         raise RowError(
             f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
         )
-    try:
-        decode(part.type, part.value, json.dumps(dict(part.options)))
-    except PlaitError as error:
-        raise RowError(f"{where}: {error}") from error
-    except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file
-        raise RowError(
-            f"{where}: {part.type} {part.value!r} cannot be decoded: {error!r}; expected a whole file: save it anew"
-        ) from error
+    return decode(part.type, part.value, json.dumps(dict(part.options)))
 
 
 def _encodable(value: str) -> bool:

@@ -19,7 +19,9 @@ from plait.layers import Linear, sinusoids
 
 CLIP = 0.05  # smallest 1 - t in the loss weight
 TIME_WIDTH = 128
-DOUBT = 10.0  # logarithm of the largest ratio of what an expectation leaves open to the data's variance, and of its inverse
+DOUBT = (
+    10.0  # logarithm of the largest ratio of what an expectation leaves open to the data's variance, and of its inverse
+)
 
 
 class FlowEmbedding(nn.Module):
