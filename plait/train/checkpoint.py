@@ -28,7 +28,7 @@ from plait.files import sha256_of, sync
 from plait.model.braid import Braid
 from plait.model.transformer import TrunkConfig
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 SEAL = "config_sha256"
@@ -179,7 +179,13 @@ def _from_2(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "format": 3}
 
 
-MIGRATIONS = {1: _from_1, 2: _from_2}  # format -> pure function to the next one
+def _from_3(config: dict[str, Any]) -> dict[str, Any]:
+    """Format 4: flow heads may know principal components, which lie beside the weights; before, the recipe could say that
+    maps start along them, which is over once a run has begun."""
+    return {**config, "format": 4, "recipe": {**config["recipe"], "principal": 0}}
+
+
+MIGRATIONS = {1: _from_1, 2: _from_2, 3: _from_3}  # format -> pure function to the next one
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[str, Any]]:
