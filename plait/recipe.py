@@ -60,7 +60,9 @@ class Recipe(BaseModel):
 
     turns: int = Field(1, ge=1, description="questions in the longest conversation of the rows; chat remembers as many")
     steps: int = Field(1000, ge=1)
-    principal: int = Field(0, ge=0, description="principal components of the data that flow heads know; 0: none")
+    principal: int = Field(
+        0, ge=0, strict=True, description="principal components of the data that flow heads know; 0: none"
+    )
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")
     device: str = Field("auto", pattern="^(auto|cpu|cuda|mps)$", description="where the training computes")

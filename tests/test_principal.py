@@ -9,7 +9,7 @@ from worlds import World, rng
 
 from plait.api import settings as load
 from plait.contract import Message, Part
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, ConfigError
 from plait.heads.flow import guided_velocity
 from plait.infer.engine import Engine
 from plait.infer.request import Request
@@ -140,7 +140,7 @@ def test_a_run_finds_them_says_so_saves_them_and_goes_on_with_them(small_digits,
     assert head.predict.weight.shape == (12, 32)
     torch.testing.assert_close(head.axes @ head.axes.T, torch.eye(12), rtol=0, atol=1e-4)
     assert (head.variance[:-1] >= head.variance[1:]).all()
-    assert head.predict.weight.abs().sum() > 0, "it has learned"
+    assert head.trust.weight.abs().sum() > 0, "it has learned: this layer starts from zero"
     whole = run.train(recipe, tmp_path / "whole")
     again, _ = checkpoint.load(whole)
     for name, value in model.state_dict().items():
@@ -241,3 +241,8 @@ def test_the_engine_draws_with_it_alone_and_in_a_batch():
         assert np.array_equal(np.asarray(answer.message.parts[0].value), np.asarray(alone.message.parts[0].value))
     first, second = (np.asarray(answer.message.parts[0].value, np.int16) for answer in together)
     assert first.shape != second.shape or np.abs(first - second).max() > 0
+
+
+def test_components_are_counted_not_switched_on():
+    with pytest.raises(ConfigError, match=r"principal: .*got True"):
+        load("digits", "principal=true")

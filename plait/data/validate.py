@@ -93,9 +93,7 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
     begin = time.perf_counter()
 
     root = os.path.realpath(path.parent)
-    real_folder = lru_cache(1000)(
-        os.path.realpath
-    )  # following links by name for every file takes longer than reading it
+    real_folder = lru_cache(1000)(os.path.realpath)  # once a folder: following links for every file would be slow
 
     def problem(kind: str, value: str | Member, options: str) -> str:
         try:
@@ -234,12 +232,10 @@ def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, 
 
 def check_parts(sample: Sample, where: str, known: Mapping[str, Modality], decode: Decode) -> Begun:
     """Begin to check every part, and see that somebody answers. Raises RowError naming `where`."""
-    parts = [
-        (here, check_part(part, here, known, decode))
-        for place, message in enumerate(sample.messages)
-        for here in (f"{where}, message {place}",)
-        for part in message.parts
-    ]
+    parts = []
+    for place, message in enumerate(sample.messages):
+        here = f"{where}, message {place}"
+        parts += [(here, check_part(part, here, known, decode)) for part in message.parts]
     if all(message.role not in (None, "assistant") for message in sample.messages):
         raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
     return Begun(sample, parts)

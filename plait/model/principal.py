@@ -127,7 +127,6 @@ def start(model: Braid, given: Mapping[str, Found], seed: int = 0) -> None:
         embedding.tokens.weight.copy_(inward)
         embedding.tokens.bias.copy_((CONSTANT * count) ** 0.5 * constant - inward @ found.mean)
         told = embedding.time[-1].get_parameter("weight")
-        into = into.to(told.device)
         told.sub_(into @ (into.T @ told))
         length = (1.0 + CONSTANT) * count / embedding.dim  # square of what the last norm divides a token by
         head.predict.weight[:count] = length**0.5 * into.T

@@ -1,4 +1,4 @@
-"""Losses of 20 steps, to three thousandths: processors round differently. After a change that means to move them: python tests/golden/test_golden.py"""
+"""Losses of 20 steps, to a thousandth. After a change that means to move them: python tests/golden/test_golden.py"""
 
 import json
 import sys
@@ -24,6 +24,8 @@ CASES: dict[str, tuple[TrunkConfig, str]] = {
     "adamw": (TINY, "adamw"),
     "vanilla": (vanilla(32, 2, 2), "muon"),
 }
+# Without QK-norm, and normalised after each branch, rounding grows: two processors were 1.5e-3 apart at step 13.
+TOLERANCE = {"vanilla": 3e-3}
 
 
 def losses(case: str) -> list[dict[str, float]]:
@@ -41,7 +43,7 @@ def test_twenty_steps(case):
     stored = json.loads(STORED.read_text())[case]
     made = losses(case)
     for step, (a, b) in enumerate(zip(made, stored, strict=True)):
-        assert a == pytest.approx(b, rel=3e-3), f"step {step}"
+        assert a == pytest.approx(b, rel=TOLERANCE.get(case, 1e-3)), f"step {step}"
     assert sum(made[-1].values()) < sum(made[0].values()), "twenty steps did not learn"
 
 
