@@ -266,6 +266,20 @@ def test_pitch_moves_as_far_as_it_may():
         assert {int(one.argmax()) - 40 for one in found if one.max() > 2} == set(range(-pitch, pitch + 1))
 
 
+def test_every_digit_is_a_token():
+    model = Text(vocab_size=600)
+    model.fit([text(f"cell [340, 55, 641, 1000] in 2024, {n}") for n in range(99)])
+    for asked in ("cell [340, 55, 641, 1000]", "1st of 2024", "3.14", "no number"):
+        segment = model.read(text(asked))
+        ids = [int(i) for block in segment.blocks for i in block.tokens]
+        found = [model._tokenizer.decode([i]) for i in ids]
+        assert "".join(one for one in found if any(c.isdigit() for c in one)).replace(" ", "") == "".join(
+            filter(str.isdigit, asked)
+        )
+        assert all(sum(map(str.isdigit, one)) <= 1 for one in found)
+        assert model.write(segment).value == asked
+
+
 def test_careless_words_are_the_same_words():
     model = Text(careless=0.5)
     for asked in ("Name this in German.", "Which category", "猫は何？", ""):

@@ -408,20 +408,21 @@ def test_an_official_split_is_kept(tmp_path):
 
 
 def test_speakers_that_training_never_hears(tmp_path):
-    clips = [tmp_path / f"{n}.flac" for n in range(4)]
+    clips = [tmp_path / f"{n}.flac" for n in range(5)]
     for number, path in enumerate(clips):
         soundfile.write(path, clip(number), RATE)
 
-    def spoken(source, number, like=None):
+    def spoken(source, number, like=None, language="de"):
         heard = Part("audio", clips[number if like is None else like])
         signature = quality.clip_signature(log_mel(KNOWN["audio"].samples(heard)))
-        facts = {"language": "de"} | ({"speaker": "a"} if source == "prompts" else {})
+        facts = {"language": language} | ({"speaker": "a"} if source == "prompts" else {})
         media = {"speech": str(clips[number])}
         return Asset(
             source, "speech", f"word {number}", media, {"en": "word"}, facts, signatures={"speech": f"{signature:x}"}
         )
 
     assets = [spoken("prompts", 0), spoken("nouns", 1), spoken("nouns", 2), spoken("nouns", 3, like=0)]
+    assets.append(spoken("nouns", 4, language="uk"))
     corpus = build.split(assets)
     assert corpus.joined == 0, "what is never trained joins nothing"
     assert {asset.source for members in corpus.splits[build.SPEAKERS].values() for asset in members} == {"nouns"}
@@ -430,7 +431,35 @@ def test_speakers_that_training_never_hears(tmp_path):
     build.write(corpus, tmp_path, lambda what: None)
     rows = rows_of(tmp_path, "spoken-language.speakers")
     assert {Path(one).name for one in media(rows)} == {"1.flac", "2.flac"}, "one that training hears is not asked"
-    assert {s.messages[1].parts[0].value for s in rows} == {"German"}
+    assert {s.messages[1].parts[0].value for s in rows} == {"German"}, "no language that training never hears"
+
+
+def test_few_diseases_are_known_and_the_others_abstained_about():
+    task = BY_NAME["medical"]
+    told = {"answer": "Fever. Rest.", "source": "NIH"}
+    known, unknown = [], []
+    for number in range(1000):
+        kinds = ("symptoms", "treatment", "inheritance")
+        asked = [told | {"question": f"What of disease {number}? {kind}", "question_type": kind} for kind in kinds]
+        assets = [Asset("medquad", "medical", str(number), facts=facts) for facts in asked]
+        rows = {
+            place: list(task.samples(build._group(f"medquad:{number}", assets, place, seen), phrasings))
+            for place, seen, phrasings in (
+                ("train", True, task.trained_phrasings),
+                ("known", True, [task.held_out_phrasing]),
+                ("test", False, task.trained_phrasings),
+            )
+        }
+        assert [s.meta["known"] for s in rows["test"]] == [False], "nothing is known of what training has not"
+        of = {s.meta["known"] for s in rows["train"] + rows["known"]}
+        assert len(of) == 1, "what is asked as known was taught"
+        (known if of.pop() else unknown).append(rows["train"])
+    assert 10 < len(known) < 60
+    assert {len(rows) for rows in unknown} == {1}
+    for rows in known:
+        assert (
+            len({(s.meta["topic"], s.meta["phrasing"]) for s in rows}) == len(rows) == 2 * len(task.trained_phrasings)
+        )
 
 
 def test_every_cell_of_the_grid_has_a_task():

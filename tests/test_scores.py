@@ -205,6 +205,12 @@ def test_detection_is_scored_from_the_answers_words():
     made = score("boxes")(rows, Bench(engine))
     assert one(made, "AP50")["value"] == pytest.approx(1.0)
     assert one(made, "AP50")["baseline"] < 0.5
+    bare = [boxes_as_text([one | {"label": ""} for one in boxes], (64, 64)) for boxes in truth]
+    assert bare[0] == "[0, 0, 156, 156]"
+    rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["cell"] * 3)
+    assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] == pytest.approx(1.0), "the question says what"
+    rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["dog"] * 3)
+    assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] < 0.5
     made = score("boxes")(outcome(said, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
     assert one(made, "AP")["value"] == 0.0
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -175,9 +175,10 @@ def _home(place: str) -> str:
     return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(place, place)
 
 
-def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
+def held_out(corpus: Corpus, task: GroupTask, place: str, taught: Container[str]) -> list[Sample]:
     """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are, in the order drawn: the first are
-    like all of them."""
+    like all of them. Other speakers are asked for nothing but what is `taught` as an answer: a language that training never
+    heard cannot be told."""
     groups = corpus.splits[_home(place)]
     found: list[Sample] = []
     for name, members in groups.items():
@@ -187,8 +188,14 @@ def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
         found += task.samples(_group(name, taken, place, seen=place in (STYLE, KNOWN)), phrasings)
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]
+    if place == SPEAKERS:
+        found = [sample for sample in found if _answer(sample) in taught]
     order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
     return [found[index] for index in order]
+
+
+def _answer(sample: Sample) -> str:
+    return " ".join(str(part.value) for part in sample.messages[-1].parts)
 
 
 def _question(sample: Sample) -> str:
@@ -260,13 +267,14 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
     prints = Prints(everything)
     counts: Counter[str] = Counter({task.name: 0 for task in TASKS})
-    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts), corpus.splits[TRAIN])
+    taught: dict[str, set[str]] = {task.name: set() for task in TASKS if SPEAKERS in task.splits}
+    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts, taught), corpus.splits[TRAIN])
     files: dict[str, Any] = {"train.jsonl": {"rows": counts.total(), "sha256": store.digest(folder, TRAIN)}}
     few: dict[str, str] = {}
     rows: dict[str, list[Sample]] = {}
     for task in TASKS:
         for place in (*task.splits, DEV):
-            drawn = held_out(corpus, task, place)
+            drawn = held_out(corpus, task, place, taught.get(task.name, ()))
             found = prints.unseen(drawn, train, media=place in (STYLE, SPEAKERS))
             if place != DEV and len(found) < LEAST_ROWS:
                 few[f"{task.name}.{place}"] = f"{len(found)} rows; {len(drawn) - len(found)} more are asked in training"
@@ -285,9 +293,12 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     return {"files": files, "tasks": dict(counts), "few": few}
 
 
-def _counted(samples: Iterable[Sample], counts: Counter[str]) -> Iterator[Sample]:
+def _counted(samples: Iterable[Sample], counts: Counter[str], taught: Mapping[str, set[str]]) -> Iterator[Sample]:
+    """Samples as they come, their tasks counted and, for the tasks of `taught`, their answers noted."""
     for sample in samples:
         counts[sample.task] += 1
+        if sample.task in taught:
+            taught[sample.task].add(_answer(sample))
         yield sample
 
 

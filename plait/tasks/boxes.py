@@ -1,4 +1,5 @@
-"""Boxes as text: `cell [x1, y1, x2, y2]; cell [...]`, corners as whole numbers from 0 to SCALE of the picture's sides."""
+"""Boxes as text: `cell [x1, y1, x2, y2]; cell [...]`, corners as whole numbers from 0 to SCALE of the picture's sides. Where
+the question names the only label, `[x1, y1, x2, y2]; [...]` says as much."""
 
 from __future__ import annotations
 
@@ -25,11 +26,12 @@ _BOX = re.compile(r"([^;\[\]]*)\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*
 
 
 def boxes_as_text(boxes: Sequence[Mapping[str, Any]], size: Sequence[float]) -> str:
-    """Boxes {label, box: [x1, y1, x2, y2] in pixels} of a picture of `size` (width, height), from the top left on."""
+    """Boxes {label, box: [x1, y1, x2, y2] in pixels} of a picture of `size` (width, height), from the top left on; one with an
+    empty label has its numbers alone."""
     scaled = []
     for box in boxes:
         x1, y1, x2, y2 = (round(SCALE * at / size[axis % 2]) for axis, at in enumerate(box["box"]))
-        scaled.append((y1, x1, f"{box['label']} [{x1}, {y1}, {x2}, {y2}]"))
+        scaled.append((y1, x1, f"{box['label']} [{x1}, {y1}, {x2}, {y2}]".lstrip()))
     return "; ".join(text for *_, text in sorted(scaled))
 
 

@@ -17,13 +17,15 @@ class Item:
     """One instance of a task: what fills the slots of a phrasing, the answer, and what the answer must show.
 
     `slots` maps a name to a word or to a media part. `expect` maps an attribute (`digit`, `language`...) to the value
-    that an independent judge, or the exact text, must give. `facts` is what else a score needs to know.
+    that an independent judge, or the exact text, must give. `facts` is what else a score needs to know;
+    `ways` the number of phrasings in which a GroupTask asks for it.
     """
 
     slots: Mapping[str, str | Part]
     answer: Part
     expect: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    ways: int = 1
 
 
 class InGrid:

@@ -19,12 +19,15 @@ WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
 
 
 def scored_boxes(asked: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
-    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it."""
+    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it. A box without a
+    label is of what the question asks for."""
     made = []
     told = token_log_probabilities(bench.engine, [s.messages[:-1] for s in asked.samples], asked.answers)
-    for text, size, tokens in zip(texts(asked.answers), facts(asked, "size"), told, strict=True):
+    asked_for = [sample.meta.get("label", "") for sample in asked.samples]
+    for text, size, label, tokens in zip(texts(asked.answers), facts(asked, "size"), asked_for, told, strict=True):
         boxes = boxes_in_text(text, size)
         for box in boxes:
+            box["label"] = box["label"] or label
             start, end = box["span"]
             inside = [log for log, (first, last) in tokens if first < end and last > start]
             box["score"] = float(np.exp(np.mean(inside))) if inside else 0.0

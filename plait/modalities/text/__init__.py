@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
@@ -46,7 +46,9 @@ class Text:
 
     def _train(self, texts: Iterable[str]) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        # A digit is a token: of numbers that are tokens of their own none tells what its neighbour is.
+        digits = pre_tokenizers.Split(Regex(r" ?\d"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,

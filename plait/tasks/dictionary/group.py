@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,10 @@ class Group:
     def of(self, *kinds: str) -> Iterator[Asset]:
         return (asset for asset in self.assets if asset.kind in kinds)
 
+    def place(self, salt: str) -> float:
+        """Where the group falls from 0 to 1, the same in every split."""
+        return int.from_bytes(blake2b(f"{salt}/{self.key}".encode(), digest_size=8).digest(), "little") / 2**64
+
     def some(self, options: Sequence[Option], most: int) -> list[Option]:
         """Up to `most` of the options, drawn without repetition, in their order."""
         if len(options) <= most:
@@ -48,10 +53,11 @@ class GroupTask(Task):
     """A task whose `make` yields the items of a group."""
 
     def samples(self, group: Group, phrasings: Sequence[str]) -> Iterator[Sample]:
-        """A row an item, in a phrasing drawn for it."""
+        """Rows of the items, each in as many phrasings as it says, drawn for it."""
         items: Iterator[Item] = self.make(group)
         for item in items:
-            yield self.sample(phrasings[int(group.rng.integers(len(phrasings)))], item)
+            for index in group.rng.permutation(len(phrasings))[: item.ways]:
+                yield self.sample(phrasings[index], item)
 
 
 def short(text: str) -> bool:

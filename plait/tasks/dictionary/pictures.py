@@ -118,7 +118,7 @@ def tone(group: Group) -> Iterator[Item]:
 
 
 def detect(group: Group) -> Iterator[Item]:
-    """Where things are, as boxes in text."""
+    """Where things are, as boxes in text; what they are is said by the question."""
     for asset in group.of("boxes"):
         boxes = asset.facts["boxes"]
         labels = list(dict.fromkeys(box["label"] for box in boxes))
@@ -126,8 +126,8 @@ def detect(group: Group) -> Iterator[Item]:
             wanted = [box for box in boxes if box["label"] == label]
             if len(wanted) > MOST_BOXES:
                 continue
-            text = boxes_as_text(wanted, asset.facts["size"])
-            facts = {"source": asset.source, "boxes": wanted, "size": asset.facts["size"]}
+            text = boxes_as_text([box | {"label": ""} for box in wanted], asset.facts["size"])
+            facts = {"source": asset.source, "label": label, "boxes": wanted, "size": asset.facts["size"]}
             yield Item({"picture": asset.part("picture"), "label": label}, Part("text", text), {}, facts)
 
 

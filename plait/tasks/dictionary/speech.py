@@ -217,6 +217,6 @@ TASKS = (
             "{speech} What was said, as a picture.",
             "{speech} Show me that as a drawing.",
         ),
-        draw_heard, scores=("retrieval", "kernel distance", "copies"),
+        draw_heard, extra_splits=("known",), scores=("retrieval", "kernel distance", "copies"),
     ),
 )  # fmt: skip

@@ -10,9 +10,12 @@ from plait.tasks.task import Item, Slots
 
 PAIRS = 8  # of languages a thing is translated between
 SCRIPTURE_SHARE = 0.05  # of verses, all English and Spanish, whose language is asked for
-UNKNOWN_SHARE = 0.15  # of the diseases of training that the model learns to abstain about
+# Of the diseases of training: those whose answers are taught, in every phrasing. About the others the model learns to say that it
+# does not know, which is the likelier answer to a name that it has not met again and again. A larger model can hold more.
+KNOWN_SHARE = 0.03
 NOTICE = "No medical device; ask a doctor."
 ABSTAINS = f"I do not know this. {NOTICE}"
+EVERY_WAY = 99  # more than there are phrasings
 LONGEST_QUOTE = 160  # characters
 
 
@@ -93,13 +96,14 @@ def first_words(text: str, most: int = LONGEST_QUOTE) -> str:
 
 def medical(group: Group) -> Iterator[Item]:
     """What a named source says of a disease, in its own words; about a disease that it does not know the model says so."""
-    unknown = not group.seen or group.rng.random() < UNKNOWN_SHARE
-    for asset in group.of("medical"):
-        if (
-            asset.facts["question_type"] not in ("symptoms", "treatment", "information")
-            or len(asset.facts["question"]) > LONGEST
-        ):
-            continue
+    unknown = not group.seen or group.place("medical") >= KNOWN_SHARE
+    asked = [
+        asset
+        for asset in group.of("medical")
+        if asset.facts["question_type"] in ("symptoms", "treatment", "information")
+        and len(asset.facts["question"]) <= LONGEST
+    ]
+    for asset in group.some(asked, 1) if unknown else asked:
         quote = first_words(asset.facts["answer"])
         told = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
         part, expect = say(told)
@@ -108,6 +112,7 @@ def medical(group: Group) -> Iterator[Item]:
             part,
             expect,
             {"topic": asset.facts["question_type"], "known": not unknown},
+            ways=1 if unknown else EVERY_WAY,
         )
 
 
