@@ -1,8 +1,6 @@
-"""The whole contract between the core and a modality.
-
-A *sample* is a conversation: messages, each a role and typed parts. A *modality* turns a part into a *segment*, a chain
-of *blocks*, and back. A block is a header of grammar names followed by tokens, so its length is known before it is
-drawn. The core sees names, arrays and these protocols; it never learns which modality it serves."""
+"""The whole contract between the core and a modality. A *sample* is a conversation: messages, each a role and typed parts.
+A *modality* turns a part into a *segment*, a chain of *blocks*, and back. A block is a header of grammar names followed by
+tokens: its length is known before it is drawn. The core sees names, arrays, protocols, never which modality it serves."""
 
 from __future__ import annotations
 
@@ -90,6 +88,9 @@ class Modality(Protocol):
 
     def read(self, part: Part) -> Segment:
         """Encode a part. Raises RowError, naming what was got and expected."""
+
+    def check(self, part: Part) -> None:
+        """Raise the RowError that `read` would raise, in about the time that it takes to open the part."""
 
     def write(self, segment: Segment) -> Part:
         """Decode a segment; `read(write(s))` gives the same tokens wherever the medium allows it."""

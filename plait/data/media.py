@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,24 @@ def opened(part: Part) -> Part:
 
 def read(modality: Modality, part: Part) -> Segment:
     """`modality.read`, of members of larger files too. Raises RowError."""
-    if not isinstance(part.value, Member):
-        return modality.read(part)
-    try:
+    with _named(part):
         return modality.read(opened(part))
+
+
+def check(modality: Modality, part: Part) -> None:
+    """`modality.check`, of members of larger files too. Raises RowError."""
+    with _named(part):
+        modality.check(opened(part))
+
+
+@contextmanager
+def _named(part: Part) -> Iterator[None]:
+    """Errors about a member of a larger file say which."""
+    try:
+        yield
     except RowError as error:
+        if not isinstance(part.value, Member):
+            raise
         raise RowError(f"{part.value}: {error}") from error
 
 

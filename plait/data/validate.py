@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from plait.contract import Modality, Part, Sample
-from plait.data.media import Member, read
+from plait.data.media import Member, check
 from plait.data.rows import parse_line
 from plait.data.shards import ShardRows, shards_of
 from plait.errors import ConfigError, DataError, PlaitError, RowError
@@ -99,7 +99,7 @@ def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow
         try:
             if known[kind].head == "flow" and not isinstance(value, Member):
                 _check_path(value, root, real_folder)
-            read(known[kind], Part(kind, value, json.loads(options)))
+            check(known[kind], Part(kind, value, json.loads(options)))
         except PlaitError as error:
             return str(error)
         except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file
@@ -165,9 +165,9 @@ class Begun:
 def _ahead(checks: Iterator[tuple[int, Callable[[], Begun]]]) -> Iterator[tuple[int, Sample | RowError]]:
     """Rows in their order, while the media of up to AHEAD later ones are being decoded."""
     begun: deque[tuple[int, Begun | RowError]] = deque()
-    for number, check in checks:
+    for number, begin in checks:
         try:
-            begun.append((number, check()))
+            begun.append((number, begin()))
         except RowError as error:
             begun.append((number, error))
         if len(begun) > AHEAD:

@@ -145,3 +145,20 @@ def test_distance_to_a_transparent_picture_is_to_what_the_model_sees():
     image = Image(patch=8, channels=3, max_patches=1)
     seen = image.write(image.read(Part("image", reference)))
     assert image.metrics(seen, Part("image", reference)) == {"mse": 0.0}
+
+
+@pytest.mark.parametrize("value", [None, 7, b"", b"no medium", "", "nowhere.xyz", [], [[1, 2, 3]], {}], ids=repr)
+def test_a_check_refuses_what_reading_refuses(modality, value):
+    """And nothing else: an example passes, with whatever options."""
+
+    def said(work):
+        try:
+            work(Part(modality.name, value))
+        except PlaitError as error:
+            return str(error)
+        return ""
+
+    assert said(modality.check) == said(modality.read)
+    for seed in SEEDS:
+        modality.check(modality.example(seed))
+        modality.check(modality.write(modality.read(modality.example(seed))))

@@ -121,6 +121,8 @@ class Audio:
         if isinstance(value, tuple):
             samples, rate = value
             return np.asarray(samples, np.float32), int(rate)
+        if isinstance(value, int):  # libsndfile would take it for an open file, and close that
+            raise RowError(f"audio part: got the number {value}; expected the path of a sound file, or its bytes")
         if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile says "System error"
             raise RowError(f"audio part: {value} is not there; expected the path of a sound file")
         try:
@@ -133,8 +135,8 @@ class Audio:
             ) from error
         return samples, int(rate)
 
-    def samples(self, part: Part) -> np.ndarray:
-        """Mono float32 samples at 16 kHz, levelled. Raises RowError for empty, overlong or non-finite sound."""
+    def _mono(self, part: Part) -> tuple[np.ndarray, int]:
+        """Float32 samples and their rate. Raises RowError for empty, overlong or non-finite sound."""
         samples, rate = self._open(part.value)
         if rate < 1:
             raise RowError(f"audio part: got a sample rate of {rate}; expected samples a second, such as 16000")
@@ -148,6 +150,11 @@ class Audio:
                 f"audio part: got {samples.size / rate:.1f} s; expected at most {self.max_seconds} s: cut the clip or "
                 "train with a larger modalities.audio.max_seconds"
             )
+        return samples, rate
+
+    def samples(self, part: Part) -> np.ndarray:
+        """Mono float32 samples at 16 kHz, levelled. Raises RowError for empty, overlong or non-finite sound."""
+        samples, rate = self._mono(part)
         if rate != RATE:
             samples = soxr.resample(samples, rate, RATE)
         return level(samples)
@@ -169,6 +176,10 @@ class Audio:
         """Log-mel frames of normalised ones."""
         made: np.ndarray = frames * self.std + self.mean
         return made
+
+    def check(self, part: Part) -> None:
+        if part.options.get("mel") is None:
+            self._mono(part)
 
     def read(self, part: Part) -> Segment:
         return self._segment(self._tokens(part))

@@ -174,6 +174,9 @@ class Image:
             ) from error
         return picture
 
+    def check(self, part: Part) -> None:
+        self._grid(*to_canvas(self._open(part.value), self.channels).size)
+
     def read(self, part: Part) -> Segment:
         picture = to_canvas(self._open(part.value), self.channels)
         rows, cols = self._grid(*picture.size)

@@ -73,9 +73,12 @@ class Text:
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
         return np.zeros((1, 0), np.float32)
 
-    def read(self, part: Part) -> Segment:
+    def check(self, part: Part) -> None:
         if not isinstance(part.value, str):
             raise RowError(f"text part: got {type(part.value).__name__}; expected a string")
+
+    def read(self, part: Part) -> Segment:
+        self.check(part)
         ids = np.asarray(self._tokenizer.encode(part.value).ids, np.int64)
         return Segment(self.name, (Block((), ids),))
 
