@@ -451,6 +451,9 @@ def test_few_diseases_are_known_and_the_others_abstained_about():
             )
         }
         assert [s.meta["known"] for s in rows["test"]] == [False], "nothing is known of what training has not"
+        for sample in rows["train"] + rows["known"] + rows["test"]:
+            said = sample.messages[-1].parts[0].value
+            assert ("Fever" in said) == sample.meta["known"] == (not said.startswith("I do not know"))
         of = {s.meta["known"] for s in rows["train"] + rows["known"]}
         assert len(of) == 1, "what is asked as known was taught"
         (known if of.pop() else unknown).append(rows["train"])

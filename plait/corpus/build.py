@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -175,21 +175,19 @@ def _home(place: str) -> str:
     return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(place, place)
 
 
-def held_out(corpus: Corpus, task: GroupTask, place: str, taught: Container[str]) -> list[Sample]:
+def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
     """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are, in the order drawn: the first are
-    like all of them. Other speakers are asked for nothing but what is `taught` as an answer: a language that training never
-    heard cannot be told."""
+    like all of them."""
     groups = corpus.splits[_home(place)]
     found: list[Sample] = []
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
-        taken = _in_style(taken, held=True) if place == STYLE else taken
+        if _home(place) == TRAIN:  # what training drew, or what it did not
+            taken = _in_style(taken, held=place == STYLE)
         phrasings = [task.held_out_phrasing] if place in (PHRASING, KNOWN) else task.trained_phrasings
         found += task.samples(_group(name, taken, place, seen=place in (STYLE, KNOWN)), phrasings)
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]
-    if place == SPEAKERS:
-        found = [sample for sample in found if _answer(sample) in taught]
     order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
     return [found[index] for index in order]
 
@@ -209,7 +207,7 @@ def _question(sample: Sample) -> str:
 def labelled(groups: Mapping[str, Sequence[Asset]]) -> Iterator[Sample]:
     """Media of the training with their labels, for baselines and for finding copies."""
     for members in groups.values():
-        for asset in members:
+        for asset in _in_style(members, held=False):
             for medium in asset.media:
                 part = asset.part(medium)
                 yield Sample((Message("user", (part,)),), "labelled", {"labels": labels_of(asset)})
@@ -267,17 +265,21 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
     prints = Prints(everything)
     counts: Counter[str] = Counter({task.name: 0 for task in TASKS})
-    taught: dict[str, set[str]] = {task.name: set() for task in TASKS if SPEAKERS in task.splits}
-    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts, taught), corpus.splits[TRAIN])
+    answers: dict[str, set[str]] = {task.name: set() for task in TASKS if SPEAKERS in task.splits}
+    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts, answers), corpus.splits[TRAIN])
     files: dict[str, Any] = {"train.jsonl": {"rows": counts.total(), "sha256": store.digest(folder, TRAIN)}}
     few: dict[str, str] = {}
     rows: dict[str, list[Sample]] = {}
     for task in TASKS:
         for place in (*task.splits, DEV):
-            drawn = held_out(corpus, task, place, taught.get(task.name, ()))
-            found = prints.unseen(drawn, train, media=place in (STYLE, SPEAKERS))
-            if place != DEV and len(found) < LEAST_ROWS:
-                few[f"{task.name}.{place}"] = f"{len(found)} rows; {len(drawn) - len(found)} more are asked in training"
+            drawn = held_out(corpus, task, place)
+            # A language that training never heard cannot be told, whoever speaks.
+            able = [sample for sample in drawn if place != SPEAKERS or _answer(sample) in answers[task.name]]
+            found = prints.unseen(able, train, media=place in (STYLE, SPEAKERS))
+            if place != DEV and (len(found) < LEAST_ROWS or len(able) < len(drawn)):
+                untaught = f"; answers of {len(drawn) - len(able)} are not taught" if len(able) < len(drawn) else ""
+                asked = f"{len(able) - len(found)} more are asked in training"
+                few[f"{task.name}.{place}"] = f"{len(found)} rows; {asked}{untaught}"
             if found:
                 name = f"{task.name}.{place}.jsonl"
                 files[name] = _write(folder / name, found, folder)
@@ -293,12 +295,12 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     return {"files": files, "tasks": dict(counts), "few": few}
 
 
-def _counted(samples: Iterable[Sample], counts: Counter[str], taught: Mapping[str, set[str]]) -> Iterator[Sample]:
-    """Samples as they come, their tasks counted and, for the tasks of `taught`, their answers noted."""
+def _counted(samples: Iterable[Sample], counts: Counter[str], answers: Mapping[str, set[str]]) -> Iterator[Sample]:
+    """Samples as they come, their tasks counted and, for the tasks of `answers`, what they say noted."""
     for sample in samples:
         counts[sample.task] += 1
-        if sample.task in taught:
-            taught[sample.task].add(_answer(sample))
+        if sample.task in answers:
+            answers[sample.task].add(_answer(sample))
         yield sample
 
 

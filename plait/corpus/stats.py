@@ -70,22 +70,22 @@ class Tally:
         for message in sample.messages:
             for part in message.parts:
                 if isinstance(part.value, str) and part.type == "text":
-                    self._text(part.value, sample.task, learned=message.role in (None, "assistant"))
+                    self._text(part.value, sample, learned=message.role in (None, "assistant"))
                 else:
                     self._medium(part)
 
-    def _text(self, text: str, task: str, learned: bool) -> None:
+    def _text(self, text: str, sample: Sample, learned: bool) -> None:
         self.texts.add(text)
         (self.answered if learned else self.asked)[len(text)] += 1
         if not learned:
             return
         found = boxes_in_text(text, (1, 1)) if "[" in text else []
-        self.boxes.update(box["label"] for box in found)
-        answers = self.answers.setdefault(task, Counter())
+        self.boxes.update(box["label"] or sample.meta.get("label", "") for box in found)
+        answers = self.answers.setdefault(sample.task, Counter())
         if answers is not None:
             answers[text] += 1
             if len(answers) > MOST_ANSWERS:
-                self.answers[task] = None
+                self.answers[sample.task] = None
 
     def _medium(self, part: Part) -> None:
         name = hash((part.type, str(part.value)))

@@ -18,14 +18,14 @@ class Item:
 
     `slots` maps a name to a word or to a media part. `expect` maps an attribute (`digit`, `language`...) to the value
     that an independent judge, or the exact text, must give. `facts` is what else a score needs to know;
-    `ways` the number of phrasings in which a GroupTask asks for it.
+    `ways` the number of phrasings in which a GroupTask asks for it, None for all.
     """
 
     slots: Mapping[str, str | Part]
     answer: Part
     expect: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    ways: int = 1
+    ways: int | None = 1
 
 
 class InGrid:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -147,18 +148,33 @@ def test_distance_to_a_transparent_picture_is_to_what_the_model_sees():
     assert image.metrics(seen, Part("image", reference)) == {"mse": 0.0}
 
 
-@pytest.mark.parametrize("value", [None, 7, b"", b"no medium", "", "nowhere.xyz", [], [[1, 2, 3]], {}], ids=repr)
-def test_a_check_refuses_what_reading_refuses(modality, value):
-    """And nothing else: an example passes, with whatever options."""
+ANYTHING = (None, 7, b"", b"no medium", "", "nowhere.xyz", [], [[1, 2, 3]], {})
+REFUSED = {  # what can be opened and is no part all the same: (value, options)
+    "audio": [
+        ((np.zeros(0), 16_000), {}), ((np.zeros(40 * 16_000), 16_000), {}), ((np.array([0.0, np.nan]), 16_000), {}),
+        ((np.zeros(99), 0), {}), *((b"", {"mel": mel}) for mel in ("junk", [], [[1, 2]], False, np.full((2, 80), np.inf))),
+    ],
+    "image": [
+        (PIL.Image.new("RGB", (0, 9)), {}), (PIL.Image.new("L", (200_000, 1)), {}), (np.zeros((2, 2, 7), np.uint8), {}),
+    ],
+}  # fmt: skip
 
-    def said(work):
+
+def test_a_check_refuses_what_reading_refuses(modality):
+    """And nothing else: examples pass."""
+
+    def said(work, part):
         try:
-            work(Part(modality.name, value))
+            work(part)
         except PlaitError as error:
             return str(error)
         return ""
 
-    assert said(modality.check) == said(modality.read)
+    for value, options in (*((value, {}) for value in ANYTHING), *REFUSED.get(modality.name, ())):
+        part = Part(modality.name, value, options)
+        assert said(modality.check, part) == said(modality.read, part)
+    for value, options in REFUSED.get(modality.name, ()):
+        assert said(modality.check, Part(modality.name, value, options)), f"{value} {options}"
     for seed in SEEDS:
         modality.check(modality.example(seed))
         modality.check(modality.write(modality.read(modality.example(seed))))

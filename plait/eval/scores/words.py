@@ -67,13 +67,18 @@ def character_errors(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def abstention(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """How often the model says that it does not know, where it cannot know, and where it could have."""
+    """How often the model says that it does not know, where it cannot know, and where it could have; the baseline always
+    says so, which is why the two belong together."""
     said = np.array([text == ABSTAINS for text in texts(asked.answers)], float)
     known = np.array([bool(value) for value in facts(asked, "known")])
     made = []
     for name, rows, higher in (("abstains, unknown", ~known, True), ("abstains, known", known, False)):
         if rows.any():
-            made.append(entry(asked, f"{name}: rate", said[rows], higher=higher, rows=np.flatnonzero(rows).tolist()))
+            made.append(
+                entry(
+                    asked, f"{name}: rate", said[rows], higher=higher, rows=np.flatnonzero(rows).tolist(), baseline=1.0
+                )
+            )
     return made
 
 

@@ -159,8 +159,20 @@ class Audio:
             samples = soxr.resample(samples, rate, RATE)
         return level(samples)
 
+    def _kept(self, part: Part) -> np.ndarray | None:
+        """The mel that a conversation kept, since mel does not survive the waveform. Raises RowError."""
+        kept = part.options.get("mel")
+        if kept is None:
+            return None
+        if not isinstance(kept, np.ndarray) or kept.ndim != 2 or kept.shape[1] != MELS or not len(kept):
+            what = f"an array of shape {kept.shape}" if isinstance(kept, np.ndarray) else type(kept).__name__
+            raise RowError(f"audio part: got {what} as mel; expected an array [frames, {MELS}], or none: leave mel out")
+        if not np.isfinite(kept).all():
+            raise RowError("audio part: got a mel that is not finite; expected finite numbers: leave mel out")
+        return kept
+
     def _tokens(self, part: Part) -> np.ndarray:
-        frames = part.options.get("mel")  # the mel that a conversation kept, since mel does not survive the waveform
+        frames = self._kept(part)
         if frames is None:
             frames = log_mel(self.samples(part))
         short = -len(frames) % self.frames
@@ -178,7 +190,7 @@ class Audio:
         return made
 
     def check(self, part: Part) -> None:
-        if part.options.get("mel") is None:
+        if self._kept(part) is None:
             self._mono(part)
 
     def read(self, part: Part) -> Segment:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OPEN = "<open:image>"
 MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
+LONGEST_SIDE = 100_000  # pixels that a picture to read may have; Pillow cannot scale a side of millions
 
 
 SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments.md)
@@ -155,7 +156,13 @@ class Image:
         if isinstance(value, PILImage.Image):
             return value
         if isinstance(value, np.ndarray):
-            return PILImage.fromarray(value)
+            try:
+                return PILImage.fromarray(value)
+            except (TypeError, ValueError) as error:
+                raise RowError(
+                    f"image part: got an array of {value.dtype} and shape {value.shape}; expected [height, width] or "
+                    "[height, width, 3] of uint8"
+                ) from error
         try:
             data = Path(value).read_bytes() if isinstance(value, str | Path) else bytes(value)
             picture = PILImage.open(io.BytesIO(data))
@@ -174,11 +181,20 @@ class Image:
             ) from error
         return picture
 
+    def _canvas(self, part: Part) -> PILImage.Image:
+        picture = to_canvas(self._open(part.value), self.channels)
+        if not (min(picture.size) >= 1 and max(picture.size) <= LONGEST_SIDE):
+            width, height = picture.size
+            raise RowError(
+                f"image part: got {width}x{height} pixels; expected sides of 1 to {LONGEST_SIDE}: scale it down"
+            )
+        return picture
+
     def check(self, part: Part) -> None:
-        self._grid(*to_canvas(self._open(part.value), self.channels).size)
+        self._canvas(part)
 
     def read(self, part: Part) -> Segment:
-        picture = to_canvas(self._open(part.value), self.channels)
+        picture = self._canvas(part)
         rows, cols = self._grid(*picture.size)
         size = (cols * self.patch, rows * self.patch)
         if picture.size != size:

@@ -47,7 +47,7 @@ class Text:
     def _train(self, texts: Iterable[str]) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE())
         # A digit is a token: of numbers that are tokens of their own none tells what its neighbour is.
-        digits = pre_tokenizers.Split(Regex(r" ?\d"), "isolated")
+        digits = pre_tokenizers.Split(Regex(r" ?[0-9]"), "isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(

@@ -37,8 +37,8 @@ class Group:
     def of(self, *kinds: str) -> Iterator[Asset]:
         return (asset for asset in self.assets if asset.kind in kinds)
 
-    def place(self, salt: str) -> float:
-        """Where the group falls from 0 to 1, the same in every split."""
+    def fraction(self, salt: str) -> float:
+        """A number from 0 to 1 that the name alone decides: the same in every split."""
         return int.from_bytes(blake2b(f"{salt}/{self.key}".encode(), digest_size=8).digest(), "little") / 2**64
 
     def some(self, options: Sequence[Option], most: int) -> list[Option]:

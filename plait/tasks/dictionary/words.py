@@ -15,7 +15,6 @@ SCRIPTURE_SHARE = 0.05  # of verses, all English and Spanish, whose language is 
 KNOWN_SHARE = 0.03
 NOTICE = "No medical device; ask a doctor."
 ABSTAINS = f"I do not know this. {NOTICE}"
-EVERY_WAY = 99  # more than there are phrasings
 LONGEST_QUOTE = 160  # characters
 
 
@@ -96,14 +95,14 @@ def first_words(text: str, most: int = LONGEST_QUOTE) -> str:
 
 def medical(group: Group) -> Iterator[Item]:
     """What a named source says of a disease, in its own words; about a disease that it does not know the model says so."""
-    unknown = not group.seen or group.place("medical") >= KNOWN_SHARE
-    asked = [
-        asset
+    unknown = not group.seen or group.fraction("medical") >= KNOWN_SHARE
+    asked = {
+        asset.facts["question"]: asset  # some are asked twice, with different answers
         for asset in group.of("medical")
         if asset.facts["question_type"] in ("symptoms", "treatment", "information")
         and len(asset.facts["question"]) <= LONGEST
-    ]
-    for asset in group.some(asked, 1) if unknown else asked:
+    }
+    for asset in group.some(list(asked.values()), 1 if unknown else len(asked)):
         quote = first_words(asset.facts["answer"])
         told = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
         part, expect = say(told)
@@ -112,7 +111,7 @@ def medical(group: Group) -> Iterator[Item]:
             part,
             expect,
             {"topic": asset.facts["question_type"], "known": not unknown},
-            ways=1 if unknown else EVERY_WAY,
+            ways=1 if unknown else None,
         )
 
 
