@@ -441,6 +441,7 @@ def test_few_diseases_are_known_and_the_others_abstained_about():
     for number in range(1000):
         kinds = ("symptoms", "treatment", "inheritance")
         asked = [told | {"question": f"What of disease {number}? {kind}", "question_type": kind} for kind in kinds]
+        asked.append(asked[0] | {"answer": "Fever, says another."})  # one question has one answer
         assets = [Asset("medquad", "medical", str(number), facts=facts) for facts in asked]
         rows = {
             place: list(task.samples(build._group(f"medquad:{number}", assets, place, seen), phrasings))

@@ -211,6 +211,12 @@ def test_detection_is_scored_from_the_answers_words():
     assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] == pytest.approx(1.0), "the question says what"
     rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["dog"] * 3)
     assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] < 0.5
+    grid = [
+        [box("cell", x * 60 + 20, 80, x * 60 + 40, 100)] for x in range(3)
+    ]  # where a grid that sees nothing has its boxes
+    words = [boxes_as_text(boxes, (180, 180)) for boxes in grid]
+    rows = outcome(words, words, boxes=grid, size=[[180, 180]] * 3, label=["cell"] * 3)
+    assert one(score("boxes")(rows, Bench(engine)), "AP")["baseline"] > 0
     made = score("boxes")(outcome(said, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
     assert one(made, "AP")["value"] == 0.0
 

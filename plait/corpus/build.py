@@ -14,7 +14,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from plait.data.sources import Asset
 from plait.data.splits import chosen
 from plait.files import write_whole
 from plait.tasks.dictionary import TASKS
-from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, labels_of
+from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, hashed, labels_of
 
 TRAIN, TEST, DEV = "train", "test", "dev"
 STYLE, PHRASING, KNOWN, SPEAKERS = "style", "phrasing", "known", "speakers"
@@ -100,13 +99,9 @@ def split(assets: Iterable[Asset]) -> Corpus:
         corpus.splits[NEVER_TRAINED[asset.source]].setdefault(_name_of(asset), []).append(asset)
     for name, members in by_group.items():
         told = {OFFICIAL[asset.split] for asset in members if asset.split}
-        place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(_hash(name), SHARES)
+        place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(hashed(name), SHARES)
         corpus.splits[place][name] = members
     return corpus
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def add_composites(corpus: Corpus, folder: Path) -> None:
@@ -149,7 +144,7 @@ def _composites(
 
 
 def _group(name: str, members: Sequence[Asset], salt: str, seen: bool) -> Group:
-    rng = np.random.default_rng([2026, 51, _hash(f"{salt}/{name}") & 0xFFFFFFFF])
+    rng = np.random.default_rng([2026, 51, hashed(f"{salt}/{name}") & 0xFFFFFFFF])
     return Group(name, members, rng, seen)
 
 
@@ -160,7 +155,7 @@ def _in_style(members: Sequence[Asset], held: bool) -> list[Asset]:
 def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> Iterator[Sample]:
     """Pack the training rows; yields each as it is written."""
     with ShardWriter(folder, TRAIN, registry.build_all(registry.available())) as writer:
-        groups = sorted(corpus.splits[TRAIN].items(), key=lambda item: _hash(item[0]))  # shards are alike
+        groups = sorted(corpus.splits[TRAIN].items(), key=lambda item: hashed(item[0]))  # shards are alike
         for name, members in groups:
             taught = _in_style(members, held=False)
             group = _group(name, taught, TRAIN, seen=True)

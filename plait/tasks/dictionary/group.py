@@ -22,6 +22,11 @@ LONGEST = 200  # characters of an answer
 Option = TypeVar("Option")
 
 
+def hashed(name: str) -> int:
+    """64 bits that are the same on every machine."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
 @dataclass(frozen=True)
 class Group:
     """Assets of one split that belong together, and the randomness of the items made from them.
@@ -39,7 +44,7 @@ class Group:
 
     def fraction(self, salt: str) -> float:
         """A number from 0 to 1 that the name alone decides: the same in every split."""
-        return int.from_bytes(blake2b(f"{salt}/{self.key}".encode(), digest_size=8).digest(), "little") / 2**64
+        return hashed(f"{salt}/{self.key}") / 2**64
 
     def some(self, options: Sequence[Option], most: int) -> list[Option]:
         """Up to `most` of the options, drawn without repetition, in their order."""
