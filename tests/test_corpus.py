@@ -320,7 +320,12 @@ def test_groups_stay_together_and_a_style_is_held_out_whole(tmp_path, few_compos
     assert all(
         BY_NAME["name"].held_out_phrasing.split("{language}")[0].split()[-1] in str(s.messages[0].parts) for s in held
     )
-    assert (tmp_path / "labelled-train.jsonl").is_file()
+    learned = media(rows_of(tmp_path, "labelled-train"))
+    assert learned
+    assert not any("-noto" in path for path in learned), "what baselines learn from has no drawing that is held out"
+    known = rows_of(tmp_path, "draw.known")
+    assert known
+    assert not any("-noto" in path for path in media(known)), "training drew nothing in that style"
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):
