@@ -412,6 +412,27 @@ def test_an_official_split_is_kept(tmp_path):
     assert {s: len(groups) for s, groups in corpus.splits.items() if groups} == {"train": 3, "test": 3, "dev": 3}
 
 
+def test_recordings_that_are_asked_as_known_were_heard(tmp_path):
+    assets = []
+    for number in range(40):
+        path = tmp_path / f"{number}.flac"
+        soundfile.write(path, clip(number), RATE)
+        text, facts = {"en": f"word {number}"}, {"language": "en", "speaker": "a"}
+        unlike = {"speech": "".join(f"{build.hashed(f'{number} {piece}'):016x}" for piece in range(8))}
+        assets.append(
+            Asset("prompts", "speech", f"word {number}", {"speech": str(path)}, text, facts, signatures=unlike)
+        )
+    build.write(build.split(assets), tmp_path, lambda what: None)
+    heard = ShardRows(tmp_path, "train", KNOWN)
+    for task, side in (("transcribe", 1), ("say", 0)):
+        taught = [str(heard[task][i].messages[side].parts[-1].value) for i in range(len(heard[task]))]
+        known, test = rows_of(tmp_path, f"{task}.known"), rows_of(tmp_path, f"{task}.test")
+        assert len(known) == len(taught) < 40
+        words = {text.split("word ")[-1] for text in taught}
+        assert {str(s.messages[side].parts[-1].value).split("word ")[-1] for s in known} == words
+        assert not words & {str(s.messages[side].parts[-1].value).split("word ")[-1] for s in test}
+
+
 def test_speakers_that_training_never_hears(tmp_path):
     clips = [tmp_path / f"{n}.flac" for n in range(5)]
     for number, path in enumerate(clips):

@@ -32,7 +32,7 @@ SOURCES = (
     "interface", "conversations", "quiz", "glosses", "medquad", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 5
+FORMAT = 6
 
 RECIPE = Recipe(
     name="dictionary",
@@ -48,17 +48,18 @@ RECIPE = Recipe(
     pack=PackConfig(length=320, sequences=13),
     optim=OptimConfig(lr=0.005, fall=1.0, wide_share=0.03),
     weights={  # a row with pictures takes a fifth of the tokens of one with sound or verses
-        "name": 13.0, "caption": 1.5, "category": 2.5, "clothes": 1.5, "colour": 1.0, "count": 3.5, "where": 3.5, "detect": 3.0,
+        "name": 13.0, "caption": 1.5, "category": 2.5, "clothes": 1.5, "colour": 1.0, "count": 3.5, "where": 2.5, "detect": 3.5,
         "draw": 12.0, "restyle": 6.0, "tone": 3.0, "translate-name": 3.0, "translate": 1.2, "written-language": 0.2,
-        "answer": 0.3, "chat": 0.3, "define": 0.4, "medical": 1.2, "say": 2.0, "say-picture": 0.8, "transcribe": 2.0,
-        "translate-speech": 0.5, "speaker": 0.25, "spoken-language": 0.25, "sound": 0.15, "draw-heard": 1.0, "respeak": 0.7,
+        "answer": 0.3, "chat": 0.3, "define": 0.4, "medical": 1.0, "say": 2.0, "say-picture": 0.8, "transcribe": 4.0,
+        "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.25, "sound": 0.15, "draw-heard": 2.0, "respeak": 0.7,
     },
     vary=dict.fromkeys(("count", "where", "colour", "speaker"), 0.5)
     | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.3)
-    | dict.fromkeys(("transcribe", "spoken-language", "sound", "translate-speech"), 0.7),
+    | dict.fromkeys(("spoken-language", "sound", "translate-speech"), 0.7)
+    | {"transcribe": 0.5},
     loss_weights={"image": 6.0, "audio": 2.0},  # what context can still save of them is a fraction of a unit, of text several
     principal=384,
-    steps=4700,
+    steps=5000,
     sampling=Sampling(max_tokens=160),
 )  # fmt: skip
 

@@ -133,7 +133,7 @@ TASKS = (
             "{speech} Tell me the words that are said.", "{speech} Please write the words.",
             "{speech} Please type what you hear.",
         ),
-        transcribe, scores=("word errors", "character errors"),
+        transcribe, extra_splits=("known",), scores=("word errors", "character errors"),
     ),
     GroupTask(
         "say", "text->audio",
@@ -144,7 +144,7 @@ TASKS = (
             "Voice {voice}, language {language}. Say: {text}",
             "Let {voice} say this in {language}: {text}",
         ),
-        speak, scores=("recognised", "voice"),
+        speak, extra_splits=("known",), scores=("recognised", "voice"),
     ),
     GroupTask(
         "speaker", "audio->text",
