@@ -77,6 +77,7 @@ BAD_FILES = {  # name -> (bytes, what the message must say)
     "silent.wav": (wav(np.zeros(0, np.float32)), "no samples"),
     "nan.wav": (wav(NAN, subtype="FLOAT"), "finite"),
     "infinite.wav": (wav(np.array([np.inf, 0.1] * 500, np.float32), subtype="FLOAT"), "finite"),
+    "huge.wav": (wav(np.array([3e38, -3e38] * 500, np.float32), subtype="FLOAT"), "a sample of 3e+38"),
     "long.wav": (wav(np.zeros(8_000 * 40, np.float32), rate=8_000), "at most"),
 }
 ODD_FILES = {  # unusual but whole: these must be accepted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ OPEN = "<open:audio>"
 MORE = "<more>"
 LEVEL = 10 ** (-23 / 20)  # root mean square
 PEAK = 10 ** (-1 / 20)
+LARGEST = 1e9  # of a sample; resampling sums of larger ones can overflow
 ABOVE_NOISE = (5.0, 30.0)  # dB that a clip's power is above that of noise
 BELOW_DIRECT = (0.0, 12.0)  # dB that the power of a room's tail is below that of what comes straight
 DECAY = (0.2, 0.8)  # seconds until a room's tail has fallen by 60 dB
@@ -142,9 +144,12 @@ class Audio:
             raise RowError(f"audio part: got a sample rate of {rate}; expected samples a second, such as 16000")
         if samples.ndim == 2:
             samples = samples.mean(axis=1)
-        if samples.size == 0 or not np.isfinite(samples).all():
+        largest = float(np.abs(samples).max(initial=0.0))
+        if samples.size == 0 or not largest <= LARGEST:  # which no number is not, either
             what = "no samples" if samples.size == 0 else "samples that are not finite numbers"
-            raise RowError(f"audio part: got {what}; expected finite sound")
+            if math.isfinite(largest) and samples.size:
+                what = f"a sample of {largest:.3g}"
+            raise RowError(f"audio part: got {what}; expected finite sound, samples from -1 to 1: save the file anew")
         if samples.size / rate > self.max_seconds:
             raise RowError(
                 f"audio part: got {samples.size / rate:.1f} s; expected at most {self.max_seconds} s: cut the clip or "
