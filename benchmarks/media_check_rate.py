@@ -47,7 +47,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     known = registry.build_all(registry.available())
-    told = {}
+    told: dict[str, dict[str, float]] = {}
+    spent = {"ours": 0.0, "decoder": 0.0}
     for path in given.rows:
         samples = list(read_rows(path, known))
         flows = {n for n, m in known.items() if m.head == "flow"}
@@ -61,15 +62,22 @@ def main() -> None:
             check_file(path, known, print)
 
         seconds = alternate({"ours": timed(ours), "decoder": timed(decoder)}, given.rounds)
-        mine, theirs = (statistics.median(seconds[name]) for name in ("ours", "decoder"))
-        told[path.name] = {
-            "rows": len(samples),
-            "media": len(media),
-            "media_per_s": round(len(media) / mine),
-            "decoder_media_per_s": round(len(media) / theirs),
-            "share_of_the_decoder_s_rate": round(theirs / mine, 2),
-        }
-    finish("media_check_rate", told)
+        mine, theirs = (statistics.median(seconds[name]) for name in spent)
+        told[path.name] = rates(len(samples), len(media), mine, theirs)
+        spent = {"ours": spent["ours"] + mine, "decoder": spent["decoder"] + theirs}
+    rows, files = (int(sum(one[what] for one in told.values())) for what in ("rows", "media"))
+    finish("media_check_rate", told | {"all": rates(rows, files, spent["ours"], spent["decoder"])})
+
+
+def rates(rows: int, media: int, mine: float, theirs: float) -> dict[str, float]:
+    """Rates, given the seconds that we and the decoder took."""
+    return {
+        "rows": rows,
+        "media": media,
+        "media_per_s": round(media / mine),
+        "decoder_media_per_s": round(media / theirs),
+        "share_of_the_decoder_s_rate": round(theirs / mine, 2),
+    }
 
 
 if __name__ == "__main__":

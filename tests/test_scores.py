@@ -16,7 +16,7 @@ from plait.eval import beside
 from plait.eval.runner import Evaluation
 from plait.eval.scores import OF_THE_MODEL, SCORES, Bench, choice, score
 from plait.eval.scores.bench import broken_down, entry
-from plait.eval.scores.boxes import average_precision
+from plait.eval.scores.boxes import Matching, average_precision
 from plait.eval.scores.choice import calibration_error
 from plait.eval.suite import Outcome
 from plait.infer.engine import Engine
@@ -167,6 +167,26 @@ def test_boxes_as_text_and_back():
     assert [(b["label"], b["box"]) for b in found] == [("cell", [0, 0, 640, 48]), ("red cell", [64, 240, 320, 480])]
     assert words[slice(*found[1]["span"])].strip() == "red cell [100, 500, 500, 1000]"
     assert boxes_in_text("cell [5, 5, 5, 9]; cell [1, 2, 3]; none; cell [0, 0, 2000, 9]", (10, 10)) == []
+
+
+def test_matching_once_gives_the_precision_of_any_choice_of_pictures():
+    rng = np.random.default_rng(0)
+
+    def some(most, **more):
+        corners = [(rng.uniform(0, 60, 2), rng.uniform(5, 40, 2)) for _ in range(rng.integers(0, most))]
+        return [{"label": "abc"[rng.integers(3)], "box": [*at, *(at + size)], **more} for at, size in corners]
+
+    truth = [some(4) for _ in range(30)]
+    moved = [[{**b, "box": [c + rng.normal(0, 3) for c in b["box"]], "score": rng.random()} for b in t] for t in truth]
+    found = [[*there, *some(3, score=0.4)] for there in moved]
+    matching = Matching(truth, found)
+    choices = [np.arange(30), *(rng.integers(30, size=size) for size in (30, 30, 7, 1))]
+    for rows in choices:
+        for metric in ("AP", "AP50"):
+            slow = average_precision([truth[i] for i in rows], [found[i] for i in rows], metric)
+            assert matching.average_precision(rows, metric) == pytest.approx(slow, abs=1e-12)
+    assert matching.average_precision(choices[0], "AP50") > 0.3
+    assert Matching([[]], [[]]).average_precision(np.array([0]), "AP") == 0.0
 
 
 def test_average_precision():
