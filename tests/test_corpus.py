@@ -22,11 +22,12 @@ from plait.corpus.quality import Fingerprints, Groups
 from plait.data import sources
 from plait.data.rows import read_rows
 from plait.data.shards import ShardRows
-from plait.data.sources import Asset, Entry
+from plait.data.sources import Asset, Entry, plain_words
 from plait.errors import ConfigError, DataError
 from plait.modalities.audio.mel import RATE, log_mel
 from plait.recipes import dictionary
-from plait.tasks.dictionary import BY_NAME, TASKS
+from plait.tasks.dictionary import BY_NAME, TASKS, Group
+from plait.tasks.task import Item
 
 KNOWN = registry.build_all(registry.available())
 
@@ -120,9 +121,9 @@ def test_a_clip_and_its_copies_are_near(alter):
 
 
 def test_words_are_compared_without_case_punctuation_and_forms():
-    assert quality.plain_words("  The CAT’s  hat! ") == quality.plain_words("the cat's hat")
-    assert quality.plain_words("ｆｕｌｌ") == "full"
-    assert quality.plain_words("猫") != quality.plain_words("犬")
+    assert plain_words("  The CAT’s  hat! ") == plain_words("the cat's hat")
+    assert plain_words("ｆｕｌｌ") == "full"
+    assert plain_words("猫") != plain_words("犬")
 
 
 def test_near_is_the_plain_count_of_bits():
@@ -326,6 +327,63 @@ def test_groups_stay_together_and_a_style_is_held_out_whole(tmp_path, few_compos
     known = rows_of(tmp_path, "draw.known")
     assert known
     assert not any("-noto" in path for path in media(known)), "training drew nothing in that style"
+    asked = {train["draw"][i].meta["asks"] for i in range(len(train["draw"]))}
+    assert {s.meta["asks"] for s in known} <= asked, "what is asked as known was asked in training, in other words"
+    assert not {s.meta["phrasing"] for s in known} & set(BY_NAME["draw"].trained_phrasings)
+    for name in ("draw.test", "name.test", "restyle.test", "category.test"):
+        assert rows_of(tmp_path, name)
+        assert not any("-noto" in path for path in media(rows_of(tmp_path, name))), (
+            "new things in styles that are known"
+        )
+
+
+def test_the_same_is_asked_in_other_words():
+    def row(phrasing, text, language="German"):
+        task = BY_NAME["translate"]
+        slots = {"text": text, "given": "English", "language": language}
+        return task.sample(task.phrasings[phrasing], Item(slots, Part("text", "x"), {})).meta["asks"]
+
+    assert row(0, "Good night!") == row(1, "good night") == row(-1, "Good night")
+    assert row(0, "Good night!") != row(0, "Good night!", "French")
+    assert row(0, "!") != row(0, "?"), "where there are no words the marks are told apart"
+    heard = BY_NAME["transcribe"].sample(
+        "{speech} What?", Item({"speech": Part("audio", "a.wav")}, Part("text", "x"), {})
+    )
+    assert "asks" not in heard.meta
+
+
+def test_one_prompt_of_two_sources_is_one_group():
+    assets = [
+        Asset("prompts", "speech", "hello", texts={"en": "Hello"}, facts={"prompt": "hi-again", "language": "en"}),
+        Asset("prompts", "speech", "hello", texts={"en": "Hello"}, facts={"prompt": "hello", "language": "en"}),
+        Asset("voices", "speech", "hi-again", facts={"prompt": "hi-again", "language": "fr"}),
+        Asset("voices", "speech", "bye", facts={"prompt": "bye", "language": "fr"}),
+    ]
+    groups = [members for split in build.split(assets).splits.values() for members in split.values()]
+    assert sorted(len(members) for members in groups) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("middle", "said"),
+    [((10, 10), "top left"), ((50, 5), "top"), ((90, 50), "right"), ((50, 50), "middle"), ((40, 99), "bottom")],
+)
+def test_where_things_are(middle, said):
+    box = [middle[0] - 3, 2 * middle[1] - 3, middle[0] + 3, 2 * middle[1] + 3]
+    facts = {"boxes": [{"label": "bee", "box": box}], "size": [100, 200]}
+    asset = Asset("composites", "boxes", "one", {"picture": "one.png"}, facts=facts)
+    [item] = BY_NAME["where"].make(Group("one", [asset], np.random.default_rng(0)))
+    assert item.answer.value == said
+
+
+def test_cells_are_counted_with_evidence():
+    boxes = [{"label": "platelet", "box": [10, 20, 30, 40]}, {"label": "platelet", "box": [50, 60, 70, 80]}]
+    boxes += [{"label": "red blood cell", "box": [n, n, n + 5, n + 5]} for n in range(13)]
+    asset = Asset("bccd", "boxes", "one", {"picture": "one.png"}, facts={"boxes": boxes, "size": [100, 100]})
+    items = {i.facts["label"]: i for i in BY_NAME["blood"].make(Group("one", [asset], np.random.default_rng(0)))}
+    assert set(items) == {"platelet", "white blood cell"}, "thirteen are more than an answer lists"
+    assert items["platelet"].answer.value.startswith("2: [100, 200, 300, 400]; [500, 600, 700, 800]. No medical device")
+    assert items["white blood cell"].answer.value.startswith("0. No medical device")
+    assert items["white blood cell"].facts["number"] == 0
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):
@@ -378,10 +436,20 @@ def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
 
     def collected(folders, place, say, every):
         took.append(sorted(folders))
-        return {name: {"items": {"drawing": len(made)}, "left_out": {}} for name in folders}
+        failed = {"stamps": "damaged"} if "stamps" in folders else {}
+        return {
+            name: {"items": {"drawing": len(made)}, "left_out": {}} for name in folders if name not in failed
+        }, failed
+
+    there = {"emoji"}
+
+    def several(found, place, say):
+        return [one for one in found if one.name in there], {
+            one.name: "no network" for one in found if one.name not in there
+        }
 
     facts = {"what": "fakes", "public": "here", "licence": "CC0", "attribution": "", "packages": {}}
-    monkeypatch.setattr(dictionary.fetch, "several", lambda found, place, say: (found[:1], {"stamps": "no network"}))
+    monkeypatch.setattr(dictionary.fetch, "several", several)
     monkeypatch.setattr(dictionary, "collect_all", collected)
     monkeypatch.setattr(dictionary.corpus, "load", lambda names, place: made)
     monkeypatch.setattr(dictionary.corpus, "read_facts", lambda root, name: facts)
@@ -395,7 +463,16 @@ def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
     assert [(source["what"], source["share_alike"]) for source in manifest["sources"]] == [("fakes", True)]
     assert manifest["tasks"]["transcribe"] == 0
     invoke("data", "build", "dictionary", "--folder", data, *chosen)
-    assert len(took) == 1, "what is complete is kept"
+    assert len(took) == 1, "what is complete is kept, and what is still missing changes nothing"
+    there.add("stamps")
+    assert "stamps: there by now, so all is built anew" in invoke(
+        "data", "build", "dictionary", "--folder", data, *chosen
+    )
+    assert took[1:] == [["emoji", "stamps"]]
+    manifest = json.loads((data / "manifest.json").read_text())
+    assert (manifest["missing"], manifest["notes"][0]) == ([], "stamps left out: damaged")
+    invoke("data", "build", "dictionary", "--folder", data, *chosen)
+    assert len(took) == 2
     with pytest.raises(DataError, match="was built of emoji, stamps; got emoji: choose another"):
         invoke("data", "build", "dictionary", "--folder", data, "--source", "emoji")
     with pytest.raises(ConfigError, match="got source clocks; expected sources of this recipe: emoji"):
@@ -465,16 +542,16 @@ def test_few_diseases_are_known_and_the_others_abstained_about():
     told = {"answer": "Fever. Rest.", "source": "NIH"}
     known, unknown = [], []
     for number in range(1000):
-        kinds = ("symptoms", "treatment", "inheritance")
+        kinds = ("symptoms", "treatment", "research")
         asked = [told | {"question": f"What of disease {number}? {kind}", "question_type": kind} for kind in kinds]
         asked.append(asked[0] | {"answer": "Fever, says another."})  # one question has one answer
         assets = [Asset("medquad", "medical", str(number), facts=facts) for facts in asked]
         rows = {
-            place: list(task.samples(build._group(f"medquad:{number}", assets, place, seen), phrasings))
-            for place, seen, phrasings in (
-                ("train", True, task.trained_phrasings),
-                ("known", True, [task.held_out_phrasing]),
-                ("test", False, task.trained_phrasings),
+            place: list(task.samples(build._group(f"medquad:{number}", assets, task, place), phrasings))
+            for place, phrasings in (
+                ("train", task.trained_phrasings),
+                ("known", [task.held_out_phrasing]),
+                ("test", task.trained_phrasings),
             )
         }
         assert [s.meta["known"] for s in rows["test"]] == [False], "nothing is known of what training has not"

@@ -23,7 +23,7 @@ from plait.infer.engine import Engine
 from plait.infer.score import log_likelihoods, token_log_probabilities
 from plait.tasks.boxes import boxes_as_text, boxes_in_text
 from plait.tasks.dictionary import TASKS
-from plait.tasks.dictionary.words import ABSTAINS, first_words
+from plait.tasks.dictionary.words import ABSTAINS, quote_of
 
 WORLD = World()
 
@@ -87,6 +87,13 @@ def test_word_errors_are_over_all_words_together():
     assert characters["value"] == 1.0
 
 
+def test_the_number_that_an_answer_begins_with():
+    said = ["3: [1, 2, 3, 4]. Notice", "12. Notice", "none", "0. Notice"]
+    made = score("number")(outcome([""] * 4, said, number=[3, 1, 0, 0], label=["a", "a", "b", "b"]), None)
+    assert one(made, "number right")["value"] == 0.5
+    assert one(made, "number right")["baseline"] == 0.75, "3 or 1 of a, 0 of b"
+
+
 def test_abstention_counts_what_could_be_known_apart():
     said = [ABSTAINS, "aspirin", ABSTAINS, "rest"]
     made = score("abstention")(outcome(["x"] * 4, said, known=[False, False, True, True]), None)
@@ -96,8 +103,12 @@ def test_abstention_counts_what_could_be_known_apart():
 
 
 def test_quotes_end_with_a_sentence():
-    assert first_words("One. Two is longer. Three.", most=20) == "One. Two is longer."
-    assert first_words("a very long sentence without an end", most=12) == "a very long"
+    assert quote_of("One. Two is longer. Three.", most=20) == "One. Two is longer."
+    assert quote_of("a very long sentence without an end", most=12) == "a very long…", "what is cut says so"
+    assert quote_of("What are the signs of this? Fever, mostly. And?") == "Fever, mostly."
+    assert quote_of("Key Points - Cells divide too fast.") == "Cells divide too fast."
+    assert quote_of("What are its signs? The Human Phenotype Ontology provides a list. Signs - Fever 90 %") == ""
+    assert quote_of("These resources address the diagnosis of this: - A registry") == quote_of("Why?") == ""
 
 
 def test_calibration_error():

@@ -70,6 +70,9 @@ def _trimmed(asset: Asset) -> Asset:
 def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
     """Groups of assets by key, and by near-duplicate media."""
     groups = Groups()
+    for asset in assets:
+        if "prompt" in asset.facts:  # of which several may say the same: their source's key is one for all
+            groups.join(_name_of(asset), _name_of(replace(asset, key=asset.facts["prompt"])))
     joined = 0
     pictures = [(a, m) for a in assets for m in a.signatures if m == "picture"]
     clips = [(a, m) for a in assets for m in a.signatures if m != "picture"]
@@ -143,9 +146,11 @@ def _composites(
         yield Asset("composites", "boxes", path.stem, {"picture": str(path)}, {}, facts, signatures=signatures)
 
 
-def _group(name: str, members: Sequence[Asset], salt: str, seen: bool) -> Group:
-    rng = np.random.default_rng([2026, 51, hashed(f"{salt}/{name}") & 0xFFFFFFFF])
-    return Group(name, members, rng, seen)
+def _group(name: str, members: Sequence[Asset], task: GroupTask, place: str) -> Group:
+    """What a task makes items of. Of a group and task, training and what is asked as known draw the same."""
+    salt = TRAIN if place == KNOWN else place
+    rng = np.random.default_rng([2026, 51, hashed(f"{salt}/{task.name}/{name}") & 0xFFFFFFFF])
+    return Group(name, members, rng, seen=place in (TRAIN, STYLE, KNOWN))
 
 
 def _in_style(members: Sequence[Asset], held: bool) -> list[Asset]:
@@ -158,8 +163,11 @@ def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> 
         groups = sorted(corpus.splits[TRAIN].items(), key=lambda item: hashed(item[0]))  # shards are alike
         for name, members in groups:
             taught = _in_style(members, held=False)
-            group = _group(name, taught, TRAIN, seen=True)
-            rows = [sample for task in tasks for sample in task.samples(group, task.trained_phrasings)]
+            rows = [
+                sample
+                for task in tasks
+                for sample in task.samples(_group(name, taught, task, TRAIN), task.trained_phrasings)
+            ]
             if rows:
                 writer.add(rows)
                 yield from rows
@@ -177,10 +185,9 @@ def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
     found: list[Sample] = []
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
-        if _home(place) == TRAIN:  # what training drew, or what it did not
-            taken = _in_style(taken, held=place == STYLE)
+        taken = _in_style(taken, held=place == STYLE)  # elsewhere one thing at a time is new
         phrasings = [task.held_out_phrasing] if place in (PHRASING, KNOWN) else task.trained_phrasings
-        found += task.samples(_group(name, taken, place, seen=place in (STYLE, KNOWN)), phrasings)
+        found += task.samples(_group(name, taken, task, place), phrasings)
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]
     order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
@@ -192,11 +199,8 @@ def _answer(sample: Sample) -> str:
 
 
 def _question(sample: Sample) -> str:
-    """The task and the plain words of a question without media; empty for one with."""
-    asked = [part for message in sample.messages[:-1] for part in message.parts]
-    if any(part.type != "text" for part in asked):
-        return ""
-    return f"{sample.task}: {quality.plain_words(' '.join(str(part.value) for part in asked))}"
+    """What a question without media asks, in whatever words; empty for one with media, which are compared themselves."""
+    return f"{sample.task}: {sample.meta['asks']}" if "asks" in sample.meta else ""
 
 
 def labelled(groups: Mapping[str, Sequence[Asset]]) -> Iterator[Sample]:
@@ -227,11 +231,11 @@ class Prints:
                 words.add(question)
         return Fingerprints(frozenset(keys), pictures, clips, frozenset(words))
 
-    def unseen(self, samples: Sequence[Sample], train: Fingerprints, media: bool) -> list[Sample]:
-        """Rows whose words are no question of training (two things may have one name) and, with `media`, whose pictures
-        and clips are like none there."""
+    def unseen(self, samples: Sequence[Sample], train: Fingerprints, words: bool, media: bool) -> list[Sample]:
+        """Rows that, with `words`, ask nothing that training asks (two things may have one name) and, with `media`, whose
+        pictures and clips are like none there."""
         here = self.of(samples, ())
-        again = set(here.words & train.words)
+        again = set(here.words & train.words) if words else set()
         if media:
             again |= {medium for _, medium, _ in quality.alike(here, train)}
         return [s for s in samples if not again & ({_question(s)} | {p.value for m in s.messages for p in m.parts})]
@@ -270,11 +274,11 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
             drawn = held_out(corpus, task, place)
             # A language that training never heard cannot be told, whoever speaks.
             able = [sample for sample in drawn if place != SPEAKERS or _answer(sample) in answers[task.name]]
-            found = prints.unseen(able, train, media=place in (STYLE, SPEAKERS))
+            found = prints.unseen(able, train, words=place != KNOWN, media=place in (STYLE, SPEAKERS))
             if place != DEV and (len(found) < LEAST_ROWS or len(able) < len(drawn)):
                 untaught = f"; answers of {len(drawn) - len(able)} are not taught" if len(able) < len(drawn) else ""
                 asked = f"{len(able) - len(found)} more are asked in training"
-                few[f"{task.name}.{place}"] = f"{len(found)} rows; {asked}{untaught}"
+                few[f"{task.name}.{place}"] = f"{len(found)} rows: all that its sources hold out; {asked}{untaught}"
             if found:
                 name = f"{task.name}.{place}.jsonl"
                 files[name] = _write(folder / name, found, folder)
@@ -286,7 +290,8 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     for place, found in rows.items():
         apart = _home(place) != TRAIN
         names = corpus.splits[_home(place)] if apart else ()
-        quality.refuse_leaks(place, quality.leaks(prints.of(found, names), train, keys=apart, media=place != KNOWN))
+        if place != KNOWN:  # which is what training had
+            quality.refuse_leaks(place, quality.leaks(prints.of(found, names), train, keys=apart))
     return {"files": files, "tasks": dict(counts), "few": few}
 
 

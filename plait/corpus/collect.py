@@ -3,6 +3,7 @@ with what each is and how it looks or sounds. One source is collected at a time,
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -24,6 +25,7 @@ from plait.corpus import quality
 from plait.corpus.pictures import main_colour
 from plait.data import sources
 from plait.data.sources import LEFT_OUT, Asset, Entry, Medium
+from plait.data.sources.fetch import FACTS
 from plait.errors import DataError, PlaitError
 from plait.files import write_whole
 from plait.modalities.audio import Audio
@@ -109,11 +111,13 @@ def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
 
 def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
     """Collect the source `name`, unpacked in a folder, into `folder/NAME`, taking one of `every` so many entries;
-    returns its counts. Raises DataError."""
+    returns its counts. What was collected from the same archives is kept. Raises DataError."""
     place, unfinished = folder / name, folder / f"{name}.partial"
+    facts = unpacked / FACTS  # of which archives, by hash
+    archives = hashlib.sha256(facts.read_bytes()).hexdigest() if facts.is_file() else ""
     if (place / DONE).is_file():
         done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
-        if (done["format"], done["every"]) == (FORMAT, every):
+        if (done["format"], done["every"], done.get("archives")) == (FORMAT, every, archives):
             return done
     for old in (place, unfinished):
         shutil.rmtree(old, ignore_errors=True)
@@ -132,7 +136,10 @@ def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str
                 continue
             file.write(json.dumps(asdict(asset), ensure_ascii=False) + "\n")
             kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
-    done = {"format": FORMAT, "source": name, "every": every, "items": kinds, "left_out": quality.tally(reasons)}
+    done = {
+        "format": FORMAT, "source": name, "every": every, "archives": archives, "items": kinds,
+        "left_out": quality.tally(reasons),
+    }  # fmt: skip
     write_whole(unfinished / DONE, json.dumps(done, indent=1, ensure_ascii=False))
     unfinished.rename(place)
     return done
@@ -140,21 +147,23 @@ def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str
 
 def collect_all(
     unpacked: Mapping[str, Path], folder: Path, say: Callable[[str], object], every: Mapping[str, int]
-) -> dict[str, dict[str, Any]]:
-    """Collect sources, by name and unpacked folder, a process a core; what fails is said and left out. `every` thins out
-    sources that are larger than they are worth."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Collect sources, by name and unpacked folder, a process a core; returns the counts of each, and why others failed,
+    which is said too. `every` thins out sources that are larger than they are worth."""
     made: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         jobs = {name: pool.submit(collect, name, place, folder, every.get(name, 1)) for name, place in unpacked.items()}
         for name, job in jobs.items():
             try:
                 made[name] = job.result()
             except PlaitError as error:
+                failed[name] = str(error)
                 say(f"{name}: left out: {error}")
                 continue
             left = sum(made[name]["left_out"].values())
             say(f"{name}: {', '.join(f'{n} {kind}' for kind, n in made[name]['items'].items())}; {left} left out")
-    return made
+    return made, failed
 
 
 def assets_of(name: str, folder: Path) -> Iterator[Asset]:

@@ -12,8 +12,6 @@ A signature is short enough to be kept for every item, and two items are near-du
 from __future__ import annotations
 
 import itertools
-import re
-import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,13 +66,6 @@ def clip_signature(frames: np.ndarray) -> int:
     bands = moments.reshape(MOMENTS, BANDS, -1).mean(axis=2)
     slopes = np.diff(bands, axis=1)
     return int.from_bytes(np.packbits(slopes > np.median(slopes, axis=0)).tobytes(), "big")
-
-
-def plain_words(words: str) -> str:
-    """Words as they are compared: compatibility form, no case, no punctuation, single blanks."""
-    folded = unicodedata.normalize("NFKC", words).casefold()
-    letters = "".join(" " if unicodedata.category(letter)[0] in "PSZ" else letter for letter in folded)
-    return re.sub(r"\s+", " ", letters).strip()
 
 
 def _words(signatures: Sequence[int], bits: int) -> np.ndarray:
@@ -148,7 +139,7 @@ class Fingerprints:
     keys: frozenset[str]
     pictures: Mapping[str, PictureSignature]
     clips: Mapping[str, int]
-    words: frozenset[str]  # plain words of questions
+    words: frozenset[str]  # what is asked in words, however it is asked
 
 
 def alike(held: Fingerprints, train: Fingerprints) -> list[tuple[str, str, str]]:
@@ -161,11 +152,10 @@ def alike(held: Fingerprints, train: Fingerprints) -> list[tuple[str, str, str]]
     ]
 
 
-def leaks(held: Fingerprints, train: Fingerprints, keys: bool = True, media: bool = True) -> list[str]:
-    """What of a held-out split is in training too, a line each; `keys` and `media`: whether those must differ as well."""
+def leaks(held: Fingerprints, train: Fingerprints, keys: bool = True) -> list[str]:
+    """What of a held-out split is in training too, a line each; `keys`: whether those must differ as well."""
     found = [f"key {key!r} is in both" for key in sorted(held.keys & train.keys)] if keys else []
-    if media:
-        found += [f"{what} {here} is like {there} in training" for what, here, there in alike(held, train)]
+    found += [f"{what} {here} is like {there} in training" for what, here, there in alike(held, train)]
     again = sorted(held.words & train.words)
     return found + [f"question {words!r} is asked in training" for words in again]
 

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plait.contract import Modality
+import numpy as np
+
+from plait.contract import Modality, Sample
 from plait.corpus import build as corpus
 from plait.corpus.collect import collect_all
 from plait.data import sources
@@ -49,18 +51,22 @@ RECIPE = Recipe(
     optim=OptimConfig(lr=0.005, fall=1.0, wide_share=0.03),
     weights={  # a row with pictures takes a fifth of the tokens of one with sound or verses
         "name": 13.0, "caption": 1.5, "category": 2.5, "clothes": 1.5, "colour": 1.0, "count": 3.5, "where": 2.5, "detect": 3.5,
+        "blood": 0.3,
         "draw": 12.0, "restyle": 6.0, "tone": 3.0, "translate-name": 3.0, "translate": 1.2, "written-language": 0.2,
         "answer": 0.3, "chat": 0.3, "define": 0.4, "medical": 1.0, "say": 2.0, "say-picture": 0.8, "transcribe": 4.0,
         "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.25, "sound": 0.15, "draw-heard": 2.0, "respeak": 0.7,
     },
-    vary=dict.fromkeys(("count", "where", "colour", "speaker"), 0.5)
+    vary=dict.fromkeys(("count", "where", "colour", "speaker", "blood"), 0.5)
+    | dict.fromkeys(
+        ("draw", "say", "translate-name", "translate", "written-language", "answer", "chat", "define", "medical"), 0.3
+    )
     | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.3)
     | dict.fromkeys(("spoken-language", "sound", "translate-speech"), 0.7)
     | {"transcribe": 0.5},
     loss_weights={"image": 6.0, "audio": 2.0},  # what context can still save of them is a fraction of a unit, of text several
     principal=384,
     steps=5000,
-    sampling=Sampling(max_tokens=160),
+    sampling=Sampling(max_tokens=240),
 )  # fmt: skip
 
 STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
@@ -70,10 +76,18 @@ VARY_WITH: dict[str, dict[str, dict[str, Any]]] = {
     "clothes": {"image": {"flip": True}},  # names of drawings tell left from right
     "count": {"image": STILL},
     "where": {"image": STILL},
+    "blood": {"image": STILL},
     "colour": {"image": {"colour": 0.0, "erase": 0.0, "crop": 0.0, "flip": True}},
     "speaker": {"audio": {"pitch": 0}},
 }
-ALTER = {"detect": move}
+
+
+def boxes_moved(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Picture and boxes moved, and mirrored where the name of what is asked for does not tell left from right."""
+    return move(sample, rng, flip=not {"left", "right"} & set(str(sample.meta.get("label", "")).casefold().split()))
+
+
+ALTER = {"detect": boxes_moved}
 
 
 def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str] = SOURCES) -> dict[str, Any]:
@@ -94,7 +108,8 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
                 f"{folder} was built of {', '.join(manifest['asked'])}; got {', '.join(names)}: choose another --folder for "
                 "it, or remove that one"
             )
-        return manifest
+        if not _found(manifest.get("missing", []), say):
+            return manifest
     collected = folder / "collected"
     if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
@@ -105,7 +120,8 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
     here, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
     if not here:
         raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
-    counts = collect_all({one.name: fetch.places() / one.name for one in here}, collected.resolve(), say, EVERY)
+    unpacked = {one.name: fetch.places() / one.name for one in here}
+    counts, failed = collect_all(unpacked, collected.resolve(), say, EVERY)
     say("grouping, splitting")
     made = corpus.split(corpus.load(counts, collected.resolve()))
     corpus.add_composites(made, folder.resolve() / "composites")
@@ -117,7 +133,8 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "format": FORMAT,
         "asked": names,
         "sources": corpus.manifest_sources(facts, counts),
-        "notes": [f"{name} left out: {why}" for name, why in missing.items()]
+        "missing": sorted(missing),
+        "notes": [f"{name} left out: {why}" for name, why in (missing | failed).items()]
         + [f"{n}: {w}" for n, w in written["few"].items()],
         "counts": {place: len(groups) for place, groups in made.splits.items()},
         "joined": made.joined,
@@ -126,6 +143,15 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return manifest
+
+
+def _found(missing: Sequence[str], say: Callable[[str], None]) -> bool:
+    """Whether one of the sources that a build did without can be had by now."""
+    if not missing:
+        return False
+    here, _ = fetch.several([sources.module(name).SOURCE for name in missing], fetch.places(), say)
+    say(f"{', '.join(one.name for one in here)}: there by now, so all is built anew" if here else "still without those")
+    return bool(here)
 
 
 def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:

@@ -9,7 +9,7 @@ import jiwer
 import numpy as np
 
 from plait.contract import Part
-from plait.corpus.quality import plain_words
+from plait.data.sources import plain_words
 from plait.eval.outside.pictures import kid, retrieval_ranks
 from plait.eval.scores.bench import Bench, entry, facts, references
 from plait.eval.suite import Outcome, partners

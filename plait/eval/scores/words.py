@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 import jiwer
 import numpy as np
 
-from plait.corpus.quality import plain_words
+from plait.data.sources import plain_words
 from plait.eval.outside import needed
 from plait.eval.scores.bench import Bench, entry, facts, references, texts
 from plait.eval.suite import Outcome, partners
@@ -82,6 +84,17 @@ def abstention(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     return made
 
 
+def number(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Whether an answer begins with the right number; the baseline says the commonest of these rows, by label."""
+    truth, labels = facts(asked, "number"), facts(asked, "label")
+    begun = [re.match(r"\d+", text) for text in texts(asked.answers)]
+    right = [float(one is not None and int(one.group()) == number) for one, number in zip(begun, truth, strict=True)]
+    tally = Counter(zip(labels, truth, strict=True))
+    guessed = sum(max(n for (other, _), n in tally.items() if other == label) for label in set(labels))
+    return [entry(asked, "number right", right, baseline=guessed / len(truth))]
+
+
 SCORES = {
     "chrf": chrf, "bleu": bleu, "word errors": word_errors, "character errors": character_errors, "abstention": abstention,
+    "number": number,
 }  # fmt: skip

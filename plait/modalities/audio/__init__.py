@@ -234,7 +234,8 @@ class Audio:
         if self.noise and rng.random() < self.noise:
             frames = self._normal(in_noise(self._logs(frames), rng.uniform(*ABOVE_NOISE), rng.random() < 0.5, rng))
         step = int(rng.integers(-self.pitch, self.pitch + 1))
-        frames = np.roll(frames, step, axis=1) + np.float32(rng.normal(0.0, 0.15))
+        bins = np.clip(np.arange(MELS) - step, 0, MELS - 1)  # what moves in at the edge is like the edge
+        frames = frames[:, bins] + np.float32(rng.normal(0.0, 0.15))
         wide, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))
         frames[:, start : start + wide] = 0.0  # the mean of a bin: tokens are normalised
         wide, start = int(rng.integers(0, 1 + min(8, length // 4))), int(rng.integers(0, length))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
 import numpy as np
 
 from plait.contract import Part, Sample
-from plait.data.sources import Asset
+from plait.data.sources import Asset, plain_words
 from plait.tasks.task import Item, Task
 
 LANGUAGES = {
@@ -19,7 +20,9 @@ LANGUAGES = {
     "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
 }  # fmt: skip
 LONGEST = 200  # characters of an answer
+NOTICE = "No medical device; ask a doctor."
 Option = TypeVar("Option")
+_SLOT = re.compile(r"\{(\w+)\}")
 
 
 def hashed(name: str) -> int:
@@ -57,9 +60,19 @@ class Group:
 class GroupTask(Task):
     """A task whose `make` yields the items of a group."""
 
+    def sample(self, phrasing: str, item: Item) -> Sample:
+        """As any task's. A question without media also has `asks`: a hash of what fills the slots that all phrasings have, which
+        is the same however it is asked."""
+        made = super().sample(phrasing, item)
+        if any(part.type != "text" for part in made.messages[0].parts):
+            return made
+        always = frozenset.intersection(*(frozenset(_SLOT.findall(phrasing)) for phrasing in self.phrasings))
+        asked = [plain_words(word := str(item.slots[slot])) or word for slot in sorted(always)]
+        return replace(made, meta={**made.meta, "asks": f"{hashed(chr(10).join(asked)):016x}"})
+
     def samples(self, group: Group, phrasings: Sequence[str]) -> Iterator[Sample]:
-        """Rows of the items, each in as many phrasings as it says, drawn for it."""
-        items: Iterator[Item] = self.make(group)
+        """Rows of the items, each in as many phrasings as it says, drawn for it. The items do not depend on the phrasings."""
+        items: list[Item] = list(self.make(group))
         for item in items:
             for index in group.rng.permutation(len(phrasings))[: item.ways]:
                 yield self.sample(phrasings[index], item)

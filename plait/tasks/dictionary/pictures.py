@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from plait.contract import Part
 from plait.data.sources import Asset
 from plait.tasks.boxes import boxes_as_text
-from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
+from plait.tasks.dictionary.group import LANGUAGES, NOTICE, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 
 STYLES = {
@@ -19,7 +19,9 @@ TONES = ("no", "light", "medium-light", "medium", "medium-dark", "dark")
 NAMES_A_DRAWING = 2  # languages beside English that a drawing is named in: more looks teach more than more words
 PAIRS_A_CODE = 8
 TONED = 0.05
-MOST_BOXES = 8  # that one answer lists
+MOST_BOXES = 8  # that one answer lists,
+MOST_CELLS = 12  # and that it lists of cells, of which a photograph shows more
+CELLS = ("red blood cell", "white blood cell", "platelet")
 
 
 def _drawings(group: Group, toned: float = 1.0) -> list[Asset]:
@@ -141,20 +143,36 @@ def count(group: Group) -> Iterator[Item]:
                 yield Item({"picture": asset.part("picture"), "label": label}, part, expect, {"source": asset.source})
 
 
-def _side(box: list[float], size: list[int]) -> str:
-    across, down = (box[0] + box[2]) / 2 / size[0] - 0.5, (box[1] + box[3]) / 2 / size[1] - 0.5
-    if abs(across) >= abs(down):
-        return "left" if across < 0 else "right"
-    return "top" if down < 0 else "bottom"
+def blood(group: Group) -> Iterator[Item]:
+    """How many cells of a kind a photograph of blood shows, none too, with a box around each as evidence, and the notice."""
+    for asset in group.of("boxes"):
+        if asset.source != "bccd":
+            continue
+        for label in CELLS:
+            wanted = [box for box in asset.facts["boxes"] if box["label"] == label]
+            if len(wanted) > MOST_CELLS:
+                continue
+            evidence = boxes_as_text([box | {"label": ""} for box in wanted], asset.facts["size"])
+            told = f"{len(wanted)}{': ' if wanted else ''}{evidence}. {NOTICE}"
+            facts = {"label": label, "number": len(wanted), "boxes": wanted, "size": asset.facts["size"]}
+            yield Item({"picture": asset.part("picture"), "label": label}, Part("text", told), {}, facts)
+
+
+def _part(box: list[float], size: list[int]) -> str:
+    """Which ninth of a picture the middle of a box is in."""
+    across, down = (
+        min(2, int(3 * (box[axis] + box[axis + 2]) / 2 / size[axis])) for axis in (0, 1)
+    )  # 0, 1, 2 from the left and from the top
+    return f"{('top', '', 'bottom')[down]} {('left', '', 'right')[across]}".strip() or "middle"
 
 
 def where(group: Group) -> Iterator[Item]:
-    """On which side the only one of its kind is."""
+    """In which part of the picture the only one of its kind is: one of nine, of which composites fill each or leave it empty."""
     for asset in group.of("boxes"):
         counts = Counter(box["label"] for box in asset.facts["boxes"])
         for box in asset.facts["boxes"]:
             if counts[box["label"]] == 1 and asset.source == "composites":
-                part, expect = say(_side(box["box"], asset.facts["size"]))
+                part, expect = say(_part(box["box"], asset.facts["size"]))
                 yield Item({"picture": asset.part("picture"), "label": box["label"]}, part, expect)
 
 
@@ -267,11 +285,22 @@ TASKS = (
         count,
     ),
     GroupTask(
+        "blood", "image->text",
+        (
+            "{picture} How many of these cells, and where: {label}?", "{picture} Blood. Count and show each {label}.",
+            "{picture} Count in this smear: {label}. Show them.", "{picture} Cells of this kind, with boxes: {label}",
+            "{picture} A smear of blood. Which cells are a {label}?", "{picture} Please count and mark each {label}.",
+            "{picture} Find and count under the microscope: {label}.",
+            "{picture} Number and places of each {label} in this blood?",
+        ),
+        blood, scores=("boxes", "number"),
+    ),
+    GroupTask(
         "where", "image->text",
         (
-            "{picture} On which side is: {label}?", "{picture} Where is: {label}?", "{picture} Side of {label}?",
-            "{picture} In which part is: {label}?", "{picture} {label}: on which side?",
-            "{picture} Tell me the side of: {label}.", "{picture} Which part of the picture has: {label}?",
+            "{picture} In which corner, side or middle is: {label}?", "{picture} Where is: {label}?",
+            "{picture} Place of {label}?", "{picture} In which part is: {label}?", "{picture} {label}: in which part?",
+            "{picture} Tell me the place of: {label}.", "{picture} Which part of the picture has: {label}?",
             "{picture} In which part of the picture is: {label}?",
         ),
         where,

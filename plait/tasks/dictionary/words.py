@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from plait.tasks.dictionary.group import LANGUAGES, LONGEST, Group, GroupTask, say, short
+from plait.tasks.dictionary.group import LANGUAGES, LONGEST, NOTICE, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 
 PAIRS = 8  # of languages a thing is translated between
-SCRIPTURE_SHARE = 0.05  # of verses, all English and Spanish, whose language is asked for
+# Of verses, English and Spanish, which would outweigh all else: the share that training translates, and that is asked for its language.
+SCRIPTURE_TRANSLATED, SCRIPTURE_TOLD = 0.25, 0.05
 # Of the diseases of training: those whose answers are taught, in every phrasing. About the others the model learns to say that it
 # does not know, which is the likelier answer to a name that it has not met again and again. A larger model can hold more.
 KNOWN_SHARE = 0.03
-NOTICE = "No medical device; ask a doctor."
 ABSTAINS = f"I do not know this. {NOTICE}"
 LONGEST_QUOTE = 160  # characters
+# Sentences that MedQuAD repeats for every disease and that answer nothing: lists follow them, of links or of signs.
+SAYS_NOTHING = ("These resources address", "These resources from", "The Human Phenotype Ontology provides")
+TOPICS = ("symptoms", "treatment", "information", "causes", "outlook", "inheritance", "frequency")
 
 
 def _translated(group: Group, kinds: tuple[str, ...], sources: tuple[str, ...]) -> Iterator[Item]:
@@ -42,12 +46,18 @@ def translate_name(group: Group) -> Iterator[Item]:
 
 def translate(group: Group) -> Iterator[Item]:
     """A verse, a prompt, an article or a label of a program, in another language."""
-    yield from _translated(group, ("pair",), ("scripture", "prompts", "declaration", "interface"))
+    share = SCRIPTURE_TRANSLATED if group.seen else 1.0
+    taken = [asset for asset in group.of("pair") if asset.source != "scripture" or group.rng.random() < share]
+    yield from _translated(
+        replace(group, assets=taken), ("pair",), ("scripture", "prompts", "declaration", "interface")
+    )
 
 
 def written_language(group: Group) -> Iterator[Item]:
     """In which language something is written."""
     for asset in group.of("pair"):
+        if asset.source == "scripture" and group.rng.random() >= SCRIPTURE_TOLD:
+            continue
         told = [
             (code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text) and len(text) >= 12
         ]
@@ -83,14 +93,20 @@ def define(group: Group) -> Iterator[Item]:
             yield Item({"text": asset.texts["en"]}, part, expect)
 
 
-def first_words(text: str, most: int = LONGEST_QUOTE) -> str:
-    """The first sentences of a text that fit, else its first words."""
+def quote_of(text: str, most: int = LONGEST_QUOTE) -> str:
+    """What a text can be quoted with: its first sentences that fit, else its first words and an ellipsis; nothing where it
+    says nothing. A question that it repeats and a heading before it are passed over."""
+    sentences = re.split(r"(?<=[.!?])\s+", re.sub(r"^(Key Points|Summary)\s*[-:]\s*", "", text.strip()))
+    while sentences and sentences[0].endswith("?"):
+        sentences = sentences[1:]
+    if not sentences or not sentences[0] or sentences[0].startswith(SAYS_NOTHING):
+        return ""
     made = ""
-    for sentence in re.split(r"(?<=[.!?])\s+", text.strip()):
-        if len(made) + len(sentence) + 1 > most:
+    for sentence in sentences:
+        if len(made) + len(sentence) + 1 > most or sentence.endswith("?"):
             break
         made = f"{made} {sentence}".strip()
-    return made or text.strip()[:most].rsplit(" ", 1)[0]
+    return made or f"{sentences[0][:most].rsplit(' ', 1)[0]}…"
 
 
 def medical(group: Group) -> Iterator[Item]:
@@ -99,11 +115,12 @@ def medical(group: Group) -> Iterator[Item]:
     asked = {
         asset.facts["question"]: asset  # some are asked twice, with different answers
         for asset in group.of("medical")
-        if asset.facts["question_type"] in ("symptoms", "treatment", "information")
+        if asset.facts["question_type"] in TOPICS
         and len(asset.facts["question"]) <= LONGEST
+        and quote_of(asset.facts["answer"])
     }
     for asset in group.some(list(asked.values()), 1 if unknown else len(asked)):
-        quote = first_words(asset.facts["answer"])
+        quote = quote_of(asset.facts["answer"])
         told = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
         part, expect = say(told)
         yield Item(
@@ -157,7 +174,11 @@ TASKS = (
     ),
     GroupTask(
         "chat", "text->text",
-        ("{text}", "{text}", "Somebody says: {text}"),
+        (
+            "{text}", "Somebody says: {text}", "A friend says: {text}", "Reply to this: {text}", "Chat. {text}",
+            "{text} What do you say?", "I say: {text}",
+            "Someone tells you: {text}",
+        ),
         chat, scores=("chrf",),
     ),
     GroupTask(
