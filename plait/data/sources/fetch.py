@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,8 @@ FACTS = "source.json"
 class Package:
     """An archive that a package manager brings: Debian's `apt`, `npm`, Python's `pip`, or a repository by `git`.
 
-    `sha256` is that of the archive; a repository has none, since its archives are not made twice alike.
+    `sha256` is that of the archive; a repository has none, since its archives are not made twice alike: what was taken of it
+    is noted by the hash of its files.
     """
 
     manager: Literal["apt", "npm", "pip", "git"]
@@ -116,6 +118,7 @@ def unpacked(package: Package, root: Path, any_version: bool = False) -> Path:
     if package.manager == "git":
         root.mkdir(parents=True, exist_ok=True)
         run(["git", "clone", "--quiet", "--depth", "1", package.name, partial.name], root)
+        shutil.rmtree(partial / ".git", ignore_errors=True)
     else:
         shutil.rmtree(download, ignore_errors=True)
         download.mkdir(parents=True)
@@ -163,9 +166,15 @@ def source(source: Source, root: Path, any_version: bool = False, given: Path | 
 
 
 def _facts_of(place: Path) -> dict[str, str]:
+    """The archive and its hash; of files that came in none, the hash of their names and contents."""
     archive = place / "archive.json"
-    found: dict[str, str] = json.loads(archive.read_text(encoding="utf-8")) if archive.is_file() else {}
-    return found
+    if archive.is_file():
+        found: dict[str, str] = json.loads(archive.read_text(encoding="utf-8"))
+        return found
+    whole = hashlib.sha256()
+    for path in sorted(one for one in place.rglob("*") if one.is_file() and ".git" not in one.parts):
+        whole.update(f"{path.relative_to(place).as_posix()} {sha256_of(path)}\n".encode())
+    return {"files_sha256": whole.hexdigest()}
 
 
 def several(

@@ -89,10 +89,12 @@ def say(text: str) -> tuple[Part, dict[str, Any]]:
 
 
 def labels_of(asset: Asset) -> dict[str, str]:
-    """What classifiers learn of an asset's medium: the attributes that tasks ask for."""
+    """What classifiers learn of an asset's medium: the attributes that tasks ask for, and a drawing's style, by which made
+    drawings are compared with their like."""
     facts = asset.facts
     if asset.kind == "drawing":
-        named = {"category": facts.get("category") if asset.source == "emoji" else None, "colour": facts.get("colour")}
+        kind = facts.get("category") if asset.source == "emoji" else None
+        named = {"category": kind, "colour": facts.get("colour"), "style": facts.get("style")}
     elif asset.kind == "photo":
         named = {"garment": facts.get("category")}
     elif asset.kind == "speech":

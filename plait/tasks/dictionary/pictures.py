@@ -282,7 +282,7 @@ TASKS = (
             "{picture} {label}: how many?", "{picture} Please count these: {label}.",
             "{picture} Tell me how many of these there are: {label}.",
         ),
-        count,
+        count, scores=("likelihood",),
     ),
     GroupTask(
         "blood", "image->text",
@@ -303,7 +303,7 @@ TASKS = (
             "{picture} Tell me the place of: {label}.", "{picture} Which part of the picture has: {label}?",
             "{picture} In which part of the picture is: {label}?",
         ),
-        where,
+        where, scores=("likelihood",),
     ),
     GroupTask(
         "colour", "image->text",
@@ -313,6 +313,6 @@ TASKS = (
             "{picture} Of what colour is it, mostly?", "{picture} Tell me the colour.",
             "{picture} Name the colour that most of it has.",
         ),
-        colour,
+        colour, scores=("likelihood",),
     ),
 )  # fmt: skip

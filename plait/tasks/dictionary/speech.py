@@ -92,7 +92,8 @@ def respeak(group: Group) -> Iterator[Item]:
     for heard, wanted in group.some(pairs, PAIRS):
         language = wanted.facts["language"]
         slots: Slots = {"speech": heard.part("speech"), "language": LANGUAGES[language]}
-        facts = {**_facts(wanted), "speaker": wanted.facts["speaker"], "text": wanted.texts[language]}
+        told = {"from": heard.facts["language"], "speaker": wanted.facts["speaker"], "text": wanted.texts[language]}
+        facts = {**_facts(wanted), **told}
         yield Item(slots, wanted.part("speech"), {}, facts)
 
 
@@ -154,7 +155,7 @@ TASKS = (
             "{speech} Do you know this voice?",
             "{speech} Which voice do you hear?",
         ),
-        speaker,
+        speaker, scores=("likelihood",),
     ),
     GroupTask(
         "spoken-language", "audio->text",
@@ -164,7 +165,7 @@ TASKS = (
             "{speech} Tell me the language.", "{speech} They speak which language?",
             "{speech} What language do they speak?",
         ),
-        spoken_language, extra_splits=("speakers",),
+        spoken_language, extra_splits=("speakers",), scores=("likelihood",),
     ),
     GroupTask(
         "sound", "audio->text",
