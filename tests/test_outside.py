@@ -219,8 +219,9 @@ def test_the_cascade_goes_by_the_last_messages_media(made_up):
     assert made_up.answer(asked("hi"), "text").value == "reply to hi"
     assert (made_up.seconds.hear, made_up.seconds.speak) == (0, 0)
     assert made_up.seconds.total == made_up.seconds.think > 0
-    assert made_up.answer(asked(SOUND, "Write it down."), "text").value == "heard 1"
+    assert made_up.answer(asked(SOUND), "text").value == "heard 1"
     assert made_up.seconds.hear > made_up.seconds.think == 0
+    assert made_up.answer(asked(SOUND, "Who speaks?"), "text").value == "reply to heard 1 Who speaks?"
     assert len(made_up.answer(asked("four"), "audio").value[0]) == 4
     assert len(made_up.answer(asked("say:", SOUND), "audio").value[0]) == len("reply to say: heard 1")
     assert min(made_up.seconds.hear, made_up.seconds.think, made_up.seconds.speak) > 0

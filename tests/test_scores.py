@@ -1,7 +1,7 @@
 """What answers in words, boxes, pictures and sound are measured by."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -322,28 +322,62 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
 
     def cells(one):
         right = [part is not None and part.value == "right" for part in one.answers]
-        return [{"metric": "exact match", "n": len(right), "value": float(np.mean(right)), "higher_is_better": True}]
+        value = float(np.mean(right))
+        whole = {"n": len(right), "value": value, "higher_is_better": True, "ci95": [value, value]}
+        return [{"metric": "exact match", **whole}]
 
-    def task(name, cell):
-        made = FakeTask(cell, name, cell.split("->")[1])
+    def task(name, cell, *scores):
+        made = FakeTask(cell, name, cell.split("->")[1], scores)
         made.gives, made.splits = frozenset(cell.split("->")[0].split("+")), ("test",)
         return made
 
     rows = outcome(["right"] * 50, ["wrong"] * 50, task("answer", "text->text"), language=["fr", "en"] * 25)
     spoken = outcome(["right"] * 30, ["right"] * 30, task("say", "text->audio"), text=["hello"] * 30)
+    recording = Message("user", (Part("audio", "a.wav"), Part("text", "Who is it?")))
+    written, told, aloud = (
+        replace(made, samples=[replace(s, messages=(recording, *s.messages[1:])) for s in made.samples])
+        for made in (
+            outcome(["right"] * 30, ["right"] * 30, task("transcribe", "audio->text", "word errors")),
+            outcome(["right"] * 30, ["right"] * 30, task("speaker", "audio->text")),
+            outcome(["right"] * 30, ["right"] * 30, task("respeak", "audio->audio"), text=["the answer"] * 30),
+        )
+    )
     others = [
         outcome(["right"] * 50, ["right"] * 50, task("name", "image->text")),
-        outcome(["right"] * 50, ["right"] * 50, task("translate", "text->text")),
+        outcome(
+            ["right"] * 50,
+            ["right"] * 50,
+            task("translate", "text->text"),
+            **{"from": ["en"] * 50},
+            language=["fr"] * 50,
+        ),
         outcome(["right"] * 5, ["right"] * 5, task("chat", "text->text")),
     ]
-    made = beside.compared([rows, spoken, *others], lambda question, to: text("right"), tmp_path, cells, make)
+    said = []
+    made = beside.compared(
+        [rows, spoken, written, told, aloud, *others],
+        lambda question, to: text("right"),
+        tmp_path,
+        cells,
+        make,
+        said.append,
+    )
     assert [(row["task"], row["n"], row["ours"], row["cascade"]) for row in made] == [
-        ("answer", beside.ROWS, 0.0, 1.0), ("say", beside.ROWS, 1.0, 0.0),
+        ("answer", beside.ROWS, 0.0, 1.0), ("say", beside.ROWS, 1.0, 0.0), ("transcribe", beside.ROWS, 1.0, 1.0),
+        ("speaker", beside.ROWS, 1.0, 1.0), ("respeak", beside.ROWS, 1.0, 0.0),
     ]  # fmt: skip
+    assert [row["cascade_ci95"] for row in made[:2]] == [[1.0, 1.0], [0.0, 0.0]]
+    assert [line.split()[0] for line in said] == ["translate", "chat"], "what is left out is said"
+    assert "0 rows are English" in said[0]
     assert all(row["seconds"] >= 0 and row["cascade_seconds"] >= 0 for row in made)
     asked = fakes[0].asked
     assert asked[0] == [("text", "question 1")], "the first English row"
     assert asked[beside.ROWS] == [("text", "hello")], "the bare words, not the order to say them"
+    assert asked[2 * beside.ROWS] == [("audio", "a.wav")], "the recording to write down, without the order"
+    assert asked[3 * beside.ROWS] == [("audio", "a.wav"), ("text", "Who is it?")], "the whole question"
+    assert asked[4 * beside.ROWS] == [("audio", "a.wav"), ("text", "Who is it?")], (
+        "the recording, not the words of the answer"
+    )
 
 
 def test_speech_is_put_beside_espeak_and_the_recordings():

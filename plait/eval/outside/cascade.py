@@ -2,8 +2,9 @@
 
 What the last message brings decides the way, as it decides the cell of the grid:
 
-    text -> text     SmolLM2 answers                audio -> text    Whisper writes down what it hears
-    text -> audio    Piper reads the text aloud     audio -> audio   Whisper, SmolLM2, Piper
+    text -> text     SmolLM2 answers                audio -> text         Whisper writes down what it hears
+    text -> audio    Piper reads the text aloud     audio + text -> text  Whisper, SmolLM2
+                                                    audio -> audio        Whisper, SmolLM2, Piper
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Cascade:
     def answer(self, question: tuple[Message, ...], to: str) -> Part | None:
         """The answer in the modality `to`. None for what it cannot do: pictures asked or asked for, and a voice without words.
 
-        Transcribed and read aloud is the last message alone. Words beside a recording that is to be transcribed are taken for
-        the order to do so. Raises RowError for a recording that cannot be read.
+        A recording alone is written down, and words alone are read aloud, of the last message; everything else is a question to
+        the language model, in what is written and heard. Raises RowError for a recording that cannot be read.
         """
         self.seconds = Seconds()
         kinds = {part.type for message in question for part in message.parts}
@@ -62,7 +63,7 @@ class Cascade:
         last = question[-1].parts
         recordings = tuple(part for part in last if part.type == "audio")
         if to == "text":
-            return Part("text", self._words(recordings) if recordings else self._think(question))
+            return Part("text", self._words(last) if len(recordings) == len(last) else self._think(question))
         return self._speak(self._think(question) if recordings else self._words(last))
 
     def _words(self, parts: Sequence[Part]) -> str:
