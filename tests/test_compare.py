@@ -9,8 +9,9 @@ from plait.errors import DataError
 from plait.eval.compare import compare, read
 
 
-def cell(value, metric="exact match", higher=True, task="name"):
+def cell(value, metric="exact match", higher=True, task="name", apart=0.0):
     return {
+        "ci95": [value - apart, value + apart],
         "cell": "image->text",
         "task": task,
         "split": "test",
@@ -25,21 +26,35 @@ def report(*cells):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "higher", "regressed"),
+    ("before", "after", "higher", "metric", "regressed"),
     [
-        (0.80, 0.78, True, False),  # within the tolerance
-        (0.80, 0.76, True, True),
-        (0.80, 0.95, True, False),
-        (0.30, 0.35, False, True),  # an error rate that rose
-        (0.30, 0.20, False, False),
-        (40.0, 41.0, False, False),  # 2.5 % of what it was
-        (40.0, 42.0, False, True),
+        (0.80, 0.78, True, "exact match", False),  # within the tolerance
+        (0.80, 0.76, True, "exact match", True),
+        (0.80, 0.95, True, "likeliest label: accuracy", False),
+        (0.30, 0.35, False, "word error rate", True),  # an error rate that rose
+        (0.30, 0.20, False, "word error rate", False),
+        (40.0, 41.0, False, "distance", False),  # 2.5 % of what it was
+        (40.0, 42.0, False, "distance", True),
+        (0.045, 0.074, False, "squared error", True),  # small numbers are no shares of rows
+        (0.117, 0.088, True, "AP", True),
+        (0.117, 0.110, True, "AP", False),  # 6 %, but within its interval
     ],
 )
-def test_a_cell_regresses_past_the_tolerance(before, after, higher, regressed):
-    (change,) = compare(report(cell(before, higher=higher)), report(cell(after, higher=higher)), tolerance=0.03)
+def test_a_cell_regresses_past_the_tolerance(before, after, higher, metric, regressed):
+    old, new = (cell(value, metric, higher, apart=0.01) for value in (before, after))
+    (change,) = compare(report(old), report(new), tolerance=0.03)
     assert change.regressed is regressed
     assert ("REGRESSED" in str(change)) is regressed
+
+
+def test_equal_error_rates_are_compared():
+    def told(rate):
+        check = {"check": "speaker equal error rate", "task": "speaker", "value": rate, "ci95": [rate, rate]}
+        return report() | {"checks": [check, {"check": "coverage of held-out features", "task": "draw", "made": 0.5}]}
+
+    (change,) = compare(told(0.02), told(0.10))
+    assert change.regressed
+    assert "speaker equal error rate: 0.020 -> 0.100" in str(change)
 
 
 def test_a_cell_that_is_gone_has_regressed_and_a_new_one_has_not():

@@ -87,6 +87,11 @@ def test_word_errors_are_over_all_words_together():
     assert characters["value"] == 1.0
 
 
+def test_bleu_takes_chinese_by_the_character():
+    (apart,) = score("bleu")(outcome(["我喜欢红苹果"], ["我喜欢红苹果和梨"]), None)
+    assert apart["value"] > 0.5
+
+
 def test_the_number_that_an_answer_begins_with():
     said = ["3: [1, 2, 3, 4]. Notice", "12. Notice", "none", "0. Notice"]
     made = score("number")(outcome([""] * 4, said, number=[3, 1, 0, 0], label=["a", "a", "b", "b"]), None)
@@ -264,7 +269,7 @@ def shape(number, colour="red"):
 
 
 def bench(training=()):
-    made = Bench(None, lambda kind: list(training))
+    made = Bench(None, lambda kind, styles: list(training))
     made.__dict__["picture_features"] = lambda parts: np.stack(
         [np.asarray(p.value, np.float32).ravel() - 128 for p in parts]
     )
@@ -277,6 +282,10 @@ def test_retrieval_finds_what_was_asked_and_chance_otherwise():
     concepts = [str(number) for number in range(20)]
     right = score("retrieval")(outcome(truth, truth, task, concept=concepts), bench())
     assert one(right, "found among 20, first 1: rate")["value"] == 1.0
+    assert (one(right, "rank among 20, median")["value"], one(right, "rank among 20, median")["baseline"]) == (
+        1.0,
+        10.5,
+    )
     wrong = score("retrieval")(outcome(truth, truth[1:] + truth[:1], task, concept=concepts), bench())
     assert one(wrong, "found among 20, first 1: rate")["value"] == 0.0
     assert one(wrong, "found among 20, first 1: rate")["baseline"] == 0.05
@@ -286,6 +295,11 @@ def test_copies_of_the_training_are_seen():
     truth, training = [shape(n) for n in range(12)], [shape(n, "blue") for n in range(12)]
     task = FakeTask("text->image", answers_in="image")
     (copied,) = score("copies")(outcome(truth, training, task), bench(training))
+    assert copied["value"] == pytest.approx(1.0, abs=1e-4)
+    many = [
+        shape(n % 12, (0, n, 255)) for n in range(250)
+    ]  # a copy is found among many more than are looked at closely
+    (copied,) = score("copies")(outcome(truth, many[100:112], task), bench(many))
     assert copied["value"] == pytest.approx(1.0, abs=1e-4)
     assert copied["baseline"] < 0.999
 
@@ -401,12 +415,17 @@ def test_speech_is_put_beside_espeak_and_the_recordings():
         text if np.abs(part.value[0]).max() > 0 else "" for text, part in zip(english, parts, strict=True)
     ]
     asked = outcome(loud, quiet, FakeTask("text->audio", answers_in="audio"), language=language, text=words)
+    bench.read_by_piper = lambda texts: [*loud[: len(texts) - 7], *quiet[:7]]
     (found,) = score("recognised")(asked, bench)
     assert (found["n"], found["value"], found["judge_ceiling"]) == (21, 1.0, 0.0)
-    assert found["baseline"] == pytest.approx(5 / 21), "espeak-ng's reading, not a number written down"
+    assert found["baseline"] == pytest.approx(5 / 21), "the better reading, not a number written down"
+    assert found["by"]["read by espeak-ng"] == pytest.approx(5 / 21)
+    assert found["by"]["read by Piper"] == pytest.approx(7 / 21)
     ((texts, spoken),) = read
     assert texts == english
     assert all(part.type == "audio" and part.value[1] == 16_000 for part in spoken)
     assert all(np.abs(part.value[0]).max() > 0.01 and len(part.value[0]) > 8000 for part in spoken)
-    few = outcome(loud[:5], quiet[:5], FakeTask("text->audio", answers_in="audio"), language=["en"] * 5, text=words[:5])
-    assert score("recognised")(few, bench) == []
+    foreign = outcome(
+        loud[:5], quiet[:5], FakeTask("text->audio", answers_in="audio"), language=["fr"] * 5, text=words[:5]
+    )
+    assert score("recognised")(foreign, bench) == []

@@ -12,6 +12,8 @@ from plait.errors import DataError
 
 Key = tuple[str, str, str, str]  # cell, task, split, metric
 TOLERANCE = 0.03
+ERRORS = "equal error rate"  # of the checks, what is compared
+SHARES = ("accuracy", "match", "agreement", "rate", "right")  # last words of metrics that are shares of rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[Change]:
-    """Every cell of either report. Shares and rates may fall by `tolerance`, other scores by that share of their value.
+    """Every cell and equal error rate of either report. Shares of rows may fall by `tolerance`; other scores (AP, chrF,
+    distances) by that share of their value, if the new value also lies outside the old one's interval.
 
     Raises DataError where the reports are of other held-out rows, which do not compare.
     """
@@ -51,8 +54,17 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: floa
         raise DataError(
             "the reports are of different data; expected the same held-out rows: evaluate both checkpoints with one --data"
         )
-    old, new = ({_key(cell): cell for cell in report["cells"]} for report in (before, after))
+    old, new = ({_key(cell): cell for cell in _scored(report)} for report in (before, after))
     return [_change(key, old.get(key), new.get(key), tolerance) for key in dict.fromkeys((*old, *new))]
+
+
+def _scored(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The cells of a report, and of its checks the error rates, of which smaller is better."""
+    rates = (check for check in report.get("checks", []) if check["check"].endswith(ERRORS) and "value" in check)
+    checks = [
+        {"cell": "check", "split": "", "metric": check["check"], "higher_is_better": False, **check} for check in rates
+    ]
+    return [*report["cells"], *checks]
 
 
 def _key(cell: Mapping[str, Any]) -> Key:
@@ -63,5 +75,8 @@ def _change(key: Key, old: Mapping[str, Any] | None, new: Mapping[str, Any] | No
     if old is None or new is None:
         return Change(key, old["value"] if old else None, new["value"] if new else None, regressed=new is None)
     worse = old["value"] - new["value"] if old["higher_is_better"] else new["value"] - old["value"]
-    allowed = tolerance if 0.0 <= old["value"] <= 1.0 else tolerance * abs(old["value"])
-    return Change(key, old["value"], new["value"], regressed=worse > allowed)
+    if key[-1].endswith(SHARES):
+        return Change(key, old["value"], new["value"], regressed=worse > tolerance)
+    low, high = old.get("ci95") or (old["value"], old["value"])
+    apart = not low <= new["value"] <= high
+    return Change(key, old["value"], new["value"], regressed=worse > tolerance * abs(old["value"]) and apart)

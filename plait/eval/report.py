@@ -16,6 +16,7 @@ from PIL import Image
 
 from plait.contract import Part
 from plait.corpus.pages import picture_url, sound_url
+from plait.eval.compare import SHARES
 from plait.eval.plain import waveform
 from plait.eval.runner import MAIN, SHOWN
 from plait.eval.suite import Outcome
@@ -26,7 +27,6 @@ from plait.train import checkpoint
 from plait.train.run import summary
 
 AXES = ("text", "image", "audio")
-SHARES = ("accuracy", "match", "agreement", "rate")  # last words of metrics that are shown in per cent
 
 
 def figure(cell: Mapping[str, Any], value: float | None) -> str:

@@ -76,9 +76,15 @@ class Evaluation:
         self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
-        self.bench = Bench(engine, lambda kind: suite.rows.media("train", kind))
+        self.bench = Bench(engine, self._trained_on)
         self._kept_features: dict[str, np.ndarray] = {}
         self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
+
+    def _trained_on(self, kind: str, styles: Collection[str]) -> Sequence[Part]:
+        """Media of the training, those in one of `styles` where any are."""
+        parts, labels = self.suite.rows.labelled("train", kind) if styles else ([], [])
+        alike = [part for part, of in zip(parts, labels, strict=True) if of.get("style") in styles]
+        return alike or self.suite.rows.media("train", kind)
 
     # judges and baselines
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from plait.contract import Part
 from plait.eval import stats
@@ -29,10 +30,11 @@ def judges_folder() -> Path:
 
 @dataclass
 class Bench:
-    """`training` gives the media that the model was trained on, of a modality."""
+    """`training` gives the media that the model was trained on, of a modality: those in one of some styles, or all where there
+    are no styles."""
 
     engine: Engine
-    training: Callable[[str], Sequence[Part]] = lambda kind: ()
+    training: Callable[[str, Collection[str]], Sequence[Part]] = lambda kind, styles: ()
     folder: Path = field(default_factory=judges_folder)
     kept: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 
@@ -59,7 +61,7 @@ class Bench:
         from plait.eval.outside.recogniser import EnglishRecogniser
         from plait.eval.plain import waveform
 
-        model = EnglishRecogniser(self.folder, threads=2)
+        model = EnglishRecogniser(self.folder, threads=torch.get_num_threads())
         return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
 
     def read_aloud(self, texts: Sequence[str]) -> list[Part]:
@@ -68,6 +70,14 @@ class Bench:
 
         with Espeak() as speaker:
             return [Part("audio", (speaker.say(text, "en", *READING), RATE)) for text in texts]
+
+    @cached_property
+    def read_by_piper(self) -> Callable[[Sequence[str]], list[Part]]:
+        """English texts as Piper says them. Raises MissingError."""
+        from plait.eval.outside.speaker import Piper
+
+        voice = Piper(self.folder, threads=torch.get_num_threads())
+        return lambda texts: [Part("audio", voice.say(text)) for text in texts]
 
 
 def entry(
@@ -93,15 +103,16 @@ def entry(
 
 
 def broken_down(samples: Sequence[Any], of: Callable[[np.ndarray], float]) -> dict[str, float]:
-    """A statistic by the first of GROUPINGS that tells rows apart."""
+    """A statistic by each of GROUPINGS that tells rows apart."""
+    made: dict[str, float] = {}
     for name in GROUPINGS:
         groups: dict[str, list[int]] = {}
         for number, sample in enumerate(samples):
             groups.setdefault(str(sample.meta.get(name, "")), []).append(number)
         large = {group: rows for group, rows in groups.items() if group and len(rows) >= LEAST_BY}
         if len(large) > 1:
-            return {f"{name} {group}": of(np.array(rows)) for group, rows in sorted(large.items())}
-    return {}
+            made |= {f"{name} {group}": of(np.array(rows)) for group, rows in sorted(large.items())}
+    return made
 
 
 def texts(parts: Sequence[Part | None]) -> list[str]:

@@ -7,14 +7,18 @@ from typing import Any
 
 import jiwer
 import numpy as np
+from PIL import Image
 
 from plait.contract import Part
 from plait.data.sources import plain_words
 from plait.eval.outside.pictures import kid, retrieval_ranks
+from plait.eval.plain import picture_of
 from plait.eval.scores.bench import Bench, entry, facts, references
 from plait.eval.suite import Outcome, partners
+from plait.threads import each
 
-MOST_TRAINING = 3000  # media of the training that a copy is looked for in
+MOST_TRAINING = 3000  # pictures of the training whose distance is the floor
+CANDIDATES, THUMBNAIL = 4, 16  # of all pictures of the training those nearest by thumbnail, of so many pixels a side
 LEAST_PICTURES = 4  # that a kernel distance needs
 MOST_HEARD = 100  # clips that the recogniser hears: a second each
 
@@ -56,6 +60,14 @@ def retrieval(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
                 judge_ceiling=float((ceiling <= within).mean()) if len(ceiling) else None,
             )
         )  # fmt: skip
+    ceiling_rank = float(np.median(ceiling)) if len(ceiling) else None
+    made.append(
+        entry(
+            asked, f"rank among {len(names)}, median", ranks, higher=False, rows=rows,
+            statistic=lambda chosen: float(np.median(ranks[chosen])), baseline=(len(names) + 1) / 2,
+            judge="EfficientNet-Lite0, ImageNet", judge_ceiling=ceiling_rank,
+        )
+    )  # fmt: skip
     return made
 
 
@@ -64,11 +76,16 @@ def _named(sample: Any) -> str:
 
 
 def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """KID of made pictures and held-out real ones; the baseline is that of training pictures: the floor. Left out
-    where there are fewer than LEAST_PICTURES of either, of which none can be told."""
+    """KID of made pictures and held-out real ones; the baseline is that of training pictures in the styles asked for: the
+    floor. Left out where there are fewer than LEAST_PICTURES of either, of which none can be told."""
     rows, parts = _made(asked)
     made, real = _features(bench, asked, "made", parts), _features(bench, asked, "real", references(asked))
-    training = _training(bench, "image")
+    key = ("floor", _styles(asked))
+    if key not in bench.kept:
+        parts = _training(bench, asked)
+        order = np.random.default_rng([2026, 60]).permutation(len(parts))[:MOST_TRAINING]
+        bench.kept[key] = bench.picture_features([parts[index] for index in order])
+    training = bench.kept[key]
     if min(len(made), len(real), len(training)) < LEAST_PICTURES:
         return []
     value, deviation = kid(made, real)
@@ -77,23 +94,56 @@ def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     return [{**found, "value": value, "ci95": [value - 2 * deviation, value + 2 * deviation], "by": {}}]
 
 
-def _training(bench: Bench, kind: str) -> np.ndarray:
-    if ("training", kind) not in bench.kept:
-        parts = list(bench.training(kind))
-        order = np.random.default_rng([2026, 60]).permutation(len(parts))[:MOST_TRAINING]
-        bench.kept["training", kind] = bench.picture_features([parts[index] for index in order])
-    found: np.ndarray = bench.kept["training", kind]
+def _styles(asked: Outcome) -> frozenset[str]:
+    return frozenset(str(style) for style in facts(asked, "style") if style)
+
+
+def _training(bench: Bench, asked: Outcome) -> list[Part]:
+    """All that the model was trained on in the styles asked for."""
+    key = ("training", asked.task.answers_in, _styles(asked))
+    if key not in bench.kept:
+        bench.kept[key] = list(bench.training(asked.task.answers_in, key[2]))
+    found: list[Part] = bench.kept[key]
     return found
 
 
+def _thumbnails(parts: Sequence[Part]) -> np.ndarray:
+    """[n, 3 THUMBNAIL^2] levels."""
+
+    def small(part: Part) -> np.ndarray:
+        canvas = picture_of(part).convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        return np.asarray(canvas, np.float32).ravel() / 255
+
+    return np.stack(each(small, parts))
+
+
 def copies(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Cosine of a made picture to the nearest of the training; the baseline is that of held-out real ones. A copy has 1."""
+    """Cosine of a made picture's features to those of its CANDIDATES, the nearest of all pictures of the training by thumbnail;
+    the baseline is that of held-out real ones. A copy has 1."""
     rows, parts = _made(asked)
-    training = _unit(_training(bench, "image"))
-    if not len(training):
+    training = _training(bench, asked)
+    if not training or not parts:
         return []
-    near = (_unit(_features(bench, asked, "made", parts)) @ training.T).max(axis=1)
-    real = (_unit(_features(bench, asked, "real", references(asked))) @ training.T).max(axis=1)
+    key = ("thumbnails", asked.task.answers_in, _styles(asked))
+    if key not in bench.kept:
+        bench.kept[key] = _thumbnails(training)
+    small = bench.kept[key]
+    known: dict[int, np.ndarray] = bench.kept.setdefault((*key, "features"), {})  # of those that were looked at
+
+    def nearest(of: Sequence[Part], what: str) -> np.ndarray:
+        mine = _thumbnails(of)
+        apart = (small**2).sum(1) - 2 * mine @ small.T  # squared distances, but for what is the same in a row
+        most = min(CANDIDATES, len(training))
+        chosen = np.argpartition(apart, most - 1, axis=1)[:, :most]
+        new = sorted(set(map(int, chosen.ravel())) - set(known))
+        if new:
+            known.update(zip(new, _unit(bench.picture_features([training[index] for index in new])), strict=True))
+        there = np.stack([[known[int(index)] for index in row] for row in chosen])
+        alike = np.einsum("nd,ncd->nc", _unit(_features(bench, asked, what, of)), there)
+        found: np.ndarray = alike.max(axis=1)
+        return found
+
+    near, real = nearest(parts, "made"), nearest(references(asked), "real")
     return [
         entry(asked, "likeness to the nearest of training", near, higher=False, rows=rows, baseline=float(real.mean()))
     ]
@@ -124,30 +174,34 @@ def pixels(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Word error rate of English speech as Whisper tiny.en hears it; the baseline is espeak-ng's reading of the same words,
-    the ceiling the recordings themselves."""
+    """Word errors over the words, of English speech as Whisper tiny.en hears it; the baseline is the better one of espeak-ng's and
+    Piper's reading of the same words, the ceiling the recordings themselves."""
     languages = facts(asked, "language")
     rows = [i for i, part in enumerate(asked.answers) if part is not None and languages[i] == "en"][:MOST_HEARD]
-    if len(rows) < 20:
+    if not rows:
         return []
     texts = [str(facts(asked, "text")[i]) for i in rows]
     told = [plain_words(text) or "." for text in texts]
+    lengths = np.array([len(words.split()) for words in told], float)
 
     def errors(parts: Sequence[Part]) -> np.ndarray:
-        return np.array(
-            [jiwer.wer(t, plain_words(h) or ".") for t, h in zip(told, bench.recognised(parts), strict=True)]
+        counted = (
+            jiwer.process_words(t, plain_words(h) or ".") for t, h in zip(told, bench.recognised(parts), strict=True)
         )
+        return np.array([c.substitutions + c.deletions + c.insertions for c in counted], float)
+
+    def rate(parts: Sequence[Part]) -> float:
+        return float(errors(parts).sum() / lengths.sum())
 
     truth = references(asked)
-    real = errors([truth[i] for i in rows])
-    read = errors(bench.read_aloud(texts))
+    read = {"read by espeak-ng": rate(bench.read_aloud(texts)), "read by Piper": rate(bench.read_by_piper(texts))}
     made = errors([part for i in rows if (part := asked.answers[i]) is not None])
-    return [
-        entry(
-            asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows,
-            baseline=float(read.mean()), judge="Whisper tiny.en", judge_ceiling=float(real.mean()),
-        )
-    ]  # fmt: skip
+    found = entry(
+        asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows,
+        statistic=lambda chosen: float(made[chosen].sum() / lengths[chosen].sum()), baseline=min(read.values()),
+        judge="Whisper tiny.en", judge_ceiling=rate([truth[i] for i in rows]),
+    )  # fmt: skip
+    return [{**found, "by": found["by"] | read}]
 
 
 def voice(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:

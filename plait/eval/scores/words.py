@@ -15,6 +15,8 @@ from plait.eval.scores.bench import Bench, entry, facts, references, texts
 from plait.eval.suite import Outcome, partners
 from plait.tasks.dictionary.words import ABSTAINS
 
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+
 
 def chrf(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """chrF of each answer (Popović 2015, by sacrebleu), averaged; the baseline is another row's reference."""
@@ -29,14 +31,20 @@ def chrf(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def bleu(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Corpus BLEU (sacrebleu, tokenizer 13a) over all rows."""
+    """Corpus BLEU (sacrebleu, tokenizer 13a) over all rows; Chinese and Japanese, which put no blanks between words, by the
+    character."""
     metric: Any = needed("sacrebleu.metrics").BLEU(effective_order=True)
-    said, truth = texts(asked.answers), texts(references(asked))
+    said, truth = ([_apart(text) for text in texts(parts)] for parts in (asked.answers, references(asked)))
 
     def corpus(rows: np.ndarray) -> float:
         return float(metric.corpus_score([said[i] for i in rows], [[truth[i] for i in rows]]).score) / 100
 
     return [entry(asked, "BLEU", np.zeros(len(said)), statistic=corpus)]
+
+
+def _apart(text: str) -> str:
+    """A text with blanks around its kana and Han characters."""
+    return _UNSPACED.sub(r" \g<0> ", text)
 
 
 def _error_rate(asked: Outcome, unit: str) -> list[dict[str, Any]]:
@@ -84,6 +92,22 @@ def abstention(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     return made
 
 
+def language(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Whether the language of a text is told; the baseline is fastText's lid.176, which knows it by its code."""
+    from plait.eval.outside.language import TextLanguage
+
+    around = [str(sample.meta["phrasing"]).split("{text}") for sample in asked.samples]
+    questions = texts([sample.messages[0].parts[0] for sample in asked.samples])
+    bare = [
+        question.removeprefix(before).removesuffix(after)
+        for question, (before, after) in zip(questions, around, strict=True)
+    ]
+    codes = facts(asked, "language")
+    outside = [code == told for code, told in zip(codes, TextLanguage().of(bare), strict=True)]
+    right = [float(said == truth) for said, truth in zip(texts(asked.answers), texts(references(asked)), strict=True)]
+    return [entry(asked, "language, beside lid.176: accuracy", right, baseline=float(np.mean(outside)))]
+
+
 def number(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """Whether an answer begins with the right number; the baseline says the commonest of these rows, by label."""
     truth, labels = facts(asked, "number"), facts(asked, "label")
@@ -96,5 +120,5 @@ def number(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 SCORES = {
     "chrf": chrf, "bleu": bleu, "word errors": word_errors, "character errors": character_errors, "abstention": abstention,
-    "number": number,
+    "number": number, "language": language,
 }  # fmt: skip

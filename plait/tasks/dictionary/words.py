@@ -161,7 +161,7 @@ TASKS = (
             "In which language is that written? {text}",
             "{text} - what language is that?",
         ),
-        written_language, scores=("likelihood",),
+        written_language, scores=("likelihood", "language"),
     ),
     GroupTask(
         "answer", "text->text",
