@@ -409,7 +409,8 @@ def test_speech_is_put_beside_espeak_and_the_recordings():
             read.append((list(texts), super().read_aloud(texts[:2])))
             return [*loud[: len(texts) - 5], *quiet[:5]]
 
-    bench = Heard(None)
+    said = []
+    bench = Heard(None, say=said.append)
     english = [text for text, code in zip(words, language, strict=True) if code == "en"]
     bench.recognised = lambda parts: [
         text if np.abs(part.value[0]).max() > 0 else "" for text, part in zip(english, parts, strict=True)
@@ -419,6 +420,7 @@ def test_speech_is_put_beside_espeak_and_the_recordings():
     (found,) = score("recognised")(asked, bench)
     assert (found["n"], found["value"], found["judge_ceiling"]) == (21, 1.0, 0.0)
     assert found["baseline"] == pytest.approx(5 / 21), "the better reading, not a number written down"
+    assert [line.split(":")[0] for line in said] == ["no word errors of speech in fr"]
     assert found["by"]["read by espeak-ng"] == pytest.approx(5 / 21)
     assert found["by"]["read by Piper"] == pytest.approx(7 / 21)
     ((texts, spoken),) = read

@@ -76,9 +76,13 @@ class Evaluation:
         self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
-        self.bench = Bench(engine, self._trained_on)
+        self.bench = Bench(engine, self._trained_on, self._note_once)
         self._kept_features: dict[str, np.ndarray] = {}
         self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
+
+    def _note_once(self, what: str) -> None:
+        if what not in self.notes:
+            self.notes.append(what)
 
     def _trained_on(self, kind: str, styles: Collection[str]) -> Sequence[Part]:
         """Media of the training, those in one of `styles` where any are."""

@@ -31,10 +31,11 @@ def judges_folder() -> Path:
 @dataclass
 class Bench:
     """`training` gives the media that the model was trained on, of a modality: those in one of some styles, or all where there
-    are no styles."""
+    are no styles. `say` hears what the report has to say of the scores."""
 
     engine: Engine
     training: Callable[[str, Collection[str]], Sequence[Part]] = lambda kind, styles: ()
+    say: Callable[[str], object] = lambda what: None
     folder: Path = field(default_factory=judges_folder)
     kept: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 

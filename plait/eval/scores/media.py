@@ -177,6 +177,10 @@ def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """Word errors over the words, of English speech as Whisper tiny.en hears it; the baseline is the better one of espeak-ng's and
     Piper's reading of the same words, the ceiling the recordings themselves."""
     languages = facts(asked, "language")
+    if others := sorted({str(code) for code in languages} - {"en"}):
+        bench.say(
+            f"no word errors of speech in {', '.join(others)}: no recogniser that is not ours is at hand for them"
+        )
     rows = [i for i, part in enumerate(asked.answers) if part is not None and languages[i] == "en"][:MOST_HEARD]
     if not rows:
         return []
