@@ -247,6 +247,9 @@ def test_sources_are_collected_once_and_what_is_left_out_is_counted(tmp_path, fa
     assert KNOWN["audio"].read(spoken.part("speech")).blocks
     assert collect.collect("fake", tmp_path, tmp_path / "collected") == done
     assert fake["fake"] == 1
+    (tmp_path / "source.json").write_text("other archives")
+    collect.collect("fake", tmp_path, tmp_path / "collected")
+    assert fake["fake"] == 2, "what other archives hold is collected anew"
 
 
 def test_a_source_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):

@@ -391,7 +391,13 @@ def test_files_fetched_by_hand(tmp_path):
     hand, to = tmp_path / "hand", tmp_path / "to"
     hand.mkdir()
     assert "taken from" in invoke("data", "fetch", "quiz", "--from", hand, "--to", to)
-    assert (to / "quiz/source.json").is_file()
+    (hand / "a.json").write_text("{}")
+    noted = []
+    for _ in range(2):
+        invoke("data", "fetch", "quiz", "--from", hand, "--to", to)
+        noted.append(next(iter(json.loads((to / "quiz/source.json").read_text())["packages"].values()))["files_sha256"])
+        (hand / "a.json").write_text("[]")
+    assert noted[0] != noted[1], "files without an archive are known by their hash"
     assert "not a folder" in invoke("data", "fetch", "quiz", "--from", tmp_path / "nothing", "--to", to, code=1)
     with pytest.raises(ConfigError, match="for 2 sources"):
         invoke("data", "fetch", "quiz", "music", "--from", hand, "--to", to)
