@@ -533,7 +533,16 @@ def test_the_dictionary_varies_nothing_that_an_answer_is_about():
 
 
 @pytest.mark.parametrize(
-    ("label", "flips"), [("left arrow", False), ("Right hand", False), ("leftover", True), ("platelet", True)]
+    ("label", "flips"),
+    [
+        ("left arrow", False),
+        ("Right hand", False),
+        ("up-right arrow", False),
+        ("leftwards hand", False),
+        ("one o’clock", False),
+        ("leftover", True),
+        ("platelet", True),
+    ],
 )
 def test_boxes_are_mirrored_where_their_name_does_not_tell_left_from_right(monkeypatch, label, flips):
     monkeypatch.setattr(dictionary, "move", lambda sample, rng, flip: flip)

@@ -33,6 +33,7 @@ def report(*cells):
         (0.80, 0.95, True, "likeliest label: accuracy", False),
         (0.30, 0.35, False, "word error rate", True),  # an error rate that rose
         (0.30, 0.20, False, "word error rate", False),
+        (1.10, 1.109, False, "word error rate", False),  # more than nothing, less than its interval
         (40.0, 41.0, False, "distance", False),  # 2.5 % of what it was
         (40.0, 42.0, False, "distance", True),
         (0.045, 0.074, False, "squared error", True),  # small numbers are no shares of rows
@@ -52,9 +53,9 @@ def test_equal_error_rates_are_compared():
         check = {"check": "speaker equal error rate", "task": "speaker", "value": rate, "ci95": [rate, rate]}
         return report() | {"checks": [check, {"check": "coverage of held-out features", "task": "draw", "made": 0.5}]}
 
-    (change,) = compare(told(0.02), told(0.10))
+    (change,) = compare(told(0.02), told(0.045))
     assert change.regressed
-    assert "speaker equal error rate: 0.020 -> 0.100" in str(change)
+    assert "speaker equal error rate: 0.020 -> 0.045" in str(change)
 
 
 def test_a_cell_that_is_gone_has_regressed_and_a_new_one_has_not():

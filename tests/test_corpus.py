@@ -383,10 +383,20 @@ def test_cells_are_counted_with_evidence():
     boxes += [{"label": "red blood cell", "box": [n, n, n + 5, n + 5]} for n in range(13)]
     asset = Asset("bccd", "boxes", "one", {"picture": "one.png"}, facts={"boxes": boxes, "size": [100, 100]})
     items = {i.facts["label"]: i for i in BY_NAME["blood"].make(Group("one", [asset], np.random.default_rng(0)))}
-    assert set(items) == {"platelet", "white blood cell"}, "thirteen are more than an answer lists"
+    assert set(items) == {"platelet"}, (
+        "thirteen are more than an answer lists, and no white cell means that none was marked"
+    )
     assert items["platelet"].answer.value.startswith("2: [100, 200, 300, 400]; [500, 600, 700, 800]. No medical device")
-    assert items["white blood cell"].answer.value.startswith("0. No medical device")
-    assert items["white blood cell"].facts["number"] == 0
+    assert items["platelet"].facts["number"] == 2
+    none = replace(asset, facts=asset.facts | {"boxes": boxes[2:4]})
+    told = {
+        i.facts["label"]: i.answer.value for i in BY_NAME["blood"].make(Group("one", [none], np.random.default_rng(0)))
+    }
+    assert told["platelet"].startswith("0. No medical device")
+    assert told["red blood cell"].startswith("2: ")
+    unmarked = replace(asset, facts=asset.facts | {"boxes": boxes[:2]})
+    group = Group("one", [unmarked], np.random.default_rng(0))
+    assert not [*BY_NAME["blood"].make(group), *BY_NAME["detect"].make(group), *BY_NAME["count"].make(group)]
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):

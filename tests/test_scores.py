@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from worlds import World, text
 
 from plait.contract import Message, Part, Sample
+from plait.data.sources import Asset
 from plait.errors import ConfigError
 from plait.eval import beside
 from plait.eval.runner import Evaluation
@@ -22,7 +23,7 @@ from plait.eval.suite import Outcome
 from plait.infer.engine import Engine
 from plait.infer.score import log_likelihoods, token_log_probabilities
 from plait.tasks.boxes import boxes_as_text, boxes_in_text
-from plait.tasks.dictionary import TASKS
+from plait.tasks.dictionary import BY_NAME, TASKS, Group
 from plait.tasks.dictionary.words import ABSTAINS, quote_of
 
 WORLD = World()
@@ -257,6 +258,58 @@ def test_detection_is_scored_from_the_answers_words():
     assert one(made, "AP")["value"] == 0.0
 
 
+def test_evidence_is_scored_whatever_stands_before_it():
+    truth = [[box("platelet", 0, 0, 10, 10), box("platelet", 20, 20, 40, 40)], [box("platelet", 5, 5, 25, 25)], []]
+    said = []
+    for boxes in truth:
+        asset = Asset("bccd", "boxes", "one", {"picture": "one.png"}, facts={"size": [64, 64]})
+        asset.facts["boxes"] = [*boxes, box("red blood cell", 1, 1, 9, 9)]
+        items = BY_NAME["blood"].make(Group("one", [asset], np.random.default_rng(0)))
+        said.append(next(i.answer.value for i in items if i.facts["label"] == "platelet"))
+    assert [text[0] for text in said] == list("210")
+    rows = outcome(said, said, boxes=truth, size=[[64, 64]] * 3, label=["platelet"] * 3, number=[2, 1, 0])
+    assert one(score("boxes")(rows, Bench(Engine(WORLD.model()))), "AP")["value"] == pytest.approx(1.0)
+    assert one(score("number")(rows, None), "number right")["value"] == 1.0
+
+
+def test_written_language_is_put_beside_a_judge(monkeypatch):
+    asked = []
+
+    class Judge:
+        def of(self, texts):
+            asked.extend(texts)
+            return ["en", "und"]
+
+    monkeypatch.setattr("plait.eval.outside.language.TextLanguage", Judge)
+    rows = outcome(["English", "French"], ["English", "English"], language=["en", "fr"])
+    phrasings, words = ("Language of: {text}", "{text} - which language?"), ("good day", "bonjour")
+    samples = [
+        replace(
+            s,
+            messages=(Message("user", (text(p.replace("{text}", w)),)), s.messages[1]),
+            meta={**s.meta, "phrasing": p},
+        )
+        for s, p, w in zip(rows.samples, phrasings, words, strict=True)
+    ]
+    (found,) = score("language")(replace(rows, samples=samples), None)
+    assert asked == list(words), "the text alone, not the question around it"
+    assert (found["value"], found["baseline"]) == (0.5, 0.5)
+
+
+def test_made_drawings_are_put_beside_the_training_in_their_styles():
+    class Rows:
+        def labelled(self, split, kind):
+            return ["flag", "shirt", "face"], [{"style": "flat"}, {"garment": "shirt"}, {"style": "3D"}]
+
+        def media(self, split, kind):
+            return ["flag", "shirt", "face"]
+
+    of = SimpleNamespace(suite=SimpleNamespace(rows=Rows()))
+    assert Evaluation._trained_on(of, "image", {"flat"}) == ["flag"]
+    assert Evaluation._trained_on(of, "image", set()) == ["flag", "shirt", "face"]
+    assert Evaluation._trained_on(of, "image", {"unknown"}) == ["flag", "shirt", "face"]
+
+
 # made media, with features that are looked up instead of a network's
 
 
@@ -345,15 +398,17 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
         made.gives, made.splits = frozenset(cell.split("->")[0].split("+")), ("test",)
         return made
 
-    rows = outcome(["right"] * 50, ["wrong"] * 50, task("answer", "text->text"), language=["fr", "en"] * 25)
-    spoken = outcome(["right"] * 30, ["right"] * 30, task("say", "text->audio"), text=["hello"] * 30)
+    rows = outcome(
+        ["right"] * 25 + ["left"] * 25, ["wrong"] * 50, task("answer", "text->text"), language=["fr", "en"] * 25
+    )
+    spoken = outcome(["right", "left"] * 15, ["right"] * 30, task("say", "text->audio"), text=["hello"] * 30)
     recording = Message("user", (Part("audio", "a.wav"), Part("text", "Who is it?")))
     written, told, aloud = (
         replace(made, samples=[replace(s, messages=(recording, *s.messages[1:])) for s in made.samples])
         for made in (
-            outcome(["right"] * 30, ["right"] * 30, task("transcribe", "audio->text", "word errors")),
-            outcome(["right"] * 30, ["right"] * 30, task("speaker", "audio->text")),
-            outcome(["right"] * 30, ["right"] * 30, task("respeak", "audio->audio"), text=["the answer"] * 30),
+            outcome(["right", "left"] * 15, ["right"] * 30, task("transcribe", "audio->text", "word errors")),
+            outcome(["right", "left"] * 15, ["right"] * 30, task("speaker", "audio->text")),
+            outcome(["right", "left"] * 15, ["right"] * 30, task("respeak", "audio->audio"), text=["the answer"] * 30),
         )
     )
     others = [
@@ -366,6 +421,7 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
             language=["fr"] * 50,
         ),
         outcome(["right"] * 5, ["right"] * 5, task("chat", "text->text")),
+        outcome(["English"] * 30, ["English"] * 30, task("written-language", "text->text")),
     ]
     said = []
     made = beside.compared(
@@ -381,8 +437,9 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
         ("speaker", beside.ROWS, 1.0, 1.0), ("respeak", beside.ROWS, 1.0, 0.0),
     ]  # fmt: skip
     assert [row["cascade_ci95"] for row in made[:2]] == [[1.0, 1.0], [0.0, 0.0]]
-    assert [line.split()[0] for line in said] == ["translate", "chat"], "what is left out is said"
+    assert [line.split(": ")[1].split(",")[0] for line in said] == ["translate", "chat", "written-language"], said
     assert "0 rows are English" in said[0]
+    assert "all have the answer 'English'" in said[2]
     assert all(row["seconds"] >= 0 and row["cascade_seconds"] >= 0 for row in made)
     asked = fakes[0].asked
     assert asked[0] == [("text", "question 1")], "the first English row"

@@ -179,19 +179,22 @@ def _home(place: str) -> str:
 
 
 def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
-    """Up to ROWS_A_TEST rows of a task and held-out split, drawn from all that there are, in the order drawn: the first are
-    like all of them."""
+    """All rows of a task and held-out split, in an order drawn, so that the first are like all of them. What is asked in words
+    alone is asked once."""
     groups = corpus.splits[_home(place)]
     found: list[Sample] = []
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
-        taken = _in_style(taken, held=place == STYLE)  # elsewhere one thing at a time is new
+        taken = _in_style(taken, held=place == STYLE)  # elsewhere its drawings would be new in two ways
         phrasings = [task.held_out_phrasing] if place in (PHRASING, KNOWN) else task.trained_phrasings
         found += task.samples(_group(name, taken, task, place), phrasings)
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]
-    order = np.random.default_rng([2026, 52]).permutation(len(found))[:ROWS_A_TEST]
-    return [found[index] for index in order]
+    order = np.random.default_rng([2026, 52]).permutation(len(found))
+    once: dict[Any, Sample] = {}
+    for index in order:
+        once.setdefault(found[index].meta.get("asks", index), found[index])
+    return list(once.values())
 
 
 def _answer(sample: Sample) -> str:
@@ -274,11 +277,13 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
             drawn = held_out(corpus, task, place)
             # A language that training never heard cannot be told, whoever speaks.
             able = [sample for sample in drawn if place != SPEAKERS or _answer(sample) in answers[task.name]]
-            found = prints.unseen(able, train, words=place != KNOWN, media=place in (STYLE, SPEAKERS))
-            if place != DEV and (len(found) < LEAST_ROWS or len(able) < len(drawn)):
+            looked_at = able[: 2 * ROWS_A_TEST]
+            unseen = prints.unseen(looked_at, train, words=place != KNOWN, media=place in (STYLE, SPEAKERS))
+            found = unseen[:ROWS_A_TEST]
+            if place != DEV and len(found) < LEAST_ROWS:
                 untaught = f"; answers of {len(drawn) - len(able)} are not taught" if len(able) < len(drawn) else ""
-                asked = f"{len(able) - len(found)} more are asked in training"
-                few[f"{task.name}.{place}"] = f"{len(found)} rows: all that its sources hold out; {asked}{untaught}"
+                more = f"{len(looked_at) - len(unseen)} more are asked in training{untaught}"
+                few[f"{task.name}.{place}"] = f"{len(found)} rows, all that can be asked of what is held out; {more}"
             if found:
                 name = f"{task.name}.{place}.jsonl"
                 files[name] = _write(folder / name, found, folder)

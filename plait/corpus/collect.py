@@ -109,12 +109,17 @@ def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
     return Asset(name, entry.kind, entry.key, media, dict(entry.texts), facts, entry.split, signatures)
 
 
+def archives_of(unpacked: Path) -> str:
+    """Of which archives the unpacked source is, as one hash; empty where that is not noted."""
+    facts = unpacked / FACTS
+    return hashlib.sha256(facts.read_bytes()).hexdigest() if facts.is_file() else ""
+
+
 def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
     """Collect the source `name`, unpacked in a folder, into `folder/NAME`, taking one of `every` so many entries;
     returns its counts. What was collected from the same archives is kept. Raises DataError."""
     place, unfinished = folder / name, folder / f"{name}.partial"
-    facts = unpacked / FACTS  # of which archives, by hash
-    archives = hashlib.sha256(facts.read_bytes()).hexdigest() if facts.is_file() else ""
+    archives = archives_of(unpacked)
     if (place / DONE).is_file():
         done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
         if (done["format"], done["every"], done.get("archives")) == (FORMAT, every, archives):

@@ -2,7 +2,8 @@
 
 Whisper tiny.en -> SmolLM2-135M -> Piper (plait.eval.outside.cascade) knows English and no pictures, so what is compared are the
 first rows, English in what is given and in what is answered, of the tasks whose words and sound it can be asked about. An
-answer of ours is timed alone, as one of the cascade is: nobody waits for a batch. Both have the same threads.
+answer of ours is timed alone, as one of the cascade is: nobody waits for a batch. Both have the same threads. Where a stage has
+one thing to do, the cascade is given that without the order to do it.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ def chosen(outcomes: Sequence[Outcome], say: Callable[[str], Any] = lambda what:
         if not {*task.gives, task.answers_in} <= WORDS_ONLY or outcome.split != task.splits[0]:
             continue
         rows = [index for index, sample in enumerate(outcome.samples) if _english(sample)][:ROWS]
+        answers = {str(outcome.samples[index].messages[-1].parts[0].value) for index in rows}
         if len(rows) < LEAST_ROWS:
             say(
-                f"{task.name} is not put beside the cascade: {len(rows)} rows are English throughout, which is all it knows"
+                f"not beside the cascade: {task.name}, of which {len(rows)} rows are English throughout, all that it knows"
             )
+        elif len(answers) == 1:
+            say(f"not beside the cascade: {task.name}, whose English rows all have the answer {answers.pop()!r}")
         else:
             picked = [outcome.samples[index] for index in rows], [outcome.answers[index] for index in rows]
             made.append(replace(outcome, samples=picked[0], answers=picked[1], blank_answers=[], swapped_answers=[]))

@@ -44,8 +44,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[Change]:
-    """Every cell and equal error rate of either report. Shares of rows may fall by `tolerance`; other scores (AP, chrF,
-    distances) by that share of their value, if the new value also lies outside the old one's interval.
+    """Every cell and equal error rate of either report. Shares of rows may fall by `tolerance`; other scores (AP, chrF, error
+    rates, distances) by that share of their value, if the new value also lies outside the old one's interval.
 
     Raises DataError where the reports are of other held-out rows, which do not compare.
     """
@@ -75,7 +75,7 @@ def _change(key: Key, old: Mapping[str, Any] | None, new: Mapping[str, Any] | No
     if old is None or new is None:
         return Change(key, old["value"] if old else None, new["value"] if new else None, regressed=new is None)
     worse = old["value"] - new["value"] if old["higher_is_better"] else new["value"] - old["value"]
-    if key[-1].endswith(SHARES):
+    if key[-1].endswith(SHARES) and not key[-1].endswith("error rate"):
         return Change(key, old["value"], new["value"], regressed=worse > tolerance)
     low, high = old.get("ci95") or (old["value"], old["value"])
     apart = not low <= new["value"] <= high

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from plait.contract import Message, Part, Sample
-from plait.errors import MissingError
+from plait.errors import DataError, MissingError
 from plait.eval import beside, stats
 from plait.eval.judges import Judge, load_or_fit, round_trips
 from plait.eval.scores import OF_THE_MODEL, Bench, score
@@ -263,9 +263,8 @@ class Evaluation:
                 continue
             try:
                 made += score(name)(outcome, self.bench)
-            except MissingError as error:
-                note = f"score {name!r} is left out: {error}"
-                self.notes += [note] if note not in self.notes else []
+            except (MissingError, DataError) as error:
+                self._note_once(f"score {name!r} is left out: {error}")
         return made
 
     def distances(self, outcome: Outcome) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ plait data build dictionary && plait train dictionary && plait eval runs/diction
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 
 from plait.contract import Modality, Sample
 from plait.corpus import build as corpus
+from plait.corpus import collect
 from plait.corpus.collect import collect_all
 from plait.data import sources
 from plait.data.loader import PackConfig
@@ -34,7 +36,7 @@ SOURCES = (
     "interface", "conversations", "quiz", "glosses", "medquad", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 6
+FORMAT = 7
 
 RECIPE = Recipe(
     name="dictionary",
@@ -80,11 +82,12 @@ VARY_WITH: dict[str, dict[str, dict[str, Any]]] = {
     "colour": {"image": {"colour": 0.0, "erase": 0.0, "crop": 0.0, "flip": True}},
     "speaker": {"audio": {"pitch": 0}},
 }
+SIDED = re.compile(r"\b(left|right)(wards?)?\b|o[’']clock|thirty|clockwise")
 
 
 def boxes_moved(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Picture and boxes moved, and mirrored where the name of what is asked for does not tell left from right."""
-    return move(sample, rng, flip=not {"left", "right"} & set(str(sample.meta.get("label", "")).casefold().split()))
+    """Picture and boxes moved, and mirrored where the name of what is asked for does not tell left from right or an hour."""
+    return move(sample, rng, flip=not SIDED.search(str(sample.meta.get("label", "")).casefold()))
 
 
 ALTER = {"detect": boxes_moved}
@@ -108,7 +111,7 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
                 f"{folder} was built of {', '.join(manifest['asked'])}; got {', '.join(names)}: choose another --folder for "
                 "it, or remove that one"
             )
-        if not _found(manifest.get("missing", []), say):
+        if not _found(manifest["missing"], say) and not _changed(manifest["archives"], say):
             return manifest
     collected = folder / "collected"
     if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
@@ -134,6 +137,7 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "asked": names,
         "sources": corpus.manifest_sources(facts, counts),
         "missing": sorted(missing),
+        "archives": {name: collect.archives_of(place) for name, place in unpacked.items()},
         "notes": [f"{name} left out: {why}" for name, why in (missing | failed).items()]
         + [f"{n}: {w}" for n, w in written["few"].items()],
         "counts": {place: len(groups) for place, groups in made.splits.items()},
@@ -152,6 +156,15 @@ def _found(missing: Sequence[str], say: Callable[[str], None]) -> bool:
     here, _ = fetch.several([sources.module(name).SOURCE for name in missing], fetch.places(), say)
     say(f"{', '.join(one.name for one in here)}: there by now, so all is built anew" if here else "still without those")
     return bool(here)
+
+
+def _changed(archives: Mapping[str, str], say: Callable[[str], None]) -> bool:
+    """Whether sources that a build was made of, or that failed in it, have been fetched anew from other archives since."""
+    now = {name: collect.archives_of(fetch.places() / name) for name in archives}
+    others = [name for name, was in archives.items() if now[name] not in ("", was)]
+    if others:
+        say(f"{', '.join(others)}: fetched from other archives since, so all is built anew")
+    return bool(others)
 
 
 def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:

@@ -21,15 +21,15 @@ WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
 
 
 def scored_boxes(asked: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
-    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it. A box without a
-    label is of what the question asks for."""
+    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it. Where the question asks
+    for one label, all boxes are of that, whatever stands before them."""
     made = []
     told = token_log_probabilities(bench.engine, [s.messages[:-1] for s in asked.samples], asked.answers)
     asked_for = [sample.meta.get("label", "") for sample in asked.samples]
     for text, size, label, tokens in zip(texts(asked.answers), facts(asked, "size"), asked_for, told, strict=True):
         boxes = boxes_in_text(text, size)
         for box in boxes:
-            box["label"] = box["label"] or label
+            box["label"] = label or box["label"]
             start, end = box["span"]
             inside = [log for log, (first, last) in tokens if first < end and last > start]
             box["score"] = float(np.exp(np.mean(inside))) if inside else 0.0
@@ -51,7 +51,7 @@ def average_precision(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[A
 
 class Matching:
     """Found boxes matched with the true ones, picture by picture, once; `average_precision` of any choice of the pictures
-    then takes a twentieth of the time."""
+    then need not match them again."""
 
     def __init__(self, truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> None:
         self.run: Any = None
@@ -113,7 +113,7 @@ def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     found, truth = scored_boxes(asked, bench), facts(asked, "boxes")
     sizes = facts(asked, "size")
     labels = [str(sample.meta.get("label", "")) for sample in asked.samples]
-    blind = [[_another(truth, sizes, here) for here in range(len(truth))], _grids(truth, sizes, labels)]
+    blind = [[_another(truth, sizes, labels, here) for here in range(len(truth))], _grids(truth, sizes, labels)]
     matching = Matching(truth, found)
     made = []
     for metric in WHERE:
@@ -123,12 +123,13 @@ def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     return made
 
 
-def _another(truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], here: int) -> list[dict[str, Any]]:
-    """Boxes of the next row that has the label, brought to this row's size."""
-    label = truth[here][0]["label"] if truth[here] else ""
+def _another(
+    truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], here: int
+) -> list[dict[str, Any]]:
+    """Boxes of the next row that asks for the same label (of the next one, where none is asked for), brought to this row's size."""
     for step in range(1, len(truth)):
         there = (here + step) % len(truth)
-        if truth[there] and truth[there][0]["label"] == label:
+        if labels[there] == labels[here]:
             scale = [sizes[here][axis % 2] / sizes[there][axis % 2] for axis in range(4)]
             return [{**box, "box": [a * s for a, s in zip(box["box"], scale, strict=True)]} for box in truth[there]]
     return []

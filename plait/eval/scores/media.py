@@ -11,6 +11,7 @@ from PIL import Image
 
 from plait.contract import Part
 from plait.data.sources import plain_words
+from plait.errors import MissingError
 from plait.eval.outside.pictures import kid, retrieval_ranks
 from plait.eval.plain import picture_of
 from plait.eval.scores.bench import Bench, entry, facts, references
@@ -82,9 +83,9 @@ def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     made, real = _features(bench, asked, "made", parts), _features(bench, asked, "real", references(asked))
     key = ("floor", _styles(asked))
     if key not in bench.kept:
-        parts = _training(bench, asked)
-        order = np.random.default_rng([2026, 60]).permutation(len(parts))[:MOST_TRAINING]
-        bench.kept[key] = bench.picture_features([parts[index] for index in order])
+        taught = _training(bench, asked)
+        order = np.random.default_rng([2026, 60]).permutation(len(taught))[:MOST_TRAINING]
+        bench.kept[key] = bench.picture_features([taught[index] for index in order])
     training = bench.kept[key]
     if min(len(made), len(real), len(training)) < LEAST_PICTURES:
         return []
@@ -198,7 +199,11 @@ def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
         return float(errors(parts).sum() / lengths.sum())
 
     truth = references(asked)
-    read = {"read by espeak-ng": rate(bench.read_aloud(texts)), "read by Piper": rate(bench.read_by_piper(texts))}
+    read = {"read by espeak-ng": rate(bench.read_aloud(texts))}
+    try:
+        read["read by Piper"] = rate(bench.read_by_piper(texts))
+    except MissingError as error:
+        bench.say(f"speech is not put beside Piper: {error}")
     made = errors([part for i in rows if (part := asked.answers[i]) is not None])
     found = entry(
         asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows,

@@ -112,7 +112,7 @@ def number(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """Whether an answer begins with the right number; the baseline says the commonest of these rows, by label."""
     truth, labels = facts(asked, "number"), facts(asked, "label")
     begun = [re.match(r"\d+", text) for text in texts(asked.answers)]
-    right = [float(one is not None and int(one.group()) == number) for one, number in zip(begun, truth, strict=True)]
+    right = [float(one is not None and int(one.group()) == n) for one, n in zip(begun, truth, strict=True)]
     tally = Counter(zip(labels, truth, strict=True))
     guessed = sum(max(n for (other, _), n in tally.items() if other == label) for label in set(labels))
     return [entry(asked, "number right", right, baseline=guessed / len(truth))]

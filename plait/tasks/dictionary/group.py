@@ -21,6 +21,24 @@ LANGUAGES = {
 }  # fmt: skip
 LONGEST = 200  # characters of an answer
 NOTICE = "No medical device; ask a doctor."
+BEASTS = (
+    "apes",
+    "bears",
+    "bovines",
+    "camels",
+    "cats",
+    "deer",
+    "dogs",
+    "equines",
+    "mammals",
+    "marsupials",
+    "rodents",
+    "sea mammals",
+)
+SOUNDS = {  # kinds of sound by the folder of a stamp that has one; in other folders it is of anything
+    **dict.fromkeys(BEASTS, "mammal"), "birds": "bird", "insects": "insect", "amphibians": "frog",
+    "percussion instruments": "instrument", "string instruments": "instrument", "music": "music",
+}  # fmt: skip
 Option = TypeVar("Option")
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -100,5 +118,5 @@ def labels_of(asset: Asset) -> dict[str, str]:
     elif asset.kind == "speech":
         named = {"speaker": facts["speaker"], "language": LANGUAGES.get(facts["language"]), "sound": "speech"}
     else:
-        named = {"sound": facts.get("category")}
+        named = {"sound": SOUNDS.get(str(facts.get("category")))}
     return {name: str(value) for name, value in named.items() if value}

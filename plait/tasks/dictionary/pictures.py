@@ -119,9 +119,16 @@ def tone(group: Group) -> Iterator[Item]:
             yield Item(slots, wanted.part("picture"), {}, {"style": wanted.facts["style"]})
 
 
+def _boxed(group: Group) -> Iterator[Asset]:
+    """Pictures whose boxes say all: of photographs of blood those in which somebody marked red cells, which all of them show."""
+    for asset in group.of("boxes"):
+        if asset.source != "bccd" or any(box["label"] == CELLS[0] for box in asset.facts["boxes"]):
+            yield asset
+
+
 def detect(group: Group) -> Iterator[Item]:
     """Where things are, as boxes in text; what they are is said by the question."""
-    for asset in group.of("boxes"):
+    for asset in _boxed(group):
         boxes = asset.facts["boxes"]
         labels = list(dict.fromkeys(box["label"] for box in boxes))
         for label in group.some(labels, 3):
@@ -135,7 +142,7 @@ def detect(group: Group) -> Iterator[Item]:
 
 def count(group: Group) -> Iterator[Item]:
     """How many there are."""
-    for asset in group.of("boxes"):
+    for asset in _boxed(group):
         counts = Counter(box["label"] for box in asset.facts["boxes"])
         for label, number in counts.items():
             if asset.source != "maps":
@@ -144,13 +151,14 @@ def count(group: Group) -> Iterator[Item]:
 
 
 def blood(group: Group) -> Iterator[Item]:
-    """How many cells of a kind a photograph of blood shows, none too, with a box around each as evidence, and the notice."""
-    for asset in group.of("boxes"):
+    """How many cells of a kind a photograph of blood shows, with a box around each as evidence, and the notice. None are told
+    of platelets alone: where no white cell is marked, one was overlooked."""
+    for asset in _boxed(group):
         if asset.source != "bccd":
             continue
         for label in CELLS:
             wanted = [box for box in asset.facts["boxes"] if box["label"] == label]
-            if len(wanted) > MOST_CELLS:
+            if len(wanted) > MOST_CELLS or not (wanted or label == CELLS[-1]):
                 continue
             evidence = boxes_as_text([box | {"label": ""} for box in wanted], asset.facts["size"])
             told = f"{len(wanted)}{': ' if wanted else ''}{evidence}. {NOTICE}"

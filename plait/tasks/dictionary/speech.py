@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from plait.contract import Part
 from plait.data.sources import Asset
-from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
+from plait.tasks.dictionary.group import LANGUAGES, SOUNDS, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 
 PAIRS = 6  # of recordings of one thing
-SPEECH_SHARE = 0.02  # of recordings that are also heard as a kind of sound
+# Of recordings, and of pieces of music, of which there are more than of all other sounds: the share that is asked for its kind.
+SPEECH_SHARE, MUSIC_SHARE = 0.02, 0.3
 
 
 def _spoken(group: Group, *sources: str) -> list[Asset]:
@@ -64,10 +65,10 @@ def spoken_language(group: Group) -> Iterator[Item]:
 def sound(group: Group) -> Iterator[Item]:
     """Which kind of sound it is."""
     for asset in group.of("sound", "speech"):
-        kind = asset.facts.get("category") if asset.kind == "sound" else "speech"
-        medium = asset.part("sound" if asset.kind == "sound" else "speech")
-        if kind and (asset.kind == "sound" or group.rng.random() < SPEECH_SHARE):
-            yield Item({"sound": medium}, Part("text", str(kind)), {"sound": str(kind)}, {"source": asset.source})
+        kind = SOUNDS.get(str(asset.facts.get("category"))) if asset.kind == "sound" else "speech"
+        share = {"speech": SPEECH_SHARE, "music": MUSIC_SHARE}.get(str(kind), 1.0)
+        if kind and group.rng.random() < share:
+            yield Item({"sound": asset.part(asset.kind)}, Part("text", kind), {"sound": kind}, {"source": asset.source})
 
 
 def translate_speech(group: Group) -> Iterator[Item]:

@@ -10,15 +10,18 @@ from plait.tasks.dictionary.group import LANGUAGES, LONGEST, NOTICE, Group, Grou
 from plait.tasks.task import Item, Slots
 
 PAIRS = 8  # of languages a thing is translated between
-# Of verses, English and Spanish, which would outweigh all else: the share that training translates, and that is asked for its language.
-SCRIPTURE_TRANSLATED, SCRIPTURE_TOLD = 0.25, 0.05
+# Of verses, English and Spanish, which would outweigh all else: the share that is translated, and that is asked for its language.
+SCRIPTURE_TRANSLATED, SCRIPTURE_TOLD = 0.2, 0.05
 # Of the diseases of training: those whose answers are taught, in every phrasing. About the others the model learns to say that it
 # does not know, which is the likelier answer to a name that it has not met again and again. A larger model can hold more.
 KNOWN_SHARE = 0.03
 ABSTAINS = f"I do not know this. {NOTICE}"
 LONGEST_QUOTE = 160  # characters
 # Sentences that MedQuAD repeats for every disease and that answer nothing: lists follow them, of links or of signs.
-SAYS_NOTHING = ("These resources address", "These resources from", "The Human Phenotype Ontology provides")
+SAYS_NOTHING = (
+    "These resources address", "These resources from", "The Human Phenotype Ontology provides",
+    "Certain factors affect prognosis", "There are different types of treatment", "Signs and symptoms depend on",
+)  # fmt: skip
 TOPICS = ("symptoms", "treatment", "information", "causes", "outlook", "inheritance", "frequency")
 
 
@@ -46,11 +49,9 @@ def translate_name(group: Group) -> Iterator[Item]:
 
 def translate(group: Group) -> Iterator[Item]:
     """A verse, a prompt, an article or a label of a program, in another language."""
-    share = SCRIPTURE_TRANSLATED if group.seen else 1.0
-    taken = [asset for asset in group.of("pair") if asset.source != "scripture" or group.rng.random() < share]
-    yield from _translated(
-        replace(group, assets=taken), ("pair",), ("scripture", "prompts", "declaration", "interface")
-    )
+    taken = [a for a in group.of("pair") if a.source != "scripture" or group.rng.random() < SCRIPTURE_TRANSLATED]
+    sources = ("scripture", "prompts", "declaration", "interface")
+    yield from _translated(replace(group, assets=taken), ("pair",), sources)
 
 
 def written_language(group: Group) -> Iterator[Item]:
