@@ -67,7 +67,7 @@ RECIPE = Recipe(
     | {"transcribe": 0.5},
     loss_weights={"image": 6.0, "audio": 2.0},  # what context can still save of them is a fraction of a unit, of text several
     principal=384,
-    steps=4700,
+    steps=4300,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip
 
