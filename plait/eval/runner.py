@@ -19,6 +19,7 @@ import torch
 from plait.contract import Message, Part, Sample
 from plait.errors import DataError, MissingError
 from plait.eval import beside, stats
+from plait.eval.compare import SHARES
 from plait.eval.judges import Judge, load_or_fit, round_trips
 from plait.eval.scores import OF_THE_MODEL, Bench, score
 from plait.eval.scores.bench import broken_down
@@ -454,7 +455,9 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
             progress(
                 f"{task.cell:18} {task.name:16} {split:12} "
                 + "  ".join(
-                    f"{c['metric']} {c['value']:.1%}" if c["higher_is_better"] else f"{c['metric']} {c['value']:.3f}"
+                    f"{c['metric']} {c['value']:.1%}"
+                    if c["metric"].endswith(SHARES)
+                    else f"{c['metric']} {c['value']:.3f}"
                     for c in found
                 )
             )
