@@ -388,7 +388,7 @@ class Evaluation:
         self.say("asking the cascade")
         try:
             cells = partial(self.cells, without=OF_THE_MODEL)
-            return beside.compared(self.outcomes, ours, self.bench.folder, cells, say=self.notes.append)
+            return beside.compared(self.outcomes, ours, self.bench.folder, cells, say=self._note_once)
         except MissingError as error:
             self.notes.append(f"the cascade is left out: {error}")
             return []

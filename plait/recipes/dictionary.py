@@ -17,8 +17,7 @@ import numpy as np
 
 from plait.contract import Modality, Sample
 from plait.corpus import build as corpus
-from plait.corpus import collect
-from plait.corpus.collect import collect_all
+from plait.corpus.collect import archives_of, collect_all
 from plait.data import sources
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
@@ -137,7 +136,7 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "asked": names,
         "sources": corpus.manifest_sources(facts, counts),
         "missing": sorted(missing),
-        "archives": {name: collect.archives_of(place) for name, place in unpacked.items()},
+        "archives": {name: archives_of(place) for name, place in unpacked.items()},
         "notes": [f"{name} left out: {why}" for name, why in (missing | failed).items()]
         + [f"{n}: {w}" for n, w in written["few"].items()],
         "counts": {place: len(groups) for place, groups in made.splits.items()},
@@ -160,7 +159,7 @@ def _found(missing: Sequence[str], say: Callable[[str], None]) -> bool:
 
 def _changed(archives: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Whether sources that a build was made of, or that failed in it, have been fetched anew from other archives since."""
-    now = {name: collect.archives_of(fetch.places() / name) for name in archives}
+    now = {name: archives_of(fetch.places() / name) for name in archives}
     others = [name for name, was in archives.items() if now[name] not in ("", was)]
     if others:
         say(f"{', '.join(others)}: fetched from other archives since, so all is built anew")

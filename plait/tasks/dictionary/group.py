@@ -22,19 +22,9 @@ LANGUAGES = {
 LONGEST = 200  # characters of an answer
 NOTICE = "No medical device; ask a doctor."
 BEASTS = (
-    "apes",
-    "bears",
-    "bovines",
-    "camels",
-    "cats",
-    "deer",
-    "dogs",
-    "equines",
-    "mammals",
-    "marsupials",
-    "rodents",
+    "apes", "bears", "bovines", "camels", "cats", "deer", "dogs", "equines", "mammals", "marsupials", "rodents",
     "sea mammals",
-)
+)  # fmt: skip
 SOUNDS = {  # kinds of sound by the folder of a stamp that has one; in other folders it is of anything
     **dict.fromkeys(BEASTS, "mammal"), "birds": "bird", "insects": "insect", "amphibians": "frog",
     "percussion instruments": "instrument", "string instruments": "instrument", "music": "music",
