@@ -186,7 +186,7 @@ def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
         taken = _in_style(taken, held=place == STYLE)  # elsewhere its drawings would be new in two ways
-        phrasings = [task.held_out_phrasing] if place in (PHRASING, KNOWN) else task.trained_phrasings
+        phrasings = [task.held_out_phrasing] if place == PHRASING else task.trained_phrasings
         found += task.samples(_group(name, taken, task, place), phrasings)
     if place == KNOWN:
         found = [sample for sample in found if sample.meta.get("known", True)]

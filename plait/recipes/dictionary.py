@@ -35,7 +35,7 @@ SOURCES = (
     "interface", "conversations", "quiz", "glosses", "medquad", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 7
+FORMAT = 8
 
 RECIPE = Recipe(
     name="dictionary",
