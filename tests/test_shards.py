@@ -129,6 +129,27 @@ def test_training_resumes_in_the_middle_of_a_shard(packed):
     assert batches(resumed, 3) == batches(walked, 3)
 
 
+def test_steps_prepared_ahead_are_the_same_and_resume(packed):
+    rows = ShardRows(packed, "train", KNOWN)
+    plain, ahead = loader(rows), loader(rows)
+
+    def after(one):
+        return [(batch.ids.tolist(), *(part.inputs.tolist() for part in batch.continuous.values())) for batch in one]
+
+    with ahead.steps() as steps:
+        for _ in range(3):
+            assert after(next(steps)) == after(plain.next_step())
+            assert ahead.state() == plain.state(), "what is prepared already is not yet taken"
+    assert ahead.state() == plain.state()
+    assert batches(ahead, 2) == batches(plain, 2)
+
+
+def test_an_error_in_a_step_prepared_ahead_is_raised():
+    one = loader([WORLD.sample([text("x" * 400)], [text("y")], "name")])
+    with pytest.raises(RowError, match=r"name.*pack.length=160"), one.steps() as steps:
+        next(steps)
+
+
 def test_an_index_is_made_where_it_is_missing(packed):
     before = [np.load(path) for path in sorted(index_of(packed, "train").glob("*.npy"))]
     digest = store.digest(packed, "train")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ class Loader:
         self.refused = 0  # rows since the last that fitted
         self.too_long: dict[str, str] = {}  # where a row stands -> what is wrong: such rows are left out
         self.left_over = 0  # how many of them were left over by the last step: placed first, so none waits long
+        self._handed: dict[str, Any] | None = None  # the state after the last step that `steps` handed out
 
     def _encode(self, draw: int, sample: Sample) -> Row | None:
         """The row, or None for one that fits in no sequence. Raises RowError when no row fits."""
@@ -88,12 +91,39 @@ class Loader:
             for start in range(0, len(mine), size)
         ]
 
-    def state(self) -> dict[str, Any]:
-        """JSON: how many rows were drawn, and the draw numbers of those that still wait for a place."""
+    @contextmanager
+    def steps(self, rank: int = 0, world: int = 1) -> Iterator[Iterator[list[Batch]]]:
+        """Endless `next_step`, each prepared by a thread while the one before it is computed: torch lets go of Python's lock.
+        Errors are raised where the step that has them is asked for. Afterwards the loader stands where the last step left it.
+        """
+
+        def prepare() -> tuple[list[Batch], dict[str, Any]]:
+            return self.next_step(rank, world), self._now()
+
+        with ThreadPoolExecutor(1) as thread:
+
+            def handed_out() -> Iterator[list[Batch]]:
+                job = thread.submit(prepare)
+                while True:
+                    batches, self._handed = job.result()
+                    job = thread.submit(prepare)
+                    yield batches
+
+            self._handed = self._now()
+            yield handed_out()
+        self.load_state(self._handed)
+
+    def _now(self) -> dict[str, Any]:
         return {"draws": self.mix.draws, "waiting": [draw for draw, _, _ in self.waiting]}
+
+    def state(self) -> dict[str, Any]:
+        """JSON: how many rows were drawn, and the draw numbers of those that still wait for a place, after the last step that
+        was handed out."""
+        return self._handed or self._now()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken: waiting rows are drawn and encoded again."""
+        self._handed = None
         wanted = set(state["waiting"])
         self.mix.seek(min(wanted, default=int(state["draws"])))
         drawn = [next(self.mix) for _ in range(int(state["draws"]) - self.mix.draws)]

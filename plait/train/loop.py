@@ -166,13 +166,13 @@ def run_loop(
     checkpoint on the way that cannot be written is complained of, and the run goes on; the last one raises TrainingError.
     """
     rank, world = ranks()
-    with StopSignal() as stop:
+    with StopSignal() as stop, training.loader.steps(rank, world) as steps:
         saved_at = training.step if training.step else None
         begun = training.seconds
         while training.step < recipe.steps and not any_rank(stop.asked or training.seconds - begun >= max_seconds):
             begin = time.perf_counter()
             with memory_advice(training.step, recipe):
-                batches = training.loader.next_step(rank, world)
+                batches = next(steps)
                 losses = one_step(training, batches, recipe)
             training.seconds += time.perf_counter() - begin
             if training.step % recipe.log_every == 0 or training.step == recipe.steps:
