@@ -206,6 +206,18 @@ def test_matching_once_gives_the_precision_of_any_choice_of_pictures():
     assert Matching([[]], [[]]).average_precision(np.array([0]), "AP") == 0.0
 
 
+def test_f1_of_boxes():
+    truth = [[box("a", 0, 0, 10, 10), box("a", 20, 20, 40, 40)], [box("b", 5, 5, 25, 25)]]
+    found = [
+        [box("a", 0, 0, 10, 10, score=0.9), box("b", 20, 20, 40, 40, score=0.9)],
+        [box("b", 5, 5, 25, 24, score=0.8)],
+    ]
+    matching = Matching(truth, found)
+    assert matching.f1(np.array([0, 1])) == pytest.approx(2 * 2 / 6), "a box of another label is none of these"
+    assert [matching.f1(np.array([i])) for i in (0, 1)] == [0.5, 1.0]
+    assert Matching(truth, [[], []]).f1(np.array([0, 1])) == Matching([[], []], found).f1(np.array([0, 1])) == 0.0
+
+
 def test_average_precision():
     truth = [[box("a", 0, 0, 10, 10), box("a", 20, 20, 40, 40)], [box("b", 5, 5, 25, 25)]]
     assert average_precision(truth, truth, "AP") == pytest.approx(1.0)
@@ -242,6 +254,7 @@ def test_detection_is_scored_from_the_answers_words():
     made = score("boxes")(rows, Bench(engine))
     assert one(made, "AP50")["value"] == pytest.approx(1.0)
     assert one(made, "AP50")["baseline"] < 0.5
+    assert one(made, "F1 of boxes")["value"] == pytest.approx(1.0)
     bare = [boxes_as_text([one | {"label": ""} for one in boxes], (64, 64)) for boxes in truth]
     assert bare[0] == "[0, 0, 156, 156]"
     rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["cell"] * 3)

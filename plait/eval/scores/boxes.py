@@ -18,6 +18,7 @@ from plait.tasks.boxes import boxes_in_text
 
 GRID = 3  # boxes a side, of a guess that is the same for every picture
 WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
+F1 = "F1 of boxes"
 
 
 def scored_boxes(asked: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
@@ -50,11 +51,12 @@ def average_precision(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[A
 
 
 class Matching:
-    """Found boxes matched with the true ones, picture by picture, once; `average_precision` of any choice of the pictures
-    then need not match them again."""
+    """Found boxes matched with the true ones, picture by picture, once; scores of any choice of the pictures then need not
+    match them again. `counts`: of each picture the boxes matched at an IoU of 0.5, found, and true."""
 
     def __init__(self, truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> None:
         self.run: Any = None
+        self.counts = np.array([[0] * len(truth), [len(one) for one in found], [len(one) for one in truth]])
         if not any(truth) or not any(found):
             return
         with contextlib.redirect_stdout(io.StringIO()):
@@ -65,6 +67,7 @@ class Matching:
         matches = np.empty(len(self.run.evalImgs), object)
         matches[:] = self.run.evalImgs
         self.matches: np.ndarray = matches.reshape(-1, len(truth))  # by label, by picture
+        self.counts[0] = [sum(int((one["dtMatches"][0] > 0).sum()) for one in here if one) for here in self.matches.T]
 
     def average_precision(self, rows: np.ndarray, metric: str) -> float:
         """Of the pictures with these numbers, which may repeat."""
@@ -78,6 +81,11 @@ class Matching:
         precision = self.run.eval["precision"][slice(1) if metric == "AP50" else slice(None)]  # from IoU 0.5 on
         there = precision[precision > -1]  # of labels that these pictures have
         return float(there.mean()) if there.size else 0.0
+
+    def f1(self, rows: np.ndarray) -> float:
+        """Of the pictures with these numbers, over all their boxes: each must be right and none may be missing."""
+        matched, found, true = self.counts[:, rows].sum(axis=1)
+        return float(2 * matched / max(1, found + true))
 
 
 def _evaluation(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> Any:
@@ -108,8 +116,9 @@ def _evaluation(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) 
 
 
 def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """AP and AP50. The baseline sees nothing: it answers with the boxes of another row of the same label, or with a grid of
-    boxes of a common size, whichever is better."""
+    """AP and AP50, which forgive many guesses, and F1 at an IoU of 0.5, to which every wrong box counts. The baseline sees
+    nothing: it answers with the boxes of another row of the same label, or with a grid of boxes of a common size,
+    whichever is better."""
     found, truth = scored_boxes(asked, bench), facts(asked, "boxes")
     sizes = facts(asked, "size")
     labels = [str(sample.meta.get("label", "")) for sample in asked.samples]
@@ -120,7 +129,9 @@ def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
         of = partial(matching.average_precision, metric=metric)
         baseline = max(average_precision(truth, guess, metric) for guess in blind)
         made.append(entry(asked, metric, np.zeros(len(truth)), statistic=of, baseline=baseline))
-    return made
+    everything = np.arange(len(truth))
+    baseline = max(Matching(truth, guess).f1(everything) for guess in blind)
+    return [*made, entry(asked, F1, np.zeros(len(truth)), statistic=matching.f1, baseline=baseline)]
 
 
 def _another(
