@@ -10,11 +10,13 @@ from pathlib import Path
 
 from plait.contract import Sample
 from plait.data.media import CachedReader
+from plait.data.pack import Batch
 from plait.recipe import Recipe
 from plait.train import loop
 from plait.train.run import peak_rss_mb, start
 
-STEPS = 3  # that are run again and again, so that their media are in memory
+STEPS = 3  # that are run again and again
+READ = STEPS + 2  # that have their rows prepared, so that their media are in memory
 WARM_SECONDS = 15.0
 LEAST_ROUNDS = 3
 MARGIN_MB = 60.0  # logs, the progress display and what the allocator keeps
@@ -51,26 +53,34 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
     reader = loader.encoder.encode_part
     assert isinstance(reader, CachedReader)
 
-    def steps() -> tuple[float, float]:
-        """Seconds a step, all of it and that of the loader alone."""
-        begin, loading = time.perf_counter(), 0.0
-        for _ in range(STEPS):
-            before = time.perf_counter()
-            batches = loader.next_step()
-            loading += time.perf_counter() - before
-            loop.one_step(training, batches, recipe)
-        return (time.perf_counter() - begin) / STEPS, loading / STEPS
-
-    _, cold_loading = steps()  # reads its media, and lets the allocator and the processor warm up
-    drawn, read = loader.mix.draws, len(reader.kept)
-    warm: list[tuple[float, float]] = []
-    while len(warm) < LEAST_ROUNDS or sum(whole for whole, _ in warm) * STEPS < WARM_SECONDS:
+    def loading() -> float:
+        """Seconds that the rows of READ steps take from the start on."""
         loader.load_state({"draws": 0, "waiting": []})
-        warm.append(steps())
+        begin = time.perf_counter()
+        batches.extend(loader.next_step() for _ in range(READ))
+        return time.perf_counter() - begin
+
+    def a_step() -> float:
+        """Seconds, as `loop.run_loop` takes its steps; the first, whose rows nothing prepared, does not count."""
+        loader.load_state({"draws": 0, "waiting": []})
+        with loader.steps() as steps:
+            loop.one_step(training, next(steps), recipe)
+            begin = time.perf_counter()
+            for _ in range(STEPS):
+                loop.one_step(training, next(steps), recipe)
+            return (time.perf_counter() - begin) / STEPS
+
+    batches: list[list[Batch]] = []
+    cold = loading()
+    drawn, read = loader.mix.draws, len(reader.kept)
+    to_read = max(0.0, cold - loading()) / max(1, read)
+    loop.one_step(training, batches[0], recipe)  # lets the allocator and the processor warm up
+    warm: list[float] = []
+    while len(warm) < LEAST_ROUNDS or sum(warm) * STEPS < WARM_SECONDS:
+        warm.append(a_step())
     samples = [sample for of_task in loader.mix.samples.values() for sample in of_task]
     distinct = _distinct(samples)
     to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
-    a_step, loading = (sum(column) / len(warm) for column in zip(*warm, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         loop.save(training, recipe, Path(folder))
@@ -79,9 +89,9 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
         parameters=sum(parameter.numel() for parameter in training.parameters),
         rows=len(samples),
         tokens_a_step=training.tokens / training.step,
-        rows_a_step=drawn / STEPS,
-        seconds_a_step=a_step,
+        rows_a_step=drawn / READ,
+        seconds_a_step=sum(warm) / len(warm),
         seconds_a_save=saving,
-        seconds_to_read=max(0.0, cold_loading - loading) * STEPS * distinct / max(1, read),
+        seconds_to_read=to_read * distinct,
         peak_rss_mb=peak_rss_mb() + max(0.0, to_come) / 2**20 + MARGIN_MB,
     )
