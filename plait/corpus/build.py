@@ -42,7 +42,9 @@ HELD_OUT_STYLE = "noto"
 NEVER_TRAINED = {"nouns": SPEAKERS}  # sources that are a split of their own
 TOGETHER = {"voices": "prompts"}  # sources whose keys mean the same
 OFFICIAL = {"test": TEST, "val": DEV, "dev": DEV, "train": TRAIN}
-VARIANTS = {"de-1996": "de", "pt-PT": "pt", "pt-BR": "pt", "zh-Hant": "zh", "zh-Hans": "zh"}  # the last one counts
+VARIANTS = {  # the last one counts
+    "de-1996": "de", "en-GB": "en", "pt-PT": "pt", "pt-BR": "pt", "zh-Hant": "zh", "zh-Hans": "zh",
+}  # fmt: skip
 ROWS_A_TEST = 500  # of a task and split
 COMPOSITES = {TRAIN: 4000, TEST: 400, DEV: 100}
 MOST_KINDS, MOST_ALIKE = 3, 3  # kinds of things in a composite, and how many of one
@@ -62,9 +64,13 @@ def _name_of(asset: Asset) -> str:
 
 
 def _trimmed(asset: Asset) -> Asset:
-    """With names in the languages that tasks ask for; where a language has only a variant, that."""
+    """With names in the languages that tasks ask for; where a language has only a variant, that. What is spoken in a variant
+    is in its language."""
     told = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
-    return replace(asset, texts=told | {code: text for code, text in asset.texts.items() if code in LANGUAGES})
+    texts = told | {code: text for code, text in asset.texts.items() if code in LANGUAGES}
+    spoken = asset.facts.get("language")
+    facts = asset.facts | {"language": VARIANTS.get(spoken, spoken)} if spoken else asset.facts
+    return replace(asset, texts=texts, facts=facts)
 
 
 def join(assets: Sequence[Asset]) -> tuple[Groups, int]:

@@ -32,10 +32,10 @@ from plait.train.optim import OptimConfig
 
 SOURCES = (
     "emoji", "stamps", "openclipart", "clothes", "maps", "bccd", "prompts", "voices", "music", "scripture", "declaration",
-    "interface", "conversations", "quiz", "glosses", "medquad", "nouns",
+    "interface", "conversations", "quiz", "glosses", "medquad", "letters", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 8
+FORMAT = 9
 
 RECIPE = Recipe(
     name="dictionary",
@@ -55,7 +55,7 @@ RECIPE = Recipe(
         "blood": 0.3,
         "draw": 12.0, "restyle": 6.0, "tone": 3.0, "translate-name": 3.0, "translate": 1.2, "written-language": 0.2,
         "answer": 0.3, "chat": 0.3, "define": 0.4, "medical": 1.0, "say": 2.0, "say-picture": 0.8, "transcribe": 2.5,
-        "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.25, "sound": 0.15, "draw-heard": 0.8, "respeak": 0.7,
+        "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.5, "sound": 0.15, "draw-heard": 0.8, "respeak": 0.7,
     },
     vary=dict.fromkeys(("count", "where", "colour", "speaker", "blood"), 0.5)
     | dict.fromkeys(
