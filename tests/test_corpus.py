@@ -528,16 +528,16 @@ def test_speakers_that_training_never_hears(tmp_path):
     for number, path in enumerate(clips):
         soundfile.write(path, clip(number), RATE)
 
-    def spoken(source, number, like=None, language="de"):
+    def spoken(source, number, like=None, language="de-1996"):
         heard = Part("audio", clips[number if like is None else like])
         signature = quality.clip_signature(log_mel(KNOWN["audio"].samples(heard)))
-        facts = {"language": language} | ({"speaker": "a"} if source == "prompts" else {})
+        facts = {"language": language}
         media = {"speech": str(clips[number])}
         return Asset(
             source, "speech", f"word {number}", media, {"en": "word"}, facts, signatures={"speech": f"{signature:x}"}
         )
 
-    assets = [spoken("prompts", 0), spoken("nouns", 1), spoken("nouns", 2), spoken("nouns", 3, like=0)]
+    assets = [spoken("letters", 0), spoken("nouns", 1), spoken("nouns", 2), spoken("nouns", 3, like=0)]
     assets.append(spoken("nouns", 4, language="uk"))
     corpus = build.split(assets)
     assert corpus.joined == 0, "what is never trained joins nothing"
@@ -548,6 +548,20 @@ def test_speakers_that_training_never_hears(tmp_path):
     rows = rows_of(tmp_path, "spoken-language.speakers")
     assert {Path(one).name for one in media(rows)} == {"1.flac", "2.flac"}, "one that training hears is not asked"
     assert {s.messages[1].parts[0].value for s in rows} == {"German"}, "no language that training never hears"
+
+
+def test_voices_that_are_known_are_asked_less_often_for_their_language():
+    task = BY_NAME["spoken-language"]
+
+    def asked(source, facts):
+        names = [f"{source}:{number}" for number in range(300)]
+        assets = [Asset(source, "speech", name, {"speech": f"{name}.flac"}, facts=facts) for name in names]
+        groups = [build._group(asset.key, [asset], task, "train") for asset in assets]
+        return sum(len(list(task.make(group))) for group in groups)
+
+    assert asked("letters", {"language": "de"}) == 300
+    assert 60 < asked("prompts", {"language": "de", "speaker": "a"}) < 150
+    assert asked("letters", {"language": "xx"}) == 0
 
 
 def test_few_diseases_are_known_and_the_others_abstained_about():

@@ -69,7 +69,7 @@ def _trimmed(asset: Asset) -> Asset:
     told = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
     texts = told | {code: text for code, text in asset.texts.items() if code in LANGUAGES}
     spoken = asset.facts.get("language")
-    facts = asset.facts | {"language": VARIANTS.get(spoken, spoken)} if spoken else asset.facts
+    facts = {**asset.facts, "language": VARIANTS[spoken]} if spoken in VARIANTS else asset.facts
     return replace(asset, texts=texts, facts=facts)
 
 

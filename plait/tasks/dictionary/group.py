@@ -106,7 +106,7 @@ def labels_of(asset: Asset) -> dict[str, str]:
     elif asset.kind == "photo":
         named = {"garment": facts.get("category")}
     elif asset.kind == "speech":
-        named = {"speaker": facts["speaker"], "language": LANGUAGES.get(facts["language"]), "sound": "speech"}
+        named = {"speaker": facts.get("speaker"), "language": LANGUAGES.get(facts["language"]), "sound": "speech"}
     else:
         named = {"sound": SOUNDS.get(str(facts.get("category")))}
     return {name: str(value) for name, value in named.items() if value}
