@@ -12,7 +12,7 @@ A signature is short enough to be kept for every item, and two items are near-du
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ PICTURE_DISTANCE = 16  # bits of 64: a copy of half the size differs in 4, one i
 COLOUR_DISTANCE = 3.0  # mean difference of levels (0 to 255) of 8 x 8 thumbnails: of 99 copies in 100 it is below 1.8
 CLIP_DISTANCE = 100  # bits: of 99 re-encoded copies in 100 it is below 56, with silence around 74; of other clips 150
 MOMENTS, BANDS = 32, 16
-PAIRS_AT_ONCE = 10_000
+ROWS_AT_ONCE, PAIRS_AT_ONCE = 128, 10_000
 SHOWN = 5  # leaks that a message names
 
 
@@ -74,28 +74,32 @@ def _words(signatures: Sequence[int], bits: int) -> np.ndarray:
     return np.frombuffer(joined, np.uint64).reshape(len(signatures), bits // 64)
 
 
-def near(left: Sequence[int], right: Sequence[int], bits: int, most: int, rows: int = 128) -> list[tuple[int, int]]:
-    """Pairs (index in `left`, index in `right`) whose signatures differ in at most `most` bits; memory is bounded by `rows`."""
+def _near(left: Sequence[int], right: Sequence[int], bits: int, most: int, rows: int) -> Iterator[np.ndarray]:
+    """[n, 2] pairs of `near`, for `rows` of `left` at a time."""
     a, b = _words(left, bits), _words(right, bits)
-    found: list[tuple[int, int]] = []
     for start in range(0, len(a), rows):
         differing = np.zeros((len(a[start : start + rows]), len(b)), np.uint16)
         for word in range(bits // 64):
             differing += np.bitwise_count(a[start : start + rows, word, None] ^ b[None, :, word])
-        i, j = np.nonzero(differing <= most)
-        found += zip((start + i).tolist(), j.tolist(), strict=True)
-    return found
+        yield np.argwhere(differing <= most) + np.array([start, 0])
+
+
+def near(
+    left: Sequence[int], right: Sequence[int], bits: int, most: int, rows: int = ROWS_AT_ONCE
+) -> list[tuple[int, int]]:
+    """Pairs (index in `left`, index in `right`) whose signatures differ in at most `most` bits; memory is bounded by `rows`."""
+    return [(i, j) for pairs in _near(left, right, bits, most, rows) for i, j in pairs.tolist()]
 
 
 def near_pictures(left: Sequence[PictureSignature], right: Sequence[PictureSignature]) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates among pictures."""
-    pairs = near([s.bits for s in left], [s.bits for s in right], PICTURE_BITS, PICTURE_DISTANCE)
+    """Pairs of near-duplicates among pictures. Of pairs that only look alike in shape, of which there are many times more,
+    no more than a few rows' are held."""
     a, b = _colours(left), _colours(right)
-    found = []
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        some = np.array(pairs[start : start + PAIRS_AT_ONCE])
-        apart = np.abs(a[some[:, 0]] - b[some[:, 1]]).mean(axis=1)
-        found += [pair for pair, levels in zip(pairs[start:], apart, strict=False) if levels <= COLOUR_DISTANCE]
+    found: list[tuple[int, int]] = []
+    for pairs in _near([s.bits for s in left], [s.bits for s in right], PICTURE_BITS, PICTURE_DISTANCE, ROWS_AT_ONCE):
+        for some in np.array_split(pairs, max(1, -(-len(pairs) // PAIRS_AT_ONCE))):
+            apart = np.abs(a[some[:, 0]] - b[some[:, 1]]).mean(axis=1)
+            found += [(i, j) for i, j in some[apart <= COLOUR_DISTANCE].tolist()]
     return found
 
 
