@@ -550,17 +550,26 @@ def test_speakers_that_training_never_hears(tmp_path):
     assert {s.messages[1].parts[0].value for s in rows} == {"German"}, "no language that training never hears"
 
 
+def test_the_same_in_another_script_is_not_asked_again():
+    said = {"question": "為什麼", "answer": "因為", "language": "zh-Hant"}
+    assets = [Asset("conversations", "exchange", "1", facts=said), Asset("letters", "speech", "2", facts=said)]
+    groups = [members for split in build.split(assets).splits.values() for members in split.values()]
+    told = {asset.kind: asset.facts["language"] for members in groups for asset in members}
+    assert told == {"exchange": "zh-Hant", "speech": "zh"}
+
+
 def test_voices_that_are_known_are_asked_less_often_for_their_language():
     task = BY_NAME["spoken-language"]
 
-    def asked(source, facts):
+    def asked(source, facts, place="train"):
         names = [f"{source}:{number}" for number in range(300)]
         assets = [Asset(source, "speech", name, {"speech": f"{name}.flac"}, facts=facts) for name in names]
-        groups = [build._group(asset.key, [asset], task, "train") for asset in assets]
+        groups = [build._group(asset.key, [asset], task, place) for asset in assets]
         return sum(len(list(task.make(group))) for group in groups)
 
     assert asked("letters", {"language": "de"}) == 300
     assert 60 < asked("prompts", {"language": "de", "speaker": "a"}) < 150
+    assert asked("prompts", {"language": "de", "speaker": "a"}, "test") == 300
     assert asked("letters", {"language": "xx"}) == 0
 
 

@@ -64,11 +64,11 @@ def _name_of(asset: Asset) -> str:
 
 
 def _trimmed(asset: Asset) -> Asset:
-    """With names in the languages that tasks ask for; where a language has only a variant, that. What is spoken in a variant
-    is in its language."""
+    """With names in the languages that tasks ask for; where a language has only a variant, that. Of speech that is in a variant
+    the language is told; of writing it is not: the same in two scripts would be asked twice."""
     told = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
     texts = told | {code: text for code, text in asset.texts.items() if code in LANGUAGES}
-    spoken = asset.facts.get("language")
+    spoken = asset.facts.get("language") if asset.kind == "speech" else None
     facts = {**asset.facts, "language": VARIANTS[spoken]} if spoken in VARIANTS else asset.facts
     return replace(asset, texts=texts, facts=facts)
 

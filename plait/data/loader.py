@@ -84,6 +84,10 @@ class Loader:
 
     def next_step(self, rank: int = 0, world: int = 1) -> list[Batch]:
         """Micro-batches of the next optimizer step that belong to `rank`."""
+        self._return()
+        return self._next(rank, world)
+
+    def _next(self, rank: int, world: int) -> list[Batch]:
         mine = self.next_sequences()[rank::world]
         size = self.config.micro or len(mine)
         return [
@@ -94,11 +98,12 @@ class Loader:
     @contextmanager
     def steps(self, rank: int = 0, world: int = 1) -> Iterator[Iterator[list[Batch]]]:
         """Endless `next_step`, each prepared by a thread while the one before it is computed: torch lets go of Python's lock.
-        Errors are raised where the step that has them is asked for. Afterwards the loader stands where the last step left it.
-        """
+        Errors are raised where the step that has them is asked for. However it ends, the next use begins where the last step
+        that was handed out left the loader."""
+        self._return()
 
         def prepare() -> tuple[list[Batch], dict[str, Any]]:
-            return self.next_step(rank, world), self._now()
+            return self._next(rank, world), self._now()
 
         with ThreadPoolExecutor(1) as thread:
 
@@ -111,7 +116,11 @@ class Loader:
 
             self._handed = self._now()
             yield handed_out()
-        self.load_state(self._handed)
+
+    def _return(self) -> None:
+        """Give up what was prepared and not handed out."""
+        if self._handed is not None:
+            self.load_state(self._handed)
 
     def _now(self) -> dict[str, Any]:
         return {"draws": self.mix.draws, "waiting": [draw for draw, _, _ in self.waiting]}

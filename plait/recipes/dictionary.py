@@ -35,7 +35,7 @@ SOURCES = (
     "interface", "conversations", "quiz", "glosses", "medquad", "letters", "nouns",
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
-FORMAT = 9
+FORMAT = 10
 
 RECIPE = Recipe(
     name="dictionary",

@@ -12,11 +12,13 @@ from plait.tasks.task import Item, Slots
 PAIRS = 6  # of recordings of one thing
 # Of recordings, and of pieces of music, of which there are more than of all other sounds: the share that is asked for its kind.
 SPEECH_SHARE, MUSIC_SHARE = 0.02, 0.3
-KNOWN_VOICES = 0.35  # share of their recordings that is asked for its language: it should not be told by who speaks
+KNOWN_VOICES = (
+    0.35  # share of the training recordings of named voices that are asked for their language: or voices give it away
+)
 
 
 def _spoken(group: Group, *sources: str) -> list[Asset]:
-    """Recordings whose words and speakers are known, which of the names of letters they are not."""
+    """Recordings whose words and speakers are known; of letters the speakers are not."""
     of_speakers = (asset for asset in group.of("speech") if "speaker" in asset.facts)
     found = (asset for asset in of_speakers if not sources or asset.source in sources)
     return [asset for asset in found if short(asset.texts.get(asset.facts["language"], ""))]
@@ -58,8 +60,8 @@ def spoken_language(group: Group) -> Iterator[Item]:
     """In which language somebody speaks."""
     for asset in group.of("speech"):
         language = asset.facts["language"]
-        heard_often = "speaker" in asset.facts
-        if language in LANGUAGES and not (heard_often and group.rng.random() > KNOWN_VOICES):
+        thinned = group.seen and "speaker" in asset.facts and group.rng.random() > KNOWN_VOICES
+        if language in LANGUAGES and not thinned:
             part, expect = say(LANGUAGES[language])
             told = {"speaker": asset.facts["speaker"]} if "speaker" in asset.facts else {}
             yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset) | told)
