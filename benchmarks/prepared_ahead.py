@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-import torch
 from side_by_side import alternate, finish, median, seconds, table
 
 from plait.api import settings
 from plait.data.pack import Batch
 from plait.train import loop
-from plait.train.run import start
+from plait.train.run import start, use_threads
 
 
 def main() -> None:
@@ -22,10 +21,10 @@ def main() -> None:
     parser.add_argument("--recipe", default="digits")
     parser.add_argument("--data", default="data/digits")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    use_threads(given.threads)
     recipe = settings(given.recipe, f"data={given.data}")
     in_turn, ahead = start(recipe), start(recipe)
     losses: dict[str, list[dict[str, float]]] = {"in turn": [], "ahead": []}

@@ -266,7 +266,11 @@ def test_detection_is_scored_from_the_answers_words():
     ]  # where a grid that sees nothing has its boxes
     words = [boxes_as_text(boxes, (180, 180)) for boxes in grid]
     rows = outcome(words, words, boxes=grid, size=[[180, 180]] * 3, label=["cell"] * 3)
-    assert one(score("boxes")(rows, Bench(engine)), "AP")["baseline"] > 0
+    made = score("boxes")(rows, Bench(engine))
+    assert one(made, "AP")["baseline"] > 0
+    assert one(made, "F1 of boxes")["baseline"] == pytest.approx(1 / 3), (
+        "one box in the middle is right in one of three"
+    )
     made = score("boxes")(outcome(said, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
     assert one(made, "AP")["value"] == 0.0
 

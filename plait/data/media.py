@@ -111,6 +111,11 @@ class CachedReader:
                 self.held -= size_of(self.kept.popitem(last=False)[1])
         return segment
 
+    def forget(self) -> None:
+        """All that was read."""
+        self.kept.clear()
+        self.held = 0
+
 
 def size_of(segment: Segment) -> int:
     """Bytes that a segment takes."""

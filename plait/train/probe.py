@@ -10,7 +10,6 @@ from pathlib import Path
 
 from plait.contract import Sample
 from plait.data.media import CachedReader
-from plait.data.pack import Batch
 from plait.recipe import Recipe
 from plait.train import loop
 from plait.train.run import peak_rss_mb, start
@@ -24,7 +23,7 @@ MARGIN_MB = 60.0  # logs, the progress display and what the allocator keeps
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds and megabytes of one step, of one checkpoint, and of reading every distinct part once."""
+    """Seconds and megabytes of one step, of one checkpoint, and what reading every distinct part once adds to the steps."""
 
     parameters: int
     rows: int
@@ -53,13 +52,6 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
     reader = loader.encoder.encode_part
     assert isinstance(reader, CachedReader)
 
-    def loading() -> float:
-        """Seconds that the rows of READ steps take from the start on."""
-        loader.load_state({"draws": 0, "waiting": []})
-        begin = time.perf_counter()
-        batches.extend(loader.next_step() for _ in range(READ))
-        return time.perf_counter() - begin
-
     def a_step() -> float:
         """Seconds, as `loop.run_loop` takes its steps; the first, whose rows nothing prepared, does not count."""
         loader.load_state({"draws": 0, "waiting": []})
@@ -70,14 +62,14 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
                 loop.one_step(training, next(steps), recipe)
             return (time.perf_counter() - begin) / STEPS
 
-    batches: list[list[Batch]] = []
-    cold = loading()
+    a_step()  # lets the allocator and the processor warm up
     drawn, read = loader.mix.draws, len(reader.kept)
-    to_read = max(0.0, cold - loading()) / max(1, read)
-    loop.one_step(training, batches[0], recipe)  # lets the allocator and the processor warm up
+    reader.forget()
+    cold = a_step()
     warm: list[float] = []
     while len(warm) < LEAST_ROUNDS or sum(warm) * STEPS < WARM_SECONDS:
         warm.append(a_step())
+    seconds_a_step = sum(warm) / len(warm)
     samples = [sample for of_task in loader.mix.samples.values() for sample in of_task]
     distinct = _distinct(samples)
     to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
@@ -90,8 +82,8 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
         rows=len(samples),
         tokens_a_step=training.tokens / training.step,
         rows_a_step=drawn / READ,
-        seconds_a_step=sum(warm) / len(warm),
+        seconds_a_step=seconds_a_step,
         seconds_a_save=saving,
-        seconds_to_read=to_read * distinct,
+        seconds_to_read=max(0.0, cold - seconds_a_step) * READ / max(1, read) * distinct,
         peak_rss_mb=peak_rss_mb() + max(0.0, to_come) / 2**20 + MARGIN_MB,
     )

@@ -332,7 +332,8 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: list[str], m
 
 
 def use_threads(count: int | None) -> None:
-    """`count` threads; if None this process's share of the cores, at most 8. Freed memory is kept for the next step."""
+    """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
+    Freed memory is kept for the next step."""
     tune()
     mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(count or max(1, min(mine, 8)))

@@ -16,7 +16,7 @@ from plait.eval.suite import Outcome
 from plait.infer.score import token_log_probabilities
 from plait.tasks.boxes import boxes_in_text
 
-GRID = 3  # boxes a side, of a guess that is the same for every picture
+GRIDS = (1, 2, 3)  # boxes a side, of guesses that are the same for every picture
 WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
 F1 = "F1 of boxes"
 
@@ -117,12 +117,15 @@ def _evaluation(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) 
 
 def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
     """AP and AP50, which forgive many guesses, and F1 at an IoU of 0.5, to which every wrong box counts. The baseline sees
-    nothing: it answers with the boxes of another row of the same label, or with a grid of boxes of a common size,
-    whichever is better."""
+    nothing: it answers with the boxes of another row, of the same label if there is one, or with a grid of 1, 4 or 9 boxes
+    of a common size, whichever is best."""
     found, truth = scored_boxes(asked, bench), facts(asked, "boxes")
     sizes = facts(asked, "size")
     labels = [str(sample.meta.get("label", "")) for sample in asked.samples]
-    blind = [[_another(truth, sizes, labels, here) for here in range(len(truth))], _grids(truth, sizes, labels)]
+    blind = [
+        [_another(truth, sizes, labels, here) for here in range(len(truth))],
+        *(_grids(truth, sizes, labels, side) for side in GRIDS),
+    ]
     matching = Matching(truth, found)
     made = []
     for metric in WHERE:
@@ -137,26 +140,30 @@ def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
 def _another(
     truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], here: int
 ) -> list[dict[str, Any]]:
-    """Boxes of the next row that asks for the same label (of the next one, where none is asked for), brought to this row's size."""
-    for step in range(1, len(truth)):
-        there = (here + step) % len(truth)
-        if labels[there] == labels[here]:
-            scale = [sizes[here][axis % 2] / sizes[there][axis % 2] for axis in range(4)]
-            return [{**box, "box": [a * s for a, s in zip(box["box"], scale, strict=True)]} for box in truth[there]]
-    return []
+    """Boxes of the next row that asks for the same label, or of the next one where there is none, called by this row's label (as
+    they are, where none is asked for) and brought to its size."""
+    others = [(here + step) % len(truth) for step in range(1, len(truth))]
+    there = next((row for row in others if labels[row] == labels[here]), others[0] if others else here)
+    if there == here:
+        return []
+    scale = [sizes[here][axis % 2] / sizes[there][axis % 2] for axis in range(4)]
+    return [
+        {"label": labels[here] or box["label"], "box": [a * s for a, s in zip(box["box"], scale, strict=True)]}
+        for box in truth[there]
+    ]
 
 
 def _grids(
-    truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str]
+    truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], side: int
 ) -> list[list[dict[str, Any]]]:
-    """GRID x GRID boxes for every row that names its label, of the median size of all boxes relative to their pictures."""
+    """side x side boxes for every row that names its label, of the median size of all boxes relative to their pictures."""
     sides = [
         [(box["box"][2] - box["box"][0]) / size[0], (box["box"][3] - box["box"][1]) / size[1]]
         for boxes, size in zip(truth, sizes, strict=True)
         for box in boxes
     ]
     wide, high = np.median(sides, axis=0) if sides else (0.0, 0.0)
-    centres = [(column + 0.5) / GRID for column in range(GRID)]
+    centres = [(place + 0.5) / side for place in range(side)]
     grid = np.array([[x - wide / 2, y - high / 2, x + wide / 2, y + high / 2] for y in centres for x in centres])
     return [
         [{"label": label, "box": (one * [*size, *size]).tolist()} for one in grid] if label else []
