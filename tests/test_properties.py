@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import TINY, World, rng, text
 
-from plait.contract import Message, Part, Sample
+from plait.contract import BLOCKS, Block, Message, Part, Sample, Segment
 from plait.data.loader import Loader, PackConfig
 from plait.data.mix import Mix
 from plait.data.pack import best_fit, collate
@@ -16,6 +16,7 @@ from plait.data.vocabulary import ROLES
 from plait.errors import ConfigError, RowError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
+from plait.modalities.audio import Audio
 from plait.model.braid import Braid
 from plait.model.masks import allowed
 
@@ -157,6 +158,20 @@ def test_generation_keeps_the_grammar(seed, to, temperature):
             else:
                 assert ((block.tokens >= 0) & (block.tokens < modality.token_width)).all()
     assert len(answer.message.parts) == len(answer.segments)
+
+
+@pytest.mark.parametrize(("seconds", "frames", "block"), [(8.0, 8, 8), (0.3, 4, 8), (0.05, 8, 4), (1.28, 4, 8)])
+def test_sound_without_end_is_as_long_as_the_modality_reads(seconds, frames, block):
+    audio = Audio(frames=frames, block=block, max_seconds=seconds)
+    made = []
+    while not made or not audio.ends(made[-1].header):
+        following = audio.expects((), {BLOCKS: len(made)})
+        name = following[0] if len(following) > 1 and "<last" not in following[0] else following[-1]  # on, while it may
+        made.append(Block((name,), np.zeros((audio.block_len((name,)), audio.token_width), np.float32)))
+    count = sum(len(one.tokens) for one in made)
+    assert count == max(1, int(seconds * 100 / frames + 1e-6))
+    if count > 1:
+        assert len(audio.read(audio.write(Segment("audio", tuple(made)))).blocks) == len(made)
 
 
 def test_a_row_too_long_is_named():

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from plait.contract import Block, HeadKind, Part, Segment
+from plait.contract import BLOCKS, Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, WINDOW, filterbank, griffin_lim, log_mel
 
@@ -68,7 +68,7 @@ def in_noise(frames: np.ndarray, above: float, pink: bool, rng: np.random.Genera
 class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
-    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts. What `vary` may do:
+    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts and what is made. What `vary` may do:
     `pitch` is the most mel bins that it moves a clip by; `room` and `noise` are the chances that it puts a clip in a room, and
     that it adds noise.
     """
@@ -108,7 +108,12 @@ class Audio:
         return (OPEN, MORE, *(f"<last:{k}>" for k in range(1, self.block + 1)))
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        return self.grammar()[1:] if tuple(header) in ((), (OPEN,)) else ()
+        if tuple(header) not in ((), (OPEN,)):
+            return ()
+        most = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))  # tokens
+        room = most - options.get(BLOCKS, 0) * self.block
+        more = () if room <= self.block else (MORE,)
+        return (*more, *self.grammar()[2 : 2 + max(1, min(room, self.block))])
 
     def block_len(self, header: Sequence[str]) -> int:
         return self.block if header[-1] == MORE else int(header[-1][6:-1])
