@@ -204,7 +204,13 @@ def evaluate(
     limit: Annotated[Optional[int], typer.Option(min=20, help="Rows of each split.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(min=0, help="Of the noise; the recipe's if not given.")] = None,  # noqa: UP045
     threads: Threads = None,
-    tolerance: Annotated[float, typer.Option(min=0, help="How much worse a cell of the second may be.")] = 0.03,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How much worse a cell of the second may be: a share by so much, another score by this part of its value.",
+        ),
+    ] = 0.03,
 ) -> None:
     """Measure every cell on held-out data; of two checkpoints also what changed: the exit code is 1 if a cell regressed."""
     from plait import api
@@ -218,7 +224,10 @@ def evaluate(
         changes = api.compare(*checkpoints, tolerance=tolerance, say=typer.echo, **options)
         typer.echo("\n".join(map(str, changes)))
         regressed = sum(change.regressed for change in changes)
-        typer.echo(f"{regressed} of {len(changes)} cells regressed by more than {tolerance}")
+        typer.echo(
+            f"{regressed} of {len(changes)} cells regressed: shares by more than {tolerance}, other scores by more than that "
+            "share of their value and out of their interval"
+        )
         raise typer.Exit(1 if regressed else 0)
     report = api.evaluate(checkpoints[0], data=data, json=json, html=html, seed=seed, limit=limit, say=typer.echo)
     print_table(report)

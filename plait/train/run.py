@@ -277,7 +277,8 @@ def train(
     data = Path(recipe.data)
     if store.file_of(data, TRAIN) is None:
         raise DataError(
-            f"{data / TRAIN}.jsonl is missing; build the data first: plait data build {recipe.name}, or set data=FOLDER"
+            f"{data} holds no training rows (neither {TRAIN}.jsonl nor shards); build them first: plait data build "
+            f"{recipe.name} --folder {data}, or set data=FOLDER to one that has some"
         )
     use_threads(threads)
     known = registry.build_all(recipe.modalities)
