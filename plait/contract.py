@@ -60,9 +60,6 @@ class Segment:
     blocks: tuple[Block, ...]
 
 
-BLOCKS = "blocks"  # option of `expects` that says how many blocks of the segment are made
-
-
 @runtime_checkable
 class Modality(Protocol):
     """What a folder under `plait/modalities` must provide, and all it must provide."""
@@ -78,8 +75,7 @@ class Modality(Protocol):
         """Names of the header ids that this modality owns; a flow modality's first one opens its segments."""
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        """Names that may follow `header`, none when it is complete; impossible `options` (a size, say) raise ConfigError. While
-        a segment is made, `options` also tell how many BLOCKS it has."""
+        """What may follow `header`, if anything; impossible `options` raise ConfigError (`blocks`: how many are made already)."""
 
     def block_len(self, header: Sequence[str]) -> int:
         """Number of tokens that the complete `header` announces."""

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import TINY, World, rng, text
 
-from plait.contract import BLOCKS, Block, Message, Part, Sample, Segment
+from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.loader import Loader, PackConfig
 from plait.data.mix import Mix
 from plait.data.pack import best_fit, collate
@@ -165,7 +165,7 @@ def test_sound_without_end_is_as_long_as_the_modality_reads(seconds, frames, blo
     audio = Audio(frames=frames, block=block, max_seconds=seconds)
     made = []
     while not made or not audio.ends(made[-1].header):
-        following = audio.expects((), {BLOCKS: len(made)})
+        following = audio.expects((), {"blocks": len(made)})
         name = following[0] if len(following) > 1 and "<last" not in following[0] else following[-1]  # on, while it may
         made.append(Block((name,), np.zeros((audio.block_len((name,)), audio.token_width), np.float32)))
     count = sum(len(one.tokens) for one in made)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from plait.contract import BLOCKS, Block, Message, Part, Sample, Segment
+from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.sequence import Element, Encoder, Ids, Tokens
 from plait.data.vocabulary import END, NULL, ROLES
 from plait.errors import ConfigError
@@ -157,7 +157,7 @@ class Conversation:
         null_before = [Ids([self.vocabulary.ids[NULL]], False)]
         logits: Any = None
         while True:
-            while names := modality.expects(tuple(header), {**options, BLOCKS: len(blocks)}):
+            while names := modality.expects(tuple(header), {**options, "blocks": len(blocks)}):
                 if len(names) == 1:
                     fresh.append(names[0])
                     header.append(names[0])

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from plait.contract import BLOCKS, Block, HeadKind, Part, Segment
+from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, WINDOW, filterbank, griffin_lim, log_mel
 
@@ -111,7 +111,7 @@ class Audio:
         if tuple(header) not in ((), (OPEN,)):
             return ()
         most = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))  # tokens
-        room = most - options.get(BLOCKS, 0) * self.block
+        room = most - options.get("blocks", 0) * self.block
         more = () if room <= self.block else (MORE,)
         return (*more, *self.grammar()[2 : 2 + max(1, min(room, self.block))])
 
