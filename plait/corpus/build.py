@@ -286,9 +286,8 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
             looked_at = able[: 2 * ROWS_A_TEST]
             unseen = prints.unseen(looked_at, train, words=place != KNOWN, media=place in (STYLE, SPEAKERS))
             found = unseen[:ROWS_A_TEST]
-            if (
-                place != DEV and len(found) < LEAST_ROWS and (found or counts[task.name])
-            ):  # not of sources nobody asked for
+            asked = bool(found or counts[task.name])  # else its sources are not among those chosen
+            if place != DEV and asked and len(found) < LEAST_ROWS:
                 untaught = f"; answers of {len(drawn) - len(able)} are not taught" if len(able) < len(drawn) else ""
                 more = f"{len(looked_at) - len(unseen)} more are asked in training{untaught}"
                 few[f"{task.name}.{place}"] = f"{len(found)} rows, all that can be asked of what is held out; {more}"

@@ -12,9 +12,8 @@ from plait.tasks.task import Item, Slots
 PAIRS = 6  # of recordings of one thing
 # Of recordings, and of pieces of music, of which there are more than of all other sounds: the share that is asked for its kind.
 SPEECH_SHARE, MUSIC_SHARE = 0.02, 0.3
-KNOWN_VOICES = (
-    0.35  # share of the training recordings of named voices that are asked for their language: or voices give it away
-)
+# Share of the training recordings of named voices that are asked for their language: or voices give it away.
+KNOWN_VOICES = 0.35
 
 
 def _spoken(group: Group, *sources: str) -> list[Asset]:
