@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from plait.eval.plain import waveform
 from plait.eval.runner import Evaluation
 from plait.infer.engine import Engine
+from plait.modalities.audio.measure import waveform
 from plait.modalities.audio.mel import RATE
-from plait.recipe import module, override
-from plait.train import loop
+from plait.recipes import module
+from plait.recipes.overrides import override
+from plait.train import trainer
 from plait.train.run import start
 
 TASKS = ("say", "change-voice", "hear-digit")
@@ -42,7 +43,7 @@ def main() -> None:
         f"data={given.data}",
         f"modalities.audio.block={given.block}",
         "modalities.audio.frames=4",
-        "optim.fall=0",
+        "optim.decay_fraction=0",
         "pack.sequences=4",
         "steps=1000000",
     ]
@@ -52,11 +53,11 @@ def main() -> None:
     training.loader.next_step()  # reads the first media before the clock runs
     begin = time.perf_counter()
     while time.perf_counter() - begin < 60 * given.minutes:
-        loop.one_step(training, training.loader.next_step(), recipe)
+        trainer.one_step(training, training.loader.next_step(), recipe)
 
-    training.model.load_state_dict(training.averaged_weights())
+    training.model.load_state_dict(training.ema_weights())
     evaluation = Evaluation(Engine(training.model), suite, recipe.sampling.model_dump(), limit=given.rows)
-    evaluation.prepare_judges()
+    evaluation.panel.prepare()
     result: dict[str, object] = {
         "block": given.block,
         "minutes": given.minutes,
@@ -67,7 +68,7 @@ def main() -> None:
         task = suite.task(name)
         outcome = evaluation.run_task(task, "test")
         assert outcome is not None, f"the data has no test rows of {name}"
-        for attribute, hits in evaluation.hits(task, outcome.answers, outcome.samples).items():
+        for attribute, hits in evaluation.panel.hits(task, outcome.answers, outcome.samples).items():
             result[f"{name} {attribute}"] = round(float(np.mean(hits)), 3)
         if task.answers_in == "audio":
             made = [len(part.value[0]) / part.value[1] for part in outcome.answers if part]

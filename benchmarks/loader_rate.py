@@ -12,7 +12,7 @@ import torch
 from side_by_side import alternate, finish, median, seconds, table
 
 from plait.api import settings
-from plait.train import loop
+from plait.train import trainer
 from plait.train.run import start
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     def train() -> float:
         def work() -> None:
             for step in batches:
-                loop.one_step(training, step, recipe)
+                trainer.one_step(training, step, recipe)
 
         return tokens / seconds(work)
 

@@ -32,15 +32,15 @@ def braid(dtype: torch.dtype) -> Any:
 
     from plait.contract import Modality
     from plait.data.vocabulary import Vocabulary
-    from plait.memory import tune
     from plait.modalities.image import Image
-    from plait.model.braid import Braid
+    from plait.model.multimodal import MultimodalTransformer
     from plait.model.transformer import TrunkConfig
+    from plait.runtime import allocator
 
-    tune()
+    allocator.configure()
     modalities: dict[str, Modality] = {"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)}
     vocabulary = Vocabulary(modalities)
-    return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)
+    return MultimodalTransformer(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)
 
 
 def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
@@ -49,8 +49,8 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
     from plait.contract import Part
     from plait.data.pack import collate
     from plait.data.sequence import Encoder, Ids
-    from plait.recipe import Recipe
-    from plait.train import loop, optim
+    from plait.recipes.recipe import Recipe
+    from plait.train import optim, trainer
     from plait.train.optim import OptimConfig
     from plait.train.state import Training
 
@@ -74,7 +74,7 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
             rows = [
                 [encoder.lay_out(content, rng)] for content in contents
             ]  # noise of its own every step, as in training
-            loop.one_step(training, [collate(rows, longest, model.vocabulary)], recipe)
+            trainer.one_step(training, [collate(rows, longest, model.vocabulary)], recipe)
 
     return lambda: steps * TOKENS / seconds(work)
 

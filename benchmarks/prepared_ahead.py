@@ -12,7 +12,7 @@ from side_by_side import alternate, finish, median, seconds, table
 
 from plait.api import settings
 from plait.data.pack import Batch
-from plait.train import loop
+from plait.train import trainer
 from plait.train.run import start, use_threads
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         training = in_turn if name == "in turn" else ahead
 
         def one() -> None:
-            losses[name].append(loop.one_step(training, step(), recipe))
+            losses[name].append(trainer.one_step(training, step(), recipe))
 
         def several() -> None:
             for _ in range(given.steps):

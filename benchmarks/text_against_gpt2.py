@@ -46,13 +46,15 @@ def prompt(ids: np.ndarray) -> np.ndarray:
 
 def braid() -> Any:
     from plait.data.vocabulary import Vocabulary
-    from plait.memory import tune
-    from plait.model.braid import Braid
+    from plait.model.multimodal import MultimodalTransformer
     from plait.model.transformer import TrunkConfig
+    from plait.runtime import allocator
 
-    tune()  # as `plait train` and `plait.load` do
+    allocator.configure()  # as `plait train` and `plait.load` do
     vocabulary = Vocabulary({"text": text()[0]})
-    return Braid(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16)
+    return MultimodalTransformer(
+        TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16
+    )
 
 
 def gpt2() -> Any:
@@ -68,8 +70,8 @@ def gpt2() -> Any:
 def train_plait(threads: int, steps: int) -> Callable[[], float]:
     from plait.data.pack import collate
     from plait.data.sequence import Encoder, Ids
-    from plait.recipe import Recipe
-    from plait.train import loop, optim
+    from plait.recipes.recipe import Recipe
+    from plait.train import optim, trainer
     from plait.train.optim import OptimConfig
     from plait.train.state import Training
 
@@ -88,7 +90,7 @@ def train_plait(threads: int, steps: int) -> Callable[[], float]:
 
     def work() -> None:
         for _ in range(steps):
-            loop.one_step(training, [batch], recipe)
+            trainer.one_step(training, [batch], recipe)
 
     return lambda: steps * SEQUENCES * LENGTH / seconds(work)
 

@@ -5,38 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL.Image import Image
-
-from plait import propose, registry
-from plait import recipe as recipes
+from plait import recipes, registry
 from plait.contract import Message, Part
-from plait.corpus import look
-from plait.corpus import stats as statistics
-from plait.corpus.folder import open_folder
-from plait.data import sources, store
-from plait.data.sources import fetch as fetching
-from plait.data.splits import TRAIN
-from plait.data.validate import BadRow, Checked, check_file, list_bad_rows
-from plait.device import resolve_device, resolve_dtype
 from plait.errors import ConfigError, DataError, PlaitError
-from plait.eval import card, own, runner
-from plait.eval import compare as comparing
-from plait.eval import report as reports
-from plait.files import write_whole
-from plait.infer.engine import Answer, Engine
 from plait.infer.request import Request
-from plait.memory import tune
-from plait.model.braid import Braid
-from plait.propose import MINUTES
-from plait.train import archive, checkpoint, ranks
-from plait.train import run as runs
-from plait.train.run import machine
-from plait.train.run import train as train_recipe
 
-__all__ = ["MINUTES", "Model", "Part", "Request", "build", "compare", "evaluate", "export", "load", "train", "train_on"]
+if TYPE_CHECKING:
+    from plait.data.validate import BadRow, CheckReport
+    from plait.eval.compare import Change
+    from plait.infer.engine import Answer
+    from plait.model.multimodal import MultimodalTransformer
+    from plait.recipes.autoconfig import Proposal
+    from plait.recipes.recipe import Recipe
+
+__all__ = ["Model", "Part", "Request", "build", "compare", "evaluate", "export", "load", "train", "train_on"]
 
 PathLike = str | Path
 
@@ -67,10 +51,11 @@ def fetch(
     `given` is a folder with the files of one source, fetched by hand; `any_version` takes the versions that are offered
     instead of the pinned ones. Raises ConfigError for an unknown source, or where `given` is for several.
     """
-    from plait.data.sources.fetch import places
+    from plait.data import sources
+    from plait.data.sources import fetch as fetching
 
     found = [sources.module(name).SOURCE for name in names]
-    place = Path(to or places())
+    place = Path(to or fetching.places())
     if given is not None and len(found) != 1:
         raise ConfigError(f"got files by hand for {len(found)} sources; expected one, such as: emoji --from FOLDER")
     try:
@@ -96,12 +81,15 @@ def show(
     """Say what the data of recipe `name` is made of and `count` training rows of each task; or write a page of training and
     held-out rows to `html`, with variants of what is looked at if `augment`. Raises DataError when nothing is built.
     """
-    place = open_folder(name, Path(folder) if folder else None)
+    from plait.data.corpus import preview
+    from plait.data.corpus.folder import open_folder
+
+    place = open_folder(recipes.module(name).RECIPE, Path(folder) if folder else None)
     if html is None:
-        for line in look.lines(place, count):
+        for line in preview.lines(place, count):
             say(line)
     else:
-        look.write_html(place, Path(html), count, augment)
+        preview.write_html(place, Path(html), count, augment)
 
 
 def stats(
@@ -109,7 +97,10 @@ def stats(
     say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:  # fmt: skip
     """The data of recipe `name` in numbers; also as a page and as JSON, if asked. Raises DataError when nothing is built."""
-    found = statistics.gather(open_folder(name, Path(folder) if folder else None), say)
+    from plait.data.corpus import statistics
+    from plait.data.corpus.folder import open_folder
+
+    found = statistics.gather(open_folder(recipes.module(name).RECIPE, Path(folder) if folder else None), say)
     if html:
         statistics.write_html(found, Path(html))
     if json:
@@ -117,8 +108,10 @@ def stats(
     return found
 
 
-def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any] = print) -> Checked:
+def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any] = print) -> CheckReport:
     """Check every row of a JSONL file; bad ones are said, and written to `out` if given. Raises DataError."""
+    from plait.data.validate import check_file, list_bad_rows
+
     known = registry.build_all(registry.available())
 
     def tell(bad: BadRow) -> None:
@@ -129,9 +122,11 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
     return found
 
 
-def settings(name: str, *overrides: str) -> recipes.Recipe:
+def settings(name: str, *overrides: str) -> Recipe:
     """Recipe `name`, or of a file NAME.json, with `key=value` overrides applied. Raises ConfigError."""
-    return recipes.override(recipes.load(name), list(overrides))
+    from plait.recipes.overrides import override
+
+    return override(recipes.load(name), list(overrides))
 
 
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
@@ -139,6 +134,8 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
 
     `options`: resume, overwrite, strict, threads, max_seconds, as `plait.train.run.train` takes them.
     """
+    from plait.train.run import train as train_recipe
+
     return train_recipe(settings(name, *overrides), Path(out), **options)
 
 
@@ -152,35 +149,44 @@ def train_on(
     override or by the run that is resumed, training stops after `minutes`, if they are given. Overrides are `key=value` as
     for `train`. `options`: overwrite, strict, threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
     """
+    from plait.recipes import autoconfig
+    from plait.recipes.overrides import override
+    from plait.recipes.recipe import Recipe
+    from plait.runtime.files import atomic_write
+    from plait.train import checkpoint, distributed
+    from plait.train import run as runs
+
     folder, run = Path(data), Path(out)
     begun = resume and bool(checkpoint.steps_of(run))
-    if minutes is not None and (begun or propose.settles_steps(overrides)):
+    if minutes is not None and (begun or autoconfig.settles_steps(overrides)):
         options["max_seconds"] = 60 * minutes
     if begun:
-        recipe = recipes.Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
-        recipe = recipes.override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
-        return train_recipe(recipe, run, resume=True, **options)
-    if ranks.expected() > 1:
+        recipe = Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
+        recipe = override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
+        return runs.train(recipe, run, resume=True, **options)
+    if distributed.expected() > 1:
         raise ConfigError(
             "got --data under torchrun; expected one process to look at the data: run plait train --data without "
             "torchrun, stop it, and give torchrun the recipe that it proposed, RUN/proposal.json, with another --out"
         )
-    rows = propose.rows_file(folder)
+    rows = autoconfig.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
-    known = propose.modalities_wished(list(overrides))
-    bad = runs.check(rows.parent, propose.SPLITS, known, run, options.get("strict", False), say)
-    proposal = propose.propose(folder, run, known, bad, list(overrides), MINUTES if minutes is None else minutes, say)
+    known = autoconfig.modalities_wished(list(overrides))
+    bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
+    proposal = autoconfig.propose(
+        folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say
+    )
     say(str(proposal))
-    write_whole(run / "proposal.json", proposal.recipe.model_dump_json(indent=1))
+    atomic_write(run / "proposal.json", proposal.recipe.model_dump_json(indent=1))
     begin = time.perf_counter()
-    saved = train_recipe(proposal.recipe, run, prepared=True, **options)
+    saved = runs.train(proposal.recipe, run, prepared=True, **options)
     if finished(saved):
         say(_compared(proposal, time.perf_counter() - begin, runs.peak_rss_mb()))
     return saved
 
 
-def _compared(proposal: propose.Proposal, seconds: float, peak_mb: float) -> str:
+def _compared(proposal: Proposal, seconds: float, peak_mb: float) -> str:
     """What was foretold beside what it took."""
     told = (
         ("minutes", proposal.seconds / 60, seconds / 60),
@@ -193,30 +199,31 @@ def _compared(proposal: propose.Proposal, seconds: float, peak_mb: float) -> str
 
 def finished(path: PathLike) -> bool:
     """Whether a checkpoint is at the last step of its recipe."""
+    from plait.train import checkpoint
+
     folder = checkpoint.locate(Path(path))
     counters = checkpoint.read_counters(folder)
     return bool(counters and counters["step"] >= checkpoint.read_config(folder)["recipe"]["steps"])
 
 
 def as_part(value: Any) -> Part:
-    """A Part as it is, a string as text, a PIL picture as an image, (samples, rate) as audio."""
+    """A Part as it is; else a part of the modality that takes such a value: a string, a PIL picture, (samples, rate)...
+    Raises ConfigError."""
     if isinstance(value, Part):
         return value
-    if isinstance(value, str):
-        return Part("text", value)
-    if isinstance(value, Image):
-        return Part("image", value)
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray):
-        return Part("audio", value)
+    if kind := registry.kind_of(value):
+        return Part(kind, value)
     raise ConfigError(f"got a {type(value).__name__} as input; expected str, PIL image, (samples, rate) or plait.Part")
 
 
 class Model:
     """A checkpoint ready to answer."""
 
-    def __init__(self, braid: Braid, config: dict[str, Any], batch_size: int = 128) -> None:
-        self.braid, self.config = braid, config
-        self.engine = Engine(braid, batch_size)
+    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], batch_size: int = 128) -> None:
+        from plait.infer.engine import Engine
+
+        self.network, self.config = network, config
+        self.engine = Engine(network, batch_size)
 
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
         """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
@@ -224,18 +231,32 @@ class Model:
         A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
         Steps, guidance and temperature that are not given are those of the recipe.
         """
-        alone = isinstance(inputs, str | Part | Image)  # one input without its list: no string of letters is meant
+        alone = isinstance(inputs, Part) or registry.kind_of(inputs) is not None  # one input without its list
         question = Message("user", tuple(map(as_part, [inputs] if alone else inputs)))
         return self.reply((question,), to, **options)
 
     def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:
         """Answer a conversation whose last message is the user's; `options` as for `generate`."""
-        usual = recipes.Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
-        return self.generate_all([Request(messages, to=to, **usual | options)])[0].message
+        from plait.recipes.recipe import Sampling
+
+        usual = Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
+        request = Request(messages, to=to, **usual | options)
+        self._check_length(request)
+        return self.generate_all([request])[0].message
+
+    def _check_length(self, request: Request) -> None:
+        """Raise ConfigError for more than the model has ever seen at once: it could only guess, for minutes."""
+        longest = self.config["recipe"]["pack"]["length"]
+        length = self.engine.prompt_length(request)
+        if length > longest:
+            raise ConfigError(
+                f"got {length} tokens to answer; expected at most {longest}, the length that the model was trained with "
+                "(pack.length): shorten the question, or the conversation before it"
+            )
 
     def reads(self, part: Part) -> None:
         """Raises what reading `part` raises: RowError for a damaged file, ConfigError for an unknown modality."""
-        known = self.braid.vocabulary.modalities
+        known = self.network.vocabulary.modalities
         if part.type not in known:
             raise ConfigError(f"this model reads {', '.join(sorted(known))}; got {part.type}")
         known[part.type].read(part)
@@ -247,28 +268,39 @@ class Model:
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     """The model of a checkpoint, run folder or archive, on `device`. Raises CheckpointError, ConfigError."""
+    from plait.runtime import allocator
+    from plait.runtime.device import resolve_device, resolve_dtype
+    from plait.train import archive, checkpoint
+
     place = resolve_device(device)
-    tune()
+    allocator.configure()
     with archive.opened(Path(path)) as folder:
-        braid, config = checkpoint.load(folder, resolve_dtype(dtype, place))
-    return Model(braid.to(place).for_inference(), config)
+        network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
+    return Model(network.to(place).for_inference(), config)
 
 
 def export(path: PathLike, target: PathLike) -> Path:
     """A checkpoint or run folder to the single file `target`; an archive to the new folder `target`."""
+    from plait.train import archive, checkpoint
+
     if archive.is_archive(Path(path)):
         return archive.unpack(Path(path), Path(target))
     return archive.pack(checkpoint.locate(Path(path)), Path(target))
 
 
-def _check_rows(folder: Path, recipe: recipes.Recipe, skip: frozenset[int]) -> list[str]:
+def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[int]) -> list[str]:
     """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
     returns a note for the report where that cannot be told."""
+    from plait.data import store
+    from plait.data.splits import TRAIN
+    from plait.train import checkpoint
+    from plait.train.run import fingerprint
+
     rows, trained_on = store.file_of(Path(recipe.data), TRAIN), (checkpoint.read_counters(folder) or {}).get("data")
     if rows is None or not trained_on:
         lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
         return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = runs.fingerprint(recipe, skip)
+    found = fingerprint(recipe, skip)
     if found != trained_on:
         raise DataError(
             f"{rows} has sha256 {found[:12]} (with what is left out of it); the checkpoint was trained on rows with "
@@ -282,25 +314,27 @@ def compare(
     before: PathLike,
     after: PathLike,
     *,
-    tolerance: float = comparing.TOLERANCE,
+    tolerance: float | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
-) -> list[comparing.Change]:
+) -> list[Change]:
     """Every cell of two checkpoints, or of two report.json files, on the same held-out rows with the same noise.
 
     `options` as for `evaluate`, of which `json` and `html` are those of `after`. Raises DataError where the data differ.
     """
+    from plait.eval import compare as comparing
+    from plait.recipes.recipe import Recipe
+    from plait.train import checkpoint
+
     seed = options.pop("seed", None)
     reports = []
     for path, more in ((Path(before), {}), (Path(after), {key: options.pop(key, None) for key in ("json", "html")})):
         if path.suffix == ".json":
             reports.append(comparing.read(path))
             continue
-        seed = (
-            recipes.Recipe(**checkpoint.read_config(checkpoint.locate(path))["recipe"]).seed if seed is None else seed
-        )
+        seed = Recipe(**checkpoint.read_config(checkpoint.locate(path))["recipe"]).seed if seed is None else seed
         reports.append(evaluate(path, seed=seed, say=say, **options, **more))
-    return comparing.compare(reports[0], reports[1], tolerance)
+    return comparing.compare(reports[0], reports[1], comparing.TOLERANCE if tolerance is None else tolerance)
 
 
 def evaluate(
@@ -313,32 +347,38 @@ def evaluate(
     `limit` bounds the rows of each split (all of them if None); `seed` is that of the noise answers are drawn from (the
     recipe's if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
+    from plait.eval import card, runner, user_data
+    from plait.eval import report as reports
+    from plait.recipes.recipe import Recipe
+    from plait.train import checkpoint
+    from plait.train import run as runs
+
     folder = checkpoint.locate(Path(path))
     model = load(folder)
-    recipe = recipes.Recipe(**model.config["recipe"])
+    recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    known, skip = model.braid.vocabulary.modalities, runs.bad_lines(run)
+    known, skip = model.network.vocabulary.modalities, runs.bad_lines(run)
     module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
     if module is not None and hasattr(module, "suite"):
         suite = module.suite(place, known)
     else:
         at = recipe.model_copy(update={"data": str(place)})
-        suite, skip = own.suite(at, run, known, getattr(module, "TARGETS", {}))
+        suite, skip = user_data.suite(at, run, known, getattr(module, "TARGETS", {}))
     notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
     seed = recipe.seed if seed is None else seed
     evaluation = runner.Evaluation(model.engine, suite, recipe.sampling.model_dump(), seed, limit)
     evaluation.notes += notes
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)
-    trained = reports.training_summary(folder, sum(p.numel() for p in model.braid.parameters()), recipe)
+    trained = reports.training_summary(folder, sum(p.numel() for p in model.network.parameters()), recipe)
     report = {
         "format": runner.FORMAT,
         "checkpoint": str(path),
         "commit": runner.commit(),
         "seed": recipe.seed,
         "sampling_seed": seed,
-        "machine": machine(),
+        "machine": runs.machine(),
         "train": trained,
         **measured,
         "data": reports.data_summary(place),

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 HeadKind = Literal["categorical", "flow"]
+WORDS = "text"  # the type of a content that is a bare string, as in chat APIs
 Role = Literal["system", "user", "assistant"]
 
 
@@ -62,7 +62,7 @@ class Segment:
 
 @runtime_checkable
 class Modality(Protocol):
-    """What a folder under `plait/modalities` must provide, and all it must provide."""
+    """What a folder under `plait/modalities` must provide; what it may provide beside is in `plait.modalities`."""
 
     name: str
     head: HeadKind
@@ -95,9 +95,6 @@ class Modality(Protocol):
     def write(self, segment: Segment) -> Part:
         """Decode a segment; `read(write(s))` gives the same tokens wherever the medium allows it."""
 
-    def vary(self, segment: Segment, rng: np.random.Generator) -> Segment:
-        """The same thing, seen or heard a little differently; for parts that training only looks at."""
-
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         """Generated tokens as they would come back from `read` (8-bit pixels, say)."""
 
@@ -107,14 +104,8 @@ class Modality(Protocol):
     def fit(self, parts: Iterable[Part]) -> None:
         """Learn vocabulary or normalisation from parts of the training split."""
 
-    def suggest(self, parts: Sequence[Part]) -> dict[str, Any]:
-        """Settings (keyword arguments of the class) that suit a small model of parts like these."""
-
     def state(self) -> dict[str, Any]:
         """What `fit` learned and how the modality is set up, as JSON; the keyword arguments that rebuild it."""
-
-    def metrics(self, made: Part, reference: Part) -> dict[str, float]:
-        """Plain distances between two parts, by name."""
 
     def example(self, seed: int) -> Part:
         """A small valid part for the conformance tests."""

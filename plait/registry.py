@@ -1,22 +1,40 @@
-"""Discovery of modalities: every folder under `plait/modalities` whose module defines `MODALITY`. Nothing lists them."""
+"""Discovery of modalities: every folder under `plait/modalities` whose module defines `MODALITY`. Nothing lists them.
+
+What a modality may offer beside its codec is found in the files of its folder (`plait.modalities`), and so are the
+transformations of samples in the modules of `plait.tasks`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from plait import modalities
 from plait.contract import Modality
 from plait.errors import ConfigError, MissingError
+from plait.modalities import Augments, Judged, Measures, Renders, Suggests
+
+TASKS = "plait.tasks"
 
 
 @cache
 def available() -> tuple[str, ...]:
     """Names of the modalities on disk, in alphabetical order; imports none of them."""
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(modalities.__path__) if found.ispkg))
+    return tuple(sorted(entry.name for entry in pkgutil.iter_modules(modalities.__path__) if entry.ispkg))
+
+
+def _import(name: str, modality: str) -> Any:
+    """A module of a modality's folder. Raises MissingError."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"modality {modality!r} needs the package {error.name!r}, which is not installed; "
+            f"install it with: python -m pip install {error.name}"
+        ) from error
 
 
 def build(name: str, settings: Mapping[str, Any] | None = None) -> Modality:
@@ -26,21 +44,91 @@ def build(name: str, settings: Mapping[str, Any] | None = None) -> Modality:
     """
     if name not in available():
         raise ConfigError(f"unknown modality {name!r}; expected one of {', '.join(available())}")
+    module = _import(f"{modalities.__name__}.{name}", name)
     try:
-        module = importlib.import_module(f"{modalities.__name__}.{name}")
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            f"modality {name!r} needs the package {error.name!r}, which is not installed; "
-            f"install it with: python -m pip install {error.name}"
-        ) from error
-    try:
-        made: Modality = module.MODALITY(**(settings or {}))
+        modality: Modality = module.MODALITY(**(settings or {}))
     except TypeError as error:
         raise ConfigError(f"modality {name!r} got settings {dict(settings or {})}: {error}") from error
-    return made
+    return modality
 
 
 def build_all(settings: Mapping[str, Mapping[str, Any]] | Iterable[str]) -> dict[str, Modality]:
     """Make several modalities, by name; order is alphabetical so that it never depends on the caller."""
     table = settings if isinstance(settings, Mapping) else {name: {} for name in settings}
     return {name: build(name, table[name]) for name in sorted(table)}
+
+
+@cache
+def _optional(name: str, file: str) -> Any:
+    """The module `file` of a modality's folder, or None where it is not there."""
+    if name not in available():
+        return None
+    folder = f"{modalities.__name__}.{name}"
+    there = {entry.name for entry in pkgutil.iter_modules(_import(folder, name).__path__)}
+    return _import(f"{folder}.{file}", name) if file in there else None
+
+
+def augments(name: str) -> Augments | None:
+    """How training varies the modality `name`, if it does."""
+    module: Augments | None = _optional(name, "augment")
+    return module
+
+
+def suggests(name: str) -> Suggests | None:
+    """How settings of the modality `name` follow from data, if they do."""
+    module: Suggests | None = _optional(name, "suggest")
+    return module
+
+
+def measures(name: str) -> Measures | None:
+    """How parts of the modality `name` are measured, if they are."""
+    module: Measures | None = _optional(name, "measure")
+    return module
+
+
+def judged(name: str) -> Judged | None:
+    """How a judge looks at parts of the modality `name`, if one can."""
+    module: Judged | None = _optional(name, "judge")
+    return module
+
+
+def renders(name: str) -> Renders | None:
+    """How people meet parts of the modality `name`, if it says so."""
+    module: Renders | None = _optional(name, "render")
+    return module
+
+
+def kind_of(value: Any) -> str | None:
+    """The modality that a Python value is meant to be a part of: the one that accepts it."""
+    for name in available():
+        module = renders(name)
+        if module is not None and module.accepts(value):
+            return name
+    return None
+
+
+def kind_of_file(suffix: str) -> str | None:
+    """The modality that reads files with a suffix such as `.png`, in whatever case."""
+    return next((name for name in available() if suffix.lower() in suffixes(name)), None)
+
+
+def suffixes(name: str) -> Sequence[str]:
+    """Suffixes of the files that the modality `name` reads."""
+    module = renders(name)
+    return module.reads_files() if module is not None else ()
+
+
+def transform(name: str) -> Callable[..., Any]:
+    """The transformation of samples MODULE.NAME: the entry NAME of TRANSFORMS in a module of `plait.tasks`.
+
+    Raises ConfigError for an unknown one.
+    """
+    module_name, _, entry = name.rpartition(".")
+    known = {module.name for module in pkgutil.iter_modules(importlib.import_module(TASKS).__path__)}
+    if module_name in known:
+        table: Mapping[str, Callable[..., Any]] = getattr(
+            importlib.import_module(f"{TASKS}.{module_name}"), "TRANSFORMS", {}
+        )
+        if entry in table:
+            return table[entry]
+    raise ConfigError(f"unknown transform {name!r}; expected MODULE.NAME of {TASKS}, such as boxes.move")

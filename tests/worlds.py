@@ -12,7 +12,7 @@ from plait import registry
 from plait.contract import Message, Part, Sample
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import Vocabulary
-from plait.model.braid import Braid
+from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 
 TINY = TrunkConfig(dim=32, num_layers=2, num_heads=2, hidden=48)
@@ -62,8 +62,8 @@ class World:
         made.append(Sample(tuple(turns), "turns"))
         return made
 
-    def model(self, config: TrunkConfig = TINY, dtype: torch.dtype = torch.float32) -> Braid:
-        model = Braid(config, self.vocabulary, seed=0, dtype=dtype)
+    def model(self, config: TrunkConfig = TINY, dtype: torch.dtype = torch.float32) -> MultimodalTransformer:
+        model = MultimodalTransformer(config, self.vocabulary, seed=0, dtype=dtype)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():  # branches that begin at zero would hide mistakes
             for name, parameter in model.named_parameters():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plait.contract import Modality
-from plait.data.sequence import Continuous, Row, join
+from plait.data.sequence import FlowArrays, Row, join
 from plait.data.vocabulary import Vocabulary
 
 PADDING_ROW = -1
@@ -38,8 +38,8 @@ def best_fit(lengths: Sequence[int], bins: int, capacity: int, first: int = 0) -
 
 
 @dataclass
-class Tokens:
-    """Continuous tokens of one modality in a batch, as tensors; fields as in `Continuous`, `index` into [B * L]."""
+class FlowTokens:
+    """Continuous tokens of one modality in a batch, as tensors; fields as in `FlowArrays`, `index` into [B * L]."""
 
     index: Tensor  # [n]
     inputs: Tensor  # [n, W]
@@ -59,7 +59,7 @@ class Batch:
     copy: Tensor
     position: Tensor
     target: Tensor
-    continuous: dict[str, Tokens]
+    continuous: dict[str, FlowTokens]
     counts: dict[str, int]  # targets of each loss group
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
@@ -73,7 +73,7 @@ class Batch:
             return tensor.to(device, non_blocking=True)
 
         tokens = {
-            name: Tokens(*(move(getattr(part, field.name)) for field in fields(part)))
+            name: FlowTokens(*(move(getattr(part, field.name)) for field in fields(part)))
             for name, part in self.continuous.items()
         }
         places: dict[str, Any] = {
@@ -87,7 +87,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     shape = (len(sequences), length)
     ids, block, copy, position = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0))
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
-    pieces: dict[str, list[Continuous]] = {}
+    pieces: dict[str, list[FlowArrays]] = {}
     clean_tokens = used = 0
     for b, rows in enumerate(sequences):
         at = 0
@@ -96,7 +96,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
             ids[b, place], block[b, place], copy[b, place] = row.ids, row.block, row.copy
             position[b, place], target[b, place], row_id[b, place] = row.position, row.target, number
             for name, part in row.continuous.items():
-                moved = Continuous(**{**part.__dict__, "index": part.index + (b * length + at)})
+                moved = FlowArrays(**{**part.__dict__, "index": part.index + (b * length + at)})
                 pieces.setdefault(name, []).append(moved)
             at += len(row)
             clean_tokens += row.clean_tokens
@@ -116,11 +116,11 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     return Batch(ids_, row_, block_, copy_, position_, target_, continuous, counts, clean_tokens, used)
 
 
-def _tokens(modality: Modality, parts: list[Continuous] | None) -> Tokens:
+def _tokens(modality: Modality, parts: list[FlowArrays] | None) -> FlowTokens:
     """Join; a modality absent from the batch gives empty tensors of the right widths."""
     if parts is None:
         width = modality.token_width
-        return Tokens(
+        return FlowTokens(
             torch.zeros(0, dtype=torch.long),
             torch.zeros(0, width),
             torch.zeros(0, width),
@@ -129,7 +129,7 @@ def _tokens(modality: Modality, parts: list[Continuous] | None) -> Tokens:
             torch.zeros(0, dtype=torch.bool),
         )
     whole = join(parts)
-    return Tokens(
+    return FlowTokens(
         torch.from_numpy(whole.index),
         torch.from_numpy(np.ascontiguousarray(whole.inputs, np.float32)),
         torch.from_numpy(whole.clean),

@@ -19,12 +19,11 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.contract import Message, Modality, Part, Sample
+from plait.contract import WORDS, Message, Modality, Part, Sample
 from plait.errors import DataError, RowError
 
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
-PLAIN = "text"  # the type of a content that is a bare string, as in chat APIs
 
 
 def line_of(sample_where: str) -> int:
@@ -76,7 +75,7 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
         if "messages" in raw and role not in ROLES:
             raise RowError(f"{here}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
         content = turn["content"]
-        parts = [{"type": PLAIN, PLAIN: content}] if isinstance(content, str) else content
+        parts = [{"type": WORDS, WORDS: content}] if isinstance(content, str) else content
         if not isinstance(parts, list) or not parts:
             raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
         messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))

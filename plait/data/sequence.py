@@ -6,7 +6,7 @@ noised copies iff it is learned. Storage order carries no meaning: the mask read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from plait.contract import Modality, Part, Sample, Segment
+from plait.data.augment import Augmenter
 from plait.data.vocabulary import END, NULL, ROLES, Vocabulary
 
 NO_TARGET = -1
-Alter = Callable[[Sample, np.random.Generator], Sample]
 
 
 class FlowConfig(BaseModel):
@@ -28,21 +28,21 @@ class FlowConfig(BaseModel):
     copies: int = Field(1, ge=1, description="noised copies of each learned block")
     time_mean: float = Field(-0.8, description="mean of the logit-normal times")
     time_std: float = Field(0.8, gt=0, description="standard deviation of the logit-normal times")
-    uniform_share: float = Field(0.1, ge=0, le=1, description="share of times drawn uniformly from [0, 0.9] instead")
-    null_share: float = Field(
+    uniform_prob: float = Field(0.1, ge=0, le=1, description="share of times drawn uniformly from [0, 0.9] instead")
+    null_prob: float = Field(
         0.1, ge=0, lt=1, description="share of rows with a flow target whose context becomes <null>"
     )
-    soft_share: float = Field(
+    context_noise_prob: float = Field(
         0.5, ge=0, le=1, description="share of rows whose written clean copies are lightly noised"
     )
-    soft_floor: float = Field(0.9, ge=0, le=1, description="smallest time of a lightly noised clean copy")
-    end_share: float = Field(0.1, ge=0, le=1, description="share of rows ending in a flow block that still say <end>")
+    context_noise_min_time: float = Field(0.9, ge=0, le=1, description="smallest time of a lightly noised clean copy")
+    end_prob: float = Field(0.1, ge=0, le=1, description="share of rows ending in a flow block that still say <end>")
 
     def times(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """[count] float32 times of noised copies."""
         normal = 1.0 / (1.0 + np.exp(-rng.normal(self.time_mean, self.time_std, count)))
         uniform = rng.uniform(0.0, 0.9, count)
-        return np.where(rng.random(count) < self.uniform_share, uniform, normal).astype(np.float32)
+        return np.where(rng.random(count) < self.uniform_prob, uniform, normal).astype(np.float32)
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Ids:
 
 
 @dataclass
-class Tokens:
+class FlowBlock:
     """A block of continuous tokens; `learned` says whether it gets noised copies."""
 
     modality: str
@@ -64,11 +64,11 @@ class Tokens:
     time: float = 1.0  # 1: data
 
 
-Element = Ids | Tokens
+Element = Ids | FlowBlock
 
 
 @dataclass
-class Continuous:
+class FlowArrays:
     """Continuous tokens of one modality in a row (or a batch): n tokens of width W with C coordinates."""
 
     index: np.ndarray  # [n] place in the row
@@ -88,7 +88,7 @@ class Row:
     copy: np.ndarray
     position: np.ndarray
     target: np.ndarray
-    continuous: dict[str, Continuous] = field(default_factory=dict)
+    continuous: dict[str, FlowArrays] = field(default_factory=dict)
     clean_tokens: int = 0  # tokens of the row counted once: no copies, no padding
 
     def __len__(self) -> int:
@@ -98,9 +98,7 @@ class Row:
 class Encoder:
     """Turns samples into rows. `encode_part` may be replaced by a caching one.
 
-    `vary` maps a task to the share of its rows that are varied: their parts that are only looked at, each by its modality, or
-    by the one that `vary_with` has for the task and the modality's name; but where `alter` has a function for the task, that
-    makes another sample, question and answer, and nothing else is varied.
+    `augmenter` varies the parts of a row that are only looked at, or transforms question and answer together.
     """
 
     def __init__(
@@ -108,16 +106,12 @@ class Encoder:
         vocabulary: Vocabulary,
         flow: FlowConfig | None = None,
         encode_part: Callable[[Part], Segment] | None = None,
-        vary: Mapping[str, float] | None = None,
-        vary_with: Mapping[str, Mapping[str, Modality]] | None = None,
-        alter: Mapping[str, Alter] | None = None,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
-        self.vary = vary or {}
-        self.vary_with = vary_with or {}
-        self.alter = alter or {}
+        self.augmenter = augmenter or Augmenter({}, vocabulary.modalities)
 
     def _read(self, part: Part) -> Segment:
         return self.modality(part.type).read(part)
@@ -141,22 +135,18 @@ class Encoder:
                     yield Ids((block.tokens + offset).tolist(), learned)
             else:
                 yield Ids(self.vocabulary.encode(block.header), learned)
-                yield Tokens(modality.name, block.tokens, modality.coordinates(block.header), learned)
-
-    def _varied(self, task: str, rng: np.random.Generator, segment: Segment) -> Segment:
-        modality = self.vary_with.get(task, {}).get(segment.modality) or self.modality(segment.modality)
-        return modality.vary(segment, rng)
+                yield FlowBlock(modality.name, block.tokens, modality.coordinates(block.header), learned)
 
     def _message(
-        self, role: str | None, parts: tuple[Part, ...], vary: Callable[[Segment], Segment] | None = None
+        self, role: str | None, parts: tuple[Part, ...], augment: Callable[[Segment], Segment] | None = None
     ) -> Iterator[Element]:
-        """Elements of a message; `vary` changes what is only looked at."""
+        """Elements of a message; `augment` changes what is only looked at."""
         learned = role in (None, "assistant")
         yield Ids([self.vocabulary.ids[ROLES[role]]], False)
         for part in parts:
             segment = self.encode_part(part)
-            if vary is not None and not learned:
-                segment = vary(segment)
+            if augment is not None and not learned:
+                segment = augment(segment)
             yield from self._segment(segment, learned)
         if role == "assistant":
             yield Ids([self.vocabulary.ids[END]], True)
@@ -170,7 +160,7 @@ class Encoder:
             for segment in map(self.encode_part, message.parts)
             if self.modality(segment.modality).head == "flow"
         ]
-        if not segments or rng.random() >= self.flow.null_share:
+        if not segments or rng.random() >= self.flow.null_prob:
             return None
         chosen = list(self._segment(segments[rng.integers(len(segments))], learned=True))
         for element in chosen:
@@ -183,14 +173,16 @@ class Encoder:
         null = self._null_row(sample, rng)
         if null is not None:
             return null
-        share = self.vary.get(sample.task, 0.0)
-        vary = partial(self._varied, sample.task, rng) if share and rng.random() < share else None
-        if vary is not None and sample.task in self.alter:
-            sample, vary = self.alter[sample.task](sample, rng), None
-        made = [element for m in sample.messages for element in self._message(m.role, m.parts, vary)]
+        augment = None
+        if self.augmenter.drawn(sample.task, rng):
+            if sample.task in self.augmenter.transforms:
+                sample = self.augmenter.transforms[sample.task](sample, rng)
+            else:
+                augment = partial(self.augmenter.augment, sample.task, rng=rng)
+        made = [element for m in sample.messages for element in self._message(m.role, m.parts, augment)]
         last = made[-1]
         says_end = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
-        if says_end and len(made) > 1 and isinstance(made[-2], Tokens) and rng.random() >= self.flow.end_share:
+        if says_end and len(made) > 1 and isinstance(made[-2], FlowBlock) and rng.random() >= self.flow.end_prob:
             made.pop()  # a final block then needs no clean copy
         return made
 
@@ -200,8 +192,8 @@ class Encoder:
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:
         """Give every token its block, copy, position and target, and make the noised copies."""
-        pieces = Pieces()
-        soft = rng.random() < self.flow.soft_share
+        pieces = RowBuilder()
+        soft = rng.random() < self.flow.context_noise_prob
         for number, element in enumerate(elements):
             if isinstance(element, Ids):
                 pieces.add_ids(element)
@@ -209,7 +201,7 @@ class Encoder:
             last = number == len(elements) - 1
             count = len(element.tokens)
             if not (last and element.learned):
-                time = rng.uniform(self.flow.soft_floor, 1.0) if soft and element.learned else 1.0
+                time = rng.uniform(self.flow.context_noise_min_time, 1.0) if soft and element.learned else 1.0
                 pieces.add_block(element, 0, time, noised(element.tokens, time, rng))
             if element.learned:
                 for copy, time in enumerate(self.flow.times(rng, self.flow.copies), start=1):
@@ -225,7 +217,7 @@ def noised(clean: np.ndarray, time: float, rng: np.random.Generator) -> np.ndarr
     return time * clean + (1.0 - time) * rng.standard_normal(clean.shape, dtype=np.float32)
 
 
-class Pieces:
+class RowBuilder:
     """Growing lists of a row, or of a stream's next tokens, whose blocks and positions then go on from earlier ones.
 
     Lists, because a row is made of a dozen runs of a few tokens, and arrays of that size cost more than they save.
@@ -237,23 +229,23 @@ class Pieces:
         self.copy: list[int] = []
         self.position: list[int] = []
         self.target: list[int] = []
-        self.parts: dict[str, list[Continuous]] = {}
+        self.parts: dict[str, list[FlowArrays]] = {}
         self.clean_length = first_position  # tokens counted once
         self.next_block = first_block
-        self.asker: int | None = None  # place of the last clean token
+        self.predictor_index: int | None = None  # place of the last clean token
 
     def add_ids(self, element: Ids) -> None:
         ids, count = element.ids, len(element.ids)
         if not count:
             return
-        if element.learned and self.asker is not None:
-            self.target[self.asker] = ids[0]
+        if element.learned and self.predictor_index is not None:
+            self.target[self.predictor_index] = ids[0]
         self.ids += ids
         self.block += range(self.next_block, self.next_block + count)
         self.copy += [0] * count
         self.position += range(self.clean_length, self.clean_length + count)
         self.target += [*ids[1:], NO_TARGET] if element.learned else [NO_TARGET] * count
-        self.asker = len(self.ids) - 1
+        self.predictor_index = len(self.ids) - 1
         self.next_block += count
         self.clean_length += count
 
@@ -265,7 +257,7 @@ class Pieces:
             self.add_block(element, 0, element.time, element.tokens)
             self.close_block(len(element.tokens))
 
-    def add_block(self, element: Tokens, copy: int, time: float, inputs: np.ndarray) -> None:
+    def add_block(self, element: FlowBlock, copy: int, time: float, inputs: np.ndarray) -> None:
         """One copy of a block; `inputs` are its tokens at `time`."""
         count, first = len(element.tokens), len(self.ids)
         self.ids += [-1] * count
@@ -274,7 +266,7 @@ class Pieces:
         self.position += range(self.clean_length, self.clean_length + count)
         self.target += [NO_TARGET] * count
         self.parts.setdefault(element.modality, []).append(
-            Continuous(
+            FlowArrays(
                 np.arange(first, first + count),
                 inputs,
                 element.tokens,
@@ -284,7 +276,7 @@ class Pieces:
             )
         )
         if copy == 0:  # only a clean copy may be asked for what comes next
-            self.asker = len(self.ids) - 1
+            self.predictor_index = len(self.ids) - 1
 
     def close_block(self, count: int) -> None:
         self.next_block += 1
@@ -302,9 +294,9 @@ class Pieces:
         )
 
 
-def join(parts: list[Continuous]) -> Continuous:
+def join(parts: list[FlowArrays]) -> FlowArrays:
     """Concatenate along tokens."""
     if len(parts) == 1:
         return parts[0]
     names = ("index", "inputs", "clean", "coordinates", "time", "learned")
-    return Continuous(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return FlowArrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

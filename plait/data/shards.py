@@ -30,7 +30,7 @@ from plait.contract import Modality, Part, Sample
 from plait.data.media import Member, encoded
 from plait.data.rows import dump_row, parse_line
 from plait.errors import DataError, RowError
-from plait.files import sha256_of, write_whole
+from plait.runtime.files import atomic_write, sha256_of
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
@@ -145,7 +145,7 @@ def index(folder: Path, split: str) -> Path:
     np.save(partial / ROWS, np.array(rows, ROW))
     np.save(partial / MEDIA, np.sort(np.array(media, MEDIUM), order="name"))
     held = {"format": FORMAT, "shards": facts, "tasks": list(tasks), "rows": len(rows), "groups": groups}
-    write_whole(partial / FACTS, json.dumps(held, indent=1, ensure_ascii=False))
+    atomic_write(partial / FACTS, json.dumps(held, indent=1, ensure_ascii=False))
     place = index_of(folder, split)
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)

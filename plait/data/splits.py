@@ -22,7 +22,7 @@ from pathlib import Path
 
 from plait.contract import Modality, Sample
 from plait.data.rows import line_of, read_rows
-from plait.files import sha256_of, write_whole
+from plait.runtime.files import atomic_write, sha256_of
 
 TRAIN, APART = "train", "apart"
 FORMAT = 2
@@ -154,5 +154,5 @@ def kept(
         return make(folder, shares, known, bad)
     splits = make(folder, shares, known, bad)
     held = {"given": splits.given, "lines": splits.lines, "leaks": splits.leaks}
-    write_whole(path, json.dumps(facts | held))
+    atomic_write(path, json.dumps(facts | held))
     return splits

@@ -12,7 +12,7 @@ from plait.contract import Modality, Sample
 from plait.data.mix import Rows
 from plait.data.rows import read_rows
 from plait.data.shards import FACTS, ShardRows, index, index_of, shards_of
-from plait.files import manifest_of, sha256_of
+from plait.runtime.files import manifest_of, sha256_of
 
 FIT_ROWS = 50_000  # of shards, that vocabularies and statistics are learned from
 

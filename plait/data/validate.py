@@ -13,11 +13,11 @@ import os
 import stat
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,14 +29,14 @@ from plait.data.media import Member, check
 from plait.data.rows import parse_line
 from plait.data.shards import ShardRows, shards_of
 from plait.errors import ConfigError, DataError, PlaitError, RowError
-from plait.threads import pool
+from plait.runtime.parallel import thread_pool
 
 LONGEST_LINE = 16 * 2**20  # bytes
 LARGEST_FILE = 2**30  # bytes of one medium
-AHEAD = 256  # rows whose media are being decoded while an earlier one is waited for
+CHUNK = 512  # rows that are checked together: their media are decoded on all threads
 TOGETHER = 16  # media a job: handing over a small one alone takes half as long as decoding it
-Problem = Callable[[], str]  # waits for a medium to be decoded; what is wrong with it, if anything
-Decode = Callable[[str, "str | Member", str], Problem]  # (modality, medium or text, options as JSON)
+REMEMBERED = 100_000  # media whose check is not repeated when other rows name them
+Medium = tuple[str, "str | Member", str]  # modality, value, options as JSON
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BadRow:
 
 
 @dataclass
-class Checked:
+class CheckReport:
     """What a pass over one file found. `bad_lines` are line numbers from 1, ascending; `keys` one 64-bit hash a good row, sorted at the end."""
 
     path: Path
@@ -72,163 +72,171 @@ class Checked:
 
 
 def list_bad_rows(
-    paths: Sequence[Path], known: Mapping[str, Modality], listed: Path, tell: Callable[[BadRow], Any] = lambda bad: None
-) -> list[Checked]:
+    paths: Sequence[Path],
+    known: Mapping[str, Modality],
+    listed: Path,
+    tell: Callable[[BadRow], Any] = lambda bad: None,
+    progress: Callable[[Path, int], Any] = lambda path, rows: None,
+) -> list[CheckReport]:
     """`check_file` of each, with the bad rows written to `listed`, a JSON object a line, which has its name once it is whole."""
     unfinished = listed.with_name(listed.name + ".partial")
     if listed.is_dir() or not listed.parent.is_dir():
         raise ConfigError(f"{listed} cannot be written; expected the name of a file in a folder that is there")
+    reports = []
     with unfinished.open("w", encoding="utf-8") as file:
-
-        def note(bad: BadRow) -> None:
-            file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n")
-            tell(bad)
-
-        found = [check_file(path, known, note) for path in paths]
+        for path in paths:
+            checker = FileChecker(path, known)
+            for bad in checker.bad_rows(progress):
+                file.write(json.dumps(asdict(bad), ensure_ascii=False) + "\n")
+                tell(bad)
+            reports.append(checker.report)
     unfinished.rename(listed)
-    return found
+    return reports
 
 
-def check_file(path: Path, known: Mapping[str, Modality], tell: Callable[[BadRow], Any]) -> Checked:
-    """Check every row of a JSONL file (of a split's shards, where FOLDER/SPLIT.jsonl is none); `tell` hears of each bad one as it is found. Raises DataError for a missing file."""
-    begin = time.perf_counter()
+def check_file(
+    path: Path,
+    known: Mapping[str, Modality],
+    tell: Callable[[BadRow], Any],
+    progress: Callable[[Path, int], Any] = lambda path, rows: None,
+) -> CheckReport:
+    """Check every row of a JSONL file (of a split's shards, where FOLDER/SPLIT.jsonl is none); `tell` hears of each bad one
+    as it is found, `progress` of how many were checked. Raises DataError for a missing file."""
+    checker = FileChecker(path, known)
+    for bad in checker.bad_rows(progress):
+        tell(bad)
+    return checker.report
 
-    root = os.path.realpath(path.parent)
-    real_folder = lru_cache(1000)(os.path.realpath)  # once a folder: following links for every file would be slow
 
-    def problem(kind: str, value: str | Member, options: str) -> str:
+@dataclass
+class ParsedRow:
+    """A row whose format is sound, with the media that are still to be decoded and where in it each stands; or what is
+    wrong with the row."""
+
+    number: int
+    sample: Sample | None = None
+    media: list[tuple[str, Medium]] = field(default_factory=list)
+    problem: str = ""
+
+
+class FileChecker:
+    """One pass over the rows of a file, CHUNK rows at a time. `report` is complete once `bad_rows` is exhausted."""
+
+    def __init__(self, path: Path, known: Mapping[str, Modality]) -> None:
+        self.path, self.known = path, known
+        self.report = CheckReport(path)
+        self.media = MediaChecker(path.parent, known)
+
+    def bad_rows(self, progress: Callable[[Path, int], Any]) -> Iterator[BadRow]:
+        """Rows that are left out, in their order. Raises DataError for a missing file."""
+        begin, report = time.perf_counter(), self.report
+        with thread_pool(torch.get_num_threads()) as executor:
+            for chunk in _chunks(self._parsed(), CHUNK):
+                problems = self.media.problems([medium for row in chunk for _, medium in row.media], executor)
+                for row in chunk:
+                    report.rows += 1
+                    problem = row.problem or next(
+                        (f"{where}: {problems[medium]}" for where, medium in row.media if problems[medium]), ""
+                    )
+                    if problem:
+                        report.bad_lines.append(row.number)
+                        yield BadRow(self.path.name, row.number, problem)
+                    else:
+                        assert row.sample is not None
+                        report.keys.append(key(row.sample))
+                progress(self.path, report.rows)
+        keys = np.frombuffer(report.keys, np.uint64)
+        keys.sort()  # in place: a million rows are eight megabytes, and np.unique would take five times that
+        report.duplicates = int(np.count_nonzero(keys[1:] == keys[:-1]))
+        report.seconds = time.perf_counter() - begin
+
+    def _parsed(self) -> Iterator[ParsedRow]:
+        """Every row of the file, or, where it is not there and shards are, of those."""
+        if not self.path.is_file() and shards_of(self.path.parent, self.path.stem):
+            shards = ShardRows(self.path.parent, self.path.stem, self.known)
+            for number in range(len(shards.rows)):
+                yield self._parse(number + 1, partial(shards.row, number))
+            return
+        for number, line in _lines(self.path):
+            yield self._parse(number, partial(self._of_line, number, line))
+
+    def _of_line(self, number: int, line: bytes | None) -> Sample:
+        if line is None:
+            raise RowError(
+                f"{self.path.name}:{number}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it"
+            )
+        return parse_line(line, self.path, number, self.known)
+
+    def _parse(self, number: int, read: Callable[[], Sample]) -> ParsedRow:
         try:
-            if known[kind].head == "flow" and not isinstance(value, Member):
-                _check_path(value, root, real_folder)
-            check(known[kind], Part(kind, value, json.loads(options)))
+            sample = read()
+            return ParsedRow(number, sample, list(media_of(sample, self.known)))
+        except RowError as error:
+            return ParsedRow(number, problem=str(error))
+
+
+class MediaChecker:
+    """What is wrong with media, decoded on several threads; those of a folder, which none may leave."""
+
+    def __init__(self, folder: Path, known: Mapping[str, Modality]) -> None:
+        self.known = known
+        self.root = os.path.realpath(folder)
+        self._folders: dict[str, str] = {}  # folder -> where it really is: following links for every file would be slow
+        self._remembered: dict[Medium, str] = {}
+
+    def problems(self, media: Sequence[Medium], executor: Executor) -> dict[Medium, str]:
+        """What is wrong with each of some media; nothing for those that are sound. Each is decoded once."""
+        new = [medium for medium in dict.fromkeys(media) if medium not in self._remembered]
+        jobs = [new[start : start + TOGETHER] for start in range(0, len(new), TOGETHER)]
+        found = dict(zip(new, chain.from_iterable(executor.map(self._of_several, jobs)), strict=True))
+        problems = {medium: found[medium] if medium in found else self._remembered[medium] for medium in media}
+        self._remembered.update(found)
+        for medium in list(islice(self._remembered, max(0, len(self._remembered) - REMEMBERED))):  # the oldest
+            del self._remembered[medium]
+        return problems
+
+    def _of_several(self, media: Sequence[Medium]) -> list[str]:
+        return [self._of(*medium) for medium in media]
+
+    def _of(self, kind: str, value: str | Member, options: str) -> str:
+        try:
+            if self.known[kind].head == "flow" and not isinstance(value, Member):
+                self._check_path(value)
+            check(self.known[kind], Part(kind, value, json.loads(options)))
         except PlaitError as error:
             return str(error)
         except (Exception, MemoryError) as error:  # a decoder may raise anything for a damaged file
             return f"{kind} {value!r} cannot be decoded: {error!r}; expected a whole file: save it anew"
         return ""
 
-    found = Checked(path)
-    with pool(torch.get_num_threads()) as executor:
-        batch = Batch(executor, problem)
-
-        @lru_cache(100_000)  # a medium that many rows name; only its name is kept, and what is wrong with it
-        def decode_medium(kind: str, value: str | Member, options: str) -> Problem:
-            nonlocal batch
-            if batch.begun or len(batch.media) == TOGETHER:
-                batch.begin()
-                batch = Batch(executor, problem)
-            return batch.add(kind, value, options)
-
-        def decode(kind: str, value: str | Member, options: str) -> Problem:
-            if known[kind].head == "flow":
-                return decode_medium(kind, value, options)
-            said = problem(kind, value, options)
-            return lambda: said
-
-        for number, checked in _ahead(_checks(path, known, decode)):
-            found.rows += 1
-            if isinstance(checked, RowError):
-                found.bad_lines.append(number)
-                tell(BadRow(path.name, number, str(checked)))
-            else:
-                found.keys.append(key(checked))
-    keys = np.frombuffer(found.keys, np.uint64)
-    keys.sort()  # in place: a million rows are eight megabytes, and np.unique would take five times that
-    found.duplicates = int(np.count_nonzero(keys[1:] == keys[:-1]))
-    found.seconds = time.perf_counter() - begin
-    return found
-
-
-class Batch:
-    """Media that one job decodes, one after the other."""
-
-    def __init__(self, executor: Executor, problem: Callable[[str, str | Member, str], str]) -> None:
-        self.executor, self.problem = executor, problem
-        self.media: list[tuple[str, str | Member, str]] = []
-        self.job: Future[list[str]] | None = None
-
-    @property
-    def begun(self) -> bool:
-        return self.job is not None
-
-    def add(self, kind: str, value: str | Member, options: str) -> Awaited:
-        self.media.append((kind, value, options))
-        return Awaited(self, len(self.media) - 1)
-
-    def begin(self) -> Future[list[str]]:
-        if self.job is None:
-            self.job = self.executor.submit(lambda: [self.problem(*medium) for medium in self.media])
-        return self.job
-
-
-class Awaited:
-    """What is wrong with one medium of a batch, once that is known; the batch is then forgotten."""
-
-    __slots__ = ("batch", "place", "said")
-
-    def __init__(self, batch: Batch, place: int) -> None:
-        self.batch: Batch | None = batch
-        self.place = place
-        self.said = ""
-
-    def __call__(self) -> str:
-        if self.batch is not None:
-            self.said, self.batch = self.batch.begin().result()[self.place], None
-        return self.said
-
-
-class Begun:
-    """A row whose media are being decoded."""
-
-    def __init__(self, sample: Sample, parts: list[tuple[str, Problem]]) -> None:
-        self.sample, self.parts = sample, parts
-
-    def finished(self) -> Sample:
-        """The row, once all of it is decoded. Raises RowError naming where the first part stands that is not sound."""
-        for where, problem in self.parts:
-            if said := problem():
-                raise RowError(f"{where}: {said}")
-        return self.sample
-
-
-def _ahead(checks: Iterator[tuple[int, Callable[[], Begun]]]) -> Iterator[tuple[int, Sample | RowError]]:
-    """Rows in their order, while the media of up to AHEAD later ones are being decoded."""
-    begun: deque[tuple[int, Begun | RowError]] = deque()
-    for number, begin in checks:
+    def _check_path(self, value: str) -> None:
+        """A plain file inside the folder, links followed, of a size that can be held. Raises RowError."""
         try:
-            begun.append((number, begin()))
-        except RowError as error:
-            begun.append((number, error))
-        if len(begun) > AHEAD:
-            yield _finished(*begun.popleft())
-    while begun:
-        yield _finished(*begun.popleft())
+            facts = os.lstat(value)
+            linked = stat.S_ISLNK(facts.st_mode)
+            folder, name = os.path.split(value)
+            if folder not in self._folders:
+                self._folders[folder] = os.path.realpath(folder)
+            real = os.path.realpath(value) if linked else os.path.join(self._folders[folder], name)
+            if not real.startswith(self.root + os.sep):
+                raise RowError(
+                    f"{value} is a link out of the data folder {self.root}; expected a file in it: copy it there"
+                )
+            facts = os.stat(real) if linked else facts
+        except (OSError, ValueError) as error:
+            if isinstance(error, RowError):
+                raise
+            what = error.strerror if isinstance(error, OSError) else error
+            raise RowError(f"{value!r}: {what}; expected a file that can be read") from error
+        if not stat.S_ISREG(facts.st_mode):
+            raise RowError(f"{value} is a folder, a pipe or a device; expected a plain file")
+        if not 0 < facts.st_size <= LARGEST_FILE:
+            raise RowError(f"{value} has {facts.st_size} bytes; expected 1 to {LARGEST_FILE}")
 
 
-def _finished(number: int, row: Begun | RowError) -> tuple[int, Sample | RowError]:
-    if isinstance(row, RowError):
-        return number, row
-    try:
-        return number, row.finished()
-    except RowError as error:
-        return number, error
-
-
-def _checks(path: Path, known: Mapping[str, Modality], decode: Decode) -> Iterator[tuple[int, Callable[[], Begun]]]:
-    """(number, check of that row) of every row of a file, or, where it is not there and shards are, of those."""
-    if not path.is_file() and shards_of(path.parent, path.stem):
-        rows = ShardRows(path.parent, path.stem, known)
-        for number in range(len(rows.rows)):
-            yield number + 1, partial(check_row, rows, number, known, decode)
-        return
-    for number, line in _lines(path):
-        yield number, partial(check_line, line, path, number, known, decode)
-
-
-def check_row(rows: ShardRows, number: int, known: Mapping[str, Modality], decode: Decode) -> Begun:
-    """Row `number` (from 0) of shards. Raises RowError naming shard and row."""
-    sample = rows.row(number)
-    return check_parts(sample, sample.where, known, decode)
+def _chunks(rows: Iterator[ParsedRow], size: int) -> Iterator[list[ParsedRow]]:
+    while chunk := list(islice(rows, size)):
+        yield chunk
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
@@ -251,27 +259,20 @@ def _skip_line(file: BinaryIO) -> None:
         pass
 
 
-def check_line(line: bytes | None, path: Path, number: int, known: Mapping[str, Modality], decode: Decode) -> Begun:
-    """The row of a line. Raises RowError naming file and line."""
-    where = f"{path.name}:{number}"
-    if line is None:
-        raise RowError(f"{where}: a line of more than {LONGEST_LINE} bytes; expected one row a line: split it")
-    return check_parts(parse_line(line, path, number, known), where, known, decode)
-
-
-def check_parts(sample: Sample, where: str, known: Mapping[str, Modality], decode: Decode) -> Begun:
-    """Begin to check every part, and see that somebody answers. Raises RowError naming `where`."""
-    parts = []
-    for place, message in enumerate(sample.messages):
-        here = f"{where}, message {place}"
-        parts += [(here, check_part(part, here, known, decode)) for part in message.parts]
+def media_of(sample: Sample, known: Mapping[str, Modality]) -> Iterator[tuple[str, Medium]]:
+    """Where each part of a row stands, and what is to be decoded of it. Raises RowError naming where, for what can be said
+    without decoding, and where nobody answers."""
+    for number, message in enumerate(sample.messages):
+        where = f"{sample.where}, message {number}"
+        for part in message.parts:
+            _check_value(part, where, known)
+            yield where, (part.type, part.value, json.dumps(dict(part.options)))
     if all(message.role not in (None, "assistant") for message in sample.messages):
-        raise RowError(f"{where}: nobody answers; expected an assistant's message, or 'content' for a document")
-    return Begun(sample, parts)
+        raise RowError(f"{sample.where}: nobody answers; expected an assistant's message, or 'content' for a document")
 
 
-def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: Decode) -> Problem:
-    """Begin to decode a part whole. Raises RowError naming `where`."""
+def _check_value(part: Part, where: str, known: Mapping[str, Modality]) -> None:
+    """A value that can be read or decoded at all. Raises RowError naming `where`."""
     if known[part.type].head == "flow":
         if not isinstance(part.value, str | Member):
             raise RowError(f"{where}: got {part.value!r}; expected the path of a file, relative to that of the rows")
@@ -281,7 +282,6 @@ def check_part(part: Part, where: str, known: Mapping[str, Modality], decode: De
         raise RowError(
             f"{where}: {part.type} has half of a surrogate pair; expected Unicode: write the row anew as UTF-8"
         )
-    return decode(part.type, part.value, json.dumps(dict(part.options)))
 
 
 def _encodable(value: str) -> bool:
@@ -290,25 +290,6 @@ def _encodable(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _check_path(value: str, root: str, real_folder: Callable[[str], str]) -> None:
-    """A plain file inside the folder `root`, links followed, of a size that can be held. Raises RowError."""
-    try:
-        facts = os.lstat(value)
-        linked = stat.S_ISLNK(facts.st_mode)
-        folder, name = os.path.split(value)
-        real = os.path.realpath(value) if linked else os.path.join(real_folder(folder), name)
-        if not real.startswith(root + os.sep):
-            raise RowError(f"{value} is a link out of the data folder {root}; expected a file in it: copy it there")
-        facts = os.stat(real) if linked else facts
-    except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise RowError(f"{value!r}: {what}; expected a file that can be read") from error
-    if not stat.S_ISREG(facts.st_mode):
-        raise RowError(f"{value} is a folder, a pipe or a device; expected a plain file")
-    if not 0 < facts.st_size <= LARGEST_FILE:
-        raise RowError(f"{value} has {facts.st_size} bytes; expected 1 to {LARGEST_FILE}")
 
 
 def key(sample: Sample) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from plait.eval.report import figure, met
 from plait.eval.runner import MAIN
-from plait.files import write_whole
+from plait.runtime.files import atomic_write
 
 NAME = "README.md"
 SHARE_ALIKE = "**Share-alike, in whole or in part: weights that it taught may be shipped only under the same licence.**"
@@ -91,5 +91,5 @@ def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
         ]
     )
     path = checkpoint / NAME
-    write_whole(path, text)
+    atomic_write(path, text)
     return path

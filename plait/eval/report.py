@@ -12,21 +12,16 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
-from PIL import Image
 
+from plait import registry
 from plait.contract import Part
-from plait.corpus.pages import picture_url, sound_url
 from plait.eval.compare import SHARES
-from plait.eval.plain import waveform
 from plait.eval.runner import MAIN, SHOWN
-from plait.eval.suite import Outcome
-from plait.files import manifest_of, write_whole
-from plait.modalities.audio.mel import FLOOR, RATE, log_mel
-from plait.recipe import Recipe
+from plait.eval.suites import Outcome
+from plait.runtime.files import atomic_write, manifest_of
 from plait.train import checkpoint
+from plait.train.config import TrainingConfig
 from plait.train.run import summary
-
-AXES = ("text", "image", "audio")
 
 
 def figure(cell: Mapping[str, Any], value: float | None) -> str:
@@ -36,7 +31,7 @@ def figure(cell: Mapping[str, Any], value: float | None) -> str:
     return f"{100 * value:.1f}" if cell["metric"].endswith(SHARES) else f"{value:.3f}"
 
 
-def training_summary(folder: Path, parameters: int, recipe: Recipe) -> dict[str, Any]:
+def training_summary(folder: Path, parameters: int, recipe: TrainingConfig) -> dict[str, Any]:
     """The `train` entry as the checkpoint itself counts; zeros for one that was saved without its training state."""
     path = folder.parent.parent / "train.json"
     peak = json.loads(path.read_text(encoding="utf-8"))["train"]["peak_rss_mb"] if path.is_file() else 0.0
@@ -63,27 +58,12 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return made
 
 
-def spectrogram(samples: np.ndarray) -> Image.Image:
-    """Log-mel as a picture, low frequencies at the bottom."""
-    frames = log_mel(samples)
-    level = (frames - np.log(FLOOR)) / (frames.max() - np.log(FLOOR) + 1e-9)
-    grey = (255 - 255 * level.T[::-1]).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey)
-
-
 def show(part: Part | None) -> Markup:
-    """A part as HTML."""
+    """A part as HTML; by its type where its modality does not say how it looks."""
     if part is None:
         return Markup('<span class="nothing">nothing</span>')
-    if part.type == "text":
-        return Markup('<span class="words">{}</span>').format(part.value)
-    if part.type == "image":
-        picture = part.value if isinstance(part.value, Image.Image) else Image.open(part.value)
-        return Markup('<img class="picture" src="{}" alt="picture">').format(picture_url(picture.convert("RGB")))
-    samples = waveform(part)
-    return Markup(
-        '<span class="sound"><img src="{}" alt="spectrogram"><audio controls preload="none" src="{}"></audio></span>'
-    ).format(picture_url(spectrogram(samples)), sound_url(samples, RATE))
+    renders = registry.renders(part.type)
+    return Markup(renders.html(part)) if renders else Markup('<span class="nothing">{}</span>').format(part.type)
 
 
 def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
@@ -106,8 +86,8 @@ def _curve(points: Sequence[tuple[int, float]], width: int = 260, height: int = 
 
 
 def axes_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Modalities that some cell reads or writes."""
-    return [axis for axis in AXES if any(axis in re.split(r"->|\+", cell["cell"]) for cell in cells)]
+    """Modalities that some cell reads or writes, in the order of the cells."""
+    return list(dict.fromkeys(name for cell in cells for name in re.split(r"->|\+", cell["cell"]) if name != "check"))
 
 
 def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -143,7 +123,7 @@ def write_html(
         met=met,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    atomic_write(path, page)
 
 
 def met(cell: Mapping[str, Any]) -> bool | None:

@@ -5,57 +5,43 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import torch
 
-from plait.contract import Message, Part, Sample
+from plait.contract import WORDS, Message, Part, Sample
 from plait.errors import DataError, MissingError
-from plait.eval import beside, stats
+from plait.eval import statistics
 from plait.eval.compare import SHARES
-from plait.eval.judges import Judge, load_or_fit, round_trips
-from plait.eval.scores import OF_THE_MODEL, Bench, score
-from plait.eval.scores.bench import broken_down
-from plait.eval.suite import Cycle, Measured, Outcome, Suite, partners
-from plait.files import write_whole
+from plait.eval.external import cascade_baseline
+from plait.eval.metrics import OF_THE_MODEL, Bench, score
+from plait.eval.metrics.bench import broken_down
+from plait.eval.panel import Panel, share
+from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
+from plait.infer.likelihood import log_likelihoods
 from plait.infer.request import Request
-from plait.infer.score import log_likelihoods
-from plait.tasks.own import EXACT
-from plait.threads import each
+from plait.runtime.files import atomic_write
+from plait.tasks.user_data import EXACT
 
 FORMAT = 1
-JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
-ROUND_TRIPS = 500  # held-out recordings that the judge also hears after phase reconstruction
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
-ERRORS = "character error rate"
 MAIN = ("test", "trained")  # the split that a report's first table shows; `trained`: too few rows to hold any out
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
-MANY_RECORDINGS = 2000
 SHOWN = 6  # first items of every task that the report shows, whatever they are
-
-
-def _medium(sample: Sample, kind: str) -> Part:
-    """The first part of a modality that a row asks with."""
-    return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
 
 
 def _asks(question: Sequence[Message]) -> bool:
     """Whether there is anything in a question."""
-    return any(part.type != "text" or part.value for message in question for part in message.parts)
-
-
-def _share(hits: Sequence[bool]) -> float:
-    return float(np.mean(hits)) if len(hits) else 0.0
+    return any(not isinstance(part.value, str) or part.value for message in question for part in message.parts)
 
 
 class Evaluation:
@@ -73,13 +59,10 @@ class Evaluation:
         self.engine, self.suite, self.seed, self.limit, self.say = engine, suite, seed, limit, say
         self.known = engine.model.vocabulary.modalities
         self.sampling = dict(sampling)
-        self.judges: dict[str, Judge] = {}
-        self.ceilings: dict[str, dict[str, float]] = {}
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
         self.bench = Bench(engine, self._trained_on, self._note_once)
-        self._kept_features: dict[str, np.ndarray] = {}
-        self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
+        self.panel = Panel(suite, self.known, seed, self.notes.append)
 
     def _note_once(self, what: str) -> None:
         if what not in self.notes:
@@ -90,76 +73,6 @@ class Evaluation:
         parts, labels = self.suite.rows.labelled("train", kind) if styles else ([], [])
         alike = [part for part, of in zip(parts, labels, strict=True) if of.get("style") in styles]
         return alike or self.suite.rows.media("train", kind)
-
-    # judges and baselines
-
-    def prepare_judges(self) -> None:
-        """Fit or load every judge, and measure its ceilings on held-out media, as recorded and after the round trip."""
-        for kind, make in self.suite.judges.items():
-            tests, truth = self.suite.rows.labelled("test", kind)
-            if not tests:
-                self.notes.append(f"no {kind} judge: no labelled {kind} is held out to measure it on")
-                continue
-            judge = make()
-            parts, labels = self.suite.rows.labelled("judge", kind)
-            kept = self.suite.judges_at / f"{kind}-{JUDGE_FORMAT}-{judge.epochs}-{self.suite.rows.digest()}.safetensors"
-            doubled = kind == "audio"  # made sound passes a phase reconstruction: the judge must know that sound too
-            if doubled and not kept.is_file():
-                parts, labels = parts + round_trips(parts[::3]), labels + labels[::3]
-            load_or_fit(judge, kept, parts, labels)
-            self.judges[kind] = judge
-            self.ceilings[kind] = self._accuracies(judge, tests, truth)
-            self.notes.append(f"{kind} judge on {len(tests)} held-out items: {self._percent(self.ceilings[kind])}")
-            if doubled:
-                some = np.random.default_rng(self.seed).permutation(len(tests))[:ROUND_TRIPS]
-                heard = self._accuracies(judge, round_trips([tests[i] for i in some]), [truth[i] for i in some])
-                self.notes.append(
-                    f"{kind} judge on {len(some)} of them after mel and phase reconstruction: {self._percent(heard)}"
-                )
-
-    @staticmethod
-    def _accuracies(judge: Judge, parts: Sequence[Part], truth: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        said = judge.says(parts)
-        return {name: _share([s[name] == t[name] for s, t in zip(said, truth, strict=True)]) for name in judge.classes}
-
-    @staticmethod
-    def _percent(table: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {value:.1%}" for name, value in table.items())
-
-    def baseline(self, task: Measured, split_rows: Sequence[Sample], attribute: str) -> float:
-        """Echoing the input where the answer is of its modality; a classifier from scikit-learn on the model's own
-        training media where the answer is a label of its input; else always the commonest answer."""
-        split_rows = [sample for sample in split_rows if attribute in sample.meta["expect"]]
-        truth = [sample.meta["expect"][attribute] for sample in split_rows]
-        if task.answers_in in task.gives and task.answers_in in self.judges:
-            echoed = [_medium(sample, task.answers_in) for sample in split_rows]
-            return _share(self.hits(task, echoed, split_rows)[attribute])
-        kind = next(iter(task.gives)) if len(task.gives) == 1 else ""
-        guess = None
-        if task.answers_in == "text" and kind in self.suite.features:
-            if (kind, attribute) not in self._kept_classifiers:
-                self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
-            guess = self._kept_classifiers[kind, attribute]
-        if guess is None:
-            return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
-        media = [_medium(sample, kind) for sample in split_rows]
-        said = guess(np.stack(each(self.suite.features[kind], media)))
-        return _share([self.suite.in_words(attribute, s) == t for s, t in zip(said, truth, strict=True)])
-
-    def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
-        """A classifier from plain features to an attribute's values; None where the training media have no such label."""
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        parts, labels = self.suite.rows.labelled("train", kind)
-        told = [index for index, label in enumerate(labels) if attribute in label]
-        parts, labels = [parts[index] for index in told], [labels[index] for index in told]
-        if not labels:
-            return None
-        model = make_pipeline(StandardScaler(with_std=kind == "audio"), KNeighborsClassifier(3))
-        model.fit(np.stack(each(self.suite.features[kind], parts)), [label[attribute] for label in labels])
-        return lambda x: model.predict(x).tolist()
 
     # asking the model
 
@@ -174,7 +87,7 @@ class Evaluation:
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
         """The same words about another row's media."""
-        media = {part.type: part for message in other.messages[:-1] for part in message.parts if part.type != "text"}
+        media = {part.type: part for message in other.messages[:-1] for part in message.parts if part.type != WORDS}
         return tuple(
             replace(message, parts=tuple(media.get(part.type, part) for part in message.parts))
             for message in sample.messages[:-1]
@@ -189,10 +102,10 @@ class Evaluation:
         answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in)
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
-            blanked = [task.blanked(sample, self.suite.blank) for sample in rows[:BLANK_ITEMS]]
+            blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]]
             if all(_asks(question) for question in blanked):  # where the input is the whole question, nothing is left
                 outcome.blank_answers = self.ask(blanked, task.answers_in)
-            if task.gives != {"text"}:
+            if task.gives != {WORDS}:
                 others = [rows[index] for index in partners(rows, SWAPPED_ITEMS)]
                 swapped = [self._swapped(*pair) for pair in zip(rows[:SWAPPED_ITEMS], others, strict=True)]
                 outcome.swapped_answers = self.ask(swapped, task.answers_in)
@@ -201,32 +114,17 @@ class Evaluation:
 
     # scoring
 
-    def hits(self, task: Measured, answers: Sequence[Part | None], samples: Sequence[Sample]) -> dict[str, list[bool]]:
-        """Whether each answer shows what its row expects, by attribute."""
-        expected = [sample.meta["expect"] for sample in samples]
-        attributes = list(dict.fromkeys(name for e in expected for name in e))
-        if task.answers_in == "text":
-            words = [part.value.strip() if part else "" for part in answers]
-            pairs = list(zip(words, expected, strict=True))
-            return {name: [w == str(e[name]) for w, e in pairs if name in e] for name in attributes}
-        if task.answers_in not in self.judges:
-            return {}
-        attributes = [name for name in attributes if name in self.judges[task.answers_in].classes]
-        whole = [index for index, part in enumerate(answers) if part is not None]
-        said: dict[int, dict[str, Any]] = dict(
-            zip(whole, self.judges[task.answers_in].says([part for part in answers if part]), strict=True)
-        )
-        return {n: [i in said and said[i][n] == e[n] for i, e in enumerate(expected) if n in e] for n in attributes}
-
     def cells(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
         """Entries of report.json, one an attribute, and those of the task's scores but for some."""
         task, made = outcome.task, []
-        hits = self.hits(task, outcome.answers, outcome.samples)
-        blank = self.hits(task, outcome.blank_answers, outcome.samples[:BLANK_ITEMS]) if outcome.blank_answers else {}
-        judged = task.answers_in != "text"
+        hits = self.panel.hits(task, outcome.answers, outcome.samples)
+        blank = (
+            self.panel.hits(task, outcome.blank_answers, outcome.samples[:BLANK_ITEMS]) if outcome.blank_answers else {}
+        )
+        judged = not self.panel.in_words(task.answers_in)
         kind = task.answers_in if judged else next(iter(task.gives)) if task.relative else None
         for name, right in hits.items():
-            ceiling = self.ceilings[kind][name] if kind else None
+            ceiling = self.panel.ceilings[kind][name] if kind else None
             aim = task.targets[name] if name in task.targets and outcome.split == "test" else None
             made.append(
                 {
@@ -239,18 +137,18 @@ class Evaluation:
                     if len(hits) > 1
                     else "exact match",
                     "higher_is_better": True,
-                    "value": _share(right),
-                    "ci95": list(stats.wilson(sum(right), len(right))),
+                    "value": share(right),
+                    "ci95": list(statistics.wilson(sum(right), len(right))),
                     "n": len(right),
-                    "baseline": self.baseline(task, outcome.samples, name),
+                    "baseline": self.panel.baseline(task, outcome.samples, name),
                     "judge": f"convolutional {kind} judge" if judged else None,
                     "judge_ceiling": ceiling,
-                    "blank_input": _share(blank[name]) if blank.get(name) else None,
+                    "blank_input": share(blank[name]) if blank.get(name) else None,
                     "target": aim * (ceiling if ceiling is not None else 1.0) if aim else None,
                     "seconds": round(outcome.seconds, 2),
                     "by": broken_down(
                         [sample for sample in outcome.samples if name in sample.meta["expect"]],
-                        lambda rows, right=right: _share([right[row] for row in rows]),  # type: ignore[misc]
+                        lambda rows, right=right: share([right[row] for row in rows]),  # type: ignore[misc]
                     ),
                 }
             )
@@ -273,7 +171,7 @@ class Evaluation:
         row's reference."""
         task, made = outcome.task, []
         labelled = all(EXACT not in sample.meta["expect"] and sample.meta["expect"] for sample in outcome.samples)
-        if labelled and (task.answers_in == "text" or task.answers_in in self.judges):
+        if labelled and (self.panel.in_words(task.answers_in) or task.answers_in in self.panel.judges):
             return []
         references = [sample.messages[-1].parts[0] for sample in outcome.samples]
         measured = self._measured(task.answers_in, outcome.answers, references)
@@ -288,7 +186,7 @@ class Evaluation:
             made.append(
                 {
                     "cell": task.cell, "task": task.name, "split": outcome.split, "metric": name,
-                    "higher_is_better": False, "value": float(found.mean()), "ci95": list(stats.bootstrap(mean, len(found))),
+                    "higher_is_better": False, "value": float(found.mean()), "ci95": list(statistics.bootstrap(mean, len(found))),
                     "n": len(found), "baseline": float(np.mean(others[name])), "judge": None, "judge_ceiling": None,
                     "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2), "by": {},
                 }
@@ -296,13 +194,14 @@ class Evaluation:
         return made
 
     def _measured(self, kind: str, made: Sequence[Part | None], references: Sequence[Part]) -> dict[str, list[float]]:
-        """Character error rates of text (nothing said counts 1), the modality's own metrics of what else was made."""
-        if kind == "text":
-            said = [part.value.strip() if part else "" for part in made]
-            return {ERRORS: [jiwer.cer(r.value.strip() or ".", w) for r, w in zip(references, said, strict=True)]}
-        values: dict[str, list[float]] = {}
+        """The modality's own distances of what was made, a number a reference: where nothing was made, those of a part with
+        nothing in it, so that silence never scores better than an attempt."""
+        measures, values = self.panel.measures(kind), dict[str, list[float]]()
+        if measures is None:
+            return values
         for part, reference in zip(made, references, strict=True):
-            for name, value in (self.known[kind].metrics(part, reference) if part else {}).items():
+            compared = part or measures.blank(self.known[kind], reference)
+            for name, value in measures.distances(self.known[kind], compared, reference).items():
                 values.setdefault(name, []).append(abs(value))
         return values
 
@@ -311,50 +210,36 @@ class Evaluation:
         task = outcome.task
         made: list[dict[str, Any]] = []
         if outcome.swapped_answers:
-            hits = self.hits(task, outcome.swapped_answers, outcome.samples[:SWAPPED_ITEMS])
+            hits = self.panel.hits(task, outcome.swapped_answers, outcome.samples[:SWAPPED_ITEMS])
             made += [
                 {
                     "check": "same words, another row's media",
                     "task": task.name,
                     "attribute": name,
-                    "value": _share(right),
+                    "value": share(right),
                 }
                 for name, right in hits.items()
             ]
         parts = [part for part in outcome.answers if part][:COMPARED_ITEMS]
-        if task.answers_in == "text" or len(parts) < 20:
+        if self.panel.in_words(task.answers_in) or len(parts) < 20:
             return made
         kind = task.answers_in
         real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
-        training = self._training_features(kind)
+        training = self.panel.training_features(kind)
         copies = training[
             np.random.default_rng(self.seed).choice(len(training), min(len(training), len(parts)), replace=False)
         ]
-        features = {"made": self._features(kind, parts), "real": self._features(kind, self._as_made(kind, real))}
-        distances = {name: stats.nearest_distance(value, training) for name, value in features.items()}
+        features = {
+            "made": self.panel.features(kind, parts),
+            "real": self.panel.features(kind, self.panel.as_made(kind, real)),
+        }
+        distances = {name: statistics.nearest_distance(value, training) for name, value in features.items()}
         made.append({"check": "distance to the nearest training item", "task": task.name, **distances})
-        covered = {n: stats.coverage(f, features["real"]) for n, f in (("made", features["made"]), ("copies", copies))}
+        covered = {
+            n: statistics.coverage(f, features["real"]) for n, f in (("made", features["made"]), ("copies", copies))
+        }
         made.append({"check": "coverage of held-out features", "task": task.name, **covered})
         return made
-
-    @staticmethod
-    def _as_made(kind: str, parts: Sequence[Part]) -> Sequence[Part]:
-        """Recordings as made sound comes, after phase reconstruction, so that distances compare like with like."""
-        return round_trips(parts) if kind == "audio" else parts
-
-    def _features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
-        """The judge's own features of media, or plain ones where there is no judge."""
-        if kind in self.judges:
-            return self.judges[kind].judge(parts)[0]
-        return np.stack(each(self.suite.features[kind], parts))
-
-    def _training_features(self, kind: str) -> np.ndarray:
-        """Features of the model's training media: all pictures as scanned, and of many recordings every tenth."""
-        if kind not in self._kept_features:
-            parts = self.suite.rows.media("train", kind)
-            chosen = parts[::10] if kind == "audio" and len(parts) > MANY_RECORDINGS else parts
-            self._kept_features[kind] = self._features(kind, self._as_made(kind, chosen))
-        return self._kept_features[kind]
 
     def cycle(self, cycle: Cycle) -> dict[str, Any] | None:
         """Read back what was written on the test split; None where nothing was."""
@@ -370,17 +255,17 @@ class Evaluation:
         if not pairs:
             return None
         begin = time.perf_counter()
-        said = self.ask([reader.ask_about(part) for part, _ in pairs], "text")
+        said = self.ask([reader.ask_about(part) for part, _ in pairs], WORDS)
         hits = [bool(s and s.value.strip() == truth) for s, (_, truth) in zip(said, pairs, strict=True)]
         return {
             "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": written.split, "metric": "cycle agreement",
-            "higher_is_better": True, "value": _share(hits), "ci95": list(stats.wilson(sum(hits), len(hits))), "n": len(hits),
+            "higher_is_better": True, "value": share(hits), "ci95": list(statistics.wilson(sum(hits), len(hits))), "n": len(hits),
             "baseline": None, "judge": None, "judge_ceiling": None, "blank_input": None, "target": None,
             "seconds": round(time.perf_counter() - begin, 2), "by": {},
         }  # fmt: skip
 
     def beside_a_cascade(self) -> list[dict[str, Any]]:
-        """The same English questions to a cascade of other models (plait.eval.beside)."""
+        """The same English questions to a cascade of other models (plait.eval.external.cascade_baseline)."""
 
         def ours(question: tuple[Message, ...], to: str) -> Part | None:
             return self.ask([question], to)[0]
@@ -388,7 +273,7 @@ class Evaluation:
         self.say("asking the cascade")
         try:
             cells = partial(self.cells, without=OF_THE_MODEL)
-            return beside.compared(self.outcomes, ours, self.bench.folder, cells, say=self._note_once)
+            return cascade_baseline.compared(self.outcomes, ours, self.bench.folder, cells, say=self._note_once)
         except MissingError as error:
             self.notes.append(f"the cascade is left out: {error}")
             return []
@@ -399,23 +284,23 @@ class Evaluation:
         for outcome in self.outcomes:
             if outcome.split not in MAIN or any("speaker" not in s.meta["expect"] for s in outcome.samples):
                 continue
-            if outcome.task.answers_in != "text" and outcome.task.answers_in not in self.judges:
+            if not self.panel.in_words(outcome.task.answers_in) and outcome.task.answers_in not in self.panel.judges:
                 continue
             truth = [sample.meta["expect"]["speaker"] for sample in outcome.samples]
             voices = sorted(set(truth))
-            if outcome.task.answers_in == "text":
+            if self.panel.in_words(outcome.task.answers_in):
                 questions = [sample.messages[:-1] for sample in outcome.samples]
-                scores = log_likelihoods(self.engine, questions, [Part("text", voice) for voice in voices])
+                scores = log_likelihoods(self.engine, questions, [Part(WORDS, voice) for voice in voices])
                 scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
             else:
                 parts = [part for part in outcome.answers if part]
                 truth = [t for t, part in zip(truth, outcome.answers, strict=True) if part]
-                judge = self.judges[outcome.task.answers_in]
+                judge = self.panel.judges[outcome.task.answers_in]
                 voices = judge.classes["speaker"]
                 scores = np.log(judge.judge(parts)[1]["speaker"] + 1e-9)
             genuine = np.array([[voice == t for voice in voices] for t in truth])
-            rates = stats.bootstrap(partial(_equal_error_rate, scores, genuine), len(scores))
-            rate = stats.equal_error_rate(scores.ravel(), genuine.ravel())
+            rates = statistics.bootstrap(partial(_equal_error_rate, scores, genuine), len(scores))
+            rate = statistics.equal_error_rate(scores.ravel(), genuine.ravel())
             check = {"check": "speaker equal error rate", "task": outcome.task.name, "value": rate}
             if rate == 0:  # every resample is perfect too: the rule of three bounds what was not seen
                 rates = 0.0, min(1.0, 3 / len(scores))
@@ -424,23 +309,34 @@ class Evaluation:
 
 
 def _equal_error_rate(scores: np.ndarray, genuine: np.ndarray, rows: np.ndarray) -> float:
-    return stats.equal_error_rate(scores[rows].ravel(), genuine[rows].ravel())
+    return statistics.equal_error_rate(scores[rows].ravel(), genuine[rows].ravel())
 
 
 def commit() -> str:
-    """Commit of the source tree, or the installed version."""
-    from plait import __version__
+    """Commit of the source tree that this file is tracked in, or the installed version."""
+    here = Path(__file__)
 
-    here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else f"version {__version__}"
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=False)
+
+    try:
+        tracked = (
+            git("ls-files", "--error-unmatch", here.name).returncode == 0
+        )  # a repository may enclose site-packages
+        head = git("rev-parse", "--short", "HEAD")
+    except OSError:  # no git
+        tracked = False
+    if tracked and head.returncode == 0:
+        return head.stdout.strip()
+    try:
+        return f"version {version('plait')}"
+    except PackageNotFoundError:
+        return "version unknown"
 
 
 def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, Any]:
     """Cells and checks of report.json."""
-    evaluation.prepare_judges()
+    evaluation.panel.prepare()
     cells: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
     for task in evaluation.suite.tasks:
@@ -470,7 +366,7 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False))
+    atomic_write(path, json.dumps(report, indent=1, ensure_ascii=False))
 
 
 def inference_threads(count: int | None) -> None:

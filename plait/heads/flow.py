@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plait.layers import Linear, sinusoids
+from plait.model.layers import Linear, sinusoids
 
 CLIP = 0.05  # smallest 1 - t in the loss weight
 TIME_WIDTH = 128
-DOUBT = (
+MAX_LOG_VAR = (
     10.0  # logarithm of the largest ratio of what an expectation leaves open to the data's variance, and of its inverse
 )
 
@@ -53,7 +53,7 @@ class FlowEmbedding(nn.Module):
 class FlowHead(nn.Module):
     """[N, D] hidden states of tokens, the [N, W] noised tokens themselves and their [N] times -> [N, W] predicted clean ones.
 
-    With `components` k > 0 the layer predicts k numbers, and plait.model.principal says what they stand for: `axes` [k, W],
+    With `components` k > 0 the layer predicts k numbers, and plait.model.pca says what they stand for: `axes` [k, W],
     orthonormal, `variance` [k] of the data along each, and the data's `mean` [W]. A second layer says how much of the variance
     along each it leaves open, as a logarithm, so that z may count for more or for less.
     """
@@ -63,7 +63,7 @@ class FlowHead(nn.Module):
         self.components = components
         self.predict = Linear(dim, components or width)
         if components:
-            self.trust = Linear(dim, components)
+            self.log_var = Linear(dim, components)
             self.register_buffer("axes", torch.eye(components, width))
             self.register_buffer("variance", torch.ones(components))
             self.register_buffer("mean", torch.zeros(width))
@@ -72,8 +72,8 @@ class FlowHead(nn.Module):
     variance: Tensor
     mean: Tensor
 
-    def settle(self, dtype: torch.dtype) -> None:
-        """As `Linear.settle`."""
+    def freeze_for_inference(self, dtype: torch.dtype) -> None:
+        """As `Linear.freeze_for_inference`."""
         if self.components:
             self.axes = self.axes.to(dtype)
 
@@ -84,7 +84,7 @@ class FlowHead(nn.Module):
         axes, t = self.axes.to(hidden.dtype), time[:, None]
         along = F.linear((noised - t * self.mean).to(hidden.dtype), axes).float()
         expected = self.variance.sqrt() * predicted
-        left = self.variance * self.trust(hidden).float().clamp(-DOUBT, DOUBT).exp()
+        left = self.variance * self.log_var(hidden).float().clamp(-MAX_LOG_VAR, MAX_LOG_VAR).exp()
         gain = t * left / (t.square() * left + (1.0 - t).square())
         made = expected + gain * (along - t * expected)
         return self.mean + F.linear(made.to(hidden.dtype), axes.T).float()
@@ -106,11 +106,3 @@ class FlowHead(nn.Module):
         error = (self(hidden, noised, time) - clean).square().mean(dim=-1)
         loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
         return loss
-
-
-def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t: float, guidance: float) -> np.ndarray:
-    """v = (x_hat - z) / (1 - t); with a null stream, v_null + guidance * (v - v_null) (arXiv:2207.12598)."""
-    if null is not None:
-        x_hat = null + guidance * (x_hat - null)
-    velocity: np.ndarray = (x_hat - z) / (1.0 - t)  # t < 1: the last of n steps begins at 1 - 1 / n
-    return velocity

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from plait.contract import Message, Segment
+from plait.contract import Message, Sample, Segment
 from plait.data.pack import Batch, collate
-from plait.data.sequence import Element, Encoder, Pieces, Tokens
-from plait.infer.cache import Cache
-from plait.infer.request import Chunk, Clean, Conversation, Noised, Request, Steps, to_parts
-from plait.model.braid import Braid
-from plait.threads import each
+from plait.data.sequence import Element, Encoder, FlowBlock, RowBuilder
+from plait.infer.decoder import Chunk, Clean, Decoder, Noised, Steps, to_parts
+from plait.infer.kv_cache import Cache
+from plait.infer.request import Request
+from plait.model.multimodal import MultimodalTransformer
+from plait.runtime.parallel import parallel_map
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Running:
     def __init__(
         self, request: Request, encoder: Encoder, cache: Cache, times: Callable[[str, int], list[float]]
     ) -> None:
-        self.steps: Steps = Conversation(request, encoder, times).run()
+        self.steps: Steps = Decoder(request, encoder, times).run()
         self.cache = cache
         self.stream, self.null = Stream(cache), None
         self.segments: list[Segment] | None = None
@@ -64,7 +65,7 @@ class Running:
         chunk = self.chunk
         if isinstance(chunk, Noised):
             time = np.float32(chunk.t)
-            block: list[Element] = [Tokens(chunk.modality, chunk.z, chunk.coordinates, False, float(time))]
+            block: list[Element] = [FlowBlock(chunk.modality, chunk.z, chunk.coordinates, False, float(time))]
             streams = [self.stream, self.null] if chunk.guided and self.null else [self.stream]
             return [Entry(stream, block, False) for stream in streams]
         if chunk.restart_null and chunk.null is not None:
@@ -90,7 +91,7 @@ class Running:
 class Engine:
     """Answers requests with one model. Not thread-safe."""
 
-    def __init__(self, model: Braid, batch_size: int = 128) -> None:
+    def __init__(self, model: MultimodalTransformer, batch_size: int = 128) -> None:
         self.model, self.batch_size = model.eval(), batch_size
         self.encoder = Encoder(model.vocabulary)
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
@@ -102,6 +103,10 @@ class Engine:
             answers += self._batch(requests[start : start + self.batch_size])
         return answers
 
+    def prompt_length(self, request: Request) -> int:
+        """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""
+        return sum(map(_length, self.encoder.prompt(Sample(request.messages))))
+
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request]) -> list[Answer]:
         cache = Cache(self.model.trunk.config, self.model.dtype, self.model.device)
@@ -110,7 +115,7 @@ class Engine:
         while active:
             self._tick(active, cache)
             active = [one for one in active if one.segments is None]
-        return each(self._answer, [one.segments or [] for one in running])
+        return parallel_map(self._answer, [one.segments or [] for one in running])
 
     def _answer(self, segments: list[Segment]) -> Answer:
         return Answer(Message("assistant", to_parts(segments, self.encoder)), segments)
@@ -163,7 +168,7 @@ class Engine:
     def _lay_out(self, entries: list[Entry], cache: Cache) -> tuple[Batch, list[int]]:
         rows = []
         for entry in entries:
-            pieces = Pieces(first_block=entry.stream.blocks, first_position=cache.lengths[entry.stream.slot])
+            pieces = RowBuilder(first_block=entry.stream.blocks, first_position=cache.lengths[entry.stream.slot])
             for element in entry.elements:
                 pieces.add_clean(element)
             rows.append(pieces.row())
@@ -175,4 +180,4 @@ class Engine:
 
 
 def _length(element: Element) -> int:
-    return len(element.tokens) if isinstance(element, Tokens) else len(element.ids)
+    return len(element.tokens) if isinstance(element, FlowBlock) else len(element.ids)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from plait.model.masks import bias
+from plait.model.mask import bias
 
 Prepared = Tensor | BlockMask | None  # None: every key is seen
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
-from plait.layers import Linear, Norm, sinusoids
 from plait.model.attention import Prepared, attend, prepare
-from plait.model.positions import rotary_table, rotate
+from plait.model.layers import Linear, Norm, sinusoids
+from plait.model.rope import rotary_table, rotate
 
 
 class TrunkConfig(BaseModel):
@@ -73,7 +73,7 @@ def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkCon
 
 @runtime_checkable
 class LayerCache(Protocol):
-    """Where one layer's keys and values of earlier tokens are kept (plait.infer.cache)."""
+    """Where one layer's keys and values of earlier tokens are kept (plait.infer.kv_cache)."""
 
     def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Kept keys and values with [B, H, L, K] new ones appended."""

@@ -6,27 +6,23 @@ plait data build dictionary && plait train dictionary && plait eval runs/diction
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from plait.contract import Modality, Sample
-from plait.corpus import build as corpus
-from plait.corpus.collect import archives_of, collect_all
+from plait.contract import Modality
 from plait.data import sources
+from plait.data.augment import AugmentConfig
+from plait.data.corpus import build as corpus
+from plait.data.corpus.collect import archives_of, collect_all
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.data.sources import fetch
 from plait.errors import ConfigError, DataError
-from plait.eval.suite import FolderRows, Suite
-from plait.files import MANIFEST, manifest_of, write_whole
-from plait.recipe import Recipe, Sampling
-from plait.tasks.boxes import move
+from plait.eval.suites import FolderRows, Suite
+from plait.recipes.recipe import Recipe, Sampling
+from plait.runtime.files import MANIFEST, atomic_write, manifest_of
 from plait.tasks.dictionary import TASKS
 from plait.train.optim import OptimConfig
 
@@ -36,6 +32,30 @@ SOURCES = (
 )  # fmt: skip
 EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
 FORMAT = 10
+
+STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
+AUGMENT = {
+    task: AugmentConfig(share=0.3)
+    for task in (
+        "draw", "say", "translate-name", "translate", "written-language", "answer", "chat", "define", "medical", "caption",
+        "category",
+    )
+} | {  # where a variation would change the answer, it is off for the task
+    "name": AugmentConfig(share=0.3, modalities={"image": {"colour": 0.0, "erase": 0.0}}),  # tones of skin, a clock's hands
+    "clothes": AugmentConfig(share=0.3, modalities={"image": {"flip": True}}),  # names of drawings tell left from right
+    "detect": AugmentConfig(share=0.3, transform="boxes.move_and_mirror"),
+    "count": AugmentConfig(share=0.5, modalities={"image": STILL}),
+    "where": AugmentConfig(share=0.5, modalities={"image": STILL}),
+    "blood": AugmentConfig(share=0.5, modalities={"image": STILL}),
+    "colour": AugmentConfig(
+        share=0.5, modalities={"image": {"colour": 0.0, "erase": 0.0, "crop": 0.0, "flip": True}}
+    ),
+    "speaker": AugmentConfig(share=0.5, modalities={"audio": {"pitch": 0}}),
+    "transcribe": AugmentConfig(share=0.5),
+    "spoken-language": AugmentConfig(share=0.7),
+    "sound": AugmentConfig(share=0.7),
+    "translate-speech": AugmentConfig(share=0.7),
+}  # fmt: skip
 
 RECIPE = Recipe(
     name="dictionary",
@@ -49,7 +69,7 @@ RECIPE = Recipe(
     },
     flow=FlowConfig(time_mean=-3.2, time_std=1.3),
     pack=PackConfig(length=320, sequences=13),
-    optim=OptimConfig(lr=0.005, fall=1.0, wide_share=0.03),
+    optim=OptimConfig(lr=0.005, decay_fraction=1.0, flow_lr_scale=0.03),
     weights={  # a row with pictures takes a fifth of the tokens of one with sound or verses
         "name": 14.0, "caption": 1.5, "category": 2.5, "clothes": 1.5, "colour": 1.0, "count": 3.5, "where": 2.5, "detect": 5.0,
         "blood": 0.3,
@@ -57,39 +77,12 @@ RECIPE = Recipe(
         "answer": 0.3, "chat": 0.3, "define": 0.4, "medical": 1.0, "say": 2.0, "say-picture": 0.8, "transcribe": 2.5,
         "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.5, "sound": 0.15, "draw-heard": 0.8, "respeak": 0.7,
     },
-    vary=dict.fromkeys(("count", "where", "colour", "speaker", "blood"), 0.5)
-    | dict.fromkeys(
-        ("draw", "say", "translate-name", "translate", "written-language", "answer", "chat", "define", "medical"), 0.3
-    )
-    | dict.fromkeys(("name", "caption", "category", "clothes", "detect"), 0.3)
-    | dict.fromkeys(("spoken-language", "sound", "translate-speech"), 0.7)
-    | {"transcribe": 0.5},
+    augment=AUGMENT,
     loss_weights={"image": 6.0, "audio": 2.0},  # what context can still save of them is a fraction of a unit, of text several
-    principal=384,
+    pca=384,
     steps=4800,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip
-
-STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
-# Where a variation would change the answer, it is off for the task.
-VARY_WITH: dict[str, dict[str, dict[str, Any]]] = {
-    "name": {"image": {"colour": 0.0, "erase": 0.0}},  # tones of skin, hands of a clock
-    "clothes": {"image": {"flip": True}},  # names of drawings tell left from right
-    "count": {"image": STILL},
-    "where": {"image": STILL},
-    "blood": {"image": STILL},
-    "colour": {"image": {"colour": 0.0, "erase": 0.0, "crop": 0.0, "flip": True}},
-    "speaker": {"audio": {"pitch": 0}},
-}
-SIDED = re.compile(r"\b(left|right)(wards?)?\b|o[’']clock|thirty|clockwise")
-
-
-def boxes_moved(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Picture and boxes moved, and mirrored where the name of what is asked for does not tell left from right or an hour."""
-    return move(sample, rng, flip=not SIDED.search(str(sample.meta.get("label", "")).casefold()))
-
-
-ALTER = {"detect": boxes_moved}
 
 
 def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str] = SOURCES) -> dict[str, Any]:
@@ -144,7 +137,7 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "tasks": written["tasks"],
         "files": written["files"],
     }
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return manifest
 
 
@@ -168,8 +161,6 @@ def _changed(archives: Mapping[str, str], say: Callable[[str], None]) -> bool:
 
 def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
     """What `plait eval` measures on the data in `folder`."""
-    from plait.eval.plain import black, mean_and_spread_of_mel, pixels, silence
-
     return Suite(
         tasks=[
             task for task in TASKS if any((folder / f"{task.name}.{split}.jsonl").is_file() for split in task.splits)
@@ -177,8 +168,6 @@ def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
         rows=FolderRows(folder, known),
         judges={},
         judges_at=folder / "judges",
-        blank={"image": black, "audio": silence},
         in_words=lambda attribute, label: str(label),
-        features={"image": partial(pixels, channels=3), "audio": mean_and_spread_of_mel},
         cascade=True,
     )

@@ -29,9 +29,9 @@ from plait.data.rows import dump_row
 from plait.data.sequence import FlowConfig
 from plait.data.sources import espeak, handwriting, prompts
 from plait.errors import DataError, MissingError
-from plait.eval.suite import Cycle, FolderRows, Suite
-from plait.files import MANIFEST, write_whole
-from plait.recipe import Recipe
+from plait.eval.suites import Cycle, FolderRows, Suite
+from plait.recipes.recipe import Recipe
+from plait.runtime.files import MANIFEST, atomic_write
 from plait.tasks.digits import BY_NAME, DIGITS, LANGUAGES, SPOKEN_AS, TASKS, VOICES, Clip, Picture, Pool, word
 from plait.tasks.task import Item
 from plait.train.optim import OptimConfig
@@ -54,7 +54,7 @@ RECIPE = Recipe(
     },
     flow=FlowConfig(time_mean=-1.8, time_std=1.1),
     pack=PackConfig(length=192, sequences=21),
-    optim=OptimConfig(lr=0.005, fall=1.0),
+    optim=OptimConfig(lr=0.005, decay_fraction=1.0),
     weights={
         "translate": 1.0,
         "sum": 0.2,
@@ -247,15 +247,22 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         )
     manifest["languages"] = LANGUAGES
     manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))  # says that the data is complete
+    atomic_write(
+        folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False)
+    )  # says that the data is complete
     return manifest
 
 
 def _judges() -> dict[str, Callable[[], Any]]:
-    from plait.eval.judges import PictureJudge, SoundJudge
+    from plait.eval.judges import Judge
+    from plait.modalities.audio.judge import sound_view
+    from plait.modalities.image.judge import picture_view
 
     spoken: dict[str, list[Any]] = {"digit": list(DIGITS), "language": list(LANGUAGES), "speaker": list(VOICES)}
-    return {"image": lambda: PictureJudge({"digit": list(DIGITS)}), "audio": lambda: SoundJudge(spoken)}
+    return {
+        "image": lambda: Judge({"digit": list(DIGITS)}, picture_view()),
+        "audio": lambda: Judge(spoken, sound_view()),
+    }
 
 
 def _in_words(attribute: str, label: Any) -> str:
@@ -267,16 +274,12 @@ def _in_words(attribute: str, label: Any) -> str:
 
 def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
     """What `plait eval` measures on the data in `folder`."""
-    from plait.eval.plain import black, mean_and_spread_of_mel, pixels, silence
-
     return Suite(
         tasks=TASKS,
         rows=FolderRows(folder, known),
         judges=_judges(),
         judges_at=folder / "judges",
-        blank={"image": black, "audio": silence},
         in_words=_in_words,
-        features={"image": pixels, "audio": mean_and_spread_of_mel},
         cycles=(
             Cycle("text->image->text", "draw", "read", "digit"),
             Cycle("text->audio->text", "say", "hear-digit", "digit"),

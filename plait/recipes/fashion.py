@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from plait.data.augment import AugmentConfig
 from plait.data.importers import Writer, idx
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.data.sources import clothes, fetch
 from plait.errors import DataError, PlaitError
-from plait.files import MANIFEST, manifest_of, sha256_of, write_whole
-from plait.recipe import Recipe
+from plait.recipes.recipe import Recipe
+from plait.runtime.files import MANIFEST, atomic_write, manifest_of, sha256_of
 from plait.train.optim import OptimConfig
 
 LABELS = clothes.LABELS
@@ -42,9 +43,9 @@ RECIPE = Recipe(
     },
     flow=FlowConfig(time_mean=-1.8, time_std=1.1),
     pack=PackConfig(length=192, sequences=21),
-    optim=OptimConfig(lr=0.005, fall=1.0),
+    optim=OptimConfig(lr=0.005, decay_fraction=1.0),
     weights={NAME: 0.5, DRAW: 1.0},
-    vary={NAME: 0.7},
+    augment={NAME: AugmentConfig(share=0.7)},
     steps=2000,
 )
 
@@ -93,5 +94,5 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             path.name: {"rows": counts[path.stem], "sha256": sha256_of(path)} for path in sorted(folder.glob("*.jsonl"))
         },
     }
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1))
+    atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1))
     return manifest

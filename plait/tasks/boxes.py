@@ -1,11 +1,9 @@
-"""Boxes as text: `cell [x1, y1, x2, y2]; cell [...]`, corners as whole numbers from 0 to SCALE of the picture's sides. Where
-the question names the only label, `[x1, y1, x2, y2]; [...]` says as much."""
+"""Questions about pictures whose answers are boxes: picture and boxes moved together."""
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,38 +11,17 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from plait.contract import Part, Sample
-from plait.data.media import Member, encoded
+from plait.data.media import Member
 from plait.errors import RowError
+from plait.modalities.image.boxes import boxes_as_text, boxes_in_text
+from plait.runtime.pictures import open_picture
 
-SCALE = 1000
 NONE = "none"
 LEAST_LEFT = 0.5  # of a box that is still one when a part of it is out of the picture
 ZOOM = (0.8, 1.2)  # what `move` scales by,
 SHIFT = 0.05  # the share of the sides that it shifts by at most,
 TURN = 0.05  # and the radians that it turns by: a turned box is enclosed by a larger one
-_BOX = re.compile(r"([^;\[\]]*)\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]")
-
-
-def boxes_as_text(boxes: Sequence[Mapping[str, Any]], size: Sequence[float]) -> str:
-    """Boxes {label, box: [x1, y1, x2, y2] in pixels} of a picture of `size` (width, height), from the top left on; one with an
-    empty label has its numbers alone."""
-    scaled = []
-    for box in boxes:
-        x1, y1, x2, y2 = (round(SCALE * at / size[axis % 2]) for axis, at in enumerate(box["box"]))
-        scaled.append((y1, x1, f"{box['label']} [{x1}, {y1}, {x2}, {y2}]".lstrip()))
-    return "; ".join(text for *_, text in sorted(scaled))
-
-
-def boxes_in_text(text: str, size: Sequence[float]) -> list[dict[str, Any]]:
-    """The boxes that a text names, in pixels of a picture of `size`; each keeps the span of its characters. What is no
-    box (corners out of order or out of the picture) is left out."""
-    found = []
-    for match in _BOX.finditer(text):
-        x1, y1, x2, y2 = map(int, match.groups()[1:])
-        if x1 < x2 <= SCALE and y1 < y2 <= SCALE:
-            box = [at * size[axis % 2] / SCALE for axis, at in enumerate((x1, y1, x2, y2))]
-            found.append({"label": match[1].strip(), "box": box, "span": match.span()})
-    return found
+SIDED = re.compile(r"\b(left|right)(wards?)?\b|o[’']clock|thirty|clockwise")  # labels that a mirror makes false
 
 
 def move(sample: Sample, rng: np.random.Generator, flip: bool = False) -> Sample:
@@ -83,15 +60,17 @@ def move(sample: Sample, rng: np.random.Generator, flip: bool = False) -> Sample
     return replace(sample, messages=messages)
 
 
+def move_and_mirror(sample: Sample, rng: np.random.Generator) -> Sample:
+    """`move`, mirrored where the label that is asked for does not tell left from right or an hour."""
+    return move(sample, rng, flip=not SIDED.search(str(sample.meta.get("label", "")).casefold()))
+
+
+TRANSFORMS = {"move": move, "move_and_mirror": move_and_mirror}
+
+
 def _opened(value: Any) -> Image.Image:
-    """A picture as it is looked at: upright, on white, its levels no numbers of a palette."""
-    try:
-        if not isinstance(value, Image.Image):
-            data = value.read() if isinstance(value, Member) else value
-            value = Image.open(io.BytesIO(data if isinstance(data, bytes) else encoded(data).data))
-        picture = ImageOps.exif_transpose(value)
-    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise RowError(f"image part: cannot open {value!s:.200}: {error}; expected a whole picture") from error
+    """A picture as it is looked at: upright, on white, its levels no numbers of a palette. Raises RowError."""
+    picture = ImageOps.exif_transpose(open_picture(value.read() if isinstance(value, Member) else value))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

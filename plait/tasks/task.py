@@ -59,7 +59,7 @@ class Task(InGrid):
     targets: Mapping[str, float] = field(default_factory=dict)
     extra_splits: Sequence[str] = ()
     relative: bool = False  # targets are shares of the judge's ceiling although the answer is text
-    scores: Sequence[str] = ()  # beside exact matches and judges (plait.eval.scores)
+    scores: Sequence[str] = ()  # beside exact matches and judges (plait.eval.metrics)
 
     @property
     def trained_phrasings(self) -> Sequence[str]:

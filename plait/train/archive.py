@@ -47,7 +47,7 @@ def pack(folder: Path, target: Path) -> Path:
     damaged checkpoint."""
     if target.exists():
         raise ConfigError(f"{target} exists; expected a new file: choose another name")
-    config = checkpoint.read_config(folder)
+    config = checkpoint.read_stored_config(folder)
     sums = {name: sha for name, sha in config["sha256"].items() if not name.startswith("train_state")}
     card = folder / CARD
     members = {
@@ -104,6 +104,11 @@ def _extract(archive: Path, folder: Path) -> None:
             for member in members:
                 if PurePosixPath(member.filename).name != member.filename or "\\" in member.filename:
                     raise CheckpointError(f"{archive} has a member {member.filename!r}; expected plain file names")
+                if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+                    raise CheckpointError(
+                        f"{archive}: {member.filename} is compressed; expected members stored as they are, as plait export "
+                        "writes them: a small file could unpack to any size"
+                    )
             if sum(member.file_size for member in members) > LARGEST:
                 raise CheckpointError(f"{archive} unpacks to more than {LARGEST} bytes; expected a checkpoint")
             source.extractall(folder)

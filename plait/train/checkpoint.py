@@ -12,10 +12,11 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,14 +25,15 @@ from plait import registry
 from plait.contract import Modality
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError
-from plait.files import sha256_of, sync
-from plait.model.braid import Braid
+from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
+from plait.runtime.files import sha256_of, sync
+from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
 
-FORMAT = 4
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 SEAL = "config_sha256"
+WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
 SEALED_SINCE = 3  # format
 STEP_NAME = "step-{:08d}"
@@ -69,7 +71,7 @@ def _modality_files(modality: Modality) -> tuple[dict[str, Any], dict[str, Any]]
 
 def save(
     folder: Path,
-    model: Braid,
+    model: MultimodalTransformer,
     weights: Mapping[str, Tensor],
     recipe: Mapping[str, Any],
     state: TrainState | None = None,
@@ -132,86 +134,109 @@ def locate(path: Path) -> Path:
     return steps[-1]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, checked: known format, every file present and whole. Raises CheckpointError naming the file."""
+def read_stored_config(folder: Path) -> dict[str, Any]:
+    """config.json as it was written, checked: known format, every file present, inside the folder and whole.
+
+    What only resuming needs is hashed by `load_train_state`. Raises CheckpointError naming the file.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        found, sums = config["format"], config["sha256"]
+        written_as, sums = config["format"], config["sha256"]
+        missing = [key for key in ("trunk", "modalities", "vocabulary", "recipe") if key not in config]
+        if missing or not isinstance(sums, dict):
+            raise KeyError(*missing or ["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} cannot be read: {error!r}; expected a checkpoint's configuration"
         ) from error
-    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+    if not isinstance(written_as, int) or not 1 <= written_as <= FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {found}; this version of plait reads formats 1 to {FORMAT}: upgrade plait"
+            f"{folder} has checkpoint format {written_as}; this version of plait reads formats 1 to {FORMAT}: upgrade plait"
         )
-    if found >= SEALED_SINCE and sealed(config) != config:
+    if written_as >= SEALED_SINCE and sealed(config) != config:
         raise CheckpointError(
             f"{folder / CONFIG} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
         )
     for name, expected in sums.items():
-        file = folder / name
-        if not file.is_file():
+        if not inside(folder, name).is_file():
             raise CheckpointError(
-                f"{file} is missing; the checkpoint is not whole: copy it again or use an earlier one"
+                f"{folder / name} is missing; the checkpoint is not whole: copy it again or use an earlier one"
             )
-        if sha256_of(file) != expected:
-            raise CheckpointError(
-                f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
-            )
-    return migrated(dict(config))
+        if name not in (STATE_TENSORS, STATE_JSON):
+            _check_hash(folder / name, expected)
+    return dict(config)
 
 
-def migrated(config: dict[str, Any]) -> dict[str, Any]:
-    """config.json of any format that was ever written, as today's. Files on disk stay as they are."""
-    while config["format"] < FORMAT:
-        config = MIGRATIONS[config["format"]](config)
-    return config
+def inside(folder: Path, name: Any) -> Path:
+    """The file `name` of a checkpoint folder. Raises CheckpointError for what is no plain name of a file in it."""
+    if not isinstance(name, str) or name in ("", ".", "..") or PurePath(name).name != name or "\\" in name:
+        raise CheckpointError(
+            f"{folder / CONFIG} names the file {name!r}; expected the plain name of a file beside it: the checkpoint is "
+            "damaged or was made to reach other files"
+        )
+    return folder / name
 
 
-def _from_1(config: dict[str, Any]) -> dict[str, Any]:
-    """Format 2: the recipe says how long its conversations are; before, all recipes asked single questions."""
-    return {**config, "format": 2, "recipe": {"turns": 1, **config["recipe"]}}
+def _check_hash(file: Path, expected: str) -> None:
+    if sha256_of(file) != expected:
+        raise CheckpointError(
+            f"{file} is damaged (its sha256 is not the recorded one): copy it again or use an earlier one"
+        )
 
 
-def _from_2(config: dict[str, Any]) -> dict[str, Any]:
-    """Format 3: config.json has a hash of its own."""
-    return {**config, "format": 3}
+def read_config(folder: Path) -> dict[str, Any]:
+    """`read_stored_config` in today's format, with the format that its files have under `written_as`."""
+    config = read_stored_config(folder)
+    return {**migrate_config(config), WRITTEN_AS: config["format"]}
 
 
-def _from_3(config: dict[str, Any]) -> dict[str, Any]:
-    """Format 4: flow heads may know principal components, which lie beside the weights; before, the recipe could say that
-    maps start along them, which is over once a run has begun."""
-    return {**config, "format": 4, "recipe": {**config["recipe"], "principal": 0}}
-
-
-MIGRATIONS = {1: _from_1, 2: _from_2, 3: _from_3}  # format -> pure function to the next one
-
-
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Braid, dict[str, Any]]:
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTransformer, dict[str, Any]]:
     """The model with its EMA weights, and config.json. Raises CheckpointError for anything missing or damaged."""
     config = read_config(folder)
-    modalities = {}
-    for name, settings in config["modalities"].items():
-        for key, value in settings.items():
-            if key.endswith("_json"):
-                settings[key] = json.loads((folder / value["file"]).read_text(encoding="utf-8"))
-        modalities[name] = registry.build(name, settings)
-    vocabulary = Vocabulary(modalities)
+    vocabulary = Vocabulary(_modalities(folder, config))
     if list(vocabulary.names) != config["vocabulary"]:
         raise CheckpointError(
             f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it"
         )
     try:
-        weights = load_file(folder / WEIGHTS)
+        trunk = TrunkConfig(**config["trunk"])
+    except (ValidationError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
+        ) from error
+    try:
+        weights = load_weights(folder, config)
         components = {
-            name: len(weights[f"flows.{name}.axes"]) for name in modalities if f"flows.{name}.axes" in weights
+            name: len(weights[key]) for name in config["modalities"] if (key := f"flows.{name}.axes") in weights
         }
-        model = Braid(TrunkConfig(**config["trunk"]), vocabulary, dtype=dtype, components=components)
+        model = MultimodalTransformer(trunk, vocabulary, dtype=dtype, components=components)
         model.load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     return model.eval(), config
+
+
+def load_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """EMA weights by today's names; `config` as `read_config` gives it."""
+    return migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS])
+
+
+def _modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:
+    """The modalities that a checkpoint was made with, what their files hold included. Raises CheckpointError."""
+    modalities = {}
+    for name, stored in config["modalities"].items():
+        settings = dict(stored)
+        for key, value in stored.items():
+            if key.endswith("_json"):
+                file = inside(folder, value.get("file") if isinstance(value, dict) else value)
+                try:
+                    settings[key] = json.loads(file.read_text(encoding="utf-8"))
+                except (OSError, ValueError) as error:
+                    raise CheckpointError(
+                        f"{file} cannot be read: {error}; expected {key} of modality {name!r}"
+                    ) from error
+        modalities[name] = registry.build(name, settings)
+    return modalities
 
 
 def read_counters(folder: Path) -> dict[str, Any] | None:
@@ -221,11 +246,14 @@ def read_counters(folder: Path) -> dict[str, Any] | None:
 
 
 def load_train_state(folder: Path) -> TrainState:
-    """What `save` got as `state`. Raises CheckpointError when the checkpoint was saved without it."""
+    """What `save` got as `state`. Raises CheckpointError when the checkpoint was saved without it, or it is damaged."""
     if not (folder / STATE_JSON).is_file():
         raise CheckpointError(f"{folder} holds no training state; it can generate but not be resumed")
+    config = read_stored_config(folder)
+    for name in (STATE_TENSORS, STATE_JSON):
+        _check_hash(folder / name, config["sha256"].get(name, ""))
     counters = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
-    return TrainState(load_file(folder / STATE_TENSORS), counters)
+    return TrainState(migrate_tensors(load_file(folder / STATE_TENSORS), config["format"]), counters)
 
 
 def discard(folder: Path) -> None:

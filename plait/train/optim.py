@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.optim import Optimizer
 
-WIDE = (".tokens.weight", ".predict.weight", ".trust.weight")  # of plait.heads.flow
+WIDE = (".tokens.weight", ".predict.weight", ".log_var.weight")  # of plait.heads.flow
 SHARE = "share of the rate"  # of a group of parameters
 
 
@@ -23,10 +23,10 @@ class OptimConfig(BaseModel):
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(0.01, ge=0)
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
-    fall: float = Field(
+    decay_fraction: float = Field(
         0.5, ge=0, le=1, description="share of the steps, at the end, over which the rate falls to zero"
     )
-    wide_share: float = Field(
+    flow_lr_scale: float = Field(
         1.0,
         gt=0,
         le=1,
@@ -37,7 +37,7 @@ class OptimConfig(BaseModel):
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of optimizer step `step` (from 0) of `steps`."""
         rise = min(1.0, (step + 1) / max(1, self.warmup))
-        left = (steps - step) / max(1.0, self.fall * steps)
+        left = (steps - step) / max(1.0, self.decay_fraction * steps)
         return self.lr * min(rise, left, 1.0)
 
 
@@ -45,13 +45,13 @@ def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
     """Optimizers over all parameters of `model`; matrices inside `trunk` go to Muon if it is chosen."""
     matrices: list[nn.Parameter] = []
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {  # by share of the rate, and whether they decay
-        (share, decays): [] for share in dict.fromkeys((1.0, config.wide_share)) for decays in (True, False)
+        (share, decays): [] for share in dict.fromkeys((1.0, config.flow_lr_scale)) for decays in (True, False)
     }
     for name, parameter in model.named_parameters():
         if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2:
             matrices.append(parameter)
             continue
-        share = config.wide_share if name.endswith(WIDE) else 1.0
+        share = config.flow_lr_scale if name.endswith(WIDE) else 1.0
         groups[share, parameter.ndim == 2].append(parameter)
     optimizers: list[Optimizer] = [
         torch.optim.AdamW(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from plait.contract import Sample
 from plait.data.media import CachedReader
-from plait.recipe import Recipe
-from plait.train import loop
+from plait.train import trainer
+from plait.train.config import TrainingConfig
 from plait.train.run import peak_rss_mb, start
 
 STEPS = 3  # that are run again and again
@@ -34,7 +34,7 @@ class Probe:
     seconds_to_read: float
     peak_rss_mb: float
 
-    def seconds(self, recipe: Recipe) -> float:
+    def seconds(self, recipe: TrainingConfig) -> float:
         """Of all steps and checkpoints."""
         share_read = min(1.0, recipe.steps * self.rows_a_step / self.rows)
         saves = -(-recipe.steps // recipe.save_every)
@@ -45,7 +45,7 @@ def _distinct(samples: Sequence[Sample]) -> int:
     return len({(p.type, str(p.value)) for sample in samples for m in sample.messages for p in m.parts})
 
 
-def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
+def probe(recipe: TrainingConfig, skip: Collection[int]) -> Probe:
     """Run a few steps of `recipe` on its own rows, without the lines in `skip`."""
     training = start(recipe, skip)
     loader = training.loader
@@ -53,13 +53,13 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
     assert isinstance(reader, CachedReader)
 
     def a_step() -> float:
-        """Seconds, as `loop.run_loop` takes its steps; the first, whose rows nothing prepared, does not count."""
+        """Seconds, as `trainer.run_loop` takes its steps; the first, whose rows nothing prepared, does not count."""
         loader.load_state({"draws": 0, "waiting": []})
         with loader.steps() as steps:
-            loop.one_step(training, next(steps), recipe)
+            trainer.one_step(training, next(steps), recipe)
             begin = time.perf_counter()
             for _ in range(STEPS):
-                loop.one_step(training, next(steps), recipe)
+                trainer.one_step(training, next(steps), recipe)
             return (time.perf_counter() - begin) / STEPS
 
     a_step()  # lets the allocator and the processor warm up
@@ -75,7 +75,7 @@ def probe(recipe: Recipe, skip: Collection[int]) -> Probe:
     to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        loop.save(training, recipe, Path(folder))
+        trainer.save(training, recipe, Path(folder))
         saving = time.perf_counter() - begin
     return Probe(
         parameters=sum(parameter.numel() for parameter in training.parameters),

@@ -10,30 +10,28 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from plait import registry
-from plait.contract import Modality, Part, Sample
+from plait.contract import Modality
 from plait.data import splits, store
-from plait.data.media import opened
+from plait.data.fit import fit
 from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
 from plait.data.vocabulary import Vocabulary
-from plait.device import resolve_device
 from plait.errors import ConfigError, DataError
-from plait.files import manifest_of, sha256_of, write_whole
-from plait.memory import tune
-from plait.model import principal
-from plait.recipe import Recipe
-from plait.train import checkpoint, loop, ranks
+from plait.model import pca
+from plait.runtime import allocator
+from plait.runtime.device import resolve_device
+from plait.runtime.files import atomic_write, manifest_of, sha256_of
+from plait.train import checkpoint, distributed, trainer
+from plait.train.config import TrainingConfig
 from plait.train.progress import Progress
 from plait.train.state import Training
 
@@ -48,32 +46,6 @@ BEFORE_A_RUN = {
     f"{splits.NAME}.partial",
     "proposal.json",
 }  # what a folder may hold although no run has begun in it
-FIT_PARTS = 2000  # media files that normalisation statistics are taken from
-
-
-def distinct_parts(samples: Iterable[Sample]) -> dict[str, list[Part]]:
-    """Parts of some rows by modality, each value once, in the order of the values."""
-    found: dict[str, dict[str, Part]] = {}
-    for sample in samples:
-        for message in sample.messages:
-            for part in message.parts:
-                found.setdefault(part.type, {})[str(part.value)] = part
-    return {name: [parts[key] for key in sorted(parts)] for name, parts in found.items()}
-
-
-def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> dict[str, list[Part]]:
-    """Let every modality learn its vocabulary or statistics from parts of the training rows; returns these parts."""
-    parts = distinct_parts(samples)
-    looked_at = {}
-    for name, modality in modalities.items():
-        found = parts.get(name, [])
-        if modality.head == "flow" and len(found) > FIT_PARTS:
-            chosen = np.random.default_rng([seed, 2]).choice(len(found), FIT_PARTS, replace=False)
-            found = [found[index] for index in sorted(chosen)]
-        if found:
-            modality.fit(map(opened, found))
-        looked_at[name] = found
-    return looked_at
 
 
 def prepare(run: Path, resume: bool, overwrite: bool) -> None:
@@ -125,7 +97,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def summary(counters: Mapping[str, Any], parameters: int, recipe: Recipe, peak_rss_mb: float) -> dict[str, Any]:
+def summary(counters: Mapping[str, Any], parameters: int, recipe: TrainingConfig, peak_rss_mb: float) -> dict[str, Any]:
     """The `train` entry of report.json. FLOPs: 6 a parameter and stored token, and attention's score products."""
     trunk = recipe.trunk
     a_token = 6 * parameters + 12 * trunk.num_layers * trunk.dim * recipe.pack.length
@@ -173,7 +145,7 @@ def check(
             raise DataError(
                 f"{empty.path} has no good row of {empty.rows} that can be used, see {listed}; expected some to {why}"
             )
-        write_whole(summed, json.dumps(sums))
+        atomic_write(summed, json.dumps(sums))
     bad = _listed(listed)
     if bad and strict:
         raise DataError(f"{len(bad)} rows of {data} are bad, see {listed}; the first: {bad[0]['problem']}")
@@ -205,7 +177,7 @@ def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
     problems = {entry["line"]: entry["problem"] for entry in _listed(listed)}
     problems.update({line_of(where): problem for where, problem in found.items()})
     rows = [BadRow(f"{TRAIN}.jsonl", line, problem) for line, problem in sorted(problems.items())]
-    write_whole(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows))
+    atomic_write(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows))
     return len(problems)
 
 
@@ -215,7 +187,7 @@ def _as_built(data: Path, split: str) -> bool:
     return isinstance(facts, dict) and facts.get("sha256") == store.digest(data, split)
 
 
-def fingerprint(recipe: Recipe, skip: Collection[int]) -> str:
+def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
     """What a run was trained on: the hash of its rows, and where some of them are left out or a split has a file of its
     own, of those too, so that no row changes sides unseen."""
     rows = store.digest(Path(recipe.data), TRAIN)
@@ -226,7 +198,9 @@ def fingerprint(recipe: Recipe, skip: Collection[int]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def start(recipe: Recipe, skip: Collection[int] = (), say: Callable[[str], Any] = lambda told: None) -> Training:
+def start(
+    recipe: TrainingConfig, skip: Collection[int] = (), say: Callable[[str], Any] = lambda told: None
+) -> Training:
     """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` is told
     what was found in the data."""
     modalities = registry.build_all(recipe.modalities)
@@ -234,28 +208,28 @@ def start(recipe: Recipe, skip: Collection[int] = (), say: Callable[[str], Any] 
     parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
     found = {}
     for name, modality in modalities.items():
-        if recipe.principal and modality.head == "flow" and parts[name]:
-            found[name] = principal.find(modality, parts[name], recipe.principal, recipe.seed)
+        if recipe.pca and modality.head == "flow" and parts[name]:
+            found[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
             say(
                 f"{name}: {len(found[name].axes)} principal components hold {100 * found[name].share:.1f} % of the variance"
             )
-    training = loop.build(recipe, rows, loop.model_of(recipe, Vocabulary(modalities), found))
+    training = trainer.build(recipe, rows, trainer.model_of(recipe, Vocabulary(modalities), found))
     training.data = fingerprint(recipe, skip)
     return training
 
 
-def restart(recipe: Recipe, folder: Path, skip: Collection[int] = ()) -> Training:
+def restart(recipe: TrainingConfig, folder: Path, skip: Collection[int] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
-    model, _ = checkpoint.load(folder)
+    model, config = checkpoint.load(folder)
     rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
-    training = loop.build(recipe, rows, model)
+    training = trainer.build(recipe, rows, model)
     training.data = fingerprint(recipe, skip)
-    training.restore(checkpoint.load_train_state(folder), load_file(folder / checkpoint.WEIGHTS))
+    training.restore(checkpoint.load_train_state(folder), checkpoint.load_weights(folder, config))
     return training
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainingConfig,
     run: Path,
     *,
     resume: bool = False,
@@ -292,24 +266,24 @@ def train(
         if recipe.hold_out:
             notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
 
-    with ranks.joined():
-        ranks.first_alone(get_ready)
+    with distributed.joined():
+        distributed.first_alone(get_ready)
         skip = bad_lines(run)
         if recipe.hold_out:
             skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
         return _train(recipe, run, skip, notes, max_seconds)
 
 
-def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: list[str], max_seconds: float) -> Path:
+def _train(recipe: TrainingConfig, run: Path, skip: Collection[int], notes: list[str], max_seconds: float) -> Path:
     """Start or go on, train and write down what it took."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
     if steps:
-        _check_same(recipe, Recipe(**checkpoint.read_config(steps[-1])["recipe"]))
-    with loop.memory_advice(0, recipe):
+        _check_same(recipe, type(recipe)(**checkpoint.read_config(steps[-1])["recipe"]))
+    with trainer.memory_advice(0, recipe):
         training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip, notes.append)
     before = training.seconds
-    rank, world = ranks.ranks()
+    rank, world = distributed.ranks()
     with Progress(run, recipe.steps, training.step, silent=rank > 0) as progress:
         for note in notes:
             progress.say(note)
@@ -318,7 +292,7 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: list[str], m
             f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {time.perf_counter() - begin:.1f} s"
             + (f"; resumed at step {training.step}" if training.step else "")
         )
-        folder = loop.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
+        folder = trainer.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
         if training.loader.too_long and rank == 0:
             count = _list_long_rows(run, training.loader.too_long)
             progress.say(f"{count} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
@@ -328,19 +302,19 @@ def _train(recipe: Recipe, run: Path, skip: Collection[int], notes: list[str], m
         )
     if rank == 0 and (training.seconds > before or not (run / "train.json").is_file()):
         facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
-        write_whole(run / "train.json", json.dumps({"machine": machine(), "train": facts}, indent=1))
+        atomic_write(run / "train.json", json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
 
 
 def use_threads(count: int | None) -> None:
     """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
     Freed memory is kept for the next step."""
-    tune()
+    allocator.configure()
     mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(count or max(1, min(mine, 8)))
 
 
-def _check_same(recipe: Recipe, before: Recipe) -> None:
+def _check_same(recipe: TrainingConfig, before: TrainingConfig) -> None:
     """A run goes on with the settings it began with, apart from how often it saves and logs, and from
     where its data lies, whose hash is compared."""
     now, then = recipe.model_dump(mode="json"), before.model_dump(mode="json")

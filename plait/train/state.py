@@ -10,18 +10,18 @@ from torch.optim import Optimizer
 
 from plait.data.loader import Loader
 from plait.errors import ConfigError
-from plait.model.braid import Braid
+from plait.model.multimodal import MultimodalTransformer
 from plait.train.checkpoint import TrainState
 
 
 class Training:
     """The mutable state of a run, and its exact image on disk."""
 
-    def __init__(self, model: Braid, optimizers: list[Optimizer], loader: Loader) -> None:
+    def __init__(self, model: MultimodalTransformer, optimizers: list[Optimizer], loader: Loader) -> None:
         self.model, self.optimizers, self.loader = model, optimizers, loader
         self.names = [name for name, _ in model.named_parameters()]
         self.parameters = [parameter for _, parameter in model.named_parameters()]
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.ema = [parameter.detach().clone() for parameter in self.parameters]
         self.step = 0
         self.tokens = 0  # row tokens, counted once
         self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
@@ -29,14 +29,14 @@ class Training:
         self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
 
     @torch.no_grad()
-    def update_average(self, decay: float) -> None:
+    def update_ema(self, decay: float) -> None:
         """Exponential moving average with a horizon that grows from nothing, so that the start is forgotten."""
         weight = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], weight)
+        torch._foreach_lerp_(self.ema, [parameter.detach() for parameter in self.parameters], weight)
 
-    def averaged_weights(self) -> dict[str, Tensor]:
+    def ema_weights(self) -> dict[str, Tensor]:
         """By name, with what is not trained."""
-        return dict(zip(self.names, self.average, strict=True)) | dict(self.model.named_buffers())
+        return dict(zip(self.names, self.ema, strict=True)) | dict(self.model.named_buffers())
 
     def image(self) -> TrainState:
         """Tensors by name and counters, enough to continue bit-exactly."""
@@ -66,7 +66,7 @@ class Training:
                 f"the training rows have sha256 {self.data[:12]}; the run began with {str(image.counters.get('data'))[:12]}: "
                 "bring back the data it began with, or start anew with --overwrite"
             )
-        for name, parameter, averaged in zip(self.names, self.parameters, self.average, strict=True):
+        for name, parameter, averaged in zip(self.names, self.parameters, self.ema, strict=True):
             parameter.copy_(image.tensors[f"weights.{name}"])
             averaged.copy_(average[name])
         for number, optimizer in enumerate(self.optimizers):

@@ -11,10 +11,10 @@ from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import Vocabulary
 from plait.infer.engine import Engine
 from plait.infer.request import Request
-from plait.model.braid import Braid
+from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
-from plait.recipe import Recipe
-from plait.train import loop, optim
+from plait.recipes.recipe import Recipe
+from plait.train import optim, trainer
 from plait.train.state import Training
 
 torch.set_num_threads(1)
@@ -29,11 +29,11 @@ samples = [
     for seed in range(8)
 ]
 recipe = Recipe(name="toy", data="", modalities={}, steps=2, dtype="float32")
-model = Braid(TrunkConfig(dim=32, num_layers=2, num_heads=2), vocabulary)
-loader = Loader(samples, {}, Encoder(vocabulary, FlowConfig(null_share=0.0)), PackConfig(length=64, sequences=2), 0)
+model = MultimodalTransformer(TrunkConfig(dim=32, num_layers=2, num_heads=2), vocabulary)
+loader = Loader(samples, {}, Encoder(vocabulary, FlowConfig(null_prob=0.0)), PackConfig(length=64, sequences=2), 0)
 training = Training(model, optim.build(recipe.optim, model), loader)
 before = {key: value.clone() for key, value in model.state_dict().items()}
-losses = loop.one_step(training, loader.next_step(), recipe)
+losses = trainer.one_step(training, loader.next_step(), recipe)
 assert losses[name] > 0, losses
 moved = [key for key, value in model.state_dict().items() if not torch.equal(value, before[key])]
 assert any(key.startswith(f"embedders.{name}.") for key in moved), "the new modality's embedding did not move"

@@ -113,10 +113,87 @@ def test_state_is_json_and_rebuilds_it(modality):
             np.testing.assert_array_equal(a.tokens, b.tokens)
 
 
-def test_metrics_of_a_part_with_itself(modality):
-    part = modality.example(1)
-    assert modality.metrics(part, part), "a modality offers at least one distance"
-    assert modality.metrics(part, part) != modality.metrics(part, modality.example(2))
+def test_distances_tell_parts_apart(modality):
+    measures = registry.measures(modality.name)
+    if measures is None:
+        pytest.skip("has no measure.py")
+    part, other = modality.example(1), modality.example(2)
+    same, apart = (measures.distances(modality, part, reference) for reference in (part, other))
+    assert same, "at least one distance"
+    assert set(same.values()) == {0.0}
+    assert apart != same
+
+
+def test_features_and_blanks_are_like_their_parts(modality):
+    measures = registry.measures(modality.name)
+    if measures is None:
+        pytest.skip("has no measure.py")
+    features = [measures.features(modality, modality.example(seed)) for seed in SEEDS]
+    assert {f.shape for f in features} == {features[0].shape}
+    assert features[0].ndim == 1
+    assert not np.array_equal(features[0], features[1])
+    blanks = [measures.blank(modality, modality.example(seed)) for seed in SEEDS]
+    assert {blank.type for blank in blanks} == {modality.name}
+    for seed, blank in zip(SEEDS, blanks, strict=True):
+        modality.read(blank)
+        part = modality.example(seed)
+        assert any(measures.distances(modality, blank, part).values()), "nothing is as near as the thing itself"
+    for value in (value for seed in SEEDS for value in measures.facts(modality.example(seed)).values()):
+        assert isinstance(value, str | float)
+
+
+def test_augmented_parts_are_of_the_modality(modality):
+    """The same seed gives the same, headers stay true, and nothing leaves what the model can take."""
+    module = registry.augments(modality.name)
+    if module is None:
+        pytest.skip("has no augment.py")
+    for seed in SEEDS:
+        segment = modality.read(modality.example(seed))
+        varied, again = (module.augment(modality, segment, np.random.default_rng(seed)) for _ in range(2))
+        assert varied.modality == modality.name
+        for a, b in zip(varied.blocks, again.blocks, strict=True):
+            np.testing.assert_array_equal(a.tokens, b.tokens)
+        for number, block in enumerate(varied.blocks if modality.head == "flow" else ()):
+            assert block.tokens.shape == (modality.block_len(block.header), modality.token_width)
+            assert block.tokens.dtype == np.float32
+            assert np.isfinite(block.tokens).all()
+            assert modality.ends(block.header) == (number == len(varied.blocks) - 1)
+
+
+def test_suggested_settings_make_a_modality_that_reads_the_data(modality):
+    module = registry.suggests(modality.name)
+    if module is None:
+        pytest.skip("has no suggest.py")
+    parts = [modality.example(seed) for seed in SEEDS]
+    suggested = registry.build(modality.name, module.suggest(modality, parts))
+    suggested.fit(parts)
+    for part in parts:
+        assert suggested.read(part).blocks
+
+
+def test_parts_are_shown_and_saved(modality, tmp_path):
+    """On a page, in a terminal, and in a file that reads back; values of Python are recognised."""
+    renders = registry.renders(modality.name)
+    if renders is None:
+        pytest.skip("has no render.py")
+    for seed in SEEDS:
+        part = modality.write(modality.read(modality.example(seed)))
+        assert registry.kind_of(part.value) == modality.name
+        assert str(renders.html(part)).startswith("<")
+        for protocol in (None, "kitty", "iterm"):
+            assert renders.terminal(part, 40, protocol)
+        path = renders.save(part, tmp_path, f"part-{seed}")
+        if path is not None:
+            assert registry.kind_of_file(path.suffix) == modality.name
+            modality.read(Part(modality.name, str(path)))
+    assert renders.verb().isalpha()
+
+
+def test_markup_in_a_part_is_no_markup_on_a_page(modality):
+    renders = registry.renders(modality.name)
+    if renders is None or modality.head == "flow":
+        pytest.skip("is not written in words")
+    assert "<script>" not in renders.html(Part(modality.name, "<script>alert(1)</script>"))
 
 
 def test_bad_values_are_errors_that_say_what_was_got(modality):
@@ -145,7 +222,7 @@ def test_distance_to_a_transparent_picture_is_to_what_the_model_sees():
     reference = Pictures.new("RGBA", (8, 8), (0, 0, 0, 0))
     image = Image(patch=8, channels=3, max_patches=1)
     seen = image.write(image.read(Part("image", reference)))
-    assert image.metrics(seen, Part("image", reference)) == {"mse": 0.0}
+    assert registry.measures("image").distances(image, seen, Part("image", reference)) == {"mse": 0.0}
 
 
 ANYTHING = (None, 7, b"", b"no medium", "", "nowhere.xyz", [], [[1, 2, 3]], {})

@@ -14,20 +14,20 @@ from worlds import TINY, World, rng, text
 
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
-from plait.data.sequence import Encoder, FlowConfig, Tokens
-from plait.device import resolve_device
+from plait.data.sequence import Encoder, FlowBlock, FlowConfig
 from plait.errors import ConfigError
 from plait.heads.flow import FlowEmbedding
-from plait.infer.cache import Cache
 from plait.infer.engine import Engine, Entry, Stream
+from plait.infer.kv_cache import Cache
 from plait.infer.request import Request
-from plait.layers import Linear, sinusoids
 from plait.model.attention import attend, attend_by_formula, prepare
-from plait.model.masks import allowed, allowed_by_definition
-from plait.model.positions import rotary_table, rotate
+from plait.model.layers import Linear, sinusoids
+from plait.model.mask import allowed, allowed_by_definition
+from plait.model.rope import rotary_table, rotate
 from plait.model.transformer import Layer, TrunkConfig, vanilla
-from plait.recipe import Recipe
-from plait.train import loop
+from plait.recipes.recipe import Recipe
+from plait.runtime.device import resolve_device
+from plait.train import trainer
 
 
 def rows(world, seed=0):
@@ -222,7 +222,7 @@ def gradients(world, micro, sequences=8):
     recipe = Recipe(name="t", data="", modalities={}, dtype="float32")
     loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=sequences, micro=micro), 0)
     model = world.model()
-    losses = loop.accumulate(model, loader.next_step(), recipe.loss_weights)
+    losses = trainer.accumulate(model, loader.next_step(), recipe.loss_weights)
     return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
@@ -240,7 +240,7 @@ def test_an_absent_modality_still_touches_its_weights(world):
     texts = [sample for sample in world.samples() if sample.task == "text->text"]
     loader = Loader(texts, {}, world.encoder, PackConfig(length=64, sequences=1), 0)
     model = world.model()
-    loop.accumulate(model, loader.next_step(), {})
+    trainer.accumulate(model, loader.next_step(), {})
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: sharded training would hang"
 
@@ -302,11 +302,11 @@ def test_griffin_lim_gives_a_sound_of_that_mel():
 def test_a_noised_step_is_the_training_copy(world, name, null):
     """What the engine computes for a block in flight is what training computed for that noised copy of it, with what
     stands before it fed through the cache: conditional and null streams, the second block of a chain too."""
-    flow = FlowConfig(soft_share=0.0, end_share=0.0, null_share=0.999 if null else 0.0)
+    flow = FlowConfig(context_noise_prob=0.0, end_prob=0.0, null_prob=0.999 if null else 0.0)
     encoder = Encoder(world.vocabulary, flow)
     sample = world.sample([text("say it in German")], [world.part(name, 2)])
     elements = encoder.elements(sample, rng(1))
-    assert isinstance(elements[-1], Tokens)
+    assert isinstance(elements[-1], FlowBlock)
     assert (elements[0].ids == [world.vocabulary.ids["<null>"]]) == null
     row = encoder.lay_out(elements, rng(2))
     model = world.model().eval()
@@ -321,7 +321,7 @@ def test_a_noised_step_is_the_training_copy(world, name, null):
         stream = Stream(cache)
         for element in elements[:-1]:
             engine._forward([Entry(stream, [element], True)], cache)
-        block = Tokens(name, z, elements[-1].coordinates, False, time)
+        block = FlowBlock(name, z, elements[-1].coordinates, False, time)
         first = engine._forward([Entry(stream, [block], False)], cache)[0]
         again = engine._forward([Entry(stream, [block], False)], cache)[0]
     torch.testing.assert_close(first, trained[noised.index[last]], atol=1e-5, rtol=1e-4)
@@ -354,7 +354,7 @@ def test_packed_weights_are_the_weights(rows_at_once):
     linear = Linear(48, 80)
     x = torch.randn(rows_at_once, 48).bfloat16()
     slow = linear(x)
-    linear.settle(torch.bfloat16)
+    linear.freeze_for_inference(torch.bfloat16)
     torch.testing.assert_close(linear(x), slow, atol=0.02, rtol=0.02)
     assert not linear.weight.requires_grad
 

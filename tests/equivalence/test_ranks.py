@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plait.data.loader import Loader, PackConfig
-from plait.train import loop
+from plait.train import trainer
 
 
 def test_two_ranks_are_one(world, tmp_path):
@@ -28,7 +28,7 @@ def test_two_ranks_are_one(world, tmp_path):
     together = torch.load(tmp_path / "out.pt", weights_only=True)
     loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=8), 0)
     model = world.model()
-    losses = loop.accumulate(model, loader.next_step(), {})
+    losses = trainer.accumulate(model, loader.next_step(), {})
     assert losses == pytest.approx(together["losses"], rel=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(together["gradients"][name], parameter.grad, atol=2e-5, rtol=1e-3)
@@ -64,12 +64,12 @@ def test_no_thread_outlives_the_group(tmp_path):
     script.write_text(
         "import torch\n"
         "from pathlib import Path\n"
-        "from plait.train import ranks\n"
+        "from plait.train import distributed\n"
         "def threads():\n"
         "    return [name.read_text().strip() for name in Path('/proc/self/task').glob('*/comm')]\n"
-        "with ranks.joined() as (rank, _):\n"
+        "with distributed.joined() as (rank, _):\n"
         "    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))])\n"
-        "    ranks.any_rank(False)\n"
+        "    distributed.any_rank(False)\n"
         "    assert any('gloo' in name for name in threads()), threads()\n"
         f"Path(r'{tmp_path}', str(rank)).write_text(' '.join(threads()))\n"
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from plait.threads import each
+from plait.runtime.parallel import parallel_map
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def threads():
 
 
 def test_each_is_the_list(threads):
-    assert each(lambda x: x * x, range(50)) == [x * x for x in range(50)]
-    assert each(str, []) == []
+    assert parallel_map(lambda x: x * x, range(50)) == [x * x for x in range(50)]
+    assert parallel_map(str, []) == []
     assert torch.get_num_threads() == threads, "the caller keeps its threads"
 
 
@@ -28,12 +28,14 @@ def test_workers_have_one_thread_and_the_caller_s_mode(threads):
         return torch.get_num_threads(), torch.is_inference_mode_enabled(), (weight * 2).requires_grad
 
     with torch.inference_mode():
-        assert set(each(look, range(8))) == {(1, True, False)}
-    assert set(each(look, range(8))) == {(1, False, True)}
+        assert set(parallel_map(look, range(8))) == {(1, True, False)}
+    assert set(parallel_map(look, range(8))) == {(1, False, True)}
 
 
 def test_a_call_inside_a_call(threads):
-    assert each(lambda x: sum(each(lambda y: x * y, range(5))), range(20)) == [10 * x for x in range(20)]
+    assert parallel_map(lambda x: sum(parallel_map(lambda y: x * y, range(5))), range(20)) == [
+        10 * x for x in range(20)
+    ]
 
 
 def test_an_exception_comes_through(threads):
@@ -41,5 +43,5 @@ def test_an_exception_comes_through(threads):
         raise ValueError(f"no {x}")
 
     with pytest.raises(ValueError, match="no 0"):
-        each(fail, range(4))
+        parallel_map(fail, range(4))
     assert torch.get_num_threads() == threads

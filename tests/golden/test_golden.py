@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import TINY, World
 
 from plait.data.loader import Loader, PackConfig
-from plait.model.braid import Braid
+from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig, vanilla
-from plait.recipe import Recipe
-from plait.train import loop, optim
+from plait.recipes.recipe import Recipe
+from plait.train import optim, trainer
 from plait.train.optim import OptimConfig
 from plait.train.state import Training
 
@@ -32,10 +32,10 @@ def losses(case: str) -> list[dict[str, float]]:
     config, name = CASES[case]
     world = World()
     recipe = Recipe(name="t", data="", modalities={}, dtype="float32", steps=20, optim=OptimConfig(name=name, warmup=5))
-    model = Braid(config, world.vocabulary)
+    model = MultimodalTransformer(config, world.vocabulary)
     loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=4), 0)
     training = Training(model, optim.build(recipe.optim, model), loader)
-    return [loop.one_step(training, training.loader.next_step(), recipe) for _ in range(20)]
+    return [trainer.one_step(training, training.loader.next_step(), recipe) for _ in range(20)]
 
 
 @pytest.mark.parametrize("case", CASES)

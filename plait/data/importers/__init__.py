@@ -23,7 +23,7 @@ from plait.contract import Message, Part, Sample
 from plait.data.media import encoded
 from plait.data.rows import dump_row
 from plait.errors import ConfigError, DataError, PlaitError
-from plait.files import write_whole
+from plait.runtime.files import atomic_write
 
 WORDS = {  # (modality, task) -> how it is asked about, and ordered
     ("image", "classes"): ("What is this?", "Draw: {text}"),
@@ -214,7 +214,7 @@ def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str]
         _discard(folder)
         raise DataError(f"{source} as {name} gave no training rows; expected some: is it the format that you mean?")
     facts = {"format": 1, "imported": {"from": str(source), "as": name}, "rows": counts}
-    write_whole(folder / "import.json", json.dumps(facts, indent=1))
+    atomic_write(folder / "import.json", json.dumps(facts, indent=1))
     return counts
 
 

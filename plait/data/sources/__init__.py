@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Asset:
-    """An Entry that was collected: its media are files, with a signature each (plait.corpus.quality)."""
+    """An Entry that was collected: its media are files, with a signature each (plait.data.corpus.duplicates)."""
 
     source: str
     kind: str

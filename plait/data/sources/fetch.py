@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plait.errors import DataError, MissingError, PlaitError
-from plait.files import sha256_of, write_whole
+from plait.runtime.files import atomic_write, sha256_of
 
 if TYPE_CHECKING:
     from plait.data.sources import Source
@@ -130,7 +130,7 @@ def unpacked(package: Package, root: Path, any_version: bool = False) -> Path:
         if not any_version:
             checked(archive, package.sha256)
         _unpack(archive, partial)
-        write_whole(partial / "archive.json", json.dumps({"archive": archive.name, "sha256": sha256_of(archive)}))
+        atomic_write(partial / "archive.json", json.dumps({"archive": archive.name, "sha256": sha256_of(archive)}))
         shutil.rmtree(download)
     partial.rename(folder)
     return folder
@@ -161,7 +161,7 @@ def source(source: Source, root: Path, any_version: bool = False, given: Path | 
         "public": source.public,
         "packages": {name: _facts_of(place) for name, place in found.items()},
     }
-    write_whole(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    atomic_write(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     return folder
 
 

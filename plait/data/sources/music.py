@@ -28,7 +28,7 @@ PIECE = 6  # seconds
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Pieces of `PIECE` seconds one after the other, without what is left at the end; the key is the tune.
+    """RowBuilder of `PIECE` seconds one after the other, without what is left at the end; the key is the tune.
 
     Raises DataError for what is damaged.
     """

@@ -20,6 +20,7 @@ LANGUAGES = {
     "zh": "Chinese", "ja": "Japanese", "ko": "Korean",
 }  # fmt: skip
 LONGEST = 200  # characters of an answer
+IN_LANGUAGE = ("name", "text")  # slots of a phrasing that stand in the language of the row
 NOTICE = "No medical device; ask a doctor."
 BEASTS = (
     "apes", "bears", "bovines", "camels", "cats", "deer", "dogs", "equines", "mammals", "marsupials", "rodents",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from plait.contract import Part
 from plait.data.sources import Asset
-from plait.tasks.boxes import boxes_as_text
+from plait.modalities.image.boxes import boxes_as_text
 from plait.tasks.dictionary.group import LANGUAGES, NOTICE, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 

@@ -1,0 +1,6 @@
+"""The command line: one file a group of commands."""
+
+from plait.cli import chat, data, evaluate, generate, system, train
+from plait.cli.app import app, main
+
+__all__ = ["app", "chat", "data", "evaluate", "generate", "main", "system", "train"]

@@ -1,0 +1,36 @@
+"""`plait chat`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from plait.cli.app import app, make_folder
+
+
+@app.command()
+def chat(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, run folder or archive.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    memory: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, help="Earlier exchanges that the model sees; as many as it learned with, if not given."),
+    ] = None,
+) -> None:
+    """Talk with a model in the terminal, in words, pictures and sound. /help lists the commands."""
+    make_folder(out)
+    from plait import api
+    from plait.cli import conversation
+
+    model = api.load(checkpoint)
+    remembered = model.config["recipe"]["turns"] - 1 if memory is None else memory
+    talk = conversation.Chat(model, out, typer.echo, remembered, seed, conversation.terminal_of())
+    if sys.stdin.isatty():
+        typer.echo("/help lists the commands")
+    for line in conversation.lines_of_terminal():
+        if not talk.line(line):
+            break

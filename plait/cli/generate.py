@@ -1,0 +1,136 @@
+"""`plait generate`: any mix of inputs, settings as `key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from plait import registry
+from plait.cli.app import app, make_folder
+from plait.errors import ConfigError
+
+SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens")  # of plait.infer.request.Request
+RENAMED = {"size": "image.size"}  # flag of before -> setting
+USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
+
+
+@dataclass
+class Asked:
+    """A command line of `plait generate`, taken apart: inputs in their order, and settings by their dotted names."""
+
+    checkpoint: Path | None = None
+    inputs: list[tuple[str, str]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def take_apart(arguments: Sequence[str], kinds: Sequence[str]) -> Asked:
+    """`RUN --KIND VALUE ... key=value ...` in any order. Raises ConfigError for what is none of these."""
+    asked = Asked()
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("--"):
+            kind, equals, value = word[2:].partition("=")
+            if kind not in kinds:
+                raise ConfigError(f"got {word}; expected one of {', '.join(f'--{name}' for name in kinds)}: {USAGE}")
+            asked.inputs.append((kind, value if equals else _value_after(word, words)))
+        elif "=" in word and not Path(word).exists():
+            key, _, value = word.partition("=")
+            asked.settings[key] = value
+        elif asked.checkpoint is None:
+            asked.checkpoint = Path(word)
+        else:
+            raise ConfigError(
+                f"got {word!r} after the checkpoint {asked.checkpoint}; expected --KIND VALUE or key=value: {USAGE}"
+            )
+    return asked
+
+
+def _value_after(flag: str, words: Iterator[str]) -> str:
+    value = next(words, None)
+    if value is None:
+        raise ConfigError(f"got {flag} without a value; expected one after it: {USAGE}")
+    return value
+
+
+def request_options(settings: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """Fields of `Request` from settings: `steps` is its own, `image.size` an option of a modality. Raises ConfigError."""
+    from plait.recipes.overrides import parse_value
+
+    options: dict[str, Any] = {}
+    for key, text in settings.items():
+        value = parse_value(text) if isinstance(text, str) else text
+        kind, dot, name = key.partition(".")
+        if dot and kind in kinds and name:
+            options.setdefault("options", {}).setdefault(kind, {})[name] = value
+        elif key in SETTINGS:
+            options[key] = value
+        else:
+            raise ConfigError(
+                f"got the setting {key!r}; expected one of {', '.join(SETTINGS)}, or an option of a modality such as "
+                "image.size=28x28"
+            )
+    return options
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+def generate(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
+            help="A checkpoint, run folder or archive; inputs in their order, --KIND VALUE for every modality; settings: "
+            "seed, steps (Euler steps a block), guidance (1: off), temperature (0: the likeliest token), max_tokens, "
+            "image.size=WIDTHxHEIGHT. Those of the recipe where none are given.",
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
+    seed: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+    steps: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+    guidance: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+    temperature: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+    size: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+) -> None:
+    """Answer any mix of inputs. Prints text; writes files and prints their names."""
+    kinds = registry.available()
+    asked = take_apart(arguments, kinds)
+    flags = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature, "size": size}
+    for flag, value in flags.items():
+        if value is not None:
+            setting = RENAMED.get(flag, flag)
+            typer.echo(f"note: --{flag} {value} is {setting}={value} now, and will go with the next release", err=True)
+            asked.settings.setdefault(setting, value)
+    if asked.checkpoint is None:
+        raise ConfigError(f"got no checkpoint; expected a run folder, a checkpoint or an archive: {USAGE}")
+    if not asked.inputs:
+        raise ConfigError(
+            f"nothing was asked; give at least one of {', '.join(f'--{kind}' for kind in kinds)}: {USAGE}"
+        )
+    options = request_options(asked.settings, kinds)
+    make_folder(out)  # before the work, not after it
+    from plait import api
+
+    parts = [api.Part(kind, value) for kind, value in asked.inputs]
+    reply = api.load(asked.checkpoint).generate(parts, to=None if to == "auto" else to, **options)
+    for number, part in enumerate(reply.parts):
+        typer.echo(write_part(part, out, number))
+
+
+def free_stem(out: Path, number: int) -> str:
+    """answer-NUMBER, or the next number that is free: earlier answers are kept."""
+    while any(out.glob(f"answer-{number}.*")):
+        number += 1
+    return f"answer-{number}"
+
+
+def write_part(part: Any, out: Path, number: int) -> str:
+    """What is printed as it is; anything else as a file, whose name is returned."""
+    renders = registry.renders(part.type)
+    if renders is None:
+        return str(part.value)
+    path = renders.save(part, out, free_stem(out, number))
+    return str(part.value) if path is None else str(path)

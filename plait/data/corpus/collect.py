@@ -1,0 +1,183 @@
+"""Entries of sources as files of one kind: pictures as PNG of a bounded size on white, sound as it is or as FLAC, and a list
+with what each is and how it looks or sounds. One source is collected at a time, whole or not at all, and only once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from plait.contract import Part
+from plait.data import sources
+from plait.data.corpus import duplicates
+from plait.data.corpus.composites import main_colour
+from plait.data.sources import LEFT_OUT, Asset, Entry, Medium
+from plait.data.sources.fetch import FACTS
+from plait.errors import DataError, PlaitError
+from plait.modalities.audio import Audio
+from plait.modalities.audio.measure import waveform
+from plait.modalities.audio.mel import RATE, log_mel
+from plait.runtime.files import atomic_write
+from plait.runtime.pictures import to_canvas
+
+FORMAT = 2
+SIDE = 96  # pixels of the longer side of a drawing: half as many again as the recipe's canvas has
+BOXED_SIDE = 320  # of a picture with boxes in it, which are smaller things
+LEAST_SECONDS, MOST_SECONDS = 0.1, 8.0
+SILENT = 1e-4  # peak
+LISTED, DONE = "assets.jsonl", "done.json"
+
+
+class _LeftOutError(Exception):
+    """A thing that is not taken, and why."""
+
+
+def _picture(medium: Medium, place: Path, side: int) -> tuple[Path, str, float]:
+    """Write a picture; its path, its signature, and the scale that its boxes need."""
+    assert not isinstance(medium, tuple), "a picture is no (samples, rate)"
+    try:
+        file = io.BytesIO(medium) if isinstance(medium, bytes) else medium
+        canvas = to_canvas(file if isinstance(file, Image.Image) else Image.open(file), 3)
+    except (OSError, PlaitError, Image.DecompressionBombError) as error:
+        raise _LeftOutError("a picture that cannot be decoded") from error
+    scale = min(1.0, side / max(canvas.size))
+    if scale < 1.0:
+        size = (max(1, round(canvas.width * scale)), max(1, round(canvas.height * scale)))
+        canvas = canvas.resize(size, Image.Resampling.LANCZOS)
+    if min(canvas.size) < 8:
+        raise _LeftOutError("a picture of less than 8 pixels")
+    low, high = zip(*canvas.getextrema(), strict=True)
+    if all(b - a < 8 for a, b in zip(low, high, strict=True)):
+        raise _LeftOutError("a picture of one colour")
+    signature = duplicates.picture_signature(canvas)
+    target = place.with_suffix(".png")
+    canvas.save(target, compress_level=4)
+    return target, str(signature), scale
+
+
+def _clip(medium: Medium, place: Path) -> tuple[Path, str]:
+    """Link or write a clip; its path and signature."""
+    try:
+        samples = waveform(Part(Audio.name, medium))
+    except PlaitError as error:
+        raise _LeftOutError("sound that is damaged") from error
+    if len(samples) > MOST_SECONDS * RATE:
+        raise _LeftOutError("sound that is too long")
+    if len(samples) < LEAST_SECONDS * RATE or float(np.abs(samples).max()) < SILENT:
+        raise _LeftOutError("silence, or sound of less than 0.1 s")
+    signature = f"{duplicates.clip_signature(log_mel(samples)):x}"
+    if isinstance(medium, Path):
+        target = place.with_suffix(medium.suffix.lower())
+        try:
+            os.link(medium, target)
+        except OSError:  # another file system
+            shutil.copyfile(medium, target)
+        return target, signature
+    assert isinstance(medium, tuple)
+    target = place.with_suffix(".flac")
+    soundfile.write(target, *medium)
+    return target, signature
+
+
+def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
+    media, signatures, facts = {}, {}, dict(entry.facts)
+    for what, medium in entry.media.items():
+        place = folder / f"{number:06d}-{what}"
+        if what == "picture":
+            path, signature, scale = _picture(medium, place, BOXED_SIDE if "boxes" in facts else SIDE)
+            with Image.open(path) as picture:
+                if "boxes" in facts:
+                    facts["boxes"] = [{**box, "box": [side * scale for side in box["box"]]} for box in facts["boxes"]]
+                    facts["size"] = list(picture.size)
+                elif entry.kind == "drawing" and (colour := main_colour(picture)):
+                    facts["colour"] = colour
+        else:
+            path, signature = _clip(medium, place)
+        media[what], signatures[what] = path.name, signature
+    return Asset(name, entry.kind, entry.key, media, dict(entry.texts), facts, entry.split, signatures)
+
+
+def archives_of(unpacked: Path) -> str:
+    """Of which archives the unpacked source is, as one hash; empty where that is not noted."""
+    facts = unpacked / FACTS
+    return hashlib.sha256(facts.read_bytes()).hexdigest() if facts.is_file() else ""
+
+
+def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
+    """Collect the source `name`, unpacked in a folder, into `folder/NAME`, taking one of `every` so many entries;
+    returns its counts. What was collected from the same archives is kept. Raises DataError."""
+    place, unfinished = folder / name, folder / f"{name}.partial"
+    archives = archives_of(unpacked)
+    if (place / DONE).is_file():
+        done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
+        if (done["format"], done["every"], done.get("archives")) == (FORMAT, every, archives):
+            return done
+    for old in (place, unfinished):
+        shutil.rmtree(old, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    kinds: dict[str, int] = {}
+    reasons = []
+    with (unfinished / LISTED).open("w", encoding="utf-8") as file:
+        for number, entry in enumerate(islice(sources.module(name).entries(unpacked), 0, None, every)):
+            if entry.kind == LEFT_OUT:
+                reasons.append(entry.key)
+                continue
+            try:
+                asset = _asset(name, number, entry, unfinished)
+            except _LeftOutError as error:
+                reasons.append(str(error))
+                continue
+            file.write(json.dumps(asdict(asset), ensure_ascii=False) + "\n")
+            kinds[entry.kind] = kinds.get(entry.kind, 0) + 1
+    done = {
+        "format": FORMAT, "source": name, "every": every, "archives": archives, "items": kinds,
+        "left_out": duplicates.tally(reasons),
+    }  # fmt: skip
+    atomic_write(unfinished / DONE, json.dumps(done, indent=1, ensure_ascii=False))
+    unfinished.rename(place)
+    return done
+
+
+def collect_all(
+    unpacked: Mapping[str, Path], folder: Path, say: Callable[[str], object], every: Mapping[str, int]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Collect sources, by name and unpacked folder, a process a core; returns the counts of each, and why others failed,
+    which is said too. `every` thins out sources that are larger than they are worth."""
+    made: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        jobs = {name: pool.submit(collect, name, place, folder, every.get(name, 1)) for name, place in unpacked.items()}
+        for name, job in jobs.items():
+            try:
+                made[name] = job.result()
+            except PlaitError as error:
+                failed[name] = str(error)
+                say(f"{name}: left out: {error}")
+                continue
+            left = sum(made[name]["left_out"].values())
+            say(f"{name}: {', '.join(f'{n} {kind}' for kind, n in made[name]['items'].items())}; {left} left out")
+    return made, failed
+
+
+def assets_of(name: str, folder: Path) -> Iterator[Asset]:
+    """What was collected of a source, its media as absolute paths. Raises DataError."""
+    path = folder / name / LISTED
+    if not path.is_file():
+        raise DataError(f"{path} is not there; expected the source {name} collected: build the data anew")
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            raw = json.loads(line)
+            raw["media"] = {what: str(path.with_name(file)) for what, file in raw["media"].items()}
+            yield Asset(**raw)

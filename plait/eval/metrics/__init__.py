@@ -1,0 +1,31 @@
+"""What answers are measured by beside exact matches and judges: one file a family of scores, found by name.
+
+A task lists its scores (`GroupTask.scores`); each is a function of an Outcome and a Bench that gives entries of report.json. What
+a score needs from outside (independent models, libraries of the extra `judges`) is made once, when it is first asked
+for; where it is missing the score is left out and the report says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from plait.errors import ConfigError
+from plait.eval.metrics import boxes, choice, media, words
+from plait.eval.metrics.bench import Bench
+from plait.eval.suites import Outcome
+
+Score = Callable[[Outcome, Bench], list[dict[str, Any]]]
+
+SCORES: dict[str, Score] = {**words.SCORES, **choice.SCORES, **boxes.SCORES, **media.SCORES}
+OF_THE_MODEL = frozenset(choice.SCORES)  # asked of the model itself: of answers that another gave they say nothing
+
+
+def score(name: str) -> Score:
+    """The score `name`. Raises ConfigError."""
+    if name not in SCORES:
+        raise ConfigError(f"unknown score {name!r}; expected one of {', '.join(sorted(SCORES))}")
+    return SCORES[name]
+
+
+__all__ = ["OF_THE_MODEL", "SCORES", "Bench", "Score", "score"]

@@ -1,0 +1,151 @@
+"""What is to be evaluated: tasks, held-out rows, who judges them, and what counts as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from plait.contract import WORDS, Message, Modality, Part, Sample
+from plait.data.rows import read_rows
+from plait.eval.judges import Judge
+from plait.runtime.files import sha256_of
+
+MOST_LOOKED_AT = 50  # rows, for one that is different
+Labelled = tuple[list[Part], list[dict[str, Any]]]
+
+
+class Measured(Protocol):
+    """What the runner asks of a task: plait.tasks.task.Task and plait.tasks.user_data.UserTask have it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cell(self) -> str: ...
+    @property
+    def gives(self) -> frozenset[str]: ...
+    @property
+    def answers_in(self) -> str: ...
+    @property
+    def targets(self) -> Mapping[str, float]: ...
+    @property
+    def relative(self) -> bool: ...
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+    @property
+    def scores(self) -> Sequence[str]: ...
+
+    def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
+        """The question of a row with nothing in it."""
+
+    def ask_about(self, part: Part) -> tuple[Message, ...]:
+        """The task's question about another medium."""
+
+
+class HeldOut(Protocol):
+    """Rows to measure on, and labelled media for judges, ceilings and baselines."""
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        """Rows with `meta["expect"]`; none where the data has no such split."""
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        """Media of a modality with their labels; splits are train, judge and test."""
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        """Media of a modality, labelled or not."""
+
+    def digest(self) -> str:
+        """Changes with the media that judges are fitted on."""
+
+    def notes(self) -> list[str]:
+        """What the report has to say about the rows."""
+
+
+class FolderRows:
+    """The files that a recipe's build wrote: TASK.SPLIT.jsonl, labelled-SPLIT.jsonl."""
+
+    def __init__(self, folder: Path, known: Mapping[str, Modality]) -> None:
+        self.folder, self.known = folder, known
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        path = self.folder / f"{task.name}.{split}.jsonl"
+        return list(read_rows(path, self.known)) if path.is_file() else []
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        parts, labels = [], []
+        for sample in read_rows(self.folder / f"labelled-{split}.jsonl", self.known):
+            part = sample.messages[0].parts[0]
+            if part.type == kind:
+                parts.append(part)
+                labels.append(dict(sample.meta["labels"]))
+        return parts, labels
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        return self.labelled(split, kind)[0]
+
+    def digest(self) -> str:
+        return sha256_of(self.folder / "labelled-judge.jsonl")[:12]
+
+    def notes(self) -> list[str]:
+        return []
+
+
+@dataclass
+class Outcome:
+    """What a model answered to the rows of one task and split."""
+
+    task: Measured
+    split: str
+    samples: Sequence[Sample]
+    answers: list[Part | None]
+    seconds: float
+    blank_answers: list[Part | None] = field(default_factory=list)
+    swapped_answers: list[Part | None] = field(default_factory=list)
+
+
+def partners(samples: Sequence[Sample], count: int) -> list[int]:
+    """For each of the first `count` rows the next one that asks about another medium and expects another answer; where
+    none of the MOST_LOOKED_AT that follow does, the next one."""
+    about = [tuple(str(p.value) for m in s.messages[:-1] for p in m.parts if p.type != WORDS) for s in samples]
+    answers = [str(sample.messages[-1].parts[0].value) for sample in samples]
+    expected = [sample.meta["expect"] or answer for sample, answer in zip(samples, answers, strict=True)]
+    made = []
+    for here in range(min(count, len(samples))):
+        following = [(here + step) % len(samples) for step in range(1, 1 + min(MOST_LOOKED_AT, len(samples)))]
+        others = (
+            other
+            for other in following
+            if expected[other] != expected[here]
+            and answers[other] != answers[here]
+            and (about[other] != about[here] or not about[here])
+        )
+        made.append(next(others, following[0]))
+    return made
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Write with one task, read back with another, and compare with what was asked: needs no judge and no label."""
+
+    name: str
+    writer: str
+    reader: str
+    attribute: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """`judges` by modality, kept fitted in `judges_at`; `in_words` gives a label as the model says it."""
+
+    tasks: Sequence[Measured]
+    rows: HeldOut
+    judges: Mapping[str, Callable[[], Judge]]
+    judges_at: Path
+    in_words: Callable[[str, Any], str]
+    cycles: Sequence[Cycle] = ()
+    cascade: bool = False  # whether a cascade of other models is measured beside ours
+    distances: bool = False  # also say how far unlabelled answers are from their references
+
+    def task(self, name: str) -> Measured:
+        return next(task for task in self.tasks if task.name == name)

@@ -1,0 +1,178 @@
+"""What is measured on somebody's own rows: every task found in them, on held-out rows, with judges where media have
+labels and enough of them are held out for a judge of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from plait import registry
+from plait.contract import Modality, Part, Sample
+from plait.data import splits as held_out
+from plait.data.fit import distinct_parts
+from plait.data.rows import line_of
+from plait.data.splits import TRAIN, Splits
+from plait.data.validate import check_file
+from plait.errors import PlaitError
+from plait.eval.judges import Judge
+from plait.eval.suites import Cycle, Labelled, Measured, Suite
+from plait.tasks.user_data import Labels, Targets, UserTask, key_of, labels_of, tasks_of, words_of
+from plait.train.config import TrainingConfig
+from plait.train.run import BAD_ROWS, bad_lines, long_lines
+
+MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
+MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
+LEAST_JUDGE_MEDIA = 60  # and MEDIA_A_LABEL of each value of every attribute, on average
+MEDIA_A_LABEL = 5
+SEEN = "trained"
+
+
+class UserRows:
+    """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `trained`: rows of the training."""
+
+    def __init__(
+        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]],
+        too_long: Container[int] = (),
+    ) -> None:  # fmt: skip
+        self.folder, self.splits, self.known, self.too_long = folder, splits, known, too_long
+        self.samples: dict[str, list[Sample]] = {}
+        for split in (TRAIN, "judge", "test"):
+            self.samples[split] = list(
+                splits.rows(split, known, bad.get(split if split in splits.given else TRAIN, ()))
+            )
+        self.main = "test" if self.samples["test"] else SEEN
+        self.labels: Labels = labels_of([sample for split in self.samples.values() for sample in split])
+        self.unreadable: list[str] = []
+
+    def rows(self, task: Measured, split: str) -> list[Sample]:
+        """Some rows of a task, in an order drawn by a fixed seed, so that the first are like all of them whatever order the
+        file has; those that cannot be read are noted."""
+        assert isinstance(task, UserTask)
+        source = self.samples.get(split, [])
+        if split == SEEN:
+            source = [sample for sample in self.samples[TRAIN] if line_of(sample.where) not in self.too_long]
+        found = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
+        most = MOST_ROWS * (4 if self.known[task.answers_in].head == "categorical" else 1)
+        order = np.random.default_rng([2026, 30]).permutation(len(found))[:most]
+        return [
+            replace(sample, meta={**sample.meta, "expect": self.labels.expected(sample)})
+            for sample in (found[index] for index in order)
+            if self._readable(sample)
+        ]
+
+    def _readable(self, sample: Sample) -> bool:
+        try:
+            for message in sample.messages:
+                for part in message.parts:
+                    self.known[part.type].read(part)
+        except PlaitError as error:
+            self.unreadable.append(f"{sample.where} is left out of the measurement: {error}")
+            return False
+        return True
+
+    def media(self, split: str, kind: str) -> list[Part]:
+        parts = distinct_parts(self.samples[split]).get(kind, [])
+        order = np.random.default_rng([2026, 31]).permutation(len(parts))[:MOST_TRAINING_MEDIA]
+        return [parts[index] for index in sorted(order)]
+
+    def labelled(self, split: str, kind: str) -> Labelled:
+        """Media that have every attribute of their modality."""
+        attributes = self.labels.values.get(kind, {})
+        pairs = [
+            (part, dict(self.labels.of[kind, str(part.value)]))
+            for part in self.media(split, kind)
+            if len(self.labels.of.get((kind, str(part.value)), ())) == len(attributes) > 0
+        ]
+        return [part for part, _ in pairs], [labels for _, labels in pairs]
+
+    def digest(self) -> str:
+        told = [
+            f"{held_out.hash_of_file(part.value)} {self.labels.of.get((kind, part.value))}"
+            for kind in sorted(self.labels.values)
+            for part in self.media("judge", kind)
+        ]
+        return sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:12]
+
+    def notes(self) -> list[str]:
+        said = [str(self.splits), *self.unreadable[:20]]
+        loose = sum(key_of(sample) is None for split in self.samples.values() for sample in split)
+        if loose:
+            said.append(f"{loose} rows are no question with an answer (documents): learned, and not measured")
+        measured = [s for s in self.samples.get(self.main, self.samples[TRAIN]) if key_of(s)]
+        turns = sum(any(message.role == "assistant" for message in sample.messages[:-1]) for sample in measured)
+        if turns:
+            said.append(f"of {turns} conversations with several answers only the last answer is measured")
+        several = sum(len(sample.messages[-1].parts) > 1 for sample in measured)
+        if several:
+            said.append(f"{several} answers of several parts are measured by their first part")
+        if self.main == SEEN:
+            said.append(
+                "too few rows to hold any out: what is measured here was trained on, and shows learning by heart"
+            )
+        return said
+
+
+def least_for_a_judge(classes: Mapping[str, Sequence[str]]) -> int:
+    """Labelled media that have to be held out for a judge of these attributes."""
+    return max([LEAST_JUDGE_MEDIA, *(MEDIA_A_LABEL * len(values) for values in classes.values())])
+
+
+def _judge_of(rows: UserRows, kind: str, known: Mapping[str, Modality]) -> Callable[[], Judge] | None:
+    """How to make the judge of a modality, where enough labelled media are held out for one."""
+    classes = rows.labels.values.get(kind, {})
+    parts, _ = rows.labelled("judge", kind)
+    if not classes or len(parts) < least_for_a_judge(classes):
+        return None
+    judged = registry.judged(kind)
+    return partial(Judge, classes, judged.judge_view(known[kind], parts)) if judged is not None else None
+
+
+def _cycles(tasks: list[UserTask], rows: UserRows) -> tuple[Cycle, ...]:
+    """Text to a medium and back, for every attribute that a reader's example asks for."""
+    made = []
+    for reader in tasks:
+        kind = next(iter(reader.gives))
+        attribute = rows.labels.answers.get((reader.task, words_of(reader.example)))
+        for writer in tasks:
+            if attribute in rows.labels.values.get(kind, {}) and writer.cell == f"text->{kind}":
+                assert attribute is not None
+                made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
+    return tuple(made)
+
+
+def suite(
+    recipe: TrainingConfig, run: Path, known: Mapping[str, Modality], targets: Targets
+) -> tuple[Suite, frozenset[int]]:
+    """The suite of the rows in `recipe.data`, and the lines of train.jsonl that training leaves out; what takes long to
+    make is kept in the folder `run`."""
+    folder = Path(recipe.data)
+    listed = (run / BAD_ROWS).is_file()
+    given = [split for split in recipe.hold_out if (folder / f"{split}.jsonl").is_file()]
+    bad = {
+        split: bad_lines(run, split) if listed else _bad(folder / f"{split}.jsonl", known) for split in [TRAIN, *given]
+    }
+    splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
+    rows = UserRows(folder, splits, known, bad, long_lines(run))
+    rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
+    everything = [sample for split in rows.samples.values() for sample in split]
+    tasks = tasks_of(everything, (rows.main,), targets)
+    judges = {kind: judge for kind in known if (judge := _judge_of(rows, kind, known))}
+    made = Suite(
+        tasks=tasks,
+        rows=rows,
+        judges=judges,
+        judges_at=run / "judges",
+        in_words=lambda attribute, label: str(label),
+        cycles=_cycles(tasks, rows),
+        distances=True,
+    )
+    return made, bad[TRAIN] | splits.not_for_training
+
+
+def _bad(path: Path, known: Mapping[str, Modality]) -> frozenset[int]:
+    return frozenset(check_file(path, known, lambda bad: None).bad_lines)

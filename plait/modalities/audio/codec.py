@@ -1,0 +1,256 @@
+"""Sound: groups of normalised log-mel frames, no codec. A clip is a chain of blocks, so speech starts before it ends."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from plait.contract import Block, HeadKind, Part, Segment
+from plait.errors import ConfigError, RowError
+from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPEN = "<open:audio>"
+MORE = "<more>"
+LEVEL = 10 ** (-23 / 20)  # root mean square
+PEAK = 10 ** (-1 / 20)
+LARGEST = 1e9  # of a sample; resampling sums of larger ones can overflow
+MOST_CHANNELS = 32
+CANCELLED = 1e-3  # of the channels' loudness: a mean below it is silence
+
+
+def rms(samples: np.ndarray) -> float:
+    """Root mean square; 0 of no samples."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
+
+
+def open_sound(value: Any, most_seconds: float) -> tuple[np.ndarray, int]:
+    """[n] or [n, channels] float32 samples and their rate, from a path, bytes or (samples, rate). Raises RowError.
+
+    What the header announces is checked before anything is decoded, so a small file cannot ask for gigabytes.
+    """
+    if isinstance(value, tuple):
+        samples, rate = value
+        samples, rate = np.asarray(samples, np.float32), int(rate)
+        check_length(len(samples), rate, most_seconds)
+        return samples, rate
+    if isinstance(value, int):  # libsndfile would take it for an open file, and close that
+        raise RowError(f"audio part: got the number {value}; expected the path of a sound file, or its bytes")
+    if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile says "System error"
+        raise RowError(f"audio part: {value} is not there; expected the path of a sound file")
+    try:
+        source = io.BytesIO(value) if isinstance(value, bytes) else str(value) if isinstance(value, Path) else value
+        with soundfile.SoundFile(source) as file:
+            check_length(file.frames, file.samplerate, most_seconds)
+            if file.channels > MOST_CHANNELS:
+                raise RowError(
+                    f"audio part: got {file.channels} channels; expected at most {MOST_CHANNELS}: save it as mono"
+                )
+            return file.read(dtype="float32"), int(file.samplerate)
+    except RowError:
+        raise
+    except (OSError, RuntimeError, TypeError) as error:
+        what = "bytes" if isinstance(value, bytes) else value
+        raise RowError(
+            f"audio part: cannot decode {what}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+        ) from error
+
+
+def check_length(count: int, rate: int, most_seconds: float) -> None:
+    """Raise RowError for `count` samples a channel at `rate` that are too long, or for an impossible rate."""
+    if rate < 1:
+        raise RowError(f"audio part: got a sample rate of {rate}; expected samples a second, such as 16000")
+    if count / rate > most_seconds:
+        raise RowError(
+            f"audio part: got {count / rate:.1f} s; expected at most {most_seconds} s: cut the clip or train with a larger "
+            "modalities.audio.max_seconds"
+        )
+
+
+def level(samples: np.ndarray) -> np.ndarray:
+    """Scale to -23 dB RMS unless that would push the peak above -1 dB; silence stays silence."""
+    loudness = rms(samples)
+    if loudness < 1e-6:
+        return samples
+    gain = min(LEVEL / loudness, PEAK / float(np.abs(samples).max()))
+    return (samples * gain).astype(np.float32)
+
+
+class Audio:
+    """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
+
+    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts and what is made. What `augment` may do:
+    `pitch` is the most mel bins that it moves a clip by; `room` and `noise` are the chances that it puts a clip in a room, and
+    that it adds noise.
+    """
+
+    name = "audio"
+    head: HeadKind = "flow"
+
+    def __init__(
+        self,
+        frames: int = 4,
+        block: int = 8,
+        max_seconds: float = 30.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pitch: int = 2,
+        noise: float = 0.0,
+        room: float = 0.0,
+    ) -> None:
+        if frames < 1 or block < 1 or max_seconds <= 0:
+            raise ConfigError(
+                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
+            )
+        if pitch < 0 or not 0 <= noise <= 1 or not 0 <= room <= 1:
+            raise ConfigError(
+                f"audio: pitch={pitch}, noise={noise}, room={room}; expected pitch >= 0, chances from 0 to 1"
+            )
+        self.frames, self.block, self.max_seconds = frames, block, max_seconds
+        self.pitch, self.noise, self.room = pitch, noise, room
+        self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
+        self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
+
+    @property
+    def token_width(self) -> int:
+        return self.frames * MELS
+
+    def grammar(self) -> Sequence[str]:
+        return (OPEN, MORE, *(f"<last:{k}>" for k in range(1, self.block + 1)))
+
+    def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
+        if tuple(header) not in ((), (OPEN,)):
+            return ()
+        most = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))  # tokens
+        room = most - options.get("blocks", 0) * self.block
+        more = () if room <= self.block else (MORE,)
+        return (*more, *self.grammar()[2 : 2 + max(1, min(room, self.block))])
+
+    def block_len(self, header: Sequence[str]) -> int:
+        return self.block if header[-1] == MORE else int(header[-1][6:-1])
+
+    def ends(self, header: Sequence[str]) -> bool:
+        return header[-1] != MORE
+
+    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+        return np.arange(self.block_len(header), dtype=np.float32)[:, None]
+
+    def _mono(self, part: Part) -> tuple[np.ndarray, int]:
+        """Float32 samples and their rate. Raises RowError for empty, overlong, cancelling or non-finite sound."""
+        samples, rate = open_sound(part.value, self.max_seconds)
+        if samples.ndim == 2:
+            channels, samples = samples, samples.mean(axis=1)
+            if samples.size and rms(samples) < CANCELLED * rms(channels):
+                raise RowError(
+                    "audio part: got channels that cancel each other out: their mean is silence; expected sound that is "
+                    "in phase: save one channel alone, or turn one of them over"
+                )
+        largest = float(np.abs(samples).max(initial=0.0))
+        if samples.size == 0 or not largest <= LARGEST:  # which no number is not, either
+            what = "no samples" if samples.size == 0 else "samples that are not finite numbers"
+            if math.isfinite(largest) and samples.size:
+                what = f"a sample of {largest:.3g}"
+            raise RowError(f"audio part: got {what}; expected finite sound, samples from -1 to 1: save the file anew")
+        return samples, rate
+
+    def samples(self, part: Part) -> np.ndarray:
+        """Mono float32 samples at 16 kHz, levelled. Raises RowError for empty, overlong or non-finite sound."""
+        samples, rate = self._mono(part)
+        if rate != RATE:
+            samples = soxr.resample(samples, rate, RATE)
+        return level(samples)
+
+    def _kept(self, part: Part) -> np.ndarray | None:
+        """The mel that a conversation kept, since mel does not survive the waveform. Raises RowError."""
+        kept = part.options.get("mel")
+        if kept is None:
+            return None
+        if not isinstance(kept, np.ndarray) or kept.ndim != 2 or kept.shape[1] != MELS or not len(kept):
+            what = f"an array of shape {kept.shape}" if isinstance(kept, np.ndarray) else type(kept).__name__
+            raise RowError(f"audio part: got {what} as mel; expected an array [frames, {MELS}], or none: leave mel out")
+        if not np.isfinite(kept).all():
+            raise RowError("audio part: got a mel that is not finite; expected finite numbers: leave mel out")
+        return kept
+
+    def _tokens(self, part: Part) -> np.ndarray:
+        frames = self._kept(part)
+        if frames is None:
+            frames = log_mel(self.samples(part))
+        short = -len(frames) % self.frames
+        frames = np.pad(frames, ((0, short), (0, 0)), constant_values=np.log(FLOOR))
+        return self.normalised(frames).reshape(-1, self.token_width)
+
+    def normalised(self, logs: np.ndarray) -> np.ndarray:
+        """Log-mel frames as tokens have them."""
+        made: np.ndarray = ((logs - self.mean) / self.std).astype(np.float32)
+        return made
+
+    def log_mels(self, frames: np.ndarray) -> np.ndarray:
+        """Log-mel frames of normalised ones."""
+        made: np.ndarray = frames * self.std + self.mean
+        return made
+
+    def check(self, part: Part) -> None:
+        if self._kept(part) is None:
+            self._mono(part)
+
+    def read(self, part: Part) -> Segment:
+        return self.chain(self._tokens(part))
+
+    def chain(self, tokens: np.ndarray) -> Segment:
+        """The chain of blocks of [n, token_width] tokens."""
+        tokens = tokens.reshape(-1, self.token_width)
+        blocks = []
+        for start in range(0, len(tokens), self.block):
+            piece = tokens[start : start + self.block]
+            last = start + self.block >= len(tokens)
+            header = (f"<last:{len(piece)}>",) if last else (MORE,)
+            blocks.append(Block((OPEN, *header) if start == 0 else header, piece))
+        return Segment(self.name, tuple(blocks))
+
+    def write(self, segment: Segment) -> Part:
+        tokens = np.concatenate([block.tokens for block in segment.blocks])
+        frames = self.log_mels(tokens.reshape(-1, MELS))
+        samples = griffin_lim(frames.clip(np.log(FLOOR), 6.0))
+        peak = float(np.abs(samples).max(initial=0.0))
+        return Part(self.name, (samples * min(1.0, PEAK / max(peak, 1e-9)), RATE), {"mel": frames})
+
+    def canonical(self, tokens: np.ndarray) -> np.ndarray:
+        return tokens
+
+    def embedder(self, dim: int) -> nn.Module:
+        from plait.heads.flow import FlowEmbedding
+
+        return FlowEmbedding(self.token_width, dim, num_coordinates=1)
+
+    def fit(self, parts: Iterable[Part]) -> None:
+        frames = np.concatenate([log_mel(self.samples(part)) for part in parts])
+        self.mean = frames.mean(axis=0).round(6)  # as `state` stores them
+        self.std = frames.std(axis=0).clip(min=1e-2).round(6)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "frames": self.frames,
+            "block": self.block,
+            "max_seconds": self.max_seconds,
+            "mean": [round(float(m), 6) for m in self.mean],
+            "std": [round(float(s), 6) for s in self.std],
+            "pitch": self.pitch,
+            "noise": self.noise,
+            "room": self.room,
+        }
+
+    def example(self, seed: int) -> Part:
+        rng = np.random.default_rng(seed)
+        time = np.arange(int(RATE * rng.uniform(0.1, 0.8))) / RATE
+        tone = np.sin(2 * np.pi * rng.uniform(100, 900) * time) * np.exp(-3 * time)
+        return Part(self.name, ((0.3 * tone).astype(np.float32), RATE))

@@ -1,0 +1,58 @@
+"""What can be said of a clip without a model."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+
+from plait.contract import Part
+from plait.modalities.audio.codec import Audio
+from plait.modalities.audio.mel import RATE, log_mel
+
+if TYPE_CHECKING:
+    from typing import Any
+
+BLANK_SECONDS = 0.5  # one length: duration is a hint too
+
+
+def waveform(part: Part) -> np.ndarray:
+    """[n] samples of a clip at RATE, however long: the model's limit is its own."""
+    return Audio(max_seconds=math.inf).samples(part)
+
+
+def features(modality: Any, part: Part) -> np.ndarray:
+    """[480] four quarters of the clip: mean of each mel bin; and over the whole clip its mean and deviation."""
+    frames = log_mel(waveform(part))
+    frames = np.pad(frames, ((0, max(0, 4 - len(frames))), (0, 0)), mode="edge")
+    quarters = [quarter.mean(axis=0) for quarter in np.array_split(frames, 4)]
+    return np.concatenate([*quarters, frames.mean(axis=0), frames.std(axis=0)])
+
+
+def features_are_alike() -> bool:
+    """Means and deviations are not."""
+    return False
+
+
+def distances(modality: Audio, part: Part, reference: Part) -> dict[str, float]:
+    """Mean absolute error of the log-mel frames that both have, and how many more frames the part has."""
+    a, b = log_mel(modality.samples(part)), log_mel(modality.samples(reference))
+    shared = min(len(a), len(b))
+    return {"log_mel_mae": float(np.abs(a[:shared] - b[:shared]).mean()), "frames": float(len(a) - len(b))}
+
+
+def blank(modality: Any, part: Part) -> Part:
+    """Half a second of silence."""
+    return Part(Audio.name, (np.zeros(int(BLANK_SECONDS * RATE), np.float32), RATE))
+
+
+def facts(part: Part) -> Mapping[str, str | float]:
+    """`seconds`, from the header."""
+    value = part.value
+    if isinstance(value, tuple):
+        return {"seconds": round(len(value[0]) / value[1], 2)}
+    return {"seconds": round(soundfile.info(io.BytesIO(value) if isinstance(value, bytes) else str(value)).duration, 2)}

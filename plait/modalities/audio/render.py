@@ -1,0 +1,80 @@
+"""How people meet a clip: in files, on pages, in a terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from markupsafe import Markup
+from PIL import Image
+
+from plait.contract import Part
+from plait.modalities.audio.measure import waveform
+from plait.modalities.audio.mel import FLOOR, RATE, log_mel
+from plait.runtime.pages import data_url, picture_url
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = 40  # of loudness
+
+
+def accepts(value: Any) -> bool:
+    """(samples, rate)."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray)
+
+
+def verb() -> str:
+    """What asks for one in a chat: /say."""
+    return "say"
+
+
+def reads_files() -> Sequence[str]:
+    """What libsndfile decodes."""
+    return (".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus")
+
+
+def save(part: Part, folder: Path, stem: str) -> Path:
+    """As 16-bit WAV; the samples as they are if they were made here."""
+    path = folder / f"{stem}.wav"
+    samples, rate = part.value if isinstance(part.value, tuple) else (waveform(part), RATE)
+    soundfile.write(path, samples, rate)
+    return path
+
+
+def html(part: Part, notes: Sequence[str] = ()) -> str:
+    """A player under its spectrogram."""
+    samples = waveform(part)
+    return Markup(
+        '<span class="sound"><img src="{}" alt="spectrogram"><audio controls preload="none" src="{}"></audio></span>'
+    ).format(picture_url(spectrogram(samples)), sound_url(samples, RATE))
+
+
+def spectrogram(samples: np.ndarray) -> Image.Image:
+    """Log-mel as a picture, low frequencies at the bottom."""
+    frames = log_mel(samples)
+    level = (frames - np.log(FLOOR)) / (frames.max() - np.log(FLOOR) + 1e-9)
+    return Image.fromarray((255 - 255 * level.T[::-1]).clip(0, 255).astype(np.uint8))
+
+
+def sound_url(samples: np.ndarray, rate: int) -> str:
+    """Sound as the address of its own bytes: MP3, which is small and which every browser plays."""
+    small = "MP3" in soundfile.available_formats()  # not in a libsndfile of before 2022
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="MP3" if small else "WAV")
+    return data_url("audio/mpeg" if small else "audio/wav", buffer.getvalue())
+
+
+def terminal(part: Part, columns: int, protocol: str | None) -> str:
+    """Its loudness over time, and how long it is."""
+    samples, rate = part.value if isinstance(part.value, tuple) else (waveform(part), RATE)
+    return f"{loudness(samples, min(columns, COLUMNS))} {len(samples) / rate:.2f} s"
+
+
+def loudness(samples: np.ndarray, columns: int = COLUMNS) -> str:
+    """Loudness over time as a line of bars."""
+    pieces = np.array_split(np.asarray(samples, np.float64), min(columns, max(1, len(samples))))
+    levels = np.array([np.sqrt(np.mean(piece**2)) for piece in pieces])
+    return "".join(BARS[int(level)] for level in (levels / max(levels.max(), 1e-9) * (len(BARS) - 1)).round())

@@ -1,0 +1,48 @@
+"""Settings by dotted key: `optim.lr=0.001`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from plait.errors import ConfigError
+from plait.recipes.recipe import Recipe
+
+
+def parse_value(text: str) -> Any:
+    """JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Apply `key=value` with dotted keys, values as JSON or plain text. Raises ConfigError for a bad one."""
+    settings = recipe.model_dump()
+    for entry in overrides:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"override {entry!r}; expected key=value, such as optim.lr=0.001")
+        node = settings
+        *path, last = key.split(".")
+        for step in path:
+            if not isinstance(node.get(step), dict):
+                raise ConfigError(
+                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}"
+                )
+            node = node[step]
+        node[last] = parse_value(value)
+    try:
+        return Recipe(**settings)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})"
+            for problem in error.errors()
+        )
+        raise ConfigError(
+            f"recipe {recipe.name!r}: {problems}; expected the fields of plait.recipes.recipe.Recipe"
+        ) from error

@@ -1,0 +1,26 @@
+"""A recipe: data, model, schedule and promise in one object."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from plait.infer.request import Request
+from plait.train.config import TrainingConfig
+
+
+class Sampling(BaseModel):
+    """Fields of `Request` that the evaluation uses; `generate` takes all but the last from here too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(Request.steps, ge=1, description="Euler steps a block")
+    guidance: float = Field(Request.guidance, ge=0, description="1: off")
+    temperature: float = Field(Request.temperature, ge=0, description="0: the likeliest id")
+    max_tokens: int = Field(64, ge=1, description="bounds the answer")
+
+
+class Recipe(TrainingConfig):
+    """What `plait train` needs to know, and how its model is asked. Unknown keys are errors."""
+
+    turns: int = Field(1, ge=1, description="questions in the longest conversation of the rows; chat remembers as many")
+    sampling: Sampling = Sampling()

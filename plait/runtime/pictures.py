@@ -1,0 +1,84 @@
+"""Pictures from strangers, opened in one place: only formats that are named, and the header before the pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from plait.errors import RowError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # without a list Pillow hands EPS to Ghostscript
+LONGEST_SIDE = 100_000  # pixels; Pillow cannot scale a side of millions
+MOST_PIXELS = 64_000_000
+
+
+def open_picture(value: Any) -> Image.Image:
+    """A picture from a path, bytes, an array or a picture, decoded whole. Raises RowError.
+
+    What the header announces is checked before anything is decoded, so a small file cannot ask for gigabytes.
+    """
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, np.ndarray):
+        try:
+            return Image.fromarray(value)
+        except (TypeError, ValueError) as error:
+            raise RowError(
+                f"image part: got an array of {value.dtype} and shape {value.shape}; expected [height, width] or "
+                "[height, width, 3] of uint8"
+            ) from error
+    name = value if isinstance(value, str | Path) else "bytes"
+    try:
+        data = Path(value).read_bytes() if isinstance(value, str | Path) else bytes(value)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        check_size(picture)
+        picture.load()
+    except FileNotFoundError as error:
+        raise RowError(f"image part: {value} is not there; expected the path of a picture") from error
+    except UnidentifiedImageError as error:
+        raise RowError(f"image part: {name} is no picture; expected one of {', '.join(FORMATS)}") from error
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, RowError):
+            raise
+        raise RowError(
+            f"image part: cannot decode {name}: {error}; expected a whole picture: one of {', '.join(FORMATS)}"
+        ) from error
+    return picture
+
+
+def check_size(picture: Image.Image) -> None:
+    """Raise RowError for more pixels than are decoded, or for none."""
+    width, height = picture.size
+    if not (min(width, height) >= 1 and max(width, height) <= LONGEST_SIDE):
+        raise RowError(f"image part: got {width}x{height} pixels; expected sides of 1 to {LONGEST_SIDE}: scale it down")
+    if width * height > MOST_PIXELS:
+        raise RowError(
+            f"image part: got {width}x{height} pixels; expected at most {MOST_PIXELS // 10**6} million: scale it down"
+        )
+
+
+def to_canvas(picture: Image.Image, channels: int) -> Image.Image:
+    """EXIF turned, 16 bits scaled to 8, alpha composited on white, then RGB or grey. Raises RowError."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        array = np.asarray(picture, np.float32)
+        if not np.isfinite(array).all():
+            raise RowError("image part: got pixels that are not finite numbers; expected numbers: save it as 8 bits")
+        scale = 255.0 / 65535.0 if picture.mode.startswith("I") and array.max(initial=0) > 255 else 1.0
+        if picture.mode == "F" and array.max(initial=0) <= 1.0:  # levels from 0 to 1
+            scale = 255.0
+        picture = Image.fromarray((array * scale).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    try:
+        return picture.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:
+        raise RowError(
+            f"image part: got mode {picture.mode}; expected one that converts to RGB: save it as RGB"
+        ) from error

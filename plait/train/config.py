@@ -1,0 +1,62 @@
+"""What a training needs to know: the configurations of its parts in one object, without what only an evaluation uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from plait.data.augment import AugmentConfig
+from plait.data.loader import PackConfig
+from plait.data.sequence import FlowConfig
+from plait.model.transformer import TrunkConfig, vanilla
+from plait.train.optim import OptimConfig
+
+
+class TrainingConfig(BaseModel):
+    """Data, model and schedule of one training. Unknown keys are errors; a recipe adds its name and promises."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    data: str = Field(description="folder of the data: train.jsonl and what the evaluation needs")
+    hold_out: dict[str, float] = Field(
+        default_factory=dict,
+        description="split -> share of train.jsonl, by content; a file SPLIT.jsonl takes its place",
+    )
+    modalities: dict[str, dict[str, Any]] = Field(description="name -> settings of each modality")
+    trunk: TrunkConfig = TrunkConfig()
+    flow: FlowConfig = FlowConfig()
+    pack: PackConfig = PackConfig()
+    optim: OptimConfig = OptimConfig()
+    weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
+    augment: dict[str, AugmentConfig] = Field(
+        default_factory=dict, description="task -> how often and how what is given is varied"
+    )
+    loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
+    steps: int = Field(1000, ge=1)
+    pca: int = Field(0, ge=0, strict=True, description="principal components of the data that flow heads know; 0: none")
+    seed: int = 0
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")
+    device: str = Field("auto", pattern="^(auto|cpu|cuda|mps)$", description="where the training computes")
+    compile: bool = Field(False, description="torch.compile the trunk, with FlexAttention on a CUDA device")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average")
+    save_every: int = Field(250, ge=1, description="steps between checkpoints")
+    log_every: int = Field(10, ge=1)
+
+    @field_validator("trunk", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        """`trunk=vanilla` is the founding paper's Transformer at the default width and depth."""
+        return vanilla() if value == "vanilla" else value
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _shares(cls, value: Any) -> Any:
+        """A number in the place of a task's settings is its share: `augment.read=0.5`."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            task: {"share": entry} if isinstance(entry, int | float) and not isinstance(entry, bool) else entry
+            for task, entry in value.items()
+        }

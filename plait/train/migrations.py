@@ -1,0 +1,69 @@
+"""Checkpoints of every format that was ever written, as today's: numbered pure functions. Files on disk stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+FORMAT = 5
+
+Config = dict[str, Any]
+RENAMED_SETTINGS = {  # format 5: (where in the recipe, name before) -> name since
+    ("", "principal"): "pca",
+    ("", "average"): "ema_decay",
+    ("optim", "fall"): "decay_fraction",
+    ("optim", "wide_share"): "flow_lr_scale",
+    ("flow", "null_share"): "null_prob",
+    ("flow", "uniform_share"): "uniform_prob",
+    ("flow", "soft_share"): "context_noise_prob",
+    ("flow", "soft_floor"): "context_noise_min_time",
+    ("flow", "end_share"): "end_prob",
+}
+
+
+def _from_1(config: Config) -> Config:
+    """Format 2: the recipe says how long its conversations are; before, all recipes asked single questions."""
+    return {**config, "format": 2, "recipe": {"turns": 1, **config["recipe"]}}
+
+
+def _from_2(config: Config) -> Config:
+    """Format 3: config.json has a hash of its own."""
+    return {**config, "format": 3}
+
+
+def _from_3(config: Config) -> Config:
+    """Format 4: flow heads may know principal components, which lie beside the weights; before, the recipe could say that
+    maps start along them, which is over once a run has begun."""
+    return {**config, "format": 4, "recipe": {**config["recipe"], "principal": 0}}
+
+
+def _from_4(config: Config) -> Config:
+    """Format 5: settings have the field's names, and augmentation is a table of its own with a share a task."""
+    recipe = dict(config["recipe"])
+    for (part, before), since in RENAMED_SETTINGS.items():
+        node = recipe
+        if part:
+            recipe[part] = node = dict(recipe.get(part, {}))
+        if before in node:
+            node[since] = node.pop(before)
+    recipe["augment"] = {task: {"share": share} for task, share in recipe.pop("vary", {}).items()}
+    return {**config, "format": 5, "recipe": recipe}
+
+
+MIGRATIONS: dict[int, Callable[[Config], Config]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+
+
+def migrate_config(config: Config) -> Config:
+    """config.json of any format as today's."""
+    while config["format"] < FORMAT:
+        config = MIGRATIONS[config["format"]](config)
+    return config
+
+
+def migrate_tensors(tensors: Mapping[str, Tensor], written_as: int) -> dict[str, Tensor]:
+    """Weights by name, from a checkpoint of format `written_as`, by today's names."""
+    if written_as >= FORMAT:
+        return dict(tensors)
+    return {name.replace(".trust.", ".log_var."): tensor for name, tensor in tensors.items()}

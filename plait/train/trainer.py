@@ -1,0 +1,230 @@
+"""The training loop. There is one; tasks and recipes differ by data and settings, never by a second loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from plait.data import store
+from plait.data.augment import Augmenter
+from plait.data.loader import Loader
+from plait.data.media import CachedReader
+from plait.data.mix import Rows
+from plait.data.pack import Batch
+from plait.data.sequence import Encoder
+from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError, TrainingError
+from plait.model import pca
+from plait.model.multimodal import MultimodalTransformer
+from plait.runtime.device import resolve_device, resolve_dtype
+from plait.train import checkpoint, optim
+from plait.train.config import TrainingConfig
+from plait.train.distributed import any_rank, ranks, sum_over_ranks
+from plait.train.state import Training
+
+KEEP = 2  # checkpoints of a run
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
+
+
+def accumulate(
+    model: MultimodalTransformer, batches: Sequence[Batch], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """Gradients of one optimizer step: every group's sum over its count in *all* micro-batches and ranks, weighted.
+
+    Returns each group's mean loss. So 1 x 8 sequences, 8 x 1 and 2 ranks x 4 give the same gradients.
+    """
+    groups = model.vocabulary.groups
+    counts = torch.tensor([sum(batch.counts[group] for batch in batches) for group in groups], dtype=torch.float64)
+    sum_over_ranks([counts])
+    scale = {
+        group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)
+    }
+    totals = torch.zeros(len(groups), dtype=torch.float64)
+    for batch in batches:
+        sums = model.loss_sums(batch.to(model.device))
+        torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
+        for group, value in sums.items():
+            totals[groups.index(group)] += value.detach().cpu().double()
+    sum_over_ranks([totals])
+    sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
+
+
+def one_step(training: Training, batches: Sequence[Batch], recipe: TrainingConfig) -> dict[str, float]:
+    """One optimizer step on its micro-batches; returns each group's mean loss."""
+    losses = accumulate(training.model, batches, recipe.loss_weights)
+    norm = torch.nn.utils.clip_grad_norm_(training.parameters, recipe.optim.clip)
+    if not math.isfinite(norm):  # before the weights are touched, so that what is saved stays sound
+        raise TrainingError(
+            f"step {training.step}: the gradient is no finite number (losses {losses}); the checkpoints before it are "
+            "sound; train anew with a lower optim.lr, or with dtype=float32"
+        )
+    optim.set_lr(training.optimizers, recipe.optim.lr_at(training.step, recipe.steps))
+    for optimizer in training.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    training.step += 1
+    training.update_ema(recipe.ema_decay)
+    counted = [sum(batch.clean_tokens for batch in batches), sum(batch.used for batch in batches)]
+    if ranks()[1] > 1:
+        total = torch.tensor(counted, dtype=torch.float64)
+        sum_over_ranks([total])
+        counted = [int(value) for value in total]
+    training.tokens += counted[0]
+    training.stored += counted[1]
+    return losses
+
+
+def model_of(
+    recipe: TrainingConfig, vocabulary: Vocabulary, found: Mapping[str, pca.PrincipalComponents] | None = None
+) -> MultimodalTransformer:
+    """The model of a recipe before its first step. `found`: of flow modalities, the components of their tokens
+    (plait.model.pca)."""
+    given = {name: one for name, one in (found or {}).items() if len(one.axes)}
+    sizes = {name: len(one.axes) for name, one in given.items()}
+    model = MultimodalTransformer(recipe.trunk, vocabulary, seed=recipe.seed, components=sizes)
+    pca.start(model, given, recipe.seed)
+    return model
+
+
+def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -> Training:
+    """Optimizers and loader of a recipe around a model, at step 0, on the recipe's device."""
+    vocabulary = model.vocabulary
+    unknown = set(recipe.loss_weights) - set(vocabulary.groups)
+    if unknown:
+        raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
+    lacking = store.lacking(Path(recipe.data))
+    tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
+    if unknown := set(recipe.augment) - tasks - lacking:
+        raise ConfigError(
+            f"augment names tasks {sorted(unknown)} without rows; expected tasks of the data: {', '.join(sorted(tasks))}"
+        )
+    reader = CachedReader(vocabulary.modalities)
+    encoder = Encoder(vocabulary, recipe.flow, reader, Augmenter(recipe.augment, vocabulary.modalities))
+    if recipe.pack.sequences < ranks()[1]:
+        raise ConfigError(
+            f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
+        )
+    device = resolve_device(recipe.device)
+    model.dtype = resolve_dtype(recipe.dtype, device)
+    model = model.to(device).train()
+    if recipe.compile:
+        model.compile_trunk()
+    weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
+    loader = Loader(samples, weights, encoder, recipe.pack, recipe.seed)
+    return Training(model, optim.build(recipe.optim, model), loader)
+
+
+def save(training: Training, recipe: TrainingConfig, run: Path) -> Path:
+    """Write a checkpoint of the run and drop all but the newest few. Raises TrainingError when it cannot be written."""
+    folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
+    try:
+        checkpoint.save(
+            folder, training.model, training.ema_weights(), recipe.model_dump(mode="json"), training.image()
+        )
+    except (OSError, SafetensorError) as error:
+        checkpoint.discard(folder)
+        raise TrainingError(
+            f"step {training.step} cannot be saved in {run}: {error}; the checkpoints before it are sound: make room on "
+            f"the disk or mend its rights, then go on with the same command and --resume"
+        ) from error
+    for old in checkpoint.steps_of(run)[:-KEEP]:
+        checkpoint.remove(old)
+    return folder
+
+
+def run_loop(
+    training: Training,
+    recipe: TrainingConfig,
+    run: Path,
+    report: Callable[[Training, dict[str, float], float], Any],
+    max_seconds: float = math.inf,
+    complain: Callable[[str], Any] = print,
+) -> Path:
+    """Train to `recipe.steps`, saving as the recipe says and at the end; a time limit, Ctrl-C or SIGTERM stops and saves.
+
+    `report` is told of every logged step: the state, the mean losses, and the mean fill of the packed sequences. A
+    checkpoint on the way that cannot be written is complained of, and the run goes on; the last one raises TrainingError.
+    """
+    rank, world = ranks()
+    with StopSignal() as stop, training.loader.steps(rank, world) as steps:
+        saved_at = training.step if training.step else None
+        begun = training.seconds
+        while training.step < recipe.steps and not any_rank(stop.asked or training.seconds - begun >= max_seconds):
+            begin = time.perf_counter()
+            with memory_advice(training.step, recipe):
+                batches = next(steps)
+                losses = one_step(training, batches, recipe)
+            training.seconds += time.perf_counter() - begin
+            if training.step % recipe.log_every == 0 or training.step == recipe.steps:
+                report(training, losses, sum(batch.fill for batch in batches) / len(batches))
+            if training.step % recipe.save_every == 0 and rank == 0:
+                saved_at = _save_if_possible(training, recipe, run, complain) or saved_at
+        if rank == 0 and saved_at != training.step:
+            save(training, recipe, run)
+        any_rank(False)  # all wait until the first has saved
+    return checkpoint.locate(run)
+
+
+def _save_if_possible(
+    training: Training, recipe: TrainingConfig, run: Path, complain: Callable[[str], Any]
+) -> int | None:
+    """The step that was saved; None, with a complaint, where it could not be."""
+    try:
+        save(training, recipe, run)
+    except TrainingError as error:
+        complain(f"{error}; the run goes on and tries again after {recipe.save_every} steps")
+        return None
+    return training.step
+
+
+@contextmanager
+def memory_advice(step: int, recipe: TrainingConfig) -> Iterator[None]:
+    """Running out of memory inside becomes a TrainingError that names the settings to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(w in words for w in OUT_OF_MEMORY):
+            raise
+        micro = recipe.pack.micro or recipe.pack.sequences
+        raise TrainingError(
+            f"step {step}: out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}); the checkpoints "
+            f"before it are sound. Lower pack.micro (now {micro} sequences at once: the same steps in smaller pieces), "
+            f"then pack.length (now {recipe.pack.length}) or trunk.dim (now {recipe.trunk.dim})"
+        ) from error
+
+
+class StopSignal:
+    """While open, Ctrl-C and SIGTERM ask the loop to stop after the step it is in, so that what is saved is whole."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:  # a second one does not wait
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
