@@ -344,7 +344,7 @@ def evaluate(
     """Measure every cell of a checkpoint on its recipe's held-out data; writes its model card, and report.json and
     report.html if asked.
 
-    `limit` bounds the rows of each split (all of them if None); `seed` is that of the noise answers are drawn from (the
+    `limit` bounds the rows of each split (all of them if None), and leaves the model card as it is; `seed` is that of the noise answers are drawn from (the
     recipe's if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
     from plait.eval import card, runner, user_data
@@ -384,7 +384,12 @@ def evaluate(
         "data": reports.data_summary(place),
         "evaluation_seconds": round(time.perf_counter() - begin, 1),
     }
-    card.write(folder, report, recipe.name)
+    if limit is None:
+        card.write(folder, report, recipe.name)
+    else:
+        say(
+            f"the model card stays as it is: at most {limit} rows of each split were measured; without a limit it is written"
+        )
     if json:
         runner.write_json(Path(json), report)
     if html:

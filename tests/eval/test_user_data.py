@@ -525,7 +525,11 @@ def test_checks_do_not_hang_on_the_order_of_the_rows():
 def test_measured_rows_are_mixed(trained, rows_of_digits):
     """The importer writes class after class; twenty rows of a report must not be of one class."""
     out, _ = trained
-    report = api.evaluate(out, limit=20, say=str)
+    (card,) = out.glob("checkpoints/*/README.md")
+    before, lines = card.read_bytes(), []
+    report = api.evaluate(out, limit=20, say=lines.append)
+    assert card.read_bytes() == before, "the card has the numbers of 20 rows"
+    assert any("model card stays as it is: at most 20 rows" in line for line in lines)
     expected = {cell["task"]: cell for cell in report["cells"]}
     assert expected["image->text classes"]["n"] == 20
     suite, _ = user_data.suite(Recipe(**json.loads((out / "proposal.json").read_text())), out, KNOWN, {})
