@@ -22,8 +22,8 @@ def evaluate(
     html: Annotated[Optional[Path], typer.Option(help="Write report.html here.")] = None,  # noqa: UP045
     data: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's if not given.")] = None,  # noqa: UP045
     limit: Annotated[
-        Optional[int], typer.Option(min=20, help="Rows of each split; the model card stays as it is.")
-    ] = None,  # noqa: UP045
+        int | None, typer.Option(min=20, help="Rows of each split; the model card stays as it is.")
+    ] = None,
     seed: Annotated[Optional[int], typer.Option(min=0, help="Of the noise; the recipe's if not given.")] = None,  # noqa: UP045
     threads: Threads = None,
     tolerance: Annotated[

@@ -193,17 +193,29 @@ class Evaluation:
             )  # fmt: skip
         return made
 
-    def _measured(self, kind: str, made: Sequence[Part | None], references: Sequence[Part]) -> dict[str, list[float]]:
-        """The modality's own distances of what was made, a number a reference: where nothing was made, those of a part with
-        nothing in it, so that silence never scores better than an attempt."""
-        measures, values = self.panel.measures(kind), dict[str, list[float]]()
+    def _measured(
+        self, kind: str, answers: Sequence[Part | None], references: Sequence[Part]
+    ) -> dict[str, list[float]]:
+        """The modality's distances between answers and references, by name, a number a reference.
+
+        A missing answer counts as a part with nothing in it or as the worst of the answers, whichever is further off:
+        silence never scores better than an attempt.
+        """
+        measures, modality = self.panel.measures(kind), self.known[kind]
         if measures is None:
-            return values
-        for part, reference in zip(made, references, strict=True):
-            compared = part or measures.blank(self.known[kind], reference)
-            for name, value in measures.distances(self.known[kind], compared, reference).items():
-                values.setdefault(name, []).append(abs(value))
-        return values
+            return {}
+        distances: dict[str, list[float]] = {}
+        for answer, reference in zip(answers, references, strict=True):
+            compared = answer or measures.blank(modality, reference)
+            for name, value in measures.distances(modality, compared, reference).items():
+                distances.setdefault(name, []).append(abs(value))
+        missing = [answer is None for answer in answers]
+        for name, values in distances.items():
+            worst = max((value for value, gone in zip(values, missing, strict=True) if not gone), default=0.0)
+            distances[name] = [
+                max(value, worst) if gone else value for value, gone in zip(values, missing, strict=True)
+            ]
+        return distances
 
     def checks(self, outcome: Outcome) -> list[dict[str, Any]]:
         """Swapped media for every task that has them; for written media also nearness to the training data and coverage."""
@@ -313,16 +325,15 @@ def _equal_error_rate(scores: np.ndarray, genuine: np.ndarray, rows: np.ndarray)
 
 
 def commit() -> str:
-    """Commit of the source tree that this file is tracked in, or the installed version."""
-    here = Path(__file__)
+    """The commit of the repository that tracks this file, else the installed version."""
+    file = Path(__file__)
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=False)
+        return subprocess.run(["git", *arguments], cwd=file.parent, capture_output=True, text=True, check=False)
 
     try:
-        tracked = (
-            git("ls-files", "--error-unmatch", here.name).returncode == 0
-        )  # a repository may enclose site-packages
+        # a repository may enclose site-packages without tracking what is in there
+        tracked = git("ls-files", "--error-unmatch", file.name).returncode == 0
         head = git("rev-parse", "--short", "HEAD")
     except OSError:  # no git
         tracked = False
