@@ -15,6 +15,7 @@ from plait.eval.judges import Judge, load_or_fit
 from plait.eval.suites import Measured, Suite
 from plait.modalities import Measures
 from plait.runtime.parallel import parallel_map
+from plait.tasks.user_data import shown_in_words
 
 JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 ROUND_TRIPS = 500  # held-out recordings that the judge also sees as the codec gives them back
@@ -139,9 +140,11 @@ class Panel:
         expected = [sample.meta["expect"] for sample in samples]
         attributes = list(dict.fromkeys(name for e in expected for name in e))
         if self.in_words(task.answers_in):
-            words = [part.value.strip() if part else "" for part in answers]
-            pairs = list(zip(words, expected, strict=True))
-            return {name: [w == str(e[name]) for w, e in pairs if name in e] for name in attributes}
+            shown = [
+                shown_in_words(part.value if part else "", list(e)) for part, e in zip(answers, expected, strict=True)
+            ]
+            pairs = list(zip(shown, expected, strict=True))
+            return {name: [s.get(name) == str(e[name]) for s, e in pairs if name in e] for name in attributes}
         if task.answers_in not in self.judges:
             return {}
         attributes = [name for name in attributes if name in self.judges[task.answers_in].classes]

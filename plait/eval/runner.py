@@ -21,14 +21,14 @@ from plait.eval import statistics
 from plait.eval.compare import SHARES
 from plait.eval.external import cascade_baseline
 from plait.eval.metrics import OF_THE_MODEL, Bench, score
-from plait.eval.metrics.bench import broken_down
+from plait.eval.metrics.bench import broken_down, texts
 from plait.eval.panel import Panel, share
 from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
 from plait.infer.likelihood import log_likelihoods
 from plait.infer.request import Request
 from plait.runtime.files import atomic_write
-from plait.tasks.user_data import EXACT
+from plait.tasks.user_data import EXACT, shown_in_words
 
 FORMAT = 1
 BLANK_ITEMS = 200
@@ -260,15 +260,18 @@ class Evaluation:
             return None
         reader = self.suite.task(cycle.reader)
         pairs = [
-            (part, self.suite.in_words(cycle.attribute, sample.meta["expect"][cycle.attribute]))
+            (part, {name: self.suite.in_words(name, sample.meta["expect"][name]) for name in cycle.attributes})
             for part, sample in zip(written.answers, written.samples, strict=True)
-            if part and cycle.attribute in sample.meta["expect"]
+            if part and set(cycle.attributes) <= set(sample.meta["expect"])
         ]
         if not pairs:
             return None
         begin = time.perf_counter()
-        said = self.ask([reader.ask_about(part) for part, _ in pairs], WORDS)
-        hits = [bool(s and s.value.strip() == truth) for s, (_, truth) in zip(said, pairs, strict=True)]
+        readings = texts(self.ask([reader.ask_about(part) for part, _ in pairs], WORDS))
+        hits = [
+            shown_in_words(reading, cycle.attributes) == labels
+            for reading, (_, labels) in zip(readings, pairs, strict=True)
+        ]
         return {
             "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": written.split, "metric": "cycle agreement",
             "higher_is_better": True, "value": share(hits), "ci95": list(statistics.wilson(sum(hits), len(hits))), "n": len(hits),

@@ -126,12 +126,20 @@ def partners(samples: Sequence[Sample], count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Cycle:
-    """Write with one task, read back with another, and compare with what was asked: needs no judge and no label."""
+    """Write with one task, read back with another, and compare with what was asked: needs no judge and no label.
+
+    `further` are attributes that the reader's answer has behind `attribute`, separated by commas.
+    """
 
     name: str
     writer: str
     reader: str
     attribute: str
+    further: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return (self.attribute, *self.further)
 
 
 @dataclass(frozen=True)

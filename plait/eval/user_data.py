@@ -133,16 +133,19 @@ def _judge_of(rows: UserRows, kind: str, known: Mapping[str, Modality]) -> Calla
 
 
 def _cycles(tasks: list[UserTask], rows: UserRows) -> tuple[Cycle, ...]:
-    """Text to a medium and back, for every attribute that a reader's example asks for."""
-    made = []
+    """Text to a medium and back, for every reader whose example asks for labels of the medium."""
+    cycles = []
     for reader in tasks:
         kind = next(iter(reader.gives))
-        attribute = rows.labels.answers.get((reader.task, words_of(reader.example)))
+        attributes = rows.labels.answers.get((reader.task, words_of(reader.example)), ())
         for writer in tasks:
-            if attribute in rows.labels.values.get(kind, {}) and writer.cell == f"text->{kind}":
-                assert attribute is not None
-                made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
-    return tuple(made)
+            if (
+                attributes
+                and writer.cell == f"text->{kind}"
+                and set(attributes) <= set(rows.labels.values.get(kind, ()))
+            ):
+                cycles.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attributes[0], attributes[1:]))
+    return tuple(cycles)
 
 
 def suite(

@@ -21,7 +21,8 @@ from plait.data import splits
 from plait.data.rows import dump_row, read_rows
 from plait.errors import ConfigError, DataError
 from plait.eval import user_data
-from plait.eval.runner import partners
+from plait.eval.suites import partners
+from plait.modalities.image import judge as image_judge
 from plait.recipes.recipe import Recipe
 from plait.tasks import user_data as user_tasks
 from plait.train import probe
@@ -223,6 +224,37 @@ def test_judges_may_be_asked_any_name(tmp_path):
     saved = api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
     report = api.evaluate(saved, say=str, limit=20)
     assert "type accuracy" in {cell["metric"] for cell in report["cells"]}
+
+
+def test_each_part_of_a_label_is_judged(tmp_path, monkeypatch):
+    """Pictures of "SHADE, SIDE", named and drawn: 3 shades and 4 sides of a grey picture that are lit."""
+    monkeypatch.setattr(image_judge, "EPOCHS", 10)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shades, sides = {"dim": 90, "grey": 160, "bright": 250}, ("left", "right", "top", "bottom")
+    rng, samples = np.random.default_rng(0), []
+    for number in range(480):
+        shade, side = list(shades)[number % 3], sides[number // 3 % 4]
+        levels = rng.integers(0, 40, (8, 8)).astype(np.uint8)
+        half = {"left": levels[:, :4], "right": levels[:, 4:], "top": levels[:4], "bottom": levels[4:]}[side]
+        half[:] = shades[shade]
+        Image.fromarray(levels).save(folder / f"{number}.png")
+        part, label = Part("image", f"{number}.png"), f"{shade}, {side}"
+        samples += [row(asked(part, "How bright, and where?"), label, "look"), row(asked(label), part, "draw")]
+    write(folder, samples)
+    small = ("steps=3", "pack.length=192", "pack.sequences=2")
+    report = api.evaluate(api.train_on(folder, *TINY, *small, out=tmp_path / "run", say=str), say=str)
+    cells = {(cell["task"], cell["metric"]): cell for cell in report["cells"]}
+    assert not {metric for _, metric in cells} & {"mse", "exact match"}, "reported whole, or by distances"
+    for part, chance in (("look, part 1", 1 / 3), ("look, part 2", 1 / 4)):
+        drawn, named = cells["draw", f"{part} accuracy"], cells["look", f"{part}: exact match"]
+        assert drawn["judge"] == "convolutional image judge"
+        assert drawn["judge_ceiling"] > 1.5 * chance, "the judge did not learn this part"
+        assert named["baseline"] > 0.9, "nearest neighbours see it"
+        assert 0.9 * chance < drawn["baseline"] < 2 * chance, "the commonest value of this part"
+        assert named["n"] == drawn["n"] > 20
+    (cycle,) = [cell for cell in report["cells"] if cell["metric"] == "cycle agreement"]
+    assert cycle["task"] == "draw then look"
 
 
 def test_rows_that_change_sides_are_noticed(tmp_path):
