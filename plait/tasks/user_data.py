@@ -215,8 +215,10 @@ def _add(labels: Labels, kind: str, name: str, by_path: Mapping[str, str]) -> tu
     room = MOST_ATTRIBUTES - len(labels.values.get(kind, ()))
     parts = {path: split_answer(text) for path, text in by_path.items()}
     counts = {len(split) for split in parts.values()}
-    columns = [{_part_name(name, n + 1): {path: split[n] for path, split in parts.items()} for n in range(min(counts))}]
-    candidates = [*(columns if len(counts) == 1 and min(counts) > 1 else []), {name: by_path}]
+    candidates: list[dict[str, Mapping[str, str]]] = [{name: by_path}]
+    if len(counts) == 1 and (count := counts.pop()) > 1:
+        columns = {_part_name(name, n + 1): {path: split[n] for path, split in parts.items()} for n in range(count)}
+        candidates.insert(0, {**columns})
     for attributes in candidates:
         if len(attributes) <= room and all(map(_is_closed, attributes.values())):
             for attribute, labels_by_path in attributes.items():
