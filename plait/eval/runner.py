@@ -23,6 +23,7 @@ from plait.eval.external import cascade_baseline
 from plait.eval.metrics import OF_THE_MODEL, Bench, score
 from plait.eval.metrics.bench import broken_down, texts
 from plait.eval.panel import Panel, share
+from plait.eval.progress import NoProgress, Progress
 from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
 from plait.infer.likelihood import log_likelihoods
@@ -36,6 +37,7 @@ SWAPPED_ITEMS = 100
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
 MAIN = ("test", "trained")  # the split that a report's first table shows; `trained`: too few rows to hold any out
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
+ROWS_AT_ONCE = 128  # questions between two reports of the progress
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
 
@@ -45,7 +47,8 @@ def _asks(question: Sequence[Message]) -> bool:
 
 
 class Evaluation:
-    """One checkpoint on one suite. `sampling` sets steps, guidance and temperature; `limit` bounds rows a split."""
+    """One checkpoint on one suite. `sampling` sets steps, guidance and temperature; `limit` bounds rows a split;
+    `progress` hears how many questions of a task are answered."""
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class Evaluation:
         seed: int = 0,
         limit: int | None = None,
         say: Callable[[str], None] = print,
+        progress: Progress | None = None,
     ) -> None:
+        self.progress = progress or NoProgress()
         self.engine, self.suite, self.seed, self.limit, self.say = engine, suite, seed, limit, say
         self.known = engine.model.vocabulary.modalities
         self.sampling = dict(sampling)
@@ -76,13 +81,21 @@ class Evaluation:
 
     # asking the model
 
-    def ask(self, questions: Sequence[tuple[Message, ...]], to: str) -> list[Part | None]:
-        """The first answered part to each question, None where the model said nothing."""
-        requests = [
-            Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
-            for number, question in enumerate(questions)
-        ]
-        return [next(iter(answer.message.parts), None) for answer in self.engine.generate(requests)]
+    def ask(self, questions: Sequence[tuple[Message, ...]], to: str, what: str = "") -> list[Part | None]:
+        """The first part of the answer to each question, None where the model gave none. `what` names the questions for
+        the progress; none is reported without a name."""
+        progress = self.progress if what else NoProgress()
+        step = min(ROWS_AT_ONCE, self.engine.batch_size)
+        answers: list[Part | None] = []
+        with progress.rows(what, len(questions)) as advance:
+            for start in range(0, len(questions), step):
+                requests = [
+                    Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
+                    for number, question in enumerate(questions[start : start + step], start)
+                ]
+                answers += [next(iter(answer.message.parts), None) for answer in self.engine.generate(requests)]
+                advance(len(answers))
+        return answers
 
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
@@ -99,16 +112,17 @@ class Evaluation:
         if not rows:
             return None
         begin = time.perf_counter()
-        answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in)
+        name = f"{task.cell} {task.name} {split}"
+        answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in, name)
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
             blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]]
             if all(_asks(question) for question in blanked):  # where the input is the whole question, nothing is left
-                outcome.blank_answers = self.ask(blanked, task.answers_in)
+                outcome.blank_answers = self.ask(blanked, task.answers_in, f"{name}, input blanked")
             if task.gives != {WORDS}:
                 others = [rows[index] for index in partners(rows, SWAPPED_ITEMS)]
                 swapped = [self._swapped(*pair) for pair in zip(rows[:SWAPPED_ITEMS], others, strict=True)]
-                outcome.swapped_answers = self.ask(swapped, task.answers_in)
+                outcome.swapped_answers = self.ask(swapped, task.answers_in, f"{name}, another row's media")
         self.outcomes.append(outcome)
         return outcome
 
@@ -267,7 +281,7 @@ class Evaluation:
         if not pairs:
             return None
         begin = time.perf_counter()
-        readings = texts(self.ask([reader.ask_about(part) for part, _ in pairs], WORDS))
+        readings = texts(self.ask([reader.ask_about(part) for part, _ in pairs], WORDS, f"{cycle.name} {cycle.reader}"))
         hits = [
             shown_in_words(reading, cycle.attributes) == labels
             for reading, (_, labels) in zip(readings, pairs, strict=True)

@@ -196,13 +196,9 @@ def _add_answers(labels: Labels, task: str, kind: str, by_question: Mapping[str,
 
 def _free_name(labels: Labels, kind: str, *names: str) -> str:
     """The first of some names, else the first one with a number, that no attribute of a modality has, nor its parts."""
-    taken = labels.values.get(kind, {})
+    taken = set(labels.values.get(kind, ()))
     numbered = (f"{names[0]} ({number})" for number in itertools.count(2))
-    return next(
-        name
-        for name in (*filter(None, names), *itertools.islice(numbered, len(taken) + 1))
-        if not {name, _part_name(name, 1)} & set(taken)
-    )
+    return next(name for name in itertools.chain(names, numbered) if name and not {name, _part_name(name, 1)} & taken)
 
 
 def _part_name(name: str, number: int) -> str:

@@ -157,14 +157,14 @@ def test_the_cascade_is_not_measured_by_what_the_model_finds_likely():
 def test_a_question_that_is_all_input_has_no_blank_one():
     asked = []
     task = SimpleNamespace(
-        name="chat", answers_in="text", gives={"text"}, splits=("test",),
+        name="chat", cell="text->text", answers_in="text", gives={"text"}, splits=("test",),
         blanked=lambda sample, blank: (Message("user", (text(""),)),),
     )  # fmt: skip
     samples = outcome(["yes"] * 3, ["yes"] * 3).samples
     evaluation = SimpleNamespace(
         suite=SimpleNamespace(rows=SimpleNamespace(rows=lambda task, split: samples)), panel=SimpleNamespace(blank={}),
         limit=None, outcomes=[],
-        ask=lambda questions, to: asked.append(len(questions)) or [None] * len(questions),
+        ask=lambda questions, to, what: asked.append(len(questions)) or [None] * len(questions),
     )  # fmt: skip
     assert Evaluation.run_task(evaluation, task, "test").blank_answers == []
     assert asked == [3]
