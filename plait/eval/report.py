@@ -1,4 +1,4 @@
-"""report.html: one file with the grid, pictures, players, spectrograms, loss curves and the table of cells."""
+"""report.html: one file with the grid, examples beside their references, loss curves and the table of cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from plait.runtime.files import atomic_write, manifest_of
 from plait.train import checkpoint
 from plait.train.config import TrainingConfig
 from plait.train.run import summary
+
+LONGEST_VALUE = 200  # characters of a value without a rendering
 
 
 def figure(cell: Mapping[str, Any], value: float | None) -> str:
@@ -59,18 +62,34 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def show(part: Part | None) -> Markup:
-    """A part as HTML; by its type where its modality does not say how it looks."""
+    """A part as HTML; as its plain value where its modality has no rendering."""
     if part is None:
         return Markup('<span class="nothing">nothing</span>')
     renders = registry.renders(part.type)
-    return Markup(renders.html(part)) if renders else Markup('<span class="nothing">{}</span>').format(part.type)
+    if renders is None:
+        value = str(part.value)
+        return Markup("<code>{}</code>").format(value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…")
+    return Markup(renders.html(part))
 
 
-def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
-    """The first rows of the split with what the model answered: not chosen by anyone."""
+@dataclass(frozen=True)
+class Example:
+    """A row as HTML: the question, what the model answered, and the reference."""
+
+    question: Markup
+    answer: Markup
+    reference: Markup
+
+
+def _examples(outcome: Outcome) -> list[Example]:
+    """The first rows of a split, whatever they are."""
     pairs = list(zip(outcome.samples, outcome.answers, strict=True))[:SHOWN]
     return [
-        (Markup(" ").join(show(part) for message in sample.messages[:-1] for part in message.parts), show(answer))
+        Example(
+            Markup(" ").join(show(part) for message in sample.messages[:-1] for part in message.parts),
+            show(answer),
+            show(sample.messages[-1].parts[0]),
+        )
         for sample, answer in pairs
     ]
 
