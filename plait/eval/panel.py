@@ -160,6 +160,10 @@ class Panel:
         round_trip = judged.judge_view(self.known[kind], parts).round_trip if judged is not None else None
         return parallel_map(round_trip, parts) if round_trip else parts
 
+    def has_features(self, kind: str) -> bool:
+        """Whether media of a modality have features: a judge's own, or plain ones."""
+        return kind in self.judges or self.measures(kind) is not None
+
     def features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
         """The judge's own features of media, or plain ones where there is no judge."""
         if kind in self.judges:

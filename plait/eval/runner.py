@@ -21,7 +21,7 @@ from plait.eval import statistics
 from plait.eval.compare import SHARES
 from plait.eval.external import cascade_baseline
 from plait.eval.metrics import OF_THE_MODEL, Bench, score
-from plait.eval.metrics.bench import broken_down, texts
+from plait.eval.metrics.bench import broken_down, entry, texts
 from plait.eval.panel import Panel, share
 from plait.eval.progress import NoProgress, Progress
 from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
@@ -35,6 +35,7 @@ FORMAT = 1
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
+LEAST_COMPARED = 20  # of fewer made items the distances say nothing
 MAIN = ("test", "trained")  # the split that a report's first table shows; `trained`: too few rows to hold any out
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
 ROWS_AT_ONCE = 128  # questions between two reports of the progress
@@ -116,8 +117,11 @@ class Evaluation:
         answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in, name)
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
-            blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]]
-            if all(_asks(question) for question in blanked):  # where the input is the whole question, nothing is left
+            can_blank = task.gives - {WORDS} <= set(self.panel.blank)  # else the question would stay as it is
+            blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]] if can_blank else []
+            if blanked and all(
+                _asks(question) for question in blanked
+            ):  # where the input is the whole question, nothing is left
                 outcome.blank_answers = self.ask(blanked, task.answers_in, f"{name}, input blanked")
             if task.gives != {WORDS}:
                 others = [rows[index] for index in partners(rows, SWAPPED_ITEMS)]
@@ -166,7 +170,15 @@ class Evaluation:
                     ),
                 }
             )
-        return made + self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
+        made += self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
+        return made or self._answered(outcome)
+
+    def _answered(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """The share of questions that are answered at all, where the answers' modality has neither judge nor measure."""
+        if self.panel.measures(outcome.task.answers_in) is not None:
+            return []
+        answered = [float(part is not None) for part in outcome.answers]
+        return [entry(outcome, "answered: rate", answered)]
 
     def scores(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
         """Entries of the scores that the task names; one that lacks something from outside is left out, and noted once."""
@@ -247,9 +259,9 @@ class Evaluation:
                 for name, right in hits.items()
             ]
         parts = [part for part in outcome.answers if part][:COMPARED_ITEMS]
-        if self.panel.in_words(task.answers_in) or len(parts) < 20:
-            return made
         kind = task.answers_in
+        if self.panel.in_words(kind) or len(parts) < LEAST_COMPARED or not self.panel.has_features(kind):
+            return made
         real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
         training = self.panel.training_features(kind)
         copies = training[

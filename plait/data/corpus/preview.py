@@ -25,6 +25,7 @@ from plait.tasks.user_data import cell_of
 
 MOST_BYTES = 9_500_000  # of rows in a page
 VARIANTS = 4
+LONGEST_VALUE = 200  # characters of a value without a rendering
 MEDIUM = "\0"  # stands for a medium in the words of a question
 _SLOT = re.compile(r"\{(\w+)\}")
 _FILLING = f"({MEDIUM}|[^{MEDIUM}]*?)"
@@ -244,8 +245,9 @@ def _literal(words: str) -> str:
 
 
 def _medium(part: Part, notes: Sequence[str]) -> Markup:
-    """A part as its modality shows it, with what `notes` point to in it, or its type. Raises RowError."""
-    renders = registry.renders(part.type)
+    """A part as its modality shows it, with what `notes` point to in it; its plain value without a rendering. Raises RowError."""
+    renders, value = registry.renders(part.type), _value(part)
     if renders is None:
-        return Markup('<span class="nothing">{}</span>').format(part.type)
-    return Markup(renders.html(replace(part, value=_value(part)), notes))
+        text = str(value)
+        return Markup("<code>{}</code>").format(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")
+    return Markup(renders.html(replace(part, value=value), notes))

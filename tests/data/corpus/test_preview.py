@@ -216,6 +216,11 @@ def test_a_damaged_picture_is_named(listed):
         api.show("fashion", listed, count=9, html=listed / "rows.html")
 
 
+def test_a_part_without_a_rendering_is_its_plain_value():
+    assert str(preview._medium(Part("smell", "<rose>"), ())) == "<code>&lt;rose&gt;</code>"
+    assert len(preview._medium(Part("smell", "x" * 5000), ())) < 300
+
+
 def test_a_page_needs_a_place(listed):
     (listed / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
