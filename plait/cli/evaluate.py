@@ -56,7 +56,7 @@ def evaluate(
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """The held-out cells as a table."""
+    """Prints the held-out cells as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

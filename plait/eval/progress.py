@@ -1,4 +1,4 @@
-"""How far the questions of an evaluation are: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of an evaluation's questions: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """What an evaluation reports to while it asks the questions of a task."""
+    """An evaluation reports to it while it asks the questions of a task."""
 
     def rows(self, what: str, total: int) -> AbstractContextManager[Advance]:
-        """For as long as `total` questions of `what` are asked: gives a function that takes the number done so far."""
+        """While `total` questions of `what` are asked: gives a function that takes the number answered so far."""
 
 
 class NoProgress:
@@ -41,9 +41,9 @@ class _Rate(ProgressColumn):
 
 
 class ConsoleProgress:
-    """A bar that vanishes when its task is done; without a terminal a line at most every PLAIN_EVERY seconds.
+    """A bar that vanishes when its questions are answered; without a terminal a line at most every PLAIN_EVERY seconds.
 
-    `console` is standard error if none is given; `clock` gives seconds.
+    `console` is standard error if None; `clock` gives seconds.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:

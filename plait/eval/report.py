@@ -28,14 +28,14 @@ LONGEST_VALUE = 200  # characters of a value without a rendering
 
 
 def figure(cell: Mapping[str, Any], value: float | None) -> str:
-    """A cell's number as tables show it: shares in per cent, distances as they are."""
+    """A cell's number as tables print it: shares in per cent, other scores with three decimals."""
     if value is None:
         return ""
     return f"{100 * value:.1f}" if cell["metric"].endswith(SHARES) else f"{value:.3f}"
 
 
 def training_summary(folder: Path, parameters: int, recipe: TrainingConfig) -> dict[str, Any]:
-    """The `train` entry as the checkpoint itself counts; zeros for one that was saved without its training state."""
+    """The report's `train` entry, as the checkpoint counts; zeros for one saved without its training state."""
     path = folder.parent.parent / "train.json"
     peak = json.loads(path.read_text(encoding="utf-8"))["train"]["peak_rss_mb"] if path.is_file() else 0.0
     nothing = {"seconds": 0.0, "step": 0, "tokens": 0, "stored": 0}
@@ -49,16 +49,16 @@ def data_summary(data: Path) -> dict[str, Any]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Loss of each group by step, from the train.log of the run that a checkpoint belongs to."""
+    """Losses of each group by step, from the train.log of the checkpoint's run."""
     path = folder.parent.parent / "train.log"
-    made: dict[str, list[tuple[int, float]]] = {}
+    losses: dict[str, list[tuple[int, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         with suppress(ValueError):  # words, or an entry that a full disk cut short
             entry = json.loads(line) if line.startswith("{") else {}
             for key, value in entry.items():
                 if key.startswith("loss/"):
-                    made.setdefault(key[5:], []).append((entry["step"], value))
-    return made
+                    losses.setdefault(key[5:], []).append((entry["step"], value))
+    return losses
 
 
 def show(part: Part | None) -> Markup:
@@ -110,8 +110,8 @@ def axes_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows of the 3 x 3 grid: for each cell its first task's examples and its scores on the test split."""
-    made = []
+    """The rows of the grid: each cell's name, the examples of its first task, and its scores on the main split."""
+    rows = []
     axes = axes_of(cells)
     for source in axes:
         line = []
@@ -120,14 +120,14 @@ def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> li
             inside = [outcome for outcome in outcomes if outcome.task.cell == name and outcome.split in MAIN]
             scores = [cell for cell in cells if cell["cell"] == name and cell["split"] in MAIN]
             line.append({"name": name, "examples": _examples(inside[0])[:3] if inside else [], "scores": scores})
-        made.append(line)
-    return made
+        rows.append(line)
+    return rows
 
 
 def write_html(
     path: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome], losses: Mapping[str, list[tuple[int, float]]]
 ) -> None:
-    """Render the report; everything is inside the one file."""
+    """Renders the report into one file that loads nothing from elsewhere."""
     environment = Environment(loader=PackageLoader("plait.eval", "templates"), autoescape=select_autoescape())
     grid = _grid(outcomes, report["cells"])
     page = environment.get_template("report.html").render(

@@ -384,6 +384,70 @@ def test_an_entry_has_a_number_by_language():
     assert broken_down(few.samples, lambda chosen: 0.0) == {}
 
 
+# missing answers are no better than bad ones
+
+
+def test_a_missing_picture_ranks_last():
+    truth = [shape(number) for number in range(20)]
+    task = FakeTask("text->image", answers_in="image")
+    half = [part if number % 2 else None for number, part in enumerate(truth)]
+    found = score("retrieval")(outcome(truth, half, task, concept=[str(n) for n in range(20)]), bench())
+    first = one(found, "found among 20, first 1: rate")
+    assert (first["value"], first["n"]) == (0.5, 20)
+    assert one(found, "rank among 20, median")["value"] == (1 + 20) / 2
+    nothing = score("retrieval")(outcome(truth, [None] * 20, task, concept=[str(n) for n in range(20)]), bench())
+    assert one(nothing, "found among 20, first 10: rate")["value"] == 0.0
+
+
+def test_a_missing_edit_is_as_far_off_as_the_worst_one():
+    rng = np.random.default_rng(0)
+    levels = [rng.integers(0, 30, (8, 8)).astype(np.uint8) for _ in range(6)]
+    truth = [Part("image", Image.fromarray(level)) for level in levels]
+    answers = [Part("image", Image.fromarray(level + 200)) for level in levels]  # further off than a black picture
+    task = FakeTask("image->image", answers_in="image")
+    for said in (answers, [None, *answers[1:]]):
+        rows = outcome(truth, said, task)
+        asked = [
+            replace(s, messages=(Message("user", (part,)), s.messages[1]))
+            for s, part in zip(rows.samples, truth, strict=True)
+        ]
+        (error,) = score("pixels")(replace(rows, samples=asked), Bench(Engine(WORLD.model())))
+        assert (error["value"], error["n"]) == (pytest.approx((200 / 255) ** 2), 6)
+        assert error["baseline"] < 0.01, "the input is the answer here"
+
+
+def test_a_missing_recording_has_every_word_wrong():
+    words = ["one two", "three four", "five six", "seven"]
+    sound = Part("audio", (np.ones(800, np.float32), 16_000))
+    of_speech = Bench(None)
+    of_speech.__dict__["read_aloud"] = lambda texts: [sound] * len(texts)
+    of_speech.__dict__["read_by_piper"] = lambda texts: [sound] * len(texts)
+    heard = {2: ["one two", "seven"], 4: words}
+    of_speech.__dict__["recognised"] = lambda parts: heard[len(parts)]
+    rows = outcome(
+        [sound] * 4,
+        [sound, None, None, sound],
+        FakeTask("text->audio", answers_in="audio"),
+        language=["en"] * 4,
+        text=words,
+    )
+    (cell,) = score("recognised")(rows, of_speech)
+    assert (cell["value"], cell["n"]) == (pytest.approx(4 / 7), 4)
+    silent = outcome([sound] * 4, [None] * 4, rows.task, language=["en"] * 4, text=words)
+    assert score("recognised")(silent, of_speech)[0]["value"] == 1.0
+
+
+def test_a_missing_voice_is_like_nobody():
+    task = FakeTask("text->audio", answers_in="audio")
+    voices = {"a": np.array([1.0, 0.0]), "b": np.array([0.6, 0.8])}
+    of_voices = Bench(None)
+    of_voices.__dict__["voice_features"] = lambda parts: np.stack([voices[part.value] for part in parts])
+    truth = [Part("audio", name) for name in "abab"]
+    (cell,) = score("voice")(outcome(truth, [*truth[:3], None], task, speaker=list("abab")), of_voices)
+    assert (cell["value"], cell["n"]) == (0.75, 4)
+    assert (cell["baseline"], cell["judge_ceiling"]) == (pytest.approx(0.6), pytest.approx(1.0))
+
+
 # beside a cascade
 
 
