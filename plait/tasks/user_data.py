@@ -65,7 +65,7 @@ def words_of(messages: Sequence[Message]) -> str:
 
 
 def question(sample: Sample) -> str:
-    """The words of what was asked."""
+    """The words of a row's question."""
     return words_of(sample.messages[:-1])
 
 
@@ -77,16 +77,17 @@ def split_answer(answer: str, most: int = 0) -> list[str]:
 
 
 def shown_in_words(answer: str, attributes: Sequence[str]) -> dict[str, str]:
-    """What an answer in words says of each attribute: all of it of an only one, else its comma-separated parts in order.
-
-    Attributes behind the last part are left out.
+    """What an answer in words gives for each attribute: the whole answer for a single attribute, else its comma-separated
+    parts in order. Attributes without a part are left out.
     """
     return dict(zip(attributes, split_answer(answer, len(attributes)), strict=False)) if attributes else {}
 
 
 def cell_of(sample: Sample) -> str | None:
-    """`image->text`: the question's media, or text, to the modality of the answer's first part; None for a sample that
-    is not a question and an answer."""
+    """A row's cell, such as `image->text`: the question's media, or text, to the modality of the answer's first part.
+
+    None for a sample that is not a question with an answer.
+    """
     if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
         return None
     asked = {part.type for message in sample.messages[:-1] for part in message.parts}
@@ -95,7 +96,7 @@ def cell_of(sample: Sample) -> str | None:
 
 
 def key_of(sample: Sample) -> tuple[str, str] | None:
-    """(task, cell) that a row belongs to."""
+    """The (task, cell) of a row; None for a sample that is not a question with an answer."""
     cell = cell_of(sample)
     return (sample.task, cell) if cell else None
 
@@ -143,7 +144,7 @@ class Labels:
 
 
 def _names(words: str, label: str) -> bool:
-    """Whether a label stands in some words as a word of its own, in scripts without blanks also as a part."""
+    """Whether some words contain a label as a word of its own, or in scripts without blanks anywhere."""
     at = words.find(label)
     while at >= 0:
         around = words[max(0, at - 1) : at] + words[at + len(label) : at + len(label) + 1]
@@ -177,8 +178,10 @@ def labels_of(samples: Sequence[Sample]) -> Labels:
 
 
 def _add_answers(labels: Labels, task: str, kind: str, by_question: Mapping[str, Mapping[str, str]]) -> None:
-    """Add the answers to a task's questions: questions with equal answers about the same medium are phrasings of one,
-    others ask for different attributes."""
+    """Adds the answers to a task's questions as attributes of the media.
+
+    Questions with the same answer about every medium are phrasings of one attribute; others are attributes of their own.
+    """
     merged: dict[str, str] = {}
     alike = all(
         merged.setdefault(path, text) == text for answers in by_question.values() for path, text in answers.items()
@@ -195,7 +198,7 @@ def _add_answers(labels: Labels, task: str, kind: str, by_question: Mapping[str,
 
 
 def _free_name(labels: Labels, kind: str, *names: str) -> str:
-    """The first of some names, else the first one with a number, that no attribute of a modality has, nor its parts."""
+    """The first of `names` that is not taken by an attribute of the modality or its parts, else one with a number."""
     taken = set(labels.values.get(kind, ()))
     numbered = (f"{names[0]} ({number})" for number in itertools.count(2))
     return next(name for name in itertools.chain(names, numbered) if name and not {name, _part_name(name, 1)} & taken)
@@ -206,8 +209,10 @@ def _part_name(name: str, number: int) -> str:
 
 
 def _add(labels: Labels, kind: str, name: str, by_path: Mapping[str, str]) -> tuple[str, ...]:
-    """Take texts as labels of media: their comma-separated parts, where all have as many and each is a closed set, else
-    the texts as they are. Returns the names of the attributes; none where the texts are no closed set either."""
+    """Adds texts as labels of media; returns the names of the new attributes, none where the texts are no closed set.
+
+    Where all texts have the same number of comma-separated parts and each part is a closed set, each part is an attribute.
+    """
     room = MOST_ATTRIBUTES - len(labels.values.get(kind, ()))
     parts = {path: split_answer(text) for path, text in by_path.items()}
     counts = {len(split) for split in parts.values()}
