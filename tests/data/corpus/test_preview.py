@@ -330,7 +330,7 @@ def test_every_thing_is_as_likely_to_be_kept():
         reservoir = Reservoir(2, draw)
         for thing in range(6):
             reservoir.add(thing)
-        kept.update(reservoir.kept)
+        kept.update(reservoir.sample)
     assert set(kept) == set(range(6))
     assert max(kept.values()) < 1.3 * min(kept.values())
 
