@@ -45,12 +45,12 @@ def test_budgets(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             key = f"{name_of(path)}:{node.name}"
             assert node.end_lineno - node.lineno + 1 <= LONG_FUNCTIONS.get(key, 60), f"{key} is too long"
-            given = [
+            parameters = [
                 a
                 for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
                 if a.arg not in ("self", "cls")
             ]
-            assert len(given) <= MANY_PARAMETERS.get(key, 8), f"{key} takes {len(given)} parameters"
+            assert len(parameters) <= MANY_PARAMETERS.get(key, 8), f"{key} takes {len(parameters)} parameters"
 
 
 def test_the_root_holds_what_everything_stands_on():
@@ -303,8 +303,11 @@ def test_the_syntax_is_that_of_every_supported_python(minor):
 @pytest.mark.parametrize("minor", [10, 12, 13])
 def test_other_pythons_compile_every_file(minor):
     """Where an interpreter of that version is installed; running is tested on this one alone."""
-    found = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
-    interpreter = next((str(path) for path in reversed(found) if path), None)
+    candidates = [
+        shutil.which(f"python3.{minor}"),
+        *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"),
+    ]
+    interpreter = next((str(path) for path in reversed(candidates) if path), None)
     if interpreter is None:
         pytest.skip(f"no python3.{minor} here")
     files = [str(path) for path in (*FILES, *ROOT.glob("benchmarks/*.py"))]

@@ -34,24 +34,24 @@ QUESTIONS = [(Message("user", (text(f"draw {n}"),)),) for n in range(300)]
 def asked_at_once():
     """The answers that the engine gives to all questions, and an evaluation with the same engine."""
     progress = Recorded()
-    made = evaluation(task("text->text"), progress=progress, seed=7)
-    made.sampling = {**SAMPLING, "temperature": 1.0, "max_tokens": 4}
-    requests = [Request(q, to="text", seed=7 * 1_000_003 + n, **made.sampling) for n, q in enumerate(QUESTIONS)]
-    answers = made.engine.generate(requests)
-    return made, progress, [next((part.value for part in answer.message.parts), None) for answer in answers]
+    measured = evaluation(task("text->text"), progress=progress, seed=7)
+    measured.sampling = {**SAMPLING, "temperature": 1.0, "max_tokens": 4}
+    requests = [Request(q, to="text", seed=7 * 1_000_003 + n, **measured.sampling) for n, q in enumerate(QUESTIONS)]
+    answers = measured.engine.generate(requests)
+    return measured, progress, [next((part.value for part in answer.message.parts), None) for answer in answers]
 
 
 def test_asking_in_batches_changes_no_answer(asked_at_once):
-    made, progress, expected = asked_at_once
-    answers = made.ask(QUESTIONS, "text", "all of them")
+    measured, progress, expected = asked_at_once
+    answers = measured.ask(QUESTIONS, "text", "all of them")
     assert [part.value if part else None for part in answers] == expected
     assert len(set(expected)) > 100, "the noise of each row is its own"
     assert progress.asked == [("all of them", 300, [128, 256, 300])]
 
 
 def test_what_has_no_name_reports_nothing(asked_at_once):
-    made, progress, expected = asked_at_once
-    assert [part.value if part else None for part in made.ask(QUESTIONS[:2], "text")] == expected[:2]
+    measured, progress, expected = asked_at_once
+    assert [part.value if part else None for part in measured.ask(QUESTIONS[:2], "text")] == expected[:2]
     assert progress.asked == []
 
 
@@ -60,8 +60,8 @@ def test_every_question_of_a_task_is_counted():
     samples = [WORLD.sample([WORLD.part("image", n), text("what?")], [text(f"thing {n}")], "see") for n in range(5)]
     samples = [type(s)(s.messages, s.task, {"expect": {"exact": f"thing {n}"}}) for n, s in enumerate(samples)]
     progress, see = Recorded(), task("image->text", "see")
-    made = evaluation(see, rows={("see", "test"): samples}, progress=progress)
-    runner.run(made, str)
+    measured = evaluation(see, rows={("see", "test"): samples}, progress=progress)
+    runner.run(measured, str)
     assert progress.asked == [
         ("image->text see test", 5, [5]),
         ("image->text see test, input blanked", 5, [5]),
@@ -114,7 +114,7 @@ def test_a_terminal_has_a_bar_that_vanishes():
 
 
 def test_an_evaluation_without_a_progress_is_silent(capsys):
-    made = evaluation(task("text->text"))
-    assert isinstance(made.progress, NoProgress)
-    made.ask(QUESTIONS[:1], "text", "one")
+    silent = evaluation(task("text->text"))
+    assert isinstance(silent.progress, NoProgress)
+    silent.ask(QUESTIONS[:1], "text", "one")
     assert capsys.readouterr() == ("", "")

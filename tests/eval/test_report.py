@@ -97,9 +97,9 @@ def rows_of_examples(page):
 
 
 def test_an_example_has_the_right_answer_beside_the_models(tmp_path):
-    made, right = [text(f"answer {n}") for n in range(9)], [text(f"reference <{n}>") for n in range(9)]
-    made[1] = None
-    outcomes = [outcome(made, right, of="text->text"), outcome(made, right, "phrasing", of="text->text")]
+    answers, right = [text(f"answer {n}") for n in range(9)], [text(f"reference <{n}>") for n in range(9)]
+    answers[1] = None
+    outcomes = [outcome(answers, right, of="text->text"), outcome(answers, right, "phrasing", of="text->text")]
     report.write_html(tmp_path / "deep/report.html", facts([cell(cell="text->text")]), outcomes, {})
     rows = rows_of_examples((tmp_path / "deep/report.html").read_text())
     assert len(rows) == 3 + SHOWN, "three in the grid, the rest under the task, none of other splits"

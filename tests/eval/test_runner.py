@@ -10,8 +10,8 @@ from plait.eval import runner
 
 
 def mean_distance(answers, references):
-    made = evaluation(task("text->image")).distances(drawn(answers, references))
-    (cell,) = [cell for cell in made if cell["metric"] == "mse"]
+    cells = evaluation(task("text->image")).distances(drawn(answers, references))
+    (cell,) = [cell for cell in cells if cell["metric"] == "mse"]
     assert cell["n"] == len(references), "rows without an answer went missing"
     return cell["value"]
 

@@ -61,9 +61,9 @@ def test_orders_of_several_parts_name_what_a_judge_looks_for():
 )  # fmt: skip
 def test_other_answers_stay_whole(answers):
     labels = labels_of(heard(answers))
-    whole = {"audio": {"hear": sorted(set(answers))}} if len(set(answers)) < 7 else {}
-    assert labels.values == whole
-    assert list(labels.expected(heard(answers)[1])) == (["hear"] if whole else [EXACT])
+    values = {"audio": {"hear": sorted(set(answers))}} if len(set(answers)) < 7 else {}
+    assert labels.values == values
+    assert list(labels.expected(heard(answers)[1])) == (["hear"] if values else [EXACT])
 
 
 def test_parts_do_not_crowd_out_what_there_is_room_for():
