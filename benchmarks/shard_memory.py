@@ -84,7 +84,7 @@ def main() -> None:
             two.next_step()
         same = all(
             (a.ids == b.ids).all()
-            and all((a.continuous[n].inputs == b.continuous[n].inputs).all() for n in a.continuous)
+            and all((a.noised[n].inputs == b.noised[n].inputs).all() for n in a.noised)
             for a, b in zip(one.next_step(), two.next_step(), strict=True)
         )
         rows = len(one.mix.samples["name"])

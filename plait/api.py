@@ -15,7 +15,7 @@ from plait.infer.request import Request
 if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
-    from plait.infer.engine import Answer
+    from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
     from plait.recipes.recipe import Recipe
@@ -219,11 +219,11 @@ def as_part(value: Any) -> Part:
 class Model:
     """A checkpoint ready to answer."""
 
-    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], batch_size: int = 128) -> None:
+    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], active: int = 128) -> None:
         from plait.infer.engine import Engine
 
         self.network, self.config = network, config
-        self.engine = Engine(network, batch_size)
+        self.engine = Engine(network, active)
 
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
         """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
@@ -242,7 +242,10 @@ class Model:
         usual = Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
         request = Request(messages, to=to, **usual | options)
         self._check_length(request)
-        return self.generate_all([request])[0].message
+        answer = self.generate_all([request])[0]
+        if answer.error is not None:
+            raise answer.error
+        return answer.message
 
     def _check_length(self, request: Request) -> None:
         """Raise ConfigError for more than the model has ever seen at once: it could only guess, for minutes."""
@@ -262,7 +265,7 @@ class Model:
         known[part.type].read(part)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many requests, batched."""
+        """Answer many requests together; one that fails gets an answer with its error."""
         return self.engine.generate(requests)
 
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plait.contract import Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter
-from plait.data.vocabulary import END, NULL, ROLES, Vocabulary
+from plait.data.vocabulary import END, NULL, ROLES, SHARED_EXPERT, Vocabulary
+from plait.errors import RowError
 
 NO_TARGET = -1
 
@@ -45,12 +46,30 @@ class FlowConfig(BaseModel):
         return np.where(rng.random(count) < self.uniform_prob, uniform, normal).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an element comes from: the number of its message, of the part in it and of the block in that; -1 for what the
+    core puts there, such as a role's mark."""
+
+    message: int = -1
+    part: int = -1
+    block: int = -1
+
+
+NOWHERE = Origin()
+
+
 @dataclass
 class Ids:
     """A run of categorical ids; `learned` says whether they are targets."""
 
     ids: list[int]
     learned: bool
+    expert: int = SHARED_EXPERT
+    origin: Origin = NOWHERE
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass
@@ -62,9 +81,24 @@ class FlowBlock:
     coordinates: np.ndarray
     learned: bool
     time: float = 1.0  # 1: data
+    expert: int = SHARED_EXPERT
+    origin: Origin = NOWHERE
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 Element = Ids | FlowBlock
+
+
+@dataclass(frozen=True)
+class Span:
+    """`count` tokens of a row from `first` on that stem from one element; `copy` 0 is the clean one."""
+
+    first: int
+    count: int
+    copy: int
+    origin: Origin
 
 
 @dataclass
@@ -76,20 +110,23 @@ class FlowArrays:
     clean: np.ndarray  # [n, W] the data
     coordinates: np.ndarray  # [n, C]
     time: np.ndarray  # [n]
-    learned: np.ndarray  # [n] bool: carries flow loss
 
 
 @dataclass
 class Row:
-    """Arrays of one length, a number a token; `ids` and `target` are -1 where there is none."""
+    """Arrays of one length, a number a token; `ids` and `target` are -1 where there is none. Clean and noised continuous
+    tokens lie apart: only the noised ones carry flow loss."""
 
     ids: np.ndarray
     block: np.ndarray
     copy: np.ndarray
     position: np.ndarray
     target: np.ndarray
-    continuous: dict[str, FlowArrays] = field(default_factory=dict)
+    expert: np.ndarray
+    clean: dict[str, FlowArrays] = field(default_factory=dict)
+    noised: dict[str, FlowArrays] = field(default_factory=dict)
     clean_tokens: int = 0  # tokens of the row counted once: no copies, no padding
+    spans: list[Span] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,52 +158,80 @@ class Encoder:
 
     def prompt(self, sample: Sample) -> list[Element]:
         """Clean elements of the whole sample with nothing learned, ready to be continued by an assistant."""
-        elements = [element for message in sample.messages for element in self._message(message.role, message.parts)]
+        elements = self._messages(sample)
         for element in elements:
             element.learned = False
         return elements
 
-    def _segment(self, segment: Segment, learned: bool) -> Iterator[Element]:
+    def scored(self, question: Sample, answer: Part) -> list[Element]:
+        """A question with nothing learned and a categorical answer, which is; nothing in it is left to chance.
+
+        Raises RowError for an answer that has no likelihood.
+        """
+        if self.modality(answer.type).head != "categorical":
+            raise RowError(
+                f"got an answer of type {answer.type!r} to score; expected one in words: others have no likelihood"
+            )
+        closing = list(self._message("assistant", (answer,), len(question.messages)))
+        return [*self.prompt(question), *closing]
+
+    def _messages(self, sample: Sample, augment: Callable[[Segment], Segment] | None = None) -> list[Element]:
+        return [
+            element
+            for number, message in enumerate(sample.messages)
+            for element in self._message(message.role, message.parts, number, augment)
+        ]
+
+    def _segment(self, segment: Segment, learned: bool, message: int = -1, part: int = -1) -> Iterator[Element]:
         modality = self.modality(segment.modality)
-        for block in segment.blocks:
+        expert = self.vocabulary.expert(segment.modality, learned)
+        for number, block in enumerate(segment.blocks):
+            origin = Origin(message, part, number)
             if modality.head == "categorical":
                 offset = self.vocabulary.offsets[modality.name]
                 if len(block.tokens):  # an empty text is nothing at all: what stands before it may still be last
-                    yield Ids((block.tokens + offset).tolist(), learned)
+                    yield Ids((block.tokens + offset).tolist(), learned, expert, origin)
             else:
-                yield Ids(self.vocabulary.encode(block.header), learned)
-                yield FlowBlock(modality.name, block.tokens, modality.coordinates(block.header), learned)
+                yield Ids(self.vocabulary.encode(block.header), learned, expert, origin)
+                coordinates = modality.coordinates(block.header)
+                yield FlowBlock(modality.name, block.tokens, coordinates, learned, expert=expert, origin=origin)
 
     def _message(
-        self, role: str | None, parts: tuple[Part, ...], augment: Callable[[Segment], Segment] | None = None
+        self,
+        role: str | None,
+        parts: tuple[Part, ...],
+        number: int,
+        augment: Callable[[Segment], Segment] | None = None,
     ) -> Iterator[Element]:
-        """Elements of a message; `augment` changes what is only looked at."""
+        """Elements of message `number`; `augment` changes what is only looked at."""
         learned = role in (None, "assistant")
-        yield Ids([self.vocabulary.ids[ROLES[role]]], False)
-        for part in parts:
+        mark = Origin(message=number)
+        yield Ids([self.vocabulary.ids[ROLES[role]]], False, origin=mark)
+        for place, part in enumerate(parts):
             segment = self.encode_part(part)
             if augment is not None and not learned:
                 segment = augment(segment)
-            yield from self._segment(segment, learned)
+            yield from self._segment(segment, learned, number, place)
         if role == "assistant":
-            yield Ids([self.vocabulary.ids[END]], True)
+            yield Ids([self.vocabulary.ids[END]], True, origin=mark)
 
     def _null_row(self, sample: Sample, rng: np.random.Generator) -> list[Element] | None:
         """`<null>` and one learned flow segment, for guidance; None for a row that has none or was not drawn."""
         segments = [
-            segment
-            for message in sample.messages
+            (segment, number, place)
+            for number, message in enumerate(sample.messages)
             if message.role in (None, "assistant")
-            for segment in map(self.encode_part, message.parts)
+            for place, segment in enumerate(map(self.encode_part, message.parts))
             if self.modality(segment.modality).head == "flow"
         ]
         if not segments or rng.random() >= self.flow.null_prob:
             return None
-        chosen = list(self._segment(segments[rng.integers(len(segments))], learned=True))
-        for element in chosen:
+        segment, number, place = segments[rng.integers(len(segments))]
+        elements = list(self._segment(segment, True, number, place))
+        for element in elements:
             if isinstance(element, Ids):
                 element.learned = False  # the guidance stream is never asked for ids
-        return [Ids([self.vocabulary.ids[NULL]], False), *chosen]
+        return [Ids([self.vocabulary.ids[NULL]], False), *elements]
 
     def elements(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
         """What the row of a training sample is made of, in order."""
@@ -179,12 +244,17 @@ class Encoder:
                 sample = self.augmenter.transforms[sample.task](sample, rng)
             else:
                 augment = partial(self.augmenter.augment, sample.task, rng=rng)
-        made = [element for m in sample.messages for element in self._message(m.role, m.parts, augment)]
-        last = made[-1]
+        elements = self._messages(sample, augment)
+        last = elements[-1]
         says_end = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
-        if says_end and len(made) > 1 and isinstance(made[-2], FlowBlock) and rng.random() >= self.flow.end_prob:
-            made.pop()  # a final block then needs no clean copy
-        return made
+        if (
+            says_end
+            and len(elements) > 1
+            and isinstance(elements[-2], FlowBlock)
+            and rng.random() >= self.flow.end_prob
+        ):
+            elements.pop()  # a final block then needs no clean copy
+        return elements
 
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """Encode one training sample; all randomness comes from `rng`."""
@@ -192,22 +262,30 @@ class Encoder:
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:
         """Give every token its block, copy, position and target, and make the noised copies."""
-        pieces = RowBuilder()
-        soft = rng.random() < self.flow.context_noise_prob
+        builder = RowBuilder()
+        noisy_context = rng.random() < self.flow.context_noise_prob
         for number, element in enumerate(elements):
             if isinstance(element, Ids):
-                pieces.add_ids(element)
+                builder.add_ids(element)
                 continue
             last = number == len(elements) - 1
-            count = len(element.tokens)
             if not (last and element.learned):
-                time = rng.uniform(self.flow.context_noise_min_time, 1.0) if soft and element.learned else 1.0
-                pieces.add_block(element, 0, time, noised(element.tokens, time, rng))
+                noised_context = noisy_context and element.learned
+                time = rng.uniform(self.flow.context_noise_min_time, 1.0) if noised_context else 1.0
+                builder.add_block(element, 0, time, noised(element.tokens, time, rng))
             if element.learned:
                 for copy, time in enumerate(self.flow.times(rng, self.flow.copies), start=1):
-                    pieces.add_block(element, copy, float(time), noised(element.tokens, float(time), rng))
-            pieces.close_block(count)
-        return pieces.row()
+                    builder.add_block(element, copy, float(time), noised(element.tokens, float(time), rng))
+            builder.close_block(len(element))
+        return builder.row()
+
+
+def lay_out_clean(elements: list[Element]) -> Row:
+    """The row of elements as they stand, without noised copies: nothing is drawn."""
+    builder = RowBuilder()
+    for element in elements:
+        builder.add_clean(element)
+    return builder.row()
 
 
 def noised(clean: np.ndarray, time: float, rng: np.random.Generator) -> np.ndarray:
@@ -229,21 +307,31 @@ class RowBuilder:
         self.copy: list[int] = []
         self.position: list[int] = []
         self.target: list[int] = []
-        self.parts: dict[str, list[FlowArrays]] = {}
+        self.expert: list[int] = []
+        self.clean: dict[str, list[FlowArrays]] = {}
+        self.noised: dict[str, list[FlowArrays]] = {}
+        self.spans: list[Span] = []
         self.clean_length = first_position  # tokens counted once
         self.next_block = first_block
-        self.predictor_index: int | None = None  # place of the last clean token
+        self.predictor_index: int | None = None  # place of the last clean token, which predicts what comes next
+
+    def _add_span(self, element: Element, copy: int) -> None:
+        count, first = len(element), len(self.ids)
+        self.copy += [copy] * count
+        self.position += range(self.clean_length, self.clean_length + count)
+        self.expert += [element.expert] * count
+        self.spans.append(Span(first, count, copy, element.origin))
 
     def add_ids(self, element: Ids) -> None:
+        """A run of ids, a block each; the token before predicts the first of them."""
         ids, count = element.ids, len(element.ids)
         if not count:
             return
         if element.learned and self.predictor_index is not None:
             self.target[self.predictor_index] = ids[0]
+        self._add_span(element, 0)
         self.ids += ids
         self.block += range(self.next_block, self.next_block + count)
-        self.copy += [0] * count
-        self.position += range(self.clean_length, self.clean_length + count)
         self.target += [*ids[1:], NO_TARGET] if element.learned else [NO_TARGET] * count
         self.predictor_index = len(self.ids) - 1
         self.next_block += count
@@ -255,48 +343,50 @@ class RowBuilder:
             self.add_ids(element)
         else:
             self.add_block(element, 0, element.time, element.tokens)
-            self.close_block(len(element.tokens))
+            self.close_block(len(element))
 
     def add_block(self, element: FlowBlock, copy: int, time: float, inputs: np.ndarray) -> None:
         """One copy of a block; `inputs` are its tokens at `time`."""
-        count, first = len(element.tokens), len(self.ids)
+        count, first = len(element), len(self.ids)
+        self._add_span(element, copy)
         self.ids += [-1] * count
         self.block += [self.next_block] * count
-        self.copy += [copy] * count
-        self.position += range(self.clean_length, self.clean_length + count)
         self.target += [NO_TARGET] * count
-        self.parts.setdefault(element.modality, []).append(
-            FlowArrays(
-                np.arange(first, first + count),
-                inputs,
-                element.tokens,
-                element.coordinates,
-                np.full(count, time, np.float32),
-                np.full(count, copy > 0),
-            )
+        arrays = FlowArrays(
+            np.arange(first, first + count),
+            inputs,
+            element.tokens,
+            element.coordinates,
+            np.full(count, time, np.float32),
         )
+        (self.noised if copy else self.clean).setdefault(element.modality, []).append(arrays)
         if copy == 0:  # only a clean copy may be asked for what comes next
             self.predictor_index = len(self.ids) - 1
 
     def close_block(self, count: int) -> None:
+        """All copies of a block of `count` tokens are there."""
         self.next_block += 1
         self.clean_length += count
 
     def row(self) -> Row:
+        """The arrays."""
         return Row(
             np.array(self.ids, np.int64),
             np.array(self.block, np.int64),
             np.array(self.copy, np.int64),
             np.array(self.position, np.int64),
             np.array(self.target, np.int64),
-            {name: join(parts) for name, parts in self.parts.items()},
+            np.array(self.expert, np.int64),
+            {name: join(arrays) for name, arrays in self.clean.items()},
+            {name: join(arrays) for name, arrays in self.noised.items()},
             self.clean_length,
+            self.spans,
         )
 
 
-def join(parts: list[FlowArrays]) -> FlowArrays:
+def join(arrays: list[FlowArrays]) -> FlowArrays:
     """Concatenate along tokens."""
-    if len(parts) == 1:
-        return parts[0]
-    names = ("index", "inputs", "clean", "coordinates", "time", "learned")
-    return FlowArrays(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    if len(arrays) == 1:
+        return arrays[0]
+    names = ("index", "inputs", "clean", "coordinates", "time")
+    return FlowArrays(*(np.concatenate([getattr(one, name) for one in arrays]) for name in names))

@@ -1,4 +1,11 @@
-"""Names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities."""
+"""Names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities.
+
+Ids lie in *tables*: one for the marks and the grammar, one for each categorical modality. A checkpoint stores the names
+of the first and the state of the others, so its ids are found by name whatever was added since.
+
+Every token also has an *expert*: 0 for words and the core's marks, then two for each continuous modality, one for what
+is given and one for what is written.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +19,8 @@ PAD, NULL, END, DOCUMENT = "<pad>", "<null>", "<end>", "<document>"
 ROLES = {"system": "<system>", "user": "<user>", "assistant": "<assistant>", None: DOCUMENT}
 CORE = (PAD, NULL, END, *ROLES.values())
 GRAMMAR = "grammar"
+MARKS = "marks"  # the table of the core's marks and of all grammar names
+SHARED_EXPERT = 0
 
 
 class Vocabulary:
@@ -37,6 +46,14 @@ class Vocabulary:
         self.group_of_id = np.zeros(size, np.int64)
         for name, offset in self.offsets.items():
             self.group_of_id[offset : offset + modalities[name].token_width] = self.groups.index(name)
+        flows = [name for name, modality in modalities.items() if modality.head == "flow"]
+        self._experts = {name: 1 + 2 * number for number, name in enumerate(flows)}
+        self.num_experts = 1 + 2 * len(flows)
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Number of ids of every table, in the order of the ids."""
+        return {MARKS: len(self.names), **{name: self.modalities[name].token_width for name in self.offsets}}
 
     def encode(self, names: Sequence[str]) -> list[int]:
         """Ids of grammar names."""
@@ -45,3 +62,12 @@ class Vocabulary:
     def owner(self, index: int) -> str:
         """Loss group that the id belongs to: a categorical modality's name or `grammar`."""
         return self.groups[int(self.group_of_id[index])]
+
+    def expert(self, modality: str, written: bool) -> int:
+        """Number of the expert for tokens of a modality, and for the header names before them."""
+        first = self._experts.get(modality)
+        return SHARED_EXPERT if first is None else first + int(written)
+
+    def counts(self, targets: np.ndarray) -> np.ndarray:
+        """[groups] how many of some target ids belong to each loss group."""
+        return np.bincount(self.group_of_id[targets], minlength=len(self.groups))

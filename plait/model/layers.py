@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +41,23 @@ class Linear(nn.Linear):
 
 
 class Norm(nn.Module):
-    """Layer norm over the last axis, in the dtype of its input."""
+    """Normalisation over the last axis, in the dtype of its input.
 
-    def __init__(self, width: int, bias: bool = False) -> None:
+    `layer` subtracts the mean and divides by the deviation (Ba et al., 2016), `rms` divides by the root mean square
+    (Zhang and Sennrich, 2019), in float32. `plus_one`: the weight is stored as its distance from 1, as Gemma has it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        bias: bool = False,
+        kind: Literal["layer", "rms"] = "layer",
+        eps: float = 1e-5,
+        plus_one: bool = False,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.kind, self.eps, self.plus_one = kind, eps, plus_one
+        self.weight = nn.Parameter(torch.zeros(width) if plus_one else torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def freeze_for_inference(self, dtype: torch.dtype) -> None:
@@ -53,8 +66,14 @@ class Norm(nn.Module):
         self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight + 1.0 if self.plus_one else self.weight
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias)
+        if self.kind == "layer":
+            return F.layer_norm(x, self.weight.shape, weight.to(x.dtype), bias, self.eps)
+        scale = torch.rsqrt(x.float().square().mean(dim=-1, keepdim=True) + self.eps)
+        if self.plus_one:  # Gemma multiplies before it rounds, Llama after
+            return (x.float() * scale * weight.float()).to(x.dtype)
+        return (x.float() * scale).to(x.dtype) * weight.to(x.dtype)
 
 
 def sinusoids(position: Tensor, dim: int, base: float = 10_000.0) -> Tensor:

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 
-def rotary_table(position: Tensor, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+class RotaryScaling(BaseModel):
+    """How the rates of rotary positions are stretched for contexts longer than those of the first training.
+
+    `linear` divides every rate by `factor` (Chen et al., 2023). `llama3` divides slow ones, keeps fast ones, and blends
+    between (the Llama 3.1 release). Unknown keys are errors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["linear", "llama3"]
+    factor: float = Field(gt=0)
+    low_freq_factor: float = Field(
+        1.0, gt=0, description="wavelengths longer than original_length over this are stretched"
+    )
+    high_freq_factor: float = Field(
+        4.0, gt=0, description="wavelengths shorter than original_length over this are kept"
+    )
+    original_length: int = Field(8192, ge=1, description="positions of the first training")
+
+    def stretch(self, rate: Tensor) -> Tensor:
+        """Rates in radians a position, stretched."""
+        if self.kind == "linear":
+            return rate / self.factor
+        turns = self.original_length * rate / (2 * math.pi)  # in the original length
+        blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        blend = blend.clamp(0.0, 1.0)
+        return rate * blend + rate / self.factor * (1.0 - blend)
+
+
+def rotary_table(
+    position: Tensor, width: int, base: float = 10_000.0, scaling: RotaryScaling | None = None
+) -> tuple[Tensor, Tensor]:
     """[B, L] positions -> cos and signed sin [B, L, 1, width], as `rotate` takes them (Su et al., 2021)."""
     rate = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(base) / width))
+    if scaling is not None:
+        rate = scaling.stretch(rate)
     angle = position.float()[..., None, None] * rate
     cos, sin = angle.cos(), angle.sin()
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)

@@ -21,16 +21,18 @@ from plait import registry
 from plait.contract import Modality
 from plait.data import splits, store
 from plait.data.fit import fit
+from plait.data.mix import Rows
 from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.model import pca
+from plait.model.multimodal import MultimodalTransformer
 from plait.runtime import allocator
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
-from plait.train import checkpoint, distributed, trainer
+from plait.train import archive, checkpoint, distributed, trainer
 from plait.train.config import TrainingConfig
 from plait.train.progress import Progress
 from plait.train.state import Training
@@ -199,23 +201,55 @@ def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
 
 
 def start(
-    recipe: TrainingConfig, skip: Collection[int] = (), say: Callable[[str], Any] = lambda told: None
+    recipe: TrainingConfig, skip: Collection[int] = (), say: Callable[[str], Any] = lambda line: None
 ) -> Training:
-    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` is told
-    what was found in the data."""
+    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` hears what
+    was found in the data and what moves."""
+    if recipe.init:
+        with archive.opened(Path(recipe.init)) as folder:
+            model, rows = _from_checkpoint(recipe, folder, skip)
+    else:
+        model, rows = _from_scratch(recipe, skip, say)
+    training = trainer.build(recipe, rows, model)
+    training.data = fingerprint(recipe, skip)
+    if recipe.init or recipe.trainable != ("*",):
+        say(trainer.moving(model))
+    return training
+
+
+def _from_scratch(
+    recipe: TrainingConfig, skip: Collection[int], say: Callable[[str], Any]
+) -> tuple[MultimodalTransformer, Rows]:
+    """A new model, whose modalities learn vocabularies and statistics from the rows."""
     modalities = registry.build_all(recipe.modalities)
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
     parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
-    found = {}
+    components = {}
     for name, modality in modalities.items():
         if recipe.pca and modality.head == "flow" and parts[name]:
-            found[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
-            say(
-                f"{name}: {len(found[name].axes)} principal components hold {100 * found[name].share:.1f} % of the variance"
-            )
-    training = trainer.build(recipe, rows, trainer.model_of(recipe, Vocabulary(modalities), found))
-    training.data = fingerprint(recipe, skip)
-    return training
+            components[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
+            held = f"{len(components[name].axes)} principal components hold {100 * components[name].share:.1f} %"
+            say(f"{name}: {held} of the variance")
+    return trainer.model_of(recipe, Vocabulary(modalities), components), rows
+
+
+def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[int]) -> tuple[MultimodalTransformer, Rows]:
+    """The model of a checkpoint, with modalities that the recipe adds; these alone learn from the rows.
+
+    Raises CheckpointError where settings of the recipe do not fit the weights.
+    """
+    config = checkpoint.read_config(folder)
+    stored = checkpoint.load_modalities(folder, config)
+    known = {
+        name: registry.build(name, modality.state() | recipe.modalities.get(name, {}))
+        for name, modality in stored.items()
+    }
+    added = registry.build_all({name: s for name, s in recipe.modalities.items() if name not in stored})
+    modalities = {name: (known | added)[name] for name in sorted(known | added)}
+    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    fit(added, store.to_fit_on(rows, recipe.seed), recipe.seed)
+    model = checkpoint.load_model(folder, config, Vocabulary(modalities), seed=recipe.seed)
+    return model, rows
 
 
 def restart(recipe: TrainingConfig, folder: Path, skip: Collection[int] = ()) -> Training:

@@ -110,7 +110,7 @@ def loader(rows):
 
 def batches(one, count):
     return [
-        (batch.ids.tolist(), *(part.inputs.tolist() for part in batch.continuous.values()))
+        (batch.ids.tolist(), *(part.inputs.tolist() for part in batch.noised.values()))
         for _ in range(count)
         for batch in one.next_step()
     ]
@@ -136,7 +136,7 @@ def test_steps_prepared_ahead_are_the_same_and_resume(packed):
     plain, ahead = loader(rows), loader(rows)
 
     def after(one):
-        return [(batch.ids.tolist(), *(part.inputs.tolist() for part in batch.continuous.values())) for batch in one]
+        return [(batch.ids.tolist(), *(part.inputs.tolist() for part in batch.noised.values())) for batch in one]
 
     with ahead.steps() as steps:
         for _ in range(3):
