@@ -22,7 +22,7 @@ NO_TARGET = -1
 
 
 class FlowConfig(BaseModel):
-    """How noised copies are made. Times follow DESIGN: t = 0 is noise, t = 1 is data."""
+    """How noised copies are made. t = 0 is noise, t = 1 is data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
