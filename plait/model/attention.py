@@ -31,7 +31,7 @@ def attend(
     q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"], mask: Prepared
 ) -> Float[Tensor, "B H Q K"]:
     """Fast attention in the dtype of keys and values; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU
-    (docs/experiments.md), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
+    (docs/experiments/cpu.md), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
     nobody sees."""
     if isinstance(mask, BlockMask):
         made: Tensor = flex_attention(q, k, v, block_mask=mask)
