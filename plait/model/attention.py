@@ -34,7 +34,7 @@ def attend(
     q: Float[Tensor, "B H Q K"], k: Float[Tensor, "B G T K"], v: Float[Tensor, "B G T K"], mask: Prepared
 ) -> Float[Tensor, "B H Q K"]:
     """Fast attention in the dtype of keys and values; `mask` is `prepare`d. Batched products win in bfloat16 on a CPU
-    (docs/experiments), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
+    (docs/experiments/cpu.md), SDPA elsewhere, and FlexAttention where the mask was prepared for it: it skips the blocks that
     nobody sees. Where G key/value heads serve H query heads, the queries of a group stand in one row: no key is repeated.
     """
     groups = q.shape[1] // k.shape[1]

@@ -2,7 +2,7 @@
 
 A picture of 64 x 64 pixels is one token of 12,288 numbers, and the trunk is 256 wide. From a random start thousands of steps go
 into finding out which directions pictures differ in, and until then nothing that is drawn can be told apart. The components
-V of a few thousand tokens, with the variance along each, say it at once (docs/experiments.md).
+V of a few thousand tokens, with the variance along each, say it at once (docs/experiments/dictionary-drawing.md).
 
 Into the trunk goes x -> Q V (x - mean) / sqrt(variance + 1), where the 1 is the variance of the noise that is added to x. Q puts
 the first components into directions of the residual stream that nothing else uses at the start: not the sinusoids of places,

@@ -44,7 +44,7 @@ LEAST_STEPS = 500
 TEXT_SHARE = 0.5  # of a task that answers in words, against one that makes media: words are learned sooner
 AUGMENTED = 0.7
 LABELLED_GUIDANCE = 3.0  # where many pictures or clips go with one text
-CAPTION_GUIDANCE = 1.5  # where each has its own, more only saturates (docs/experiments.md)
+CAPTION_GUIDANCE = 1.5  # where each has its own, more only saturates (docs/experiments/own-data.md)
 
 
 @dataclass(frozen=True)

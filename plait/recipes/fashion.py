@@ -4,7 +4,7 @@
 
 The promise, on two CPU cores with AVX-512 BF16: in 15 minutes (2,000 steps) a label named right for 88 % of the official
 test pictures, and pictures drawn to order that a judge recognises at 85 % of its own ceiling. Measured with seed 0: 89.6 and
-96.0 % (ceiling 85.1) in 13.6 minutes; with `steps=8000`, about an hour, 92.1 and 97.6 % (docs/experiments.md).
+96.0 % (ceiling 85.1) in 13.6 minutes; with `steps=8000`, about an hour, 92.1 and 97.6 % (docs/experiments/fashion.md).
 
 Nothing here is tuned to the data: model and training are what `plait train --data` proposes for it, except that mirrored
 pictures mean the same and that the steps are fixed.

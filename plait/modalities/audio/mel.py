@@ -48,7 +48,7 @@ def _window() -> Tensor:
 
 
 def stft(samples: Tensor) -> Tensor:
-    """[n] -> [1 + n // HOP, WINDOW // 2 + 1] complex: what `torch.stft` gives, turned, in less time (docs/experiments.md)."""
+    """[n] -> [1 + n // HOP, WINDOW // 2 + 1] complex: what `torch.stft` gives, turned, in less time (docs/experiments/cpu.md)."""
     padded = F.pad(samples, (WINDOW // 2, WINDOW // 2))
     spectrum: Tensor = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * _window())
     return spectrum

@@ -9,5 +9,5 @@ from plait.contract import Part
 
 
 def suggest(modality: Any, parts: Sequence[Part]) -> dict[str, Any]:
-    """80 ms a token, blocks of 640 ms (docs/experiments)."""
+    """80 ms a token, blocks of 640 ms (docs/experiments/audio-blocks.md)."""
     return {"frames": 8, "block": 8}

@@ -25,7 +25,8 @@ class Image:
     """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats.
 
     A token holds levels from -1 (black) to 1, less `mean` and divided by `std`. With those of the training pictures it is
-    centred: what all share, such as white paper, then does not drown what tells them apart (docs/experiments.md).
+    centred: what all share, such as white paper, then does not drown what tells them apart
+    (docs/experiments/dictionary-reading.md).
 
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
     patches; it is never enlarged beyond that rounding.

@@ -11,7 +11,7 @@ from PIL import Image
 from plait.contract import Part
 from plait.runtime.pictures import open_picture, to_canvas
 
-SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments)
+SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments/image-tokens.md)
 WIDE_PATCH = 16
 MOST_PATCHES = 16
 
