@@ -291,7 +291,7 @@ def export(path: PathLike, target: PathLike) -> Path:
     return archive.pack(checkpoint.locate(Path(path)), Path(target))
 
 
-def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[int]) -> list[str]:
+def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]:
     """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
     returns a note for the report where that cannot be told."""
     from plait.data import store
@@ -361,7 +361,7 @@ def evaluate(
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    known, skip = model.network.vocabulary.modalities, runs.bad_lines(run)
+    known, skip = model.network.vocabulary.modalities, runs.bad_rows(run)
     module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
     if module is not None and hasattr(module, "suite"):
         suite = module.suite(place, known)

@@ -39,7 +39,7 @@ class Loader:
         self.encoder, self.config, self.seed = encoder, config, seed
         self.waiting: list[tuple[int, Sample, Row]] = []  # drawn, encoded, not yet placed
         self.refused = 0  # rows since the last that fitted
-        self.too_long: dict[str, str] = {}  # where a row stands -> what is wrong: such rows are left out
+        self.too_long: dict[str, tuple[str, str]] = {}  # id of a row -> where it stands and what is wrong: left out
         self.left_over = 0  # how many of them were left over by the last step: placed first, so none waits long
         self._handed: dict[str, Any] | None = None  # the state after the last step that `steps` handed out
 
@@ -52,7 +52,7 @@ class Loader:
             f"{sample.where or 'a row'} of task {sample.task!r} takes {len(row)} tokens with its copies; expected at most "
             f"pack.length={self.config.length}: raise it, or shorten the row"
         )
-        self.too_long.setdefault(sample.where, problem)
+        self.too_long.setdefault(sample.id or sample.where, (sample.where, problem))
         self.refused += 1
         if self.refused > MOST_REFUSED:
             raise RowError(f"{self.refused} rows in succession are too long, the last: {problem}")

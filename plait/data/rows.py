@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ from plait.errors import DataError, RowError
 
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+def row_id(line: bytes) -> str:
+    """16 hexadecimal digits of the hash of a line's content: what a row is called wherever it is listed, so that lists stay
+    true when rows are added or moved."""
+    return blake2b(line.removeprefix(BOM).rstrip(b"\r\n"), digest_size=8).hexdigest()
 
 
 def line_of(sample_where: str) -> int:
@@ -52,7 +62,7 @@ def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) 
     return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
 
 
-def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = "row") -> Sample:
+def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = "row", id: str = "") -> Sample:
     """A decoded JSON object to a Sample; media stay paths. Raises RowError naming `where`."""
     if not isinstance(raw, dict):
         raise RowError(f"{where}: got {type(raw).__name__}; expected a JSON object with 'messages' or 'content'")
@@ -84,16 +94,16 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
         raise RowError(f"{where}: 'task' is {task!r}; expected text: a name, or leave it out")
     if not isinstance(meta, dict):
         raise RowError(f"{where}: 'meta' is {meta!r}; expected an object, such as {{\"note\": ...}}")
-    return Sample(tuple(messages), task, meta, where)
+    return Sample(tuple(messages), task, meta, where, id)
 
 
 def read_rows(
     path: Path,
     known: Mapping[str, Modality],
-    skip: Container[int] = (),
+    skip: Container[str] = (),
     on_bad: Callable[[RowError], object] | None = None,
 ) -> Iterator[Sample]:
-    """Samples of a JSONL file, one at a time, without the lines whose numbers (from 1) are in `skip`.
+    """Samples of a JSONL file, one at a time, without the rows whose ids are in `skip`.
 
     Raises DataError for a missing file, and RowError for a bad row unless `on_bad` is there to be told of it.
     """
@@ -101,7 +111,7 @@ def read_rows(
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
     with path.open("rb") as lines:  # a line that is not UTF-8 is one bad row, not the end of the file
         for number, line in enumerate(lines, start=1):
-            if number in skip or not line.strip():
+            if not line.strip() or (skip and row_id(line) in skip):
                 continue
             try:
                 sample = parse_line(line, path, number, known)
@@ -122,7 +132,7 @@ def parse_line(line: bytes, path: Path, number: int, known: Mapping[str, Modalit
         raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
     except (ValueError, RecursionError) as error:
         raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
-    return parse_row(raw, path.parent, known, where)
+    return parse_row(raw, path.parent, known, where, row_id(line))
 
 
 def _no_constant(name: str) -> None:

@@ -8,7 +8,7 @@
 
 Unpacked, a shard is the documented row format; for WebDataset's own readers a sample is a group. Any row can be read
 alone, so training draws rows in any order, resumes in the middle of a shard, and holds nothing of them in memory
-but the index, which the system maps and drops as it likes (32 bytes a row, 28 a medium).
+but the index, which the system maps and drops as it likes (40 bytes a row, 28 a medium).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ import numpy as np
 
 from plait.contract import Modality, Part, Sample
 from plait.data.media import Member, encoded
-from plait.data.rows import dump_row, parse_line
+from plait.data.rows import dump_row, parse_line, row_id
 from plait.errors import DataError, RowError
 from plait.runtime.files import atomic_write, sha256_of
 
-FORMAT = 1
+FORMAT = 2  # of the index
 SHARD_BYTES = 256 * 2**20
-ROW = np.dtype([("shard", "u4"), ("task", "u4"), ("group", "u8"), ("offset", "u8"), ("length", "u8")])
+ROW = np.dtype([("shard", "u4"), ("task", "u4"), ("group", "u8"), ("offset", "u8"), ("length", "u8"), ("id", "u8")])
 MEDIUM = np.dtype([("name", "u8"), ("shard", "u4"), ("offset", "u8"), ("size", "u8")])
 FACTS, ROWS, MEDIA = "shards.json", "rows.npy", "media.npy"
 
@@ -124,7 +124,7 @@ def _hash(shard: int, name: str) -> int:
 
 def index(folder: Path, split: str) -> Path:
     """Write where every row and medium of a split's shards lies; returns the index's folder. Raises DataError."""
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int, int]] = []
     media: list[tuple[int, int, int, int]] = []
     tasks: dict[str, int] = {}
     facts = []
@@ -136,7 +136,8 @@ def index(folder: Path, split: str) -> Path:
         for name, offset, data in _members(path, number, media):
             for start, line in _lines(data):
                 tasks_name = _task_of(line, f"{path.name}/{name}")
-                rows.append((number, tasks.setdefault(tasks_name, len(tasks)), groups, offset + start, len(line)))
+                task = tasks.setdefault(tasks_name, len(tasks))
+                rows.append((number, task, groups, offset + start, len(line), int(row_id(line), 16)))
             groups += 1
         facts.append({"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     partial = folder / f"{split}.index.partial"
@@ -186,18 +187,24 @@ def _task_of(line: bytes, where: str) -> str:
         raise RowError(f"{where}: a line is not a JSON object ({error}); expected one row a line") from error
 
 
+def _facts(place: Path) -> dict[str, Any]:
+    """What an index says of its shards; nothing where there is none."""
+    path = place / FACTS
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return facts
+
+
 class ShardRows(Mapping[str, Sequence[Sample]]):
-    """Rows of a split's shards by task, each read from the disk when it is asked for, without the numbers (from 1, over all
-    shards) in `skip`.
+    """Rows of a split's shards by task, each read from the disk when it is asked for, without those whose ids are in `skip`.
 
     Raises DataError where the shards are not those that the index was made of.
     """
 
-    def __init__(self, folder: Path, split: str, known: Mapping[str, Modality], skip: Collection[int] = ()) -> None:
+    def __init__(self, folder: Path, split: str, known: Mapping[str, Modality], skip: Collection[str] = ()) -> None:
         place = index_of(folder, split)
-        if not (place / FACTS).is_file():
-            index(folder, split)
-        facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
+        facts = _facts(place)
+        if facts.get("format") != FORMAT:  # none, or of another version
+            facts = _facts(index(folder, split))
         self.known = known
         self.paths = [folder / shard["name"] for shard in facts["shards"]]
         for path, shard in zip(self.paths, facts["shards"], strict=True):
@@ -211,7 +218,8 @@ class ShardRows(Mapping[str, Sequence[Sample]]):
         self.rows = np.load(place / ROWS, mmap_mode="r")
         self.media = np.load(place / MEDIA, mmap_mode="r")
         order = np.argsort(self.rows["task"], kind="stable").astype(np.uint32)
-        order = order[~np.isin(order, np.fromiter(skip, np.int64) - 1)]
+        left_out = np.fromiter((int(name, 16) for name in skip), np.uint64)
+        order = order[~np.isin(self.rows["id"][order], left_out)] if len(left_out) else order
         ends = np.searchsorted(self.rows["task"][order], np.arange(len(self.tasks) + 1))
         self.numbers = {task: order[ends[i] : ends[i + 1]] for i, task in enumerate(self.tasks)}
 
@@ -223,6 +231,10 @@ class ShardRows(Mapping[str, Sequence[Sample]]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def id_of(self, number: int) -> str:
+        """The id of row `number` of the split (from 0)."""
+        return f"{int(self.rows['id'][number]):016x}"
 
     def row(self, number: int) -> Sample:
         """Row `number` of the split (from 0). Raises RowError for a bad one."""

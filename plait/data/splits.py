@@ -21,56 +21,50 @@ from hashlib import blake2b
 from pathlib import Path
 
 from plait.contract import Modality, Sample
-from plait.data.rows import line_of, read_rows
+from plait.data.rows import read_rows
 from plait.runtime.files import atomic_write, sha256_of
 
 TRAIN, APART = "train", "apart"
-FORMAT = 2
+FORMAT = 3
 COMMON = 0.05  # a group of more than this share of the rows is never held out
 NAME = "splits.json"
 
 
 @dataclass
 class Splits:
-    """Where the rows of every held-out split stand. `lines` are those of `train.jsonl` that are not for training, by
-    split; `apart` counts rows that belong to none, `leaks` training rows that share a group with a given split's file."""
+    """Which rows belong to every held-out split. `ids` are those of rows of `train.jsonl` that are not for training, by
+    split; those under `apart` belong to none, `leaks` of them share a group with a given split's file."""
 
     folder: Path
     given: tuple[str, ...] = ()
-    lines: dict[str, list[int]] = field(default_factory=dict)
+    ids: dict[str, list[str]] = field(default_factory=dict)
     leaks: int = 0
 
     @property
-    def not_for_training(self) -> frozenset[int]:
-        return frozenset(line for lines in self.lines.values() for line in lines)
+    def not_for_training(self) -> frozenset[str]:
+        """Ids of all rows of `train.jsonl` that training leaves out."""
+        return frozenset(row for rows in self.ids.values() for row in rows)
 
-    def rows(self, split: str, known: Mapping[str, Modality], bad: Container[int] = ()) -> Iterator[Sample]:
-        """Samples of a split; `bad` are line numbers of its file to leave out."""
+    def rows(self, split: str, known: Mapping[str, Modality], bad: Container[str] = ()) -> Iterator[Sample]:
+        """Samples of a split; `bad` are ids of rows of its file to leave out."""
         if split in self.given:
             yield from read_rows(self.folder / f"{split}.jsonl", known, bad, on_bad=lambda error: None)
             return
-        wanted = frozenset(self.lines.get(split, ()))
+        wanted = frozenset(self.ids.get(split, ()))
         others = self.not_for_training
-        for number, sample in _numbered(self.folder / f"{TRAIN}.jsonl", known, bad):
-            if number in wanted or (split == TRAIN and number not in others):
+        for sample in read_rows(self.folder / f"{TRAIN}.jsonl", known, bad):
+            if sample.id in wanted or (split == TRAIN and sample.id not in others):
                 yield sample
 
     def __str__(self) -> str:
         held = [f"{split}.jsonl as {split}" for split in self.given]
-        held += [
-            f"{len(lines)} rows of train.jsonl as {split}" for split, lines in self.lines.items() if split != APART
-        ]
+        held += [f"{len(rows)} rows of train.jsonl as {split}" for split, rows in self.ids.items() if split != APART]
         said = f"held out: {', '.join(held) or 'nothing'}"
         if self.leaks:
             said += f"; {self.leaks} training rows left out that share a picture, clip or question with a given split"
-        if apart := len(self.lines.get(APART, ())) - self.leaks:
+        if apart := len(self.ids.get(APART, ())) - self.leaks:
             said += f"; {apart} rows left out whose media belong to different splits"
         return said
-
-
-def _numbered(path: Path, known: Mapping[str, Modality], bad: Container[int]) -> Iterator[tuple[int, Sample]]:
-    for sample in read_rows(path, known, bad):
-        yield line_of(sample.where), sample
 
 
 def _whole_rows(path: Path, known: Mapping[str, Modality]) -> Iterator[Sample]:
@@ -116,7 +110,7 @@ def chosen(group: int, shares: Mapping[str, float]) -> str:
     return TRAIN
 
 
-def make(folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[int] = ()) -> Splits:
+def make(folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[str] = ()) -> Splits:
     """Splits of `folder`. `shares` names every split that is wanted; those with a file are taken from it."""
     given = tuple(split for split in sorted(shares) if (folder / f"{split}.jsonl").is_file())
     splits = Splits(folder, given)
@@ -125,23 +119,23 @@ def make(folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality
         for sample in _whole_rows(folder / f"{split}.jsonl", known):
             taken |= groups(sample, known)
     wanted = {split: share for split, share in shares.items() if split not in given}
-    rows = [(number, groups(sample, known)) for number, sample in _numbered(folder / f"{TRAIN}.jsonl", known, bad)]
-    counts = Counter(group for _, here in rows for group in here)
-    for number, here in rows:
-        if here & taken:
+    rows = [(sample.id, groups(sample, known)) for sample in read_rows(folder / f"{TRAIN}.jsonl", known, bad)]
+    counts = Counter(group for _, of_row in rows for group in of_row)
+    for row, of_row in rows:
+        if of_row & taken:
             splits.leaks += 1
-            splits.lines.setdefault(APART, []).append(number)
+            splits.ids.setdefault(APART, []).append(row)
             continue
-        found = {chosen(group, wanted) if counts[group] <= COMMON * len(rows) else TRAIN for group in here}
-        if len(found) > 1:
-            splits.lines.setdefault(APART, []).append(number)
-        elif found != {TRAIN}:
-            splits.lines.setdefault(found.pop(), []).append(number)
+        sides = {chosen(group, wanted) if counts[group] <= COMMON * len(rows) else TRAIN for group in of_row}
+        if len(sides) > 1:
+            splits.ids.setdefault(APART, []).append(row)
+        elif sides != {TRAIN}:
+            splits.ids.setdefault(sides.pop(), []).append(row)
     return splits
 
 
 def kept(
-    place: Path, folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[int] = ()
+    place: Path, folder: Path, shares: Mapping[str, float], known: Mapping[str, Modality], bad: Container[str] = ()
 ) -> Splits:
     """`make`, remembered in the folder `place`; remembered splits of other files or shares stay, and are not used."""
     files = {path.name: sha256_of(path) for path in sorted(folder.glob("*.jsonl")) if path.stem in (*shares, TRAIN)}
@@ -150,9 +144,9 @@ def kept(
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if {key: found.get(key) for key in facts} == facts:
-            return Splits(folder, tuple(found["given"]), found["lines"], found["leaks"])
+            return Splits(folder, tuple(found["given"]), found["ids"], found["leaks"])
         return make(folder, shares, known, bad)
     splits = make(folder, shares, known, bad)
-    held = {"given": splits.given, "lines": splits.lines, "leaks": splits.leaks}
+    held = {"given": splits.given, "ids": splits.ids, "leaks": splits.leaks}
     atomic_write(path, json.dumps(facts | held))
     return splits

@@ -34,8 +34,8 @@ def digest(folder: Path, split: str) -> str:
     return sha256_of(path) if path else ""
 
 
-def open_rows(folder: Path, split: str, known: Mapping[str, Modality], skip: Collection[int] = ()) -> Rows:
-    """Rows of a split without the numbers (from 1) in `skip`. Raises DataError where there are none, RowError for a bad one."""
+def open_rows(folder: Path, split: str, known: Mapping[str, Modality], skip: Collection[str] = ()) -> Rows:
+    """Rows of a split without those whose ids are in `skip`. Raises DataError where there are none, RowError for a bad one."""
     path = folder / f"{split}.jsonl"
     if path.is_file() or not shards_of(folder, split):
         return list(read_rows(path, known, skip))

@@ -26,7 +26,7 @@ import torch
 
 from plait.contract import Modality, Part, Sample
 from plait.data.media import Member, check
-from plait.data.rows import parse_line
+from plait.data.rows import parse_line, row_id
 from plait.data.shards import ShardRows, shards_of
 from plait.errors import ConfigError, DataError, PlaitError, RowError
 from plait.runtime.parallel import thread_pool
@@ -45,6 +45,7 @@ class BadRow:
 
     file: str
     line: int
+    id: str
     problem: str
 
 
@@ -55,6 +56,7 @@ class CheckReport:
     path: Path
     rows: int = 0
     bad_lines: array[int] = field(default_factory=lambda: array("q"))
+    bad_ids: list[str] = field(default_factory=list)
     duplicates: int = 0
     keys: array[int] = field(default_factory=lambda: array("Q"))
     seconds: float = 0.0
@@ -114,6 +116,7 @@ class ParsedRow:
     wrong with the row."""
 
     number: int
+    id: str
     sample: Sample | None = None
     media: list[tuple[str, Medium]] = field(default_factory=list)
     problem: str = ""
@@ -140,7 +143,8 @@ class FileChecker:
                     )
                     if problem:
                         report.bad_lines.append(row.number)
-                        yield BadRow(self.path.name, row.number, problem)
+                        report.bad_ids.append(row.id)
+                        yield BadRow(self.path.name, row.number, row.id, problem)
                     else:
                         assert row.sample is not None
                         report.keys.append(key(row.sample))
@@ -155,10 +159,10 @@ class FileChecker:
         if not self.path.is_file() and shards_of(self.path.parent, self.path.stem):
             shards = ShardRows(self.path.parent, self.path.stem, self.known)
             for number in range(len(shards.rows)):
-                yield self._parse(number + 1, partial(shards.row, number))
+                yield self._parse(number + 1, shards.id_of(number), partial(shards.row, number))
             return
-        for number, line in _lines(self.path):
-            yield self._parse(number, partial(self._of_line, number, line))
+        for number, line, name in _lines(self.path):
+            yield self._parse(number, name, partial(self._of_line, number, line))
 
     def _of_line(self, number: int, line: bytes | None) -> Sample:
         if line is None:
@@ -167,12 +171,12 @@ class FileChecker:
             )
         return parse_line(line, self.path, number, self.known)
 
-    def _parse(self, number: int, read: Callable[[], Sample]) -> ParsedRow:
+    def _parse(self, number: int, name: str, read: Callable[[], Sample]) -> ParsedRow:
         try:
             sample = read()
-            return ParsedRow(number, sample, list(media_of(sample, self.known)))
+            return ParsedRow(number, name, sample, list(media_of(sample, self.known)))
         except RowError as error:
-            return ParsedRow(number, problem=str(error))
+            return ParsedRow(number, name, problem=str(error))
 
 
 class MediaChecker:
@@ -239,8 +243,8 @@ def _chunks(rows: Iterator[ParsedRow], size: int) -> Iterator[list[ParsedRow]]:
         yield chunk
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """(number, bytes) of every line that is not blank; None for one that is too long to hold."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes | None, str]]:
+    """(number, bytes, id) of every line that is not blank; no bytes of one that is too long to hold. Raises DataError."""
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
     with path.open("rb") as file:
@@ -248,15 +252,14 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
         while line := file.readline(LONGEST_LINE):
             number += 1
             if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
-                _skip_line(file)
-                yield number, None
+                yield number, None, row_id(line + _rest_of_line(file))
             elif line.strip():
-                yield number, line
+                yield number, line, row_id(line)
 
 
-def _skip_line(file: BinaryIO) -> None:
-    while (piece := file.readline(LONGEST_LINE)) and not piece.endswith(b"\n"):
-        pass
+def _rest_of_line(file: BinaryIO) -> bytes:
+    """What is left of a line: held for as long as its id is computed, since readers know the row by that."""
+    return file.readline()
 
 
 def media_of(sample: Sample, known: Mapping[str, Modality]) -> Iterator[tuple[str, Medium]]:

@@ -17,7 +17,7 @@ from plait.data.augment import AugmentConfig
 from plait.data.fit import distinct_parts, fit
 from plait.data.importers import detect
 from plait.data.loader import PackConfig
-from plait.data.rows import line_of, read_rows
+from plait.data.rows import read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
 from plait.data.vocabulary import Vocabulary
@@ -175,10 +175,10 @@ def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str,
 
 
 def propose(
-    folder: Path, run: Path, known: Mapping[str, Modality], bad: Mapping[str, frozenset[int]], overrides: list[str],
+    folder: Path, run: Path, known: Mapping[str, Modality], bad: Mapping[str, frozenset[str]], overrides: list[str],
     minutes: float, say: Callable[[str], object],
 ) -> Proposal:  # fmt: skip
-    """Look at the rows in `folder`, without the lines in `bad` of each split's file, and measure what training on them takes.
+    """Look at the rows in `folder`, without the rows in `bad` of each split's file, and measure what training on them takes.
 
     `steps` are what `minutes` allow on this machine, and no more than PASSES over the rows. Overrides are applied before
     anything is measured. Raises DataError, ConfigError.
@@ -189,7 +189,7 @@ def propose(
     shares = override(bare, wishes).hold_out
     splits = held_out.kept(run, folder, shares, known, bad[TRAIN])
     out = splits.not_for_training
-    samples = [sample for sample in samples if line_of(sample.where) not in out]
+    samples = [sample for sample in samples if sample.id not in out]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
     parts = distinct_parts(samples)

@@ -45,8 +45,8 @@ def _distinct(samples: Sequence[Sample]) -> int:
     return len({(p.type, str(p.value)) for sample in samples for m in sample.messages for p in m.parts})
 
 
-def probe(recipe: TrainingConfig, skip: Collection[int]) -> Probe:
-    """Run a few steps of `recipe` on its own rows, without the lines in `skip`."""
+def probe(recipe: TrainingConfig, skip: Collection[str]) -> Probe:
+    """Run a few steps of `recipe` on its own rows, without those whose ids are in `skip`."""
     training = start(recipe, skip)
     loader = training.loader
     reader = loader.encoder.encode_part

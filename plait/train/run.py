@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,9 @@ def check(
     run: Path,
     strict: bool,
     say: Callable[[str], None],
-) -> dict[str, frozenset[int]]:
+) -> dict[str, frozenset[str]]:
     """Check the rows of the folder `data` once a run, those of training and of the splits `held_out` that have a file; returns
-    the numbers of each split's bad lines, which `run/bad_rows.jsonl` explains.
+    the ids of each split's bad rows, which `run/bad_rows.jsonl` explains.
 
     Rows that `plait data build` wrote are not decoded again: their manifest has the file's hash. Raises DataError with
     `strict`, or when no row of a file is left.
@@ -151,7 +152,7 @@ def check(
     bad = _listed(listed)
     if bad and strict:
         raise DataError(f"{len(bad)} rows of {data} are bad, see {listed}; the first: {bad[0]['problem']}")
-    return {split: _lines(listed, f"{split}.jsonl") for split in [TRAIN, *given]}
+    return {split: _ids(listed, f"{split}.jsonl") for split in [TRAIN, *given]}
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
@@ -159,28 +160,31 @@ def _listed(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def _lines(listed: Path, file: str) -> frozenset[int]:
-    return frozenset(entry["line"] for entry in _listed(listed) if entry["file"] == file)
+def _ids(listed: Path, file: str) -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _listed(listed) if entry["file"] == file)
 
 
-def bad_lines(run: Path, split: str = TRAIN) -> frozenset[int]:
-    """Numbers of the lines of a split's file that a run found bad."""
-    return _lines(run / BAD_ROWS, f"{split}.jsonl")
+def bad_rows(run: Path, split: str = TRAIN) -> frozenset[str]:
+    """Ids of the rows of a split's file that a run found bad."""
+    return _ids(run / BAD_ROWS, f"{split}.jsonl")
 
 
-def long_lines(run: Path) -> frozenset[int]:
-    """Numbers of the lines of train.jsonl that a run found too long for its sequences."""
-    return _lines(run / LONG_ROWS, f"{TRAIN}.jsonl")
+def long_rows(run: Path) -> frozenset[str]:
+    """Ids of the rows of train.jsonl that a run found too long for its sequences."""
+    return _ids(run / LONG_ROWS, f"{TRAIN}.jsonl")
 
 
-def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
-    """Add rows to the list of those that were too long, by where they stand; returns how many there are now."""
+def _list_long_rows(run: Path, too_long: Mapping[str, tuple[str, str]]) -> None:
+    """Add rows to the list of those that were too long."""
+    if not too_long:
+        return
     listed = run / LONG_ROWS
-    problems = {entry["line"]: entry["problem"] for entry in _listed(listed)}
-    problems.update({line_of(where): problem for where, problem in found.items()})
-    rows = [BadRow(f"{TRAIN}.jsonl", line, problem) for line, problem in sorted(problems.items())]
-    atomic_write(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows))
-    return len(problems)
+    rows = {entry["id"]: BadRow(**entry) for entry in _listed(listed)}
+    rows |= {
+        name: BadRow(f"{TRAIN}.jsonl", line_of(where), name, problem) for name, (where, problem) in too_long.items()
+    }
+    in_order = sorted(rows.values(), key=lambda row: row.line)
+    atomic_write(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in in_order))
 
 
 def _as_built(data: Path, split: str) -> bool:
@@ -189,7 +193,7 @@ def _as_built(data: Path, split: str) -> bool:
     return isinstance(facts, dict) and facts.get("sha256") == store.digest(data, split)
 
 
-def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
+def fingerprint(recipe: TrainingConfig, skip: Collection[str]) -> str:
     """What a run was trained on: the hash of its rows, and where some of them are left out or a split has a file of its
     own, of those too, so that no row changes sides unseen."""
     rows = store.digest(Path(recipe.data), TRAIN)
@@ -201,9 +205,9 @@ def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
 
 
 def start(
-    recipe: TrainingConfig, skip: Collection[int] = (), say: Callable[[str], Any] = lambda line: None
+    recipe: TrainingConfig, skip: Collection[str] = (), say: Callable[[str], Any] = lambda line: None
 ) -> Training:
-    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` hears what
+    """Data, modalities and model of a recipe, at step 0; rows whose ids are in `skip` are left out. `say` hears what
     was found in the data and what moves."""
     if recipe.init:
         with archive.opened(Path(recipe.init)) as folder:
@@ -218,7 +222,7 @@ def start(
 
 
 def _from_scratch(
-    recipe: TrainingConfig, skip: Collection[int], say: Callable[[str], Any]
+    recipe: TrainingConfig, skip: Collection[str], say: Callable[[str], Any]
 ) -> tuple[MultimodalTransformer, Rows]:
     """A new model, whose modalities learn vocabularies and statistics from the rows."""
     modalities = registry.build_all(recipe.modalities)
@@ -233,7 +237,7 @@ def _from_scratch(
     return trainer.model_of(recipe, Vocabulary(modalities), components), rows
 
 
-def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[int]) -> tuple[MultimodalTransformer, Rows]:
+def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[str]) -> tuple[MultimodalTransformer, Rows]:
     """The model of a checkpoint, with modalities that the recipe adds; these alone learn from the rows.
 
     Raises CheckpointError where settings of the recipe do not fit the weights.
@@ -252,7 +256,7 @@ def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[int]
     return model, rows
 
 
-def restart(recipe: TrainingConfig, folder: Path, skip: Collection[int] = ()) -> Training:
+def restart(recipe: TrainingConfig, folder: Path, skip: Collection[str] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, config = checkpoint.load(folder)
     rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
@@ -302,13 +306,13 @@ def train(
 
     with distributed.joined():
         distributed.first_alone(get_ready)
-        skip = bad_lines(run)
+        skip = bad_rows(run)
         if recipe.hold_out:
             skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
         return _train(recipe, run, skip, notes, max_seconds)
 
 
-def _train(recipe: TrainingConfig, run: Path, skip: Collection[int], notes: list[str], max_seconds: float) -> Path:
+def _train(recipe: TrainingConfig, run: Path, skip: Collection[str], notes: list[str], max_seconds: float) -> Path:
     """Start or go on, train and write down what it took."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
@@ -318,6 +322,7 @@ def _train(recipe: TrainingConfig, run: Path, skip: Collection[int], notes: list
         training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip, notes.append)
     before = training.seconds
     rank, world = distributed.ranks()
+    training.before_save = partial(_list_long_rows, run, training.loader.too_long)  # a kill may come at any moment
     with Progress(run, recipe.steps, training.step, silent=rank > 0) as progress:
         for note in notes:
             progress.say(note)
@@ -328,7 +333,7 @@ def _train(recipe: TrainingConfig, run: Path, skip: Collection[int], notes: list
         )
         folder = trainer.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
         if training.loader.too_long and rank == 0:
-            count = _list_long_rows(run, training.loader.too_long)
+            count = len(_listed(run / LONG_ROWS))
             progress.say(f"{count} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
         progress.say(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Training:
         self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
         self.seconds = 0.0
         self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
+        self.before_save: Callable[[], Any] = lambda: None  # what is to be on the disk before a checkpoint is
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:

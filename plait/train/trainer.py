@@ -159,6 +159,7 @@ def save(training: Training, recipe: TrainingConfig, run: Path) -> Path:
     """Write a checkpoint of the run and drop all but the newest few. Raises TrainingError when it cannot be written."""
     folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
     try:
+        training.before_save()
         checkpoint.save(
             folder, training.model, training.ema_weights(), recipe.model_dump(mode="json"), training.image()
         )
