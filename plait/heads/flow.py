@@ -94,7 +94,7 @@ class FlowHead(nn.Module):
         times between which noise gives up equal shares of the data's variance."""
         if not self.components:
             return [step / steps for step in range(steps + 1)]
-        variance = self.variance.double().cpu().numpy()
+        variance = self.variance.cpu().double().numpy()  # not every device has float64
         t = 1.0 / (1.0 + np.exp(-np.linspace(-12, 12, 2001)))
         hidden = variance * (1 - t[:, None]) ** 2 / (t[:, None] ** 2 * variance + (1 - t[:, None]) ** 2)
         shown = 1.0 - hidden.sum(axis=1) / variance.sum()  # rises from 0 to 1

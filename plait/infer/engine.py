@@ -339,7 +339,7 @@ class Engine:
         requests = [ticket.request for ticket in asking]
 
         def each(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=logits.device)
+            return torch.tensor(values, dtype=torch.float64)
 
         uniform = [t.decoder.rng.random() if t.request.temperature > 0 and t.decoder else 0.0 for t in asking]
         chosen = sample_ids(

@@ -22,7 +22,7 @@ from plait.model.mask import bias
 from plait.model.transformer import TrunkConfig
 
 PAGE = 64  # tokens
-FIRST_SLOTS = 4  # of a store, which then doubles
+FIRST_SLOTS = 16  # of a store, which then doubles
 NEW_KEY = np.iinfo(np.int64).max  # block number of a key that nobody may see
 
 

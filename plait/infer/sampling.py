@@ -15,6 +15,8 @@ def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tens
     best = logits.argmax(dim=-1)
     if bool((temperature <= 0).all()):
         return best
+    device, logits = logits.device, logits.cpu()  # in float64, which not every device has
+    temperature, top_p, uniform = temperature.cpu(), top_p.cpu(), uniform.cpu()
     scaled = logits.double() / temperature.double().clamp_min(1e-6)[:, None]
     shares, order = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
     before = shares.cumsum(dim=-1) - shares
@@ -23,7 +25,7 @@ def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tens
     aim = uniform.double()[:, None] * cumulative[:, -1:]
     rank = torch.searchsorted(cumulative, aim, right=True).clamp_max(logits.shape[-1] - 1)
     drawn = order.gather(1, rank)[:, 0]
-    return torch.where(temperature <= 0, best, drawn)
+    return torch.where(temperature <= 0, best.cpu(), drawn).to(device)
 
 
 def guided(x_hat: Tensor, null: Tensor, guidance: Tensor) -> Tensor:

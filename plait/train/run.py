@@ -35,7 +35,7 @@ from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
 from plait.train import archive, checkpoint, distributed, trainer
 from plait.train.config import TrainingConfig
-from plait.train.progress import Progress
+from plait.train.progress import Preparation, Progress
 from plait.train.state import Training
 
 BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
@@ -127,6 +127,7 @@ def check(
     run: Path,
     strict: bool,
     say: Callable[[str], None],
+    progress: Callable[[Path, int], Any] = lambda path, rows: None,
 ) -> dict[str, frozenset[str]]:
     """Check the rows of the folder `data` once a run, those of training and of the splits `held_out` that have a file; returns
     the ids of each split's bad rows, which `run/bad_rows.jsonl` explains.
@@ -139,7 +140,7 @@ def check(
     unchecked = [split for split in [TRAIN, *given] if not _as_built(data, split)]
     sums = {f"{split}.jsonl": store.digest(data, split) for split in unchecked}
     if sums and not (summed.is_file() and listed.is_file() and json.loads(summed.read_text(encoding="utf-8")) == sums):
-        counts = list_bad_rows([data / f"{split}.jsonl" for split in unchecked], modalities, listed)
+        counts = list_bad_rows([data / f"{split}.jsonl" for split in unchecked], modalities, listed, progress=progress)
         for found in counts:
             say(f"{found.path.name}: {found}" + (f"; they are left out, see {listed}" if found.bad_lines else ""))
         empty = next((found for found in counts if not found.good), None)
@@ -296,30 +297,51 @@ def train(
     known = registry.build_all(recipe.modalities)
     notes: list[str] = []
 
-    def get_ready() -> None:
-        if not prepared:
-            prepare(run, resume, overwrite)
-        checkpoint.sweep(run)  # only now is the folder known to be a run's
-        bad = check(data, recipe.hold_out, known, run, strict, notes.append)
-        if recipe.hold_out:
-            notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
-
     with distributed.joined():
-        distributed.first_alone(get_ready)
-        skip = bad_rows(run)
-        if recipe.hold_out:
-            skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
-        return _train(recipe, run, skip, notes, max_seconds)
+        with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
+
+            def get_ready() -> None:
+                if not prepared:
+                    prepare(run, resume, overwrite)
+                checkpoint.sweep(run)  # only now is the folder known to be a run's
+                preparation.stage("checking rows and media")
+                bad = check(data, recipe.hold_out, known, run, strict, notes.append, preparation.rows)
+                if recipe.hold_out:
+                    preparation.stage("holding out rows by content")
+                    notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
+
+            distributed.first_alone(get_ready)
+            skip = bad_rows(run)
+            if recipe.hold_out:
+                skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
+            training = _begin(recipe, run, skip, notes.append, preparation.stage)
+        return _train(training, recipe, run, notes, max_seconds)
 
 
-def _train(recipe: TrainingConfig, run: Path, skip: Collection[str], notes: list[str], max_seconds: float) -> Path:
-    """Start or go on, train and write down what it took."""
+def _begin(
+    recipe: TrainingConfig,
+    run: Path,
+    skip: Collection[str],
+    say: Callable[[str], Any],
+    stage: Callable[[str], Any],
+) -> Training:
+    """The training at its first step, or where its newest checkpoint left it."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
-    if steps:
-        _check_same(recipe, type(recipe)(**checkpoint.read_config(steps[-1])["recipe"]))
     with trainer.memory_advice(0, recipe):
-        training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip, notes.append)
+        if steps:
+            _check_same(recipe, type(recipe)(**checkpoint.read_config(steps[-1])["recipe"]))
+            stage("reading rows and the checkpoint")
+            training = restart(recipe, steps[-1], skip)
+        else:
+            stage("reading rows, learning vocabularies and statistics")
+            training = start(recipe, skip, say)
+    training.preparing_seconds = time.perf_counter() - begin
+    return training
+
+
+def _train(training: Training, recipe: TrainingConfig, run: Path, notes: list[str], max_seconds: float) -> Path:
+    """Train and write down what it took."""
     before = training.seconds
     rank, world = distributed.ranks()
     training.before_save = partial(_list_long_rows, run, training.loader.too_long)  # a kill may come at any moment
@@ -328,7 +350,7 @@ def _train(recipe: TrainingConfig, run: Path, skip: Collection[str], notes: list
             progress.say(note)
         progress.say(
             f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
-            f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {time.perf_counter() - begin:.1f} s"
+            f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {training.preparing_seconds:.1f} s"
             + (f"; resumed at step {training.step}" if training.step else "")
         )
         folder = trainer.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)

@@ -35,7 +35,7 @@ class Training:
         self.step = 0
         self.tokens = 0  # row tokens, counted once
         self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
-        self.seconds = 0.0
+        self.seconds = self.preparing_seconds = 0.0
         self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
         self.before_save: Callable[[], Any] = lambda: None  # what is to be on the disk before a checkpoint is
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -64,11 +64,16 @@ def _overlap_add(frames: Tensor) -> Tensor:
     return total.flatten()
 
 
+@lru_cache(256)
+def _weight(count: int, length: int) -> Tensor:
+    """[length] how much of the squared windows of `count` frames falls on each sample: the same for all clips so long."""
+    return _overlap_add(_window().square().expand(count, WINDOW))[WINDOW // 2 : WINDOW // 2 + length]
+
+
 def istft(spectrum: Tensor, length: int) -> Tensor:
     """The least-squares inverse of `stft` (Griffin and Lim, 1984): [T, WINDOW // 2 + 1] complex -> [length]."""
-    inside = slice(WINDOW // 2, WINDOW // 2 + length)
-    weight = _overlap_add(_window().square().expand(len(spectrum), WINDOW))[inside]
-    return _overlap_add(torch.fft.irfft(spectrum, WINDOW) * _window())[inside] / weight
+    samples = _overlap_add(torch.fft.irfft(spectrum, WINDOW) * _window())
+    return samples[WINDOW // 2 : WINDOW // 2 + length] / _weight(len(spectrum), length)
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
