@@ -49,6 +49,7 @@ class Vocabulary:
         flows = [name for name, modality in modalities.items() if modality.head == "flow"]
         self._experts = {name: 1 + 2 * number for number, name in enumerate(flows)}
         self.num_experts = 1 + 2 * len(flows)
+        self._legal: dict[str | None, np.ndarray] = {}
 
     @property
     def tables(self) -> dict[str, int]:
@@ -67,6 +68,17 @@ class Vocabulary:
         """Number of the expert for tokens of a modality, and for the header names before them."""
         first = self._experts.get(modality)
         return SHARED_EXPERT if first is None else first + int(written)
+
+    def legal(self, to: str | None) -> np.ndarray:
+        """Ids that an answer in the modality `to` (any, if None) may go on with outside a header; always the same array."""
+        if to not in self._legal:
+            openers = [index for index, name in self.openers.items() if to in (None, name)]
+            ids = openers if openers and to is not None else [self.ids[END], *openers]
+            for name, offset in self.offsets.items():
+                if to in (None, name):
+                    ids = [*ids, *range(offset, offset + self.modalities[name].token_width)]
+            self._legal[to] = np.array(ids)
+        return self._legal[to]
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
         """[groups] how many of some target ids belong to each loss group."""

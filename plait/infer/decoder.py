@@ -101,24 +101,12 @@ class Decoder:
         prompt = self.encoder.prompt(Sample(self.request.messages))
         return [*prompt, Ids([self.vocabulary.ids[ROLES["assistant"]]], False)]
 
-    def _legal(self) -> np.ndarray:
-        """Ids that may come next outside a header: an array, which thousands of ids make once a request."""
-        vocabulary, to = self.vocabulary, self.request.to
-        openers = [index for index, name in vocabulary.openers.items() if to in (None, name)]
-        if openers and to is not None:
-            return np.array(openers)
-        ids = [vocabulary.ids[END], *openers]
-        for name, offset in vocabulary.offsets.items():
-            if to in (None, name):
-                ids += range(offset, offset + vocabulary.modalities[name].token_width)
-        return np.array(ids)
-
     def run(self) -> Steps:
         """Answer; the segments, their layout, the reason and the usage are in the attributes."""
         vocabulary = self.vocabulary
         self._unfed = self.prompt()
         self._asked = count_tokens(self._unfed, vocabulary)
-        legal = self._legal()
+        legal = vocabulary.legal(self.request.to)
         while self.drawn < self.request.max_tokens:
             index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
             if index == vocabulary.ids[END]:

@@ -106,6 +106,7 @@ class Engine:
         self.waiting: deque[Ticket] = deque()
         self.active: list[Ticket] = []
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
+        self._legal_masks: dict[str | None, Tensor] = {}
         self.steps_taken = self.tokens_computed = 0
 
     # requests
@@ -331,11 +332,8 @@ class Engine:
 
     def _sampled(self, logits: Tensor, asking: Sequence[Ticket]) -> Iterator[int | None]:
         """An id for each of [R, V] logits, among those that its request may say; None where numbers are not finite."""
-        legal = torch.zeros(logits.shape, dtype=torch.bool)
-        for number, ticket in enumerate(asking):
-            assert isinstance(ticket.waits_for, Feed)
-            legal[number, torch.from_numpy(np.asarray(ticket.waits_for.legal))] = True
-        masked = logits.masked_fill(~legal.to(logits.device), -torch.inf)
+        legal = torch.stack([self._legal_mask(ticket) for ticket in asking]).to(logits.device)
+        masked = logits.masked_fill(~legal, -torch.inf)
         requests = [ticket.request for ticket in asking]
 
         def each(values: Sequence[float]) -> Tensor:
@@ -347,6 +345,19 @@ class Engine:
         ).tolist()
         finite = masked.amax(dim=-1).isfinite().tolist()
         yield from (index if whole else None for index, whole in zip(chosen, finite, strict=True))
+
+    def _legal_mask(self, ticket: Ticket) -> Tensor:
+        """[V] bool: the ids that a request may choose among."""
+        assert isinstance(ticket.waits_for, Feed)
+        legal, to = ticket.waits_for.legal, ticket.request.to
+        usual = legal is self.model.vocabulary.legal(to)
+        if usual and to in self._legal_masks:
+            return self._legal_masks[to]
+        mask = torch.zeros(self.model.vocabulary.size, dtype=torch.bool)
+        mask[torch.from_numpy(np.asarray(legal))] = True
+        if usual:
+            self._legal_masks[to] = mask
+        return mask
 
     def _advance_flights(self, hidden: Tensor, by_ticket: dict[int, list[Piece]]) -> None:
         """One of Euler's steps for every block in flight, those of a modality together."""
