@@ -15,6 +15,7 @@ from plait.infer.request import Request
 if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
+    from plait.eval.progress import Progress
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
@@ -342,16 +343,18 @@ def compare(
 
 def evaluate(
     path: PathLike, *, data: PathLike | None = None, json: PathLike | None = None, html: PathLike | None = None,
-    seed: int | None = None, limit: int | None = None, say: Callable[[str], None] = print,
+    seed: int | None = None, limit: int | None = None, say: Callable[[str], None] = print, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every cell of a checkpoint on its recipe's held-out data; writes its model card, and report.json and
     report.html if asked.
 
-    `limit` bounds the rows of each split (all of them if None); `seed` is that of the noise answers are drawn from (the
-    recipe's if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
+    `limit` bounds the rows of each split (all of them if None), and leaves the model card as it is; `seed` is that of the
+    noise answers are drawn from (the recipe's if None); `progress` shows how many questions of a task are answered (on
+    standard error if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
     from plait.eval import card, runner, user_data
     from plait.eval import report as reports
+    from plait.eval.progress import ConsoleProgress
     from plait.recipes.recipe import Recipe
     from plait.train import checkpoint
     from plait.train import run as runs
@@ -370,7 +373,8 @@ def evaluate(
         suite, skip = user_data.suite(at, run, known, getattr(module, "TARGETS", {}))
     notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
     seed = recipe.seed if seed is None else seed
-    evaluation = runner.Evaluation(model.engine, suite, recipe.sampling.model_dump(), seed, limit)
+    sampling = recipe.sampling.model_dump()
+    evaluation = runner.Evaluation(model.engine, suite, sampling, seed, limit, say, progress or ConsoleProgress())
     evaluation.notes += notes
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)
@@ -387,7 +391,12 @@ def evaluate(
         "data": reports.data_summary(place),
         "evaluation_seconds": round(time.perf_counter() - begin, 1),
     }
-    card.write(folder, report, recipe.name)
+    if limit is None:
+        card.write(folder, report, recipe.name)
+    else:
+        say(
+            f"the model card stays as it is: at most {limit} rows of each split were measured; without a limit it is written"
+        )
     if json:
         runner.write_json(Path(json), report)
     if html:

@@ -21,7 +21,9 @@ def evaluate(
     json: Annotated[Optional[Path], typer.Option(help="Write report.json here.")] = None,  # noqa: UP045
     html: Annotated[Optional[Path], typer.Option(help="Write report.html here.")] = None,  # noqa: UP045
     data: Annotated[Optional[Path], typer.Option(help="Data folder; the recipe's if not given.")] = None,  # noqa: UP045
-    limit: Annotated[Optional[int], typer.Option(min=20, help="Rows of each split.")] = None,  # noqa: UP045
+    limit: Annotated[
+        int | None, typer.Option(min=20, help="Rows of each split; the model card stays as it is.")
+    ] = None,
     seed: Annotated[Optional[int], typer.Option(min=0, help="Of the noise; the recipe's if not given.")] = None,  # noqa: UP045
     threads: Threads = None,
     tolerance: Annotated[
@@ -54,7 +56,7 @@ def evaluate(
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """The held-out cells as a table."""
+    """Prints the held-out cells as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -1,1 +1,1 @@
-"""Scores with intervals, judges, and the report."""
+"""Evaluation of a checkpoint: scores with intervals, judges, baselines, reports."""

@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint is, what it was trained on, what it scores. Written beside it by the evaluation."""
+"""The model card of a checkpoint: its training, its data with licences, its scores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def other_splits(report: Mapping[str, Any]) -> str:
 
 
 def _source(source: Mapping[str, Any]) -> str:
-    """A source with its licence, and whom it asks to be named."""
+    """A source with its licence and the attribution that it asks for."""
     named = f": {source['attribution']}" if source.get("attribution") else ""
     alike = f" {SHARE_ALIKE}" if source.get("share_alike") else ""
     return f"- {source['what']}: {source['from']} ({source['licence']}){named}{alike}"

@@ -1,4 +1,4 @@
-"""Two reports of the same held-out data, cell by cell: what became better, what worse, and whether that is past a tolerance."""
+"""Compares two reports of the same held-out data, cell by cell, and flags regressions past a tolerance."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Change:
     regressed: bool
 
     def __str__(self) -> str:
-        def said(value: float | None) -> str:
+        def figure(value: float | None) -> str:
             return "nothing" if value is None else f"{value:.3f}"
 
         mark = "  REGRESSED" if self.regressed else ""
-        return f"{' '.join(self.key)}: {said(self.before)} -> {said(self.after)}{mark}"
+        return f"{' '.join(self.key)}: {figure(self.before)} -> {figure(self.after)}{mark}"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A report.json. Raises DataError."""
+    """Reads a report.json. Raises DataError for a file that is none."""
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         report["cells"], report["data"]
@@ -44,10 +44,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[Change]:
-    """Every cell and equal error rate of either report. Shares of rows may fall by `tolerance`; other scores (AP, chrF, error
-    rates, distances) by that share of their value, if the new value also lies outside the old one's interval.
+    """Compares every cell and equal error rate of two reports.
 
-    Raises DataError where the reports are of other held-out rows, which do not compare.
+    A share of rows (accuracy, exact match) regresses when it falls by more than `tolerance`. Another score (AP, chrF, error
+    rates, distances) regresses when it gets worse by more than that share of its old value and leaves the old interval.
+    Raises DataError where the reports are of different held-out rows.
     """
     files = [(report["data"] or {}).get("files") for report in (before, after)]
     if files[0] != files[1]:
@@ -59,7 +60,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: floa
 
 
 def _scored(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The cells of a report, and of its checks the error rates, of which smaller is better."""
+    """The cells of a report and the error rates among its checks, of which smaller is better."""
     rates = (check for check in report.get("checks", []) if check["check"].endswith(ERRORS) and "value" in check)
     checks = [
         {"cell": "check", "split": "", "metric": check["check"], "higher_is_better": False, **check} for check in rates

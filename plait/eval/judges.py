@@ -1,9 +1,8 @@
-"""Independent judges: small convolutional networks trained on labelled real media that no model trains on.
+"""Independent judges: small convolutional networks trained on labelled real media that the model never trains on.
 
-They share no weights, no family (convolutions, not a transformer) and no training item with the model, and look through
-features of their own (`judge.py` of a modality's folder). Where what is made can be told from recordings by the codec
-alone, a judge also sees a third of its recordings the way all that is made comes.
-A judge sees what a user gets: an 8-bit picture, a waveform.
+A judge shares no weights, no architecture family and no training item with the model, and has features of its own
+(`judge.py` of a modality's folder). It sees what a user gets: an 8-bit picture, a waveform. Where the codec leaves traces
+in what it decodes, a third of the judge's recordings are also shown after a round trip through the codec.
 """
 
 from __future__ import annotations
@@ -24,10 +23,11 @@ from plait.runtime.parallel import parallel_map
 
 BATCH = 128
 SEEN_AT_ONCE = 256
+WIDTH = 128  # features of a judge
 
 
 class Judge(nn.Module):
-    """Predicts every label of a medium at once: `classes` maps an attribute to its values."""
+    """Predicts all labels of a medium at once; `classes` maps an attribute to its values."""
 
     def __init__(self, classes: Mapping[str, Sequence[Any]], view: JudgeView) -> None:
         super().__init__()
@@ -40,10 +40,9 @@ class Judge(nn.Module):
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
         )
-        width = 64 * 2 * 2
-        self.features = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Dropout(0.3))
+        self.features = nn.Sequential(nn.Linear(64 * 2 * 2, WIDTH), nn.ReLU(), nn.Dropout(0.3))
         self.heads = nn.ModuleList(
-            nn.Linear(128, len(values)) for values in self.classes.values()
+            nn.Linear(WIDTH, len(values)) for values in self.classes.values()
         )  # any name is allowed
 
     @staticmethod
@@ -57,11 +56,11 @@ class Judge(nn.Module):
         return features, {name: head(features) for name, head in zip(self.classes, self.heads, strict=True)}
 
     def see(self, parts: Sequence[Part]) -> Tensor:
-        """[n, channels, height, width] what the network looks at."""
+        """[n, channels, height, width] the network's input."""
         return torch.stack([torch.from_numpy(image) for image in parallel_map(self.view.view, parts)])
 
     def fit(self, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]], seed: int = 0) -> float:
-        """Train from scratch; returns seconds."""
+        """Trains from scratch; returns seconds."""
         begin = time.perf_counter()
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -69,7 +68,9 @@ class Judge(nn.Module):
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()  # type: ignore[operator]
         x = self.see(parts)
-        y = {name: torch.tensor([values.index(one[name]) for one in labels]) for name, values in self.classes.items()}
+        y = {
+            name: torch.tensor([values.index(label[name]) for label in labels]) for name, values in self.classes.items()
+        }
         optimizer = torch.optim.AdamW(self.parameters(), lr=2e-3, weight_decay=0.02)
         batch = min(BATCH, max(1, len(x) // 4))
         total = self.view.epochs * (len(x) // batch)
@@ -78,9 +79,9 @@ class Judge(nn.Module):
         for _ in range(self.view.epochs):
             order = torch.randperm(len(x), generator=generator)
             for start in range(0, len(x) - batch + 1, batch):
-                chosen = order[start : start + batch]
-                _, logits = self(self.view.augment(x[chosen], generator))
-                loss = torch.stack([F.cross_entropy(logits[name], y[name][chosen]) for name in y]).sum()
+                rows = order[start : start + batch]
+                _, logits = self(self.view.augment(x[rows], generator))
+                loss = torch.stack([F.cross_entropy(logits[name], y[name][rows]) for name in y]).sum()
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -91,10 +92,12 @@ class Judge(nn.Module):
     @torch.inference_mode()
     def judge(self, parts: Sequence[Part]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """[n, 128] features, and for each attribute [n, classes] probabilities."""
+        if not parts:
+            return np.zeros((0, WIDTH), np.float32), {name: np.zeros((0, len(v))) for name, v in self.classes.items()}
         features, scores = [], []
         for start in range(0, len(parts), SEEN_AT_ONCE):
-            seen, logits = self(self.see(parts[start : start + SEEN_AT_ONCE]))
-            features.append(seen)
+            batch_features, logits = self(self.see(parts[start : start + SEEN_AT_ONCE]))
+            features.append(batch_features)
             scores.append({name: torch.softmax(value, dim=-1) for name, value in logits.items()})
         joined = {name: torch.cat([score[name] for score in scores]).numpy() for name in self.classes}
         return torch.cat(features).numpy(), joined
@@ -108,12 +111,12 @@ class Judge(nn.Module):
         ]
 
     def round_trips(self, parts: Sequence[Part]) -> list[Part]:
-        """Real parts as the codec would give them back; as they are where that makes no difference."""
+        """Parts after a round trip through the codec; unchanged where the modality's view has none."""
         return parallel_map(self.view.round_trip, parts) if self.view.round_trip else list(parts)
 
 
 def load_or_fit(judge: Judge, path: Path, parts: Sequence[Part], labels: Sequence[Mapping[str, Any]]) -> None:
-    """Weights from `path`, or fit and write them there."""
+    """Loads a judge's weights from `path`; fits it and writes them where the file does not exist."""
     from safetensors.torch import load_file, save_file
 
     if path.is_file():

@@ -1,4 +1,4 @@
-"""The panel of an evaluation: judges with their ceilings, baselines, and plain features of media."""
+"""The judges of an evaluation with their ceilings, the baselines, and plain features of media."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from plait.eval.judges import Judge, load_or_fit
 from plait.eval.suites import Measured, Suite
 from plait.modalities import Measures
 from plait.runtime.parallel import parallel_map
+from plait.tasks.user_data import shown_in_words
 
 JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 ROUND_TRIPS = 500  # held-out recordings that the judge also sees as the codec gives them back
 MANY_RECORDINGS = 2000
+NEIGHBOURS = 3  # that a baseline's classifier asks
 
 
 def _medium(sample: Sample, kind: str) -> Part:
-    """The first part of a modality that a row asks with."""
+    """The first part of a modality in a row's question."""
     return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
 
 
@@ -31,7 +33,7 @@ def share(hits: Sequence[bool]) -> float:
 
 
 class Panel:
-    """Who judges the answers to a suite, and what is compared with them. `note` hears what the report has to say."""
+    """Judges and baselines for the answers to a suite. `note` gets lines for the report."""
 
     def __init__(self, suite: Suite, known: Mapping[str, Modality], seed: int, note: Callable[[str], object]) -> None:
         self.suite, self.known, self.seed, self.note = suite, known, seed, note
@@ -42,8 +44,8 @@ class Panel:
             for kind, modality in known.items()
             if modality.head == "flow" and (measures := self.measures(kind)) is not None
         }
-        self._kept_features: dict[str, np.ndarray] = {}
-        self._kept_classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
+        self._training_features: dict[str, np.ndarray] = {}
+        self._classifiers: dict[tuple[str, str], Callable[[np.ndarray], Sequence[Any]] | None] = {}
 
     def in_words(self, kind: str) -> bool:
         """Whether answers of a modality are compared as strings."""
@@ -51,17 +53,17 @@ class Panel:
 
     @staticmethod
     def measures(kind: str) -> Measures | None:
-        """How parts of a modality are measured; None where it does not say, or for no modality."""
+        """The measures of a modality; None where its folder has none, or for an empty name."""
         return registry.measures(kind) if kind else None
 
     def plain_features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
-        """[n, features] of parts that can be measured."""
+        """[n, features] of parts whose modality has measures."""
         measures = self.measures(kind)
         assert measures is not None, kind
         return np.stack(parallel_map(partial(measures.features, self.known[kind]), parts))
 
     def prepare(self) -> None:
-        """Fit or load every judge, and measure its ceilings on held-out media, as recorded and after the round trip."""
+        """Fits or loads every judge, and measures its ceilings on held-out media, as recorded and after a round trip."""
         for kind, make in self.suite.judges.items():
             tests, truth = self.suite.rows.labelled("test", kind)
             if not tests:
@@ -69,106 +71,114 @@ class Panel:
                 continue
             judge = make()
             parts, labels = self.suite.rows.labelled("judge", kind)
-            kept = (
-                self.suite.judges_at
-                / f"{kind}-{JUDGE_FORMAT}-{judge.view.epochs}-{self.suite.rows.digest()}.safetensors"
-            )
-            doubled = judge.view.round_trip is not None  # the judge must know how what is made comes, too
-            if doubled and not kept.is_file():
+            version = f"{JUDGE_FORMAT}-{judge.view.epochs}-{self.suite.rows.digest()}"
+            weights = self.suite.judges_at / f"{kind}-{version}.safetensors"
+            has_round_trip = judge.view.round_trip is not None
+            if has_round_trip and not weights.is_file():  # generated media have passed the codec, too
                 parts, labels = parts + judge.round_trips(parts[::3]), labels + labels[::3]
-            load_or_fit(judge, kept, parts, labels)
+            load_or_fit(judge, weights, parts, labels)
             self.judges[kind] = judge
             self.ceilings[kind] = self._accuracies(judge, tests, truth)
             self.note(f"{kind} judge on {len(tests)} held-out items: {self._percent(self.ceilings[kind])}")
-            if doubled:
-                some = np.random.default_rng(self.seed).permutation(len(tests))[:ROUND_TRIPS]
-                heard = self._accuracies(judge, judge.round_trips([tests[i] for i in some]), [truth[i] for i in some])
-                self.note(
-                    f"{kind} judge on {len(some)} of them after mel and phase reconstruction: {self._percent(heard)}"
-                )
+            if has_round_trip:
+                subset = np.random.default_rng(self.seed).permutation(len(tests))[:ROUND_TRIPS]
+                tests, truth = judge.round_trips([tests[i] for i in subset]), [truth[i] for i in subset]
+                accuracies = self._percent(self._accuracies(judge, tests, truth))
+                self.note(f"{kind} judge on {len(subset)} of them after mel and phase reconstruction: {accuracies}")
 
     @staticmethod
     def _accuracies(judge: Judge, parts: Sequence[Part], truth: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        said = judge.says(parts)
-        return {name: share([s[name] == t[name] for s, t in zip(said, truth, strict=True)]) for name in judge.classes}
+        pairs = list(zip(judge.says(parts), truth, strict=True))
+        return {name: share([labels[name] == true[name] for labels, true in pairs]) for name in judge.classes}
 
     @staticmethod
     def _percent(table: Mapping[str, float]) -> str:
         return ", ".join(f"{name} {value:.1%}" for name, value in table.items())
 
     def baseline(self, task: Measured, split_rows: Sequence[Sample], attribute: str) -> float:
-        """Echoing the input where the answer is of its modality; a classifier from scikit-learn on the model's own
-        training media where the answer is a label of its input; else always the commonest answer."""
+        """Accuracy of a baseline for an attribute.
+
+        The input echoed where the answer is of its modality; else k-nearest neighbours on the training media where the answer is
+        a label of the input; else the commonest answer of these rows.
+        """
         split_rows = [sample for sample in split_rows if attribute in sample.meta["expect"]]
         truth = [sample.meta["expect"][attribute] for sample in split_rows]
         if task.answers_in in task.gives and task.answers_in in self.judges:
             echoed = [_medium(sample, task.answers_in) for sample in split_rows]
             return share(self.hits(task, echoed, split_rows)[attribute])
         kind = next(iter(task.gives)) if len(task.gives) == 1 else ""
-        guess = None
+        classify = None
         if self.in_words(task.answers_in) and self.measures(kind) is not None:
-            if (kind, attribute) not in self._kept_classifiers:
-                self._kept_classifiers[kind, attribute] = self._classifier(kind, attribute)
-            guess = self._kept_classifiers[kind, attribute]
-        if guess is None:
+            if (kind, attribute) not in self._classifiers:
+                self._classifiers[kind, attribute] = self._classifier(kind, attribute)
+            classify = self._classifiers[kind, attribute]
+        if classify is None:
             return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
         media = [_medium(sample, kind) for sample in split_rows]
-        said = guess(self.plain_features(kind, media))
-        return share([self.suite.in_words(attribute, s) == t for s, t in zip(said, truth, strict=True)])
+        guesses = classify(self.plain_features(kind, media))
+        return share([self.suite.in_words(attribute, guess) == t for guess, t in zip(guesses, truth, strict=True)])
 
     def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
-        """A classifier from plain features to an attribute's values; None where the training media have no such label."""
+        """A classifier from plain features to an attribute's values; None where no training medium has the attribute."""
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         parts, labels = self.suite.rows.labelled("train", kind)
-        told = [index for index, label in enumerate(labels) if attribute in label]
-        parts, labels = [parts[index] for index in told], [labels[index] for index in told]
+        labelled = [index for index, label in enumerate(labels) if attribute in label]
+        parts, labels = [parts[index] for index in labelled], [labels[index] for index in labelled]
         if not labels:
             return None
         measures = self.measures(kind)
         assert measures is not None
         scaler = StandardScaler(with_std=not measures.features_are_alike())
-        model = make_pipeline(scaler, KNeighborsClassifier(3))
+        model = make_pipeline(scaler, KNeighborsClassifier(min(NEIGHBOURS, len(labels))))
         model.fit(self.plain_features(kind, parts), [label[attribute] for label in labels])
         return lambda x: model.predict(x).tolist()
 
     def hits(self, task: Measured, answers: Sequence[Part | None], samples: Sequence[Sample]) -> dict[str, list[bool]]:
-        """Whether each answer shows what its row expects, by attribute."""
+        """Whether each answer shows what its row expects, by attribute; a missing answer shows nothing."""
         expected = [sample.meta["expect"] for sample in samples]
         attributes = list(dict.fromkeys(name for e in expected for name in e))
         if self.in_words(task.answers_in):
-            words = [part.value.strip() if part else "" for part in answers]
-            pairs = list(zip(words, expected, strict=True))
-            return {name: [w == str(e[name]) for w, e in pairs if name in e] for name in attributes}
+            shown = [
+                shown_in_words(part.value if part else "", list(e)) for part, e in zip(answers, expected, strict=True)
+            ]
+            pairs = list(zip(shown, expected, strict=True))
+            return {name: [s.get(name) == str(e[name]) for s, e in pairs if name in e] for name in attributes}
         if task.answers_in not in self.judges:
             return {}
-        attributes = [name for name in attributes if name in self.judges[task.answers_in].classes]
-        whole = [index for index, part in enumerate(answers) if part is not None]
-        said: dict[int, dict[str, Any]] = dict(
-            zip(whole, self.judges[task.answers_in].says([part for part in answers if part]), strict=True)
-        )
-        return {n: [i in said and said[i][n] == e[n] for i, e in enumerate(expected) if n in e] for n in attributes}
+        judge = self.judges[task.answers_in]
+        answered = [index for index, part in enumerate(answers) if part is not None]
+        labels = dict(zip(answered, judge.says([part for part in answers if part is not None]), strict=True))
+        return {
+            name: [index in labels and labels[index][name] == e[name] for index, e in enumerate(expected) if name in e]
+            for name in attributes
+            if name in judge.classes
+        }
 
     def as_made(self, kind: str, parts: Sequence[Part]) -> Sequence[Part]:
-        """Real media as what is made comes, so that distances compare like with like."""
+        """Real media after the round trip that generated ones pass, so that distances compare like with like."""
         judged = registry.judged(kind)
         round_trip = judged.judge_view(self.known[kind], parts).round_trip if judged is not None else None
         return parallel_map(round_trip, parts) if round_trip else parts
 
+    def has_features(self, kind: str) -> bool:
+        """Whether media of a modality have features: a judge's own, or plain ones."""
+        return kind in self.judges or self.measures(kind) is not None
+
     def features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
-        """The judge's own features of media, or plain ones where there is no judge."""
+        """The judge's features of media, or plain ones where there is no judge."""
         if kind in self.judges:
             return self.judges[kind].judge(parts)[0]
         return self.plain_features(kind, parts)
 
     def training_features(self, kind: str) -> np.ndarray:
-        """Features of the model's training media; of many that take a round trip every tenth."""
-        if kind not in self._kept_features:
+        """Features of the training media; of every tenth where round trips of all would take long."""
+        if kind not in self._training_features:
             parts = self.suite.rows.media("train", kind)
             judged = registry.judged(kind)
             slow = judged is not None and judged.judge_view(self.known[kind], parts[:1]).round_trip is not None
-            chosen = parts[::10] if slow and len(parts) > MANY_RECORDINGS else parts
-            self._kept_features[kind] = self.features(kind, self.as_made(kind, chosen))
-        return self._kept_features[kind]
+            media = parts[::10] if slow and len(parts) > MANY_RECORDINGS else parts
+            self._training_features[kind] = self.features(kind, self.as_made(kind, media))
+        return self._training_features[kind]

@@ -1,4 +1,4 @@
-"""report.html: one file with the grid, pictures, players, spectrograms, loss curves and the table of cells."""
+"""report.html: one file with the grid, examples beside their references, loss curves and the table of cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,18 @@ from plait.train import checkpoint
 from plait.train.config import TrainingConfig
 from plait.train.run import summary
 
+LONGEST_VALUE = 200  # characters of a value without a rendering
+
 
 def figure(cell: Mapping[str, Any], value: float | None) -> str:
-    """A cell's number as tables show it: shares in per cent, distances as they are."""
+    """A cell's number as tables print it: shares in per cent, other scores with three decimals."""
     if value is None:
         return ""
     return f"{100 * value:.1f}" if cell["metric"].endswith(SHARES) else f"{value:.3f}"
 
 
 def training_summary(folder: Path, parameters: int, recipe: TrainingConfig) -> dict[str, Any]:
-    """The `train` entry as the checkpoint itself counts; zeros for one that was saved without its training state."""
+    """The report's `train` entry, as the checkpoint counts; zeros for one saved without its training state."""
     path = folder.parent.parent / "train.json"
     peak = json.loads(path.read_text(encoding="utf-8"))["train"]["peak_rss_mb"] if path.is_file() else 0.0
     nothing = {"seconds": 0.0, "step": 0, "tokens": 0, "stored": 0}
@@ -46,31 +49,47 @@ def data_summary(data: Path) -> dict[str, Any]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Loss of each group by step, from the train.log of the run that a checkpoint belongs to."""
+    """Losses of each group by step, from the train.log of the checkpoint's run."""
     path = folder.parent.parent / "train.log"
-    made: dict[str, list[tuple[int, float]]] = {}
+    losses: dict[str, list[tuple[int, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         with suppress(ValueError):  # words, or an entry that a full disk cut short
             entry = json.loads(line) if line.startswith("{") else {}
             for key, value in entry.items():
                 if key.startswith("loss/"):
-                    made.setdefault(key[5:], []).append((entry["step"], value))
-    return made
+                    losses.setdefault(key[5:], []).append((entry["step"], value))
+    return losses
 
 
 def show(part: Part | None) -> Markup:
-    """A part as HTML; by its type where its modality does not say how it looks."""
+    """A part as HTML; as its plain value where its modality has no rendering."""
     if part is None:
         return Markup('<span class="nothing">nothing</span>')
     renders = registry.renders(part.type)
-    return Markup(renders.html(part)) if renders else Markup('<span class="nothing">{}</span>').format(part.type)
+    if renders is None:
+        value = str(part.value)
+        return Markup("<code>{}</code>").format(value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…")
+    return Markup(renders.html(part))
 
 
-def _examples(outcome: Outcome) -> list[tuple[Markup, Markup]]:
-    """The first rows of the split with what the model answered: not chosen by anyone."""
+@dataclass(frozen=True)
+class Example:
+    """A row as HTML: the question, what the model answered, and the reference."""
+
+    question: Markup
+    answer: Markup
+    reference: Markup
+
+
+def _examples(outcome: Outcome) -> list[Example]:
+    """The first rows of a split, whatever they are."""
     pairs = list(zip(outcome.samples, outcome.answers, strict=True))[:SHOWN]
     return [
-        (Markup(" ").join(show(part) for message in sample.messages[:-1] for part in message.parts), show(answer))
+        Example(
+            Markup(" ").join(show(part) for message in sample.messages[:-1] for part in message.parts),
+            show(answer),
+            show(sample.messages[-1].parts[0]),
+        )
         for sample, answer in pairs
     ]
 
@@ -91,8 +110,8 @@ def axes_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows of the 3 x 3 grid: for each cell its first task's examples and its scores on the test split."""
-    made = []
+    """The rows of the grid: each cell's name, the examples of its first task, and its scores on the main split."""
+    rows = []
     axes = axes_of(cells)
     for source in axes:
         line = []
@@ -101,14 +120,14 @@ def _grid(outcomes: Sequence[Outcome], cells: Sequence[Mapping[str, Any]]) -> li
             inside = [outcome for outcome in outcomes if outcome.task.cell == name and outcome.split in MAIN]
             scores = [cell for cell in cells if cell["cell"] == name and cell["split"] in MAIN]
             line.append({"name": name, "examples": _examples(inside[0])[:3] if inside else [], "scores": scores})
-        made.append(line)
-    return made
+        rows.append(line)
+    return rows
 
 
 def write_html(
     path: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome], losses: Mapping[str, list[tuple[int, float]]]
 ) -> None:
-    """Render the report; everything is inside the one file."""
+    """Renders the report into one file that loads nothing from elsewhere."""
     environment = Environment(loader=PackageLoader("plait.eval", "templates"), autoescape=select_autoescape())
     grid = _grid(outcomes, report["cells"])
     page = environment.get_template("report.html").render(

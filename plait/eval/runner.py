@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on a suite: every task and split, with intervals, judges, ceilings, baselines and checks."""
+"""Evaluates a checkpoint on a suite: every task and split, with intervals, judges, ceilings, baselines and checks."""
 
 from __future__ import annotations
 
@@ -16,36 +16,42 @@ import numpy as np
 import torch
 
 from plait.contract import WORDS, Message, Part, Sample
-from plait.errors import DataError, MissingError
+from plait.errors import DataError, MissingError, PlaitError
 from plait.eval import statistics
 from plait.eval.compare import SHARES
 from plait.eval.external import cascade_baseline
 from plait.eval.metrics import OF_THE_MODEL, Bench, score
-from plait.eval.metrics.bench import broken_down
+from plait.eval.metrics.bench import broken_down, cell, entry, texts
 from plait.eval.panel import Panel, share
+from plait.eval.progress import NoProgress, Progress
 from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
+from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
 from plait.infer.request import Request
 from plait.runtime.files import atomic_write
-from plait.tasks.user_data import EXACT
+from plait.tasks.user_data import EXACT, shown_in_words
 
 FORMAT = 1
 BLANK_ITEMS = 200
 SWAPPED_ITEMS = 100
 COMPARED_ITEMS = 200  # made, real and copied items whose distances are measured
+LEAST_COMPARED = 20  # of fewer made items the distances say nothing
 MAIN = ("test", "trained")  # the split that a report's first table shows; `trained`: too few rows to hold any out
 RECORDED = "recorded"  # a split that some data has: real recordings, tested on only
+ROWS_AT_ONCE = 128  # questions between two reports of the progress
 SHOWN = 6  # first items of every task that the report shows, whatever they are
 
 
 def _asks(question: Sequence[Message]) -> bool:
-    """Whether there is anything in a question."""
+    """Whether a question has any content."""
     return any(not isinstance(part.value, str) or part.value for message in question for part in message.parts)
 
 
 class Evaluation:
-    """One checkpoint on one suite. `sampling` sets steps, guidance and temperature; `limit` bounds rows a split."""
+    """One checkpoint on one suite. `sampling` sets steps, guidance and temperature; `limit` bounds the rows of a split;
+    `progress` is told how many questions of a task are answered.
+    """
 
     def __init__(
         self,
@@ -55,10 +61,12 @@ class Evaluation:
         seed: int = 0,
         limit: int | None = None,
         say: Callable[[str], None] = print,
+        progress: Progress | None = None,
     ) -> None:
         self.engine, self.suite, self.seed, self.limit, self.say = engine, suite, seed, limit, say
         self.known = engine.model.vocabulary.modalities
         self.sampling = dict(sampling)
+        self.progress = progress or NoProgress()
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
         self.bench = Bench(engine, self._trained_on, self._note_once)
@@ -69,24 +77,42 @@ class Evaluation:
             self.notes.append(what)
 
     def _trained_on(self, kind: str, styles: Collection[str]) -> Sequence[Part]:
-        """Media of the training, those in one of `styles` where any are."""
+        """Training media in one of `styles`, or all of them where none is."""
         parts, labels = self.suite.rows.labelled("train", kind) if styles else ([], [])
         alike = [part for part, of in zip(parts, labels, strict=True) if of.get("style") in styles]
         return alike or self.suite.rows.media("train", kind)
 
     # asking the model
 
-    def ask(self, questions: Sequence[tuple[Message, ...]], to: str) -> list[Part | None]:
-        """The first answered part to each question, None where the model said nothing."""
-        requests = [
-            Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
-            for number, question in enumerate(questions)
-        ]
-        return [next(iter(answer.message.parts), None) for answer in self.engine.generate(requests)]
+    def ask(self, questions: Sequence[tuple[Message, ...]], to: str, what: str = "") -> list[Part | None]:
+        """The first part of the answer to each question; None for an empty answer.
+
+        `what` names the questions in the progress; without a name nothing is reported. The noise of a question depends on its
+        number alone, not on the batches.
+        """
+        progress = self.progress if what else NoProgress()
+        answers: list[Part | None] = []
+        with progress.rows(what, len(questions)) as advance:
+            for start in range(0, len(questions), ROWS_AT_ONCE):
+                requests = [
+                    Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
+                    for number, question in enumerate(questions[start : start + ROWS_AT_ONCE], start)
+                ]
+                answers += [self._first_part(answer, what) for answer in self.engine.generate(requests)]
+                advance(len(answers))
+        return answers
+
+    def _first_part(self, answer: Answer, what: str) -> Part | None:
+        """What an answer begins with. A question that the model refuses is noted; any other error is a defect of ours."""
+        if answer.error is not None:
+            if not isinstance(answer.error, PlaitError):
+                raise answer.error
+            self._note_once(f"a question of {what or 'a check'} got no answer: {answer.error}")
+        return next(iter(answer.message.parts), None)
 
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
-        """The same words about another row's media."""
+        """A row's words about another row's media."""
         media = {part.type: part for message in other.messages[:-1] for part in message.parts if part.type != WORDS}
         return tuple(
             replace(message, parts=tuple(media.get(part.type, part) for part in message.parts))
@@ -94,82 +120,82 @@ class Evaluation:
         )
 
     def run_task(self, task: Measured, split: str) -> Outcome | None:
-        """Ask every question of a split; None where it has no rows."""
+        """Asks every question of a split; None where the split has no rows."""
         rows = self.suite.rows.rows(task, split)[: self.limit]
         if not rows:
             return None
         begin = time.perf_counter()
-        answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in)
+        name = f"{task.cell} {task.name} {split}"
+        answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in, name)
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
-            blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]]
-            if all(_asks(question) for question in blanked):  # where the input is the whole question, nothing is left
-                outcome.blank_answers = self.ask(blanked, task.answers_in)
+            can_blank = task.gives - {WORDS} <= set(self.panel.blank)  # else the question would stay as it is
+            blanked = [task.blanked(sample, self.panel.blank) for sample in rows[:BLANK_ITEMS]] if can_blank else []
+            if blanked and all(map(_asks, blanked)):  # where the input is the whole question, nothing is left
+                outcome.blank_answers = self.ask(blanked, task.answers_in, f"{name}, input blanked")
             if task.gives != {WORDS}:
                 others = [rows[index] for index in partners(rows, SWAPPED_ITEMS)]
                 swapped = [self._swapped(*pair) for pair in zip(rows[:SWAPPED_ITEMS], others, strict=True)]
-                outcome.swapped_answers = self.ask(swapped, task.answers_in)
+                outcome.swapped_answers = self.ask(swapped, task.answers_in, f"{name}, another row's media")
         self.outcomes.append(outcome)
         return outcome
 
     # scoring
 
     def cells(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Entries of report.json, one an attribute, and those of the task's scores but for some."""
-        task, made = outcome.task, []
+        """Entries of report.json for an outcome: one an attribute, and the task's scores but for those in `without`."""
+        task, cells = outcome.task, []
         hits = self.panel.hits(task, outcome.answers, outcome.samples)
-        blank = (
-            self.panel.hits(task, outcome.blank_answers, outcome.samples[:BLANK_ITEMS]) if outcome.blank_answers else {}
-        )
+        blank_answers = outcome.blank_answers
+        blank = self.panel.hits(task, blank_answers, outcome.samples[:BLANK_ITEMS]) if blank_answers else {}
         judged = not self.panel.in_words(task.answers_in)
         kind = task.answers_in if judged else next(iter(task.gives)) if task.relative else None
         for name, right in hits.items():
-            ceiling = self.panel.ceilings[kind][name] if kind else None
+            ceiling = self.panel.ceilings.get(kind, {}).get(name) if kind else None
             aim = task.targets[name] if name in task.targets and outcome.split == "test" else None
-            made.append(
-                {
-                    "cell": task.cell,
-                    "task": task.name,
-                    "split": outcome.split,
-                    "metric": f"{name} accuracy"
-                    if judged
-                    else f"{name}: exact match"
-                    if len(hits) > 1
-                    else "exact match",
-                    "higher_is_better": True,
-                    "value": share(right),
-                    "ci95": list(statistics.wilson(sum(right), len(right))),
-                    "n": len(right),
-                    "baseline": self.panel.baseline(task, outcome.samples, name),
-                    "judge": f"convolutional {kind} judge" if judged else None,
-                    "judge_ceiling": ceiling,
-                    "blank_input": share(blank[name]) if blank.get(name) else None,
-                    "target": aim * (ceiling if ceiling is not None else 1.0) if aim else None,
-                    "seconds": round(outcome.seconds, 2),
-                    "by": broken_down(
-                        [sample for sample in outcome.samples if name in sample.meta["expect"]],
-                        lambda rows, right=right: share([right[row] for row in rows]),  # type: ignore[misc]
-                    ),
-                }
-            )
-        return made + self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
+            match = f"{name}: exact match" if len(hits) > 1 else "exact match"
+
+            def accuracy(rows: np.ndarray, right: list[bool] = right) -> float:
+                return share([right[row] for row in rows])
+
+            cells.append(
+                cell(
+                    outcome, f"{name} accuracy" if judged else match, share(right), statistics.wilson(sum(right), len(right)),
+                    len(right), baseline=self.panel.baseline(task, outcome.samples, name),
+                    judge=f"convolutional {kind} judge" if judged else None, judge_ceiling=ceiling,
+                    blank_input=share(blank[name]) if blank.get(name) else None,
+                    target=aim * (ceiling if ceiling is not None else 1.0) if aim else None,
+                    by=broken_down([sample for sample in outcome.samples if name in sample.meta["expect"]], accuracy),
+                )
+            )  # fmt: skip
+        cells += self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
+        return cells or self._answered(outcome)
+
+    def _answered(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """The share of questions that are answered at all, where the answers' modality has neither judge nor measure."""
+        if self.panel.measures(outcome.task.answers_in) is not None:
+            return []
+        answered = [float(part is not None) for part in outcome.answers]
+        return [entry(outcome, "answered: rate", answered)]
 
     def scores(self, outcome: Outcome, without: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Entries of the scores that the task names; one that lacks something from outside is left out, and noted once."""
-        made: list[dict[str, Any]] = []
+        """Entries of the scores that the task names; a score that lacks a package is left out and noted once."""
+        entries: list[dict[str, Any]] = []
         for name in outcome.task.scores:
             if name in without:
                 continue
             try:
-                made += score(name)(outcome, self.bench)
+                entries += score(name)(outcome, self.bench)
             except (MissingError, DataError) as error:
                 self._note_once(f"score {name!r} is left out: {error}")
-        return made
+        return entries
 
     def distances(self, outcome: Outcome) -> list[dict[str, Any]]:
-        """How far answers are from their references where no label says whether they are right; the baseline is another
-        row's reference."""
-        task, made = outcome.task, []
+        """Distances of answers from their references, where labels do not say whether they are right.
+
+        Baseline: another row's reference.
+        """
+        task, cells = outcome.task, []
         labelled = all(EXACT not in sample.meta["expect"] and sample.meta["expect"] for sample in outcome.samples)
         if labelled and (self.panel.in_words(task.answers_in) or task.answers_in in self.panel.judges):
             return []
@@ -178,40 +204,48 @@ class Evaluation:
         swapped = [references[index] for index in partners(outcome.samples, len(references))]
         others = self._measured(task.answers_in, swapped, references)
         for name, values in measured.items():
-            found = np.array(values)
+            distances = np.array(values)
 
-            def mean(rows: np.ndarray, found: np.ndarray = found) -> float:
-                return float(found[rows].mean())
+            def mean(rows: np.ndarray, distances: np.ndarray = distances) -> float:
+                return float(distances[rows].mean())
 
-            made.append(
-                {
-                    "cell": task.cell, "task": task.name, "split": outcome.split, "metric": name,
-                    "higher_is_better": False, "value": float(found.mean()), "ci95": list(statistics.bootstrap(mean, len(found))),
-                    "n": len(found), "baseline": float(np.mean(others[name])), "judge": None, "judge_ceiling": None,
-                    "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2), "by": {},
-                }
-            )  # fmt: skip
-        return made
+            interval = statistics.bootstrap(mean, len(distances))
+            baseline = float(np.mean(others[name]))
+            facts = {"higher_is_better": False, "baseline": baseline}
+            cells.append(cell(outcome, name, float(distances.mean()), interval, len(distances), **facts))
+        return cells
 
-    def _measured(self, kind: str, made: Sequence[Part | None], references: Sequence[Part]) -> dict[str, list[float]]:
-        """The modality's own distances of what was made, a number a reference: where nothing was made, those of a part with
-        nothing in it, so that silence never scores better than an attempt."""
-        measures, values = self.panel.measures(kind), dict[str, list[float]]()
+    def _measured(
+        self, kind: str, answers: Sequence[Part | None], references: Sequence[Part]
+    ) -> dict[str, list[float]]:
+        """The modality's distances between answers and references, by name, a number a reference.
+
+        A missing answer counts as a part with nothing in it or as the worst of the answers, whichever is further off:
+        silence never scores better than an attempt.
+        """
+        measures, modality = self.panel.measures(kind), self.known[kind]
         if measures is None:
-            return values
-        for part, reference in zip(made, references, strict=True):
-            compared = part or measures.blank(self.known[kind], reference)
-            for name, value in measures.distances(self.known[kind], compared, reference).items():
-                values.setdefault(name, []).append(abs(value))
-        return values
+            return {}
+        distances: dict[str, list[float]] = {}
+        for answer, reference in zip(answers, references, strict=True):
+            compared = answer or measures.blank(modality, reference)
+            for name, value in measures.distances(modality, compared, reference).items():
+                distances.setdefault(name, []).append(abs(value))
+        missing = [answer is None for answer in answers]
+        for name, values in distances.items():
+            worst = max((value for value, gone in zip(values, missing, strict=True) if not gone), default=0.0)
+            distances[name] = [
+                max(value, worst) if gone else value for value, gone in zip(values, missing, strict=True)
+            ]
+        return distances
 
     def checks(self, outcome: Outcome) -> list[dict[str, Any]]:
-        """Swapped media for every task that has them; for written media also nearness to the training data and coverage."""
+        """The same words with another row's media; for generated media also nearness to the training set and coverage."""
         task = outcome.task
-        made: list[dict[str, Any]] = []
+        checks: list[dict[str, Any]] = []
         if outcome.swapped_answers:
             hits = self.panel.hits(task, outcome.swapped_answers, outcome.samples[:SWAPPED_ITEMS])
-            made += [
+            checks += [
                 {
                     "check": "same words, another row's media",
                     "task": task.name,
@@ -221,9 +255,9 @@ class Evaluation:
                 for name, right in hits.items()
             ]
         parts = [part for part in outcome.answers if part][:COMPARED_ITEMS]
-        if self.panel.in_words(task.answers_in) or len(parts) < 20:
-            return made
         kind = task.answers_in
+        if self.panel.in_words(kind) or len(parts) < LEAST_COMPARED or not self.panel.has_features(kind):
+            return checks
         real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
         training = self.panel.training_features(kind)
         copies = training[
@@ -234,53 +268,54 @@ class Evaluation:
             "real": self.panel.features(kind, self.panel.as_made(kind, real)),
         }
         distances = {name: statistics.nearest_distance(value, training) for name, value in features.items()}
-        made.append({"check": "distance to the nearest training item", "task": task.name, **distances})
+        checks.append({"check": "distance to the nearest training item", "task": task.name, **distances})
         covered = {
             n: statistics.coverage(f, features["real"]) for n, f in (("made", features["made"]), ("copies", copies))
         }
-        made.append({"check": "coverage of held-out features", "task": task.name, **covered})
-        return made
+        checks.append({"check": "coverage of held-out features", "task": task.name, **covered})
+        return checks
 
     def cycle(self, cycle: Cycle) -> dict[str, Any] | None:
-        """Read back what was written on the test split; None where nothing was."""
+        """Lets the model read back what it wrote on the main split; None where it wrote nothing."""
         written = next((o for o in self.outcomes if o.task.name == cycle.writer and o.split in MAIN), None)
         if written is None:
             return None
         reader = self.suite.task(cycle.reader)
         pairs = [
-            (part, self.suite.in_words(cycle.attribute, sample.meta["expect"][cycle.attribute]))
+            (part, {name: self.suite.in_words(name, sample.meta["expect"][name]) for name in cycle.attributes})
             for part, sample in zip(written.answers, written.samples, strict=True)
-            if part and cycle.attribute in sample.meta["expect"]
+            if part and set(cycle.attributes) <= set(sample.meta["expect"])
         ]
         if not pairs:
             return None
         begin = time.perf_counter()
-        said = self.ask([reader.ask_about(part) for part, _ in pairs], WORDS)
-        hits = [bool(s and s.value.strip() == truth) for s, (_, truth) in zip(said, pairs, strict=True)]
-        return {
-            "cell": cycle.name, "task": f"{cycle.writer} then {cycle.reader}", "split": written.split, "metric": "cycle agreement",
-            "higher_is_better": True, "value": share(hits), "ci95": list(statistics.wilson(sum(hits), len(hits))), "n": len(hits),
-            "baseline": None, "judge": None, "judge_ceiling": None, "blank_input": None, "target": None,
-            "seconds": round(time.perf_counter() - begin, 2), "by": {},
-        }  # fmt: skip
+        readings = texts(self.ask([reader.ask_about(part) for part, _ in pairs], WORDS, f"{cycle.name} {cycle.reader}"))
+        hits = [
+            shown_in_words(reading, cycle.attributes) == labels
+            for reading, (_, labels) in zip(readings, pairs, strict=True)
+        ]
+        return cell(
+            written, "cycle agreement", share(hits), statistics.wilson(sum(hits), len(hits)), len(hits), cell=cycle.name,
+            task=f"{cycle.writer} then {cycle.reader}", seconds=round(time.perf_counter() - begin, 2),
+        )  # fmt: skip
 
     def beside_a_cascade(self) -> list[dict[str, Any]]:
         """The same English questions to a cascade of other models (plait.eval.external.cascade_baseline)."""
 
-        def ours(question: tuple[Message, ...], to: str) -> Part | None:
+        def ask_one(question: tuple[Message, ...], to: str) -> Part | None:
             return self.ask([question], to)[0]
 
         self.say("asking the cascade")
         try:
             cells = partial(self.cells, without=OF_THE_MODEL)
-            return cascade_baseline.compared(self.outcomes, ours, self.bench.folder, cells, say=self._note_once)
+            return cascade_baseline.compared(self.outcomes, ask_one, self.bench.folder, cells, say=self._note_once)
         except MissingError as error:
             self.notes.append(f"the cascade is left out: {error}")
             return []
 
     def equal_error_rates(self) -> list[dict[str, Any]]:
-        """Speaker verification: the model's likelihood of each voice's name, and the judge's belief in written speech."""
-        made = []
+        """Speaker verification: by the likelihood of each voice's name, or the judge's belief in generated speech."""
+        checks = []
         for outcome in self.outcomes:
             if outcome.split not in MAIN or any("speaker" not in s.meta["expect"] for s in outcome.samples):
                 continue
@@ -294,6 +329,8 @@ class Evaluation:
                 scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
             else:
                 parts = [part for part in outcome.answers if part]
+                if not parts:
+                    continue
                 truth = [t for t, part in zip(truth, outcome.answers, strict=True) if part]
                 judge = self.panel.judges[outcome.task.answers_in]
                 voices = judge.classes["speaker"]
@@ -304,8 +341,8 @@ class Evaluation:
             check = {"check": "speaker equal error rate", "task": outcome.task.name, "value": rate}
             if rate == 0:  # every resample is perfect too: the rule of three bounds what was not seen
                 rates = 0.0, min(1.0, 3 / len(scores))
-            made.append({**check, "ci95": list(rates), "n": len(scores), "trials": int(genuine.size)})
-        return made
+            checks.append({**check, "ci95": list(rates), "n": len(scores), "trials": int(genuine.size)})
+        return checks
 
 
 def _equal_error_rate(scores: np.ndarray, genuine: np.ndarray, rows: np.ndarray) -> float:
@@ -313,16 +350,15 @@ def _equal_error_rate(scores: np.ndarray, genuine: np.ndarray, rows: np.ndarray)
 
 
 def commit() -> str:
-    """Commit of the source tree that this file is tracked in, or the installed version."""
-    here = Path(__file__)
+    """The commit of the repository that tracks this file, else the installed version."""
+    file = Path(__file__)
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=False)
+        return subprocess.run(["git", *arguments], cwd=file.parent, capture_output=True, text=True, check=False)
 
     try:
-        tracked = (
-            git("ls-files", "--error-unmatch", here.name).returncode == 0
-        )  # a repository may enclose site-packages
+        # a repository may enclose site-packages without tracking what is in there
+        tracked = git("ls-files", "--error-unmatch", file.name).returncode == 0
         head = git("rev-parse", "--short", "HEAD")
     except OSError:  # no git
         tracked = False
@@ -335,7 +371,7 @@ def commit() -> str:
 
 
 def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Cells and checks of report.json."""
+    """Evaluates all tasks; returns the cells, checks, cascade and notes of report.json. `progress` gets a line a split."""
     evaluation.panel.prepare()
     cells: list[dict[str, Any]] = []
     checks: list[dict[str, Any]] = []
@@ -344,24 +380,23 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
             outcome = evaluation.run_task(task, split)
             if outcome is None:
                 continue
-            found = evaluation.cells(outcome)
-            cells += found
+            new_cells = evaluation.cells(outcome)
+            cells += new_cells
             if split == task.splits[0]:
                 checks += evaluation.checks(outcome)
-            progress(
-                f"{task.cell:18} {task.name:16} {split:12} "
-                + "  ".join(
-                    f"{c['metric']} {c['value']:.1%}"
-                    if c["metric"].endswith(SHARES)
-                    else f"{c['metric']} {c['value']:.3f}"
-                    for c in found
-                )
-            )
-    cells += [cell for cycle in evaluation.suite.cycles if (cell := evaluation.cycle(cycle))]
+            scores = "  ".join(map(_score_in_words, new_cells))
+            progress(f"{task.cell:18} {task.name:16} {split:12} {scores}")
+    cells += [agreement for cycle in evaluation.suite.cycles if (agreement := evaluation.cycle(cycle))]
     checks += evaluation.equal_error_rates()
     cascade = evaluation.beside_a_cascade() if evaluation.suite.cascade else []
     evaluation.notes += evaluation.suite.rows.notes()  # last: some rows turn out to be unreadable when they are asked
     return {"cells": cells, "checks": checks, "cascade": cascade, "notes": evaluation.notes}
+
+
+def _score_in_words(cell: Mapping[str, Any]) -> str:
+    """`exact match 12.3%`, `mse 0.123`."""
+    value = f"{cell['value']:.1%}" if cell["metric"].endswith(SHARES) else f"{cell['value']:.3f}"
+    return f"{cell['metric']} {value}"
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

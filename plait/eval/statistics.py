@@ -1,4 +1,4 @@
-"""Scores with intervals, and distances of a made set from the real ones."""
+"""Intervals and error rates of scores, and distances between sets of features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:
-    """Rate at which false accepts equal false rejects; `scores` high for a claim that is believed."""
+    """The rate at which false accepts equal false rejects; `scores` are high for claims that are accepted."""
     false_accept, true_accept, _ = roc_curve(genuine, scores)
     false_reject = 1.0 - true_accept
     crossing = int(np.argmin(np.abs(false_accept - false_reject)))
@@ -36,14 +36,14 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, draws: int = 500
     return float(low), float(high)
 
 
-def nearest_distance(made: np.ndarray, training: np.ndarray) -> float:
-    """Mean distance of each row of `made` to its nearest row of `training`."""
-    distances, _ = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(made)
+def nearest_distance(generated: np.ndarray, training: np.ndarray) -> float:
+    """Mean distance of each row of `generated` to its nearest row of `training`."""
+    distances, _ = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(generated)
     return float(distances.mean())
 
 
-def coverage(made: np.ndarray, real: np.ndarray, neighbours: int = 5) -> float:
-    """Share of `real` rows with a made one within the distance of their own 5th neighbour (Naeem et al., 2020)."""
+def coverage(generated: np.ndarray, real: np.ndarray, neighbours: int = 5) -> float:
+    """Share of `real` rows with a generated one within the distance of their own 5th neighbour (Naeem et al., 2020)."""
     radius = NearestNeighbors(n_neighbors=neighbours + 1).fit(real).kneighbors(real)[0][:, -1]
-    nearest = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
+    nearest = NearestNeighbors(n_neighbors=1).fit(generated).kneighbors(real)[0][:, 0]
     return float((nearest <= radius).mean())

@@ -1,4 +1,4 @@
-"""What is to be evaluated: tasks, held-out rows, who judges them, and what counts as a baseline."""
+"""What an evaluation measures: tasks, held-out rows, judges, cycles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labelled = tuple[list[Part], list[dict[str, Any]]]
 
 
 class Measured(Protocol):
-    """What the runner asks of a task: plait.tasks.task.Task and plait.tasks.user_data.UserTask have it."""
+    """What the runner needs of a task; plait.tasks.task.Task and plait.tasks.user_data.UserTask provide it."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class Measured(Protocol):
     def scores(self) -> Sequence[str]: ...
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
-        """The question of a row with nothing in it."""
+        """A row's question with its input emptied."""
 
     def ask_about(self, part: Part) -> tuple[Message, ...]:
         """The task's question about another medium."""
@@ -56,14 +56,14 @@ class HeldOut(Protocol):
         """Media of a modality, labelled or not."""
 
     def digest(self) -> str:
-        """Changes with the media that judges are fitted on."""
+        """A hash that changes with the media that judges are fitted on."""
 
     def notes(self) -> list[str]:
-        """What the report has to say about the rows."""
+        """Notes on the rows for the report."""
 
 
 class FolderRows:
-    """The files that a recipe's build wrote: TASK.SPLIT.jsonl, labelled-SPLIT.jsonl."""
+    """The files that a recipe's build writes: TASK.SPLIT.jsonl, labelled-SPLIT.jsonl."""
 
     def __init__(self, folder: Path, known: Mapping[str, Modality]) -> None:
         self.folder, self.known = folder, known
@@ -93,7 +93,7 @@ class FolderRows:
 
 @dataclass
 class Outcome:
-    """What a model answered to the rows of one task and split."""
+    """A model's answers to the rows of one task and split; None for an empty answer."""
 
     task: Measured
     split: str
@@ -105,38 +105,48 @@ class Outcome:
 
 
 def partners(samples: Sequence[Sample], count: int) -> list[int]:
-    """For each of the first `count` rows the next one that asks about another medium and expects another answer; where
-    none of the MOST_LOOKED_AT that follow does, the next one."""
+    """For each of the first `count` rows, the index of the next row with other media and another expected answer.
+
+    The next row where none of the MOST_LOOKED_AT that follow has both.
+    """
     about = [tuple(str(p.value) for m in s.messages[:-1] for p in m.parts if p.type != WORDS) for s in samples]
     answers = [str(sample.messages[-1].parts[0].value) for sample in samples]
     expected = [sample.meta["expect"] or answer for sample, answer in zip(samples, answers, strict=True)]
-    made = []
-    for here in range(min(count, len(samples))):
-        following = [(here + step) % len(samples) for step in range(1, 1 + min(MOST_LOOKED_AT, len(samples)))]
+    numbers = []
+    for row in range(min(count, len(samples))):
+        following = [(row + step) % len(samples) for step in range(1, 1 + min(MOST_LOOKED_AT, len(samples)))]
         others = (
             other
             for other in following
-            if expected[other] != expected[here]
-            and answers[other] != answers[here]
-            and (about[other] != about[here] or not about[here])
+            if expected[other] != expected[row]
+            and answers[other] != answers[row]
+            and (about[other] != about[row] or not about[row])
         )
-        made.append(next(others, following[0]))
-    return made
+        numbers.append(next(others, following[0]))
+    return numbers
 
 
 @dataclass(frozen=True)
 class Cycle:
-    """Write with one task, read back with another, and compare with what was asked: needs no judge and no label."""
+    """Write with one task, read back with another, and compare with what was asked: needs no judge and no label.
+
+    `further` are attributes that the reader's answer has behind `attribute`, separated by commas.
+    """
 
     name: str
     writer: str
     reader: str
     attribute: str
+    further: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return (self.attribute, *self.further)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """`judges` by modality, kept fitted in `judges_at`; `in_words` gives a label as the model says it."""
+    """`judges` by modality, with their weights in `judges_at`; `in_words` gives a label as the model writes it."""
 
     tasks: Sequence[Measured]
     rows: HeldOut

@@ -1,5 +1,7 @@
-"""What is measured on somebody's own rows: every task found in them, on held-out rows, with judges where media have
-labels and enough of them are held out for a judge of its own."""
+"""The evaluation of a user's own rows: every task found in them, on held-out rows.
+
+Media that have labels get a judge where enough of them are held out to fit one.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ SEEN = "trained"
 
 
 class UserRows:
-    """Rows of a folder of JSONL by its Splits. Without held-out rows the split is `trained`: rows of the training."""
+    """Rows of a folder of JSONL, split by its Splits. Without held-out rows the split is `trained`: training rows."""
 
     def __init__(
         self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[str]],
@@ -49,18 +51,20 @@ class UserRows:
         self.unreadable: list[str] = []
 
     def rows(self, task: Measured, split: str) -> list[Sample]:
-        """Some rows of a task, in an order drawn by a fixed seed, so that the first are like all of them whatever order the
-        file has; those that cannot be read are noted."""
+        """Some rows of a task in an order drawn from a fixed seed, so that the first ones represent all.
+
+        Rows that cannot be read are left out and noted.
+        """
         assert isinstance(task, UserTask)
         source = self.samples.get(split, [])
         if split == SEEN:
             source = [sample for sample in self.samples[TRAIN] if sample.id not in self.too_long]
-        found = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
+        samples = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
         most = MOST_ROWS * (4 if self.known[task.answers_in].head == "categorical" else 1)
-        order = np.random.default_rng([2026, 30]).permutation(len(found))[:most]
+        order = np.random.default_rng([2026, 30]).permutation(len(samples))[:most]
         return [
             replace(sample, meta={**sample.meta, "expect": self.labels.expected(sample)})
-            for sample in (found[index] for index in order)
+            for sample in (samples[index] for index in order)
             if self._readable(sample)
         ]
 
@@ -80,7 +84,7 @@ class UserRows:
         return [parts[index] for index in sorted(order)]
 
     def labelled(self, split: str, kind: str) -> Labelled:
-        """Media that have every attribute of their modality."""
+        """Media that have every attribute of their modality, with their labels."""
         attributes = self.labels.values.get(kind, {})
         pairs = [
             (part, dict(self.labels.of[kind, str(part.value)]))
@@ -90,39 +94,39 @@ class UserRows:
         return [part for part, _ in pairs], [labels for _, labels in pairs]
 
     def digest(self) -> str:
-        told = [
+        lines = [
             f"{held_out.hash_of_file(part.value)} {self.labels.of.get((kind, part.value))}"
             for kind in sorted(self.labels.values)
             for part in self.media("judge", kind)
         ]
-        return sha256("\n".join(told).encode("utf-8", "replace")).hexdigest()[:12]
+        return sha256("\n".join(lines).encode("utf-8", "replace")).hexdigest()[:12]
 
     def notes(self) -> list[str]:
-        said = [str(self.splits), *self.unreadable[:20]]
+        notes = [str(self.splits), *self.unreadable[:20]]
         loose = sum(key_of(sample) is None for split in self.samples.values() for sample in split)
         if loose:
-            said.append(f"{loose} rows are no question with an answer (documents): learned, and not measured")
+            notes.append(f"{loose} rows are no question with an answer (documents): learned, and not measured")
         measured = [s for s in self.samples.get(self.main, self.samples[TRAIN]) if key_of(s)]
         turns = sum(any(message.role == "assistant" for message in sample.messages[:-1]) for sample in measured)
         if turns:
-            said.append(f"of {turns} conversations with several answers only the last answer is measured")
+            notes.append(f"of {turns} conversations with several answers only the last answer is measured")
         several = sum(len(sample.messages[-1].parts) > 1 for sample in measured)
         if several:
-            said.append(f"{several} answers of several parts are measured by their first part")
+            notes.append(f"{several} answers of several parts are measured by their first part")
         if self.main == SEEN:
-            said.append(
+            notes.append(
                 "too few rows to hold any out: what is measured here was trained on, and shows learning by heart"
             )
-        return said
+        return notes
 
 
 def least_for_a_judge(classes: Mapping[str, Sequence[str]]) -> int:
-    """Labelled media that have to be held out for a judge of these attributes."""
+    """How many labelled media a judge of these attributes needs."""
     return max([LEAST_JUDGE_MEDIA, *(MEDIA_A_LABEL * len(values) for values in classes.values())])
 
 
 def _judge_of(rows: UserRows, kind: str, known: Mapping[str, Modality]) -> Callable[[], Judge] | None:
-    """How to make the judge of a modality, where enough labelled media are held out for one."""
+    """The constructor of a modality's judge; None where too few labelled media are held out."""
     classes = rows.labels.values.get(kind, {})
     parts, _ = rows.labelled("judge", kind)
     if not classes or len(parts) < least_for_a_judge(classes):
@@ -132,28 +136,34 @@ def _judge_of(rows: UserRows, kind: str, known: Mapping[str, Modality]) -> Calla
 
 
 def _cycles(tasks: list[UserTask], rows: UserRows) -> tuple[Cycle, ...]:
-    """Text to a medium and back, for every attribute that a reader's example asks for."""
-    made = []
+    """Text to a medium and back, for every reader whose example asks for labels of the medium."""
+    cycles = []
     for reader in tasks:
         kind = next(iter(reader.gives))
-        attribute = rows.labels.answers.get((reader.task, words_of(reader.example)))
+        attributes = rows.labels.answers.get((reader.task, words_of(reader.example)), ())
         for writer in tasks:
-            if attribute in rows.labels.values.get(kind, {}) and writer.cell == f"text->{kind}":
-                assert attribute is not None
-                made.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attribute))
-    return tuple(made)
+            if (
+                attributes
+                and writer.cell == f"text->{kind}"
+                and set(attributes) <= set(rows.labels.values.get(kind, ()))
+            ):
+                cycles.append(Cycle(f"text->{kind}->text", writer.name, reader.name, attributes[0], attributes[1:]))
+    return tuple(cycles)
 
 
 def suite(
     recipe: TrainingConfig, run: Path, known: Mapping[str, Modality], targets: Targets
 ) -> tuple[Suite, frozenset[str]]:
-    """The suite of the rows in `recipe.data`, and the ids of the rows of train.jsonl that training leaves out; what takes long to
-    make is kept in the folder `run`."""
+    """The suite of the rows in `recipe.data`, and the ids of the rows of train.jsonl that training leaves out.
+
+    Splits and judges are stored in the folder `run`.
+    """
     folder = Path(recipe.data)
     listed = (run / BAD_ROWS).is_file()
-    given = [split for split in recipe.hold_out if (folder / f"{split}.jsonl").is_file()]
+    given_splits = [split for split in recipe.hold_out if (folder / f"{split}.jsonl").is_file()]
     bad = {
-        split: bad_rows(run, split) if listed else _bad(folder / f"{split}.jsonl", known) for split in [TRAIN, *given]
+        split: bad_rows(run, split) if listed else _bad(folder / f"{split}.jsonl", known)
+        for split in [TRAIN, *given_splits]
     }
     splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
     rows = UserRows(folder, splits, known, bad, long_rows(run))
@@ -161,7 +171,7 @@ def suite(
     everything = [sample for split in rows.samples.values() for sample in split]
     tasks = tasks_of(everything, (rows.main,), targets)
     judges = {kind: judge for kind in known if (judge := _judge_of(rows, kind, known))}
-    made = Suite(
+    own_suite = Suite(
         tasks=tasks,
         rows=rows,
         judges=judges,
@@ -170,7 +180,7 @@ def suite(
         cycles=_cycles(tasks, rows),
         distances=True,
     )
-    return made, bad[TRAIN] | splits.not_for_training
+    return own_suite, bad[TRAIN] | splits.not_for_training
 
 
 def _bad(path: Path, known: Mapping[str, Modality]) -> frozenset[str]:

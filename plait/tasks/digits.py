@@ -1,8 +1,13 @@
 """The `digits` grid: handwritten digits, spoken number words in five languages, and number words to 99.
 
-Every cell of the 3 x 3 grid has at least one task, and four tasks mix two inputs. What is held out from training: a
-fifth of the images, (voice, rate, pitch) settings of the speech, a fifth of the (number, source, target) translation
-triples, a fifth of the operand pairs (one set for every task that adds), one phrasing a task, two (digit, voice) combinations a language for synthesis.
+Every cell of the 3 x 3 grid has at least one task, and four tasks mix two inputs. Held out from training:
+
+- a fifth of the pictures
+- (voice, rate, pitch) settings of the speech
+- a fifth of the (number, source, target) translation triples
+- a fifth of the operand pairs, the same for every task that adds
+- one phrasing a task
+- two (digit, voice) combinations a language, for synthesis
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ OPERATIONS = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b}
 
 @cache
 def word(number: int, language: str) -> str:
-    """The number word for 0 to 99. num2words has no Chinese, whose rule is one line."""
+    """The number word for 0 to 99 in a language. Chinese, which num2words lacks, follows one rule."""
     if language == "zh":
         tens, ones = divmod(number, 10)
         if number < 10:
@@ -40,7 +45,7 @@ def word(number: int, language: str) -> str:
 
 
 def _held_out(items: Sequence[Any], salt: int) -> frozenset[Any]:
-    """A fixed fifth of `items`: part of the task's definition, not of a run's seed."""
+    """A fixed fifth of `items`; it belongs to the task's definition and does not depend on a run's seed."""
     order = np.random.default_rng([2026, salt]).permutation(len(items))
     return frozenset(items[i] for i in order[: round(HELD_OUT_SHARE * len(items))])
 
@@ -55,7 +60,7 @@ STEPS = [(a, op, b) for a, op, b in SUMS if b and OPERATIONS[op](a, b) <= 9]
 
 @cache
 def held_out_combinations() -> frozenset[tuple[str, int, str]]:
-    """Two (language, digit, voice) a language that are never written in training."""
+    """(language, digit, voice) combinations that training never writes, two a language."""
     rng = np.random.default_rng([2026, 4])
     return frozenset(
         (language, int(digit), VOICES[voice])
@@ -81,9 +86,9 @@ class Clip:
 
 
 class Pool:
-    """Pictures and clips of one split, by what they show and say, and the randomness of the rows made from them.
+    """Pictures and clips of one split, by their labels, and the random generator of the rows made from them.
 
-    `varied` pictures are distorted copies: they are shown to the model beside the others, and never asked of it.
+    `varied` pictures are distorted copies: inputs only, never targets.
     """
 
     def __init__(
@@ -115,23 +120,23 @@ class Pool:
         return str(self.pick(list(LANGUAGES)))
 
     def picture(self, digit: int) -> Part:
-        """A picture to look at; one to be drawn comes from `drawing`."""
+        """A picture as input; `drawing` gives targets."""
         return Part("image", self.pick(self.shown[digit]).path)
 
     def drawing(self, digit: int) -> Part:
-        """A picture as it was scanned."""
+        """A picture as it was scanned, as target."""
         return Part("image", self.pick(self.pictures[digit]).path)
 
     def clip(self, digit: int, language: str, voice: str) -> Part:
         return Part("audio", self.pick(self.clips[language, digit, voice]).path)
 
     def heard(self) -> tuple[Part, int, str, str]:
-        """Any clip, with its digit, language and voice."""
+        """A random clip with its digit, language and voice."""
         digit, language, voice = self.digit(), self.language(), self.pick(VOICES)
         return self.clip(digit, language, voice), digit, language, voice
 
     def to_write(self) -> tuple[int, str, str]:
-        """A (digit, language, voice) to synthesise: held-out combinations are only asked for in their own split."""
+        """A (digit, language, voice) to synthesise; held-out combinations come in their own split alone."""
         held_out = sorted(held_out_combinations())
         if self.split == "combination":
             language, digit, voice = self.pick(held_out)
@@ -142,7 +147,7 @@ class Pool:
                 return digit, language, voice
 
     def pick_known(self, items: Sequence[Any], held_out: frozenset[Any], held_out_split: str) -> Any:
-        """One of `items`: held-out ones in their own split, the others elsewhere."""
+        """One of `items`: a held-out one in `held_out_split`, another one elsewhere."""
         while True:
             item = self.pick(items)
             if (item in held_out) == (self.split == held_out_split):

@@ -1,4 +1,4 @@
-"""A task says what is given, what is predicted, in which words it is asked, and how it is scored."""
+"""A task: its input, its target, its phrasings, and its scores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Slots = dict[str, "str | Part"]
 
 @dataclass(frozen=True)
 class Item:
-    """One instance of a task: what fills the slots of a phrasing, the answer, and what the answer must show.
+    """One instance of a task: the fillings of a phrasing's slots, the answer, and what the answer must show.
 
-    `slots` maps a name to a word or to a media part. `expect` maps an attribute (`digit`, `language`...) to the value
-    that an independent judge, or the exact text, must give. `facts` is what else a score needs to know;
-    `ways` the number of phrasings in which a GroupTask asks for it, None for all.
+    `slots` maps a slot's name to a word or a medium. `expect` maps an attribute (`digit`, `language`...) to the value that an
+    independent judge, or the exact text, must give. `facts` are further facts for scores. `ways` is the number of phrasings
+    in which a GroupTask asks for the item; None for all.
     """
 
     slots: Mapping[str, str | Part]
@@ -29,7 +29,7 @@ class Item:
 
 
 class InGrid:
-    """What follows from a task's `cell`, `image+text->text` say."""
+    """What follows from a task's cell, such as `image+text->text`."""
 
     cell: str
 
@@ -46,10 +46,11 @@ class InGrid:
 
 @dataclass(frozen=True)
 class Task(InGrid):
-    """`cell` is its place in the grid (`image->text`); the last of `phrasings` is held out from training.
+    """`cell` is the task's place in the grid (`image->text`); the last of `phrasings` is held out from training.
 
-    `make` draws an Item from the pools of a split (a GroupTask's yields those of a group); `extra_splits` are further held-out splits that it knows.
-    `targets` maps an attribute to the value aimed at, as a share of the judge's ceiling where a judge scores it.
+    `make` draws an Item from the pool of a split (a GroupTask's `make` yields the items of a group). `extra_splits` are held-out
+    splits beside test and phrasing. `targets` maps an attribute to the accuracy aimed at, as a share of the judge's ceiling
+    where a judge scores it.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Task(InGrid):
         return Sample(messages, self.name, meta)
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
-        """The row's question with every slot emptied: no word, and `blank` of each medium."""
+        """The row's question with every slot emptied: words by nothing, media by `blank`."""
         media = {p.type: blank[p.type](p) for p in sample.messages[0].parts if p.type != "text"}
         return (self.question(sample.meta["phrasing"], _Emptied(media)),)
 
@@ -89,7 +90,7 @@ class Task(InGrid):
         return (self.question(self.phrasings[0], {part.type: part}),)
 
     def question(self, phrasing: str, slots: Mapping[str, str | Part]) -> Message:
-        """The user's message: the phrasing with its slots filled; text beside a medium is stripped of blanks."""
+        """The user's message: the phrasing with its slots filled. Text beside a medium is stripped of blanks."""
         parts: list[Part] = []
         for piece in re.split(r"(\{\w+\})", phrasing):
             value = slots[piece[1:-1]] if piece.startswith("{") else piece
@@ -104,7 +105,7 @@ class Task(InGrid):
 
 
 class _Emptied(dict[str, str | Part]):
-    """Slots of a blanked question: media replaced by empty media, words by nothing."""
+    """Slots of a blanked question: empty media, and no words."""
 
     def __missing__(self, name: str) -> str:
         return ""

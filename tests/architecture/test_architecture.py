@@ -1,6 +1,7 @@
 """The structure is tested: names, layers, budgets, imports, and a fourth modality that touches one folder."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -44,12 +45,12 @@ def test_budgets(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             key = f"{name_of(path)}:{node.name}"
             assert node.end_lineno - node.lineno + 1 <= LONG_FUNCTIONS.get(key, 60), f"{key} is too long"
-            given = [
+            parameters = [
                 a
                 for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
                 if a.arg not in ("self", "cls")
             ]
-            assert len(given) <= MANY_PARAMETERS.get(key, 8), f"{key} takes {len(given)} parameters"
+            assert len(parameters) <= MANY_PARAMETERS.get(key, 8), f"{key} takes {len(parameters)} parameters"
 
 
 def test_the_root_holds_what_everything_stands_on():
@@ -212,17 +213,81 @@ def test_public_names():
         plait.nonsense  # noqa: B018
 
 
-def test_a_fourth_modality_is_one_folder(tmp_path):
-    """Copy the package, drop a folder in, run conformance, a training step and a generation; nothing else changes."""
-    shutil.copytree(PACKAGE, tmp_path / "plait", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests/fixtures/strokes", tmp_path / "plait/modalities/strokes")
-    shutil.copytree(ROOT / "tests/conformance", tmp_path / "tests/conformance")
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
-    out = run_python("-m", "pytest", "-q", "-k", "strokes", "tests/conformance", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def four_modalities(tmp_path_factory):
+    """A copy of the package with a fourth folder under modalities, and nothing else that is new."""
+    folder = tmp_path_factory.mktemp("four")
+    shutil.copytree(PACKAGE, folder / "plait", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "tests/fixtures/strokes",
+        folder / "plait/modalities/strokes",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(ROOT / "tests/architecture/one_of_each.py", folder)
+    return folder
+
+
+def test_a_fourth_modality_is_one_folder(four_modalities):
+    """Conformance, one training step and one generation with it."""
+    shutil.copytree(ROOT / "tests/conformance", four_modalities / "tests/conformance")
+    (four_modalities / "pyproject.toml").write_text("[tool.pytest.ini_options]\npythonpath = ['.']\n")
+    out = run_python("-m", "pytest", "-q", "-k", "strokes", "tests/conformance", cwd=four_modalities)
     assert "passed" in out
     assert "failed" not in out
-    shutil.copy(ROOT / "tests/architecture/one_of_each.py", tmp_path)
-    assert run_python("one_of_each.py", "strokes", cwd=tmp_path).startswith("ok")
+    assert run_python("one_of_each.py", "strokes", cwd=four_modalities).startswith("ok")
+
+
+def lines_of(folder):
+    """(cell, metric) of the report in a folder -> the cell's entry."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {(cell["cell"], cell["metric"]): cell for cell in report["cells"]}
+
+
+@pytest.fixture(scope="module")
+def trained_on_strokes(four_modalities):
+    """The same folder with rows of strokes, a run of one step, and its report."""
+    run_python("one_of_each.py", "strokes", "train", cwd=four_modalities)
+    return four_modalities
+
+
+def test_a_fourth_modality_generates_and_is_reported(trained_on_strokes):
+    """An answer in a file on the command line; its line and its rendering in the report."""
+    folder = trained_on_strokes
+    settings = ("steps=2", "max_tokens=12", "--out", "answers")
+    (path,) = run_python(
+        "-m", "plait", "generate", "run", "--text", "Draw 3.", "--to", "strokes", *settings, cwd=folder
+    ).split()
+    assert path == "answers/answer-0.strokes", "the folder's own rendering writes the file"
+    points = json.loads((folder / path).read_text())
+    assert points
+    assert all(len(point) == 2 for point in points)
+    run_python("-m", "plait", "generate", "run", "--strokes", path, "--to", "text", *settings, cwd=folder)
+    cells = lines_of(folder)
+    written = cells["text->strokes", "ends"]
+    assert written["value"] > 0, "the distance of the folder's own measure"
+    assert written["n"] == 24
+    assert ("strokes->text", "exact match") in cells
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('<svg class="strokes"') >= 12, "questions, answers and references"
+
+
+@pytest.mark.parametrize("lost", [("render.py",), ("measure.py",), ("render.py", "measure.py")], ids=" and ".join)
+def test_a_modality_that_only_encodes_has_a_line_in_the_report(trained_on_strokes, tmp_path, lost):
+    """Without a rendering its plain value is shown; without a measure the share of questions that it answers."""
+    shutil.copytree(trained_on_strokes, tmp_path / "fewer", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in lost:
+        (tmp_path / "fewer/plait/modalities/strokes" / name).unlink()
+    run_python("one_of_each.py", "strokes", "eval", cwd=tmp_path / "fewer")
+    cells = lines_of(tmp_path / "fewer")
+    (written,) = [cell for (cell_name, _), cell in cells.items() if cell_name == "text->strokes"]
+    assert written["metric"] == ("answered: rate" if "measure.py" in lost else "ends")
+    assert written["n"] == 24
+    assert 0 <= written["ci95"][0] <= written["ci95"][1]
+    read = cells["strokes->text", "exact match"]
+    assert (read["blank_input"] is None) == ("measure.py" in lost), "what cannot be emptied is not asked about empty"
+    page = (tmp_path / "fewer/report.html").read_text(encoding="utf-8")
+    assert ('<svg class="strokes"' in page) == ("render.py" not in lost)
+    assert "text-&gt;strokes" in page
 
 
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])
@@ -238,8 +303,11 @@ def test_the_syntax_is_that_of_every_supported_python(minor):
 @pytest.mark.parametrize("minor", [10, 12, 13])
 def test_other_pythons_compile_every_file(minor):
     """Where an interpreter of that version is installed; running is tested on this one alone."""
-    found = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
-    interpreter = next((str(path) for path in reversed(found) if path), None)
+    candidates = [
+        shutil.which(f"python3.{minor}"),
+        *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"),
+    ]
+    interpreter = next((str(path) for path in reversed(candidates) if path), None)
     if interpreter is None:
         pytest.skip(f"no python3.{minor} here")
     files = [str(path) for path in (*FILES, *ROOT.glob("benchmarks/*.py"))]

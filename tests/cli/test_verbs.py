@@ -135,8 +135,6 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
         tmp_path / "report.json",
         "--html",
         tmp_path / "report.html",
-        "--limit",
-        "20",
         "--seed",
         "5",
     )

@@ -49,11 +49,11 @@ def test_a_cell_regresses_past_the_tolerance(before, after, higher, metric, regr
 
 
 def test_equal_error_rates_are_compared():
-    def told(rate):
+    def report_with(rate):
         check = {"check": "speaker equal error rate", "task": "speaker", "value": rate, "ci95": [rate, rate]}
         return report() | {"checks": [check, {"check": "coverage of held-out features", "task": "draw", "made": 0.5}]}
 
-    (change,) = compare(told(0.02), told(0.045))
+    (change,) = compare(report_with(0.02), report_with(0.045))
     assert change.regressed
     assert "speaker equal error rate: 0.020 -> 0.045" in str(change)
 

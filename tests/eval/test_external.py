@@ -18,8 +18,8 @@ from plait.modalities.audio import mel
 
 
 def unit(rng, count, width):
-    made = rng.standard_normal((count, width))
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    vectors = rng.standard_normal((count, width))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 # pictures
@@ -49,16 +49,16 @@ def test_kid_tells_sets_apart_and_knows_its_spread():
     assert pictures.kid(alike, real, seed=1) != (value, spread)
 
 
-@pytest.mark.parametrize(("made", "real"), [((3, 8), (40, 8)), ((40, 8), (3, 8)), ((40, 8), (40, 9))])
-def test_kid_of_too_little_is_refused(made, real):
+@pytest.mark.parametrize(("generated", "real"), [((3, 8), (40, 8)), ((40, 8), (3, 8)), ((40, 8), (40, 9))])
+def test_kid_of_too_little_is_refused(generated, real):
     with pytest.raises(DataError, match="at least 4 of each"):
-        pictures.kid(np.ones(made), np.ones(real))
+        pictures.kid(np.ones(generated), np.ones(real))
 
 
 def test_ranks_count_what_is_as_near():
     candidates = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
-    made = np.array([[5.0, 0.1], [0.1, 5.0], [5.0, 0.1]])
-    assert pictures.retrieval_ranks(made, candidates, [0, 1, 1]).tolist() == [1, 1, 3]
+    queries = np.array([[5.0, 0.1], [0.1, 5.0], [5.0, 0.1]])
+    assert pictures.retrieval_ranks(queries, candidates, [0, 1, 1]).tolist() == [1, 1, 3]
     rng = np.random.default_rng(0)
     features = unit(rng, 30, 8)
     assert pictures.retrieval_ranks(features, features, range(30)).tolist() == [1] * 30
@@ -79,8 +79,8 @@ def test_the_network_is_efficientnet_lite0():
 def test_the_odd_pixel_of_same_padding_goes_right_and_below():
     layer = pictures._Convolution(1, 1, 3, 2)
     torch.nn.init.ones_(layer.weight)
-    made = layer(torch.arange(16.0).reshape(1, 1, 4, 4))
-    assert made[0, 0].tolist() == [[45.0, 39.0], [66.0, 50.0]]
+    output = layer(torch.arange(16.0).reshape(1, 1, 4, 4))
+    assert output[0, 0].tolist() == [[45.0, 39.0], [66.0, 50.0]]
 
 
 def test_a_picture_is_seen_whole_on_white():
@@ -96,14 +96,14 @@ def test_a_picture_is_seen_whole_on_white():
 def test_the_mel_front_end_is_as_published():
     assert torch.allclose(voices.filterbank(80, 1024), mel.filterbank(), atol=1e-7)
     samples = np.random.default_rng(0).standard_normal(3000).astype(np.float32)
-    made = voices.mel_power(samples).numpy()
-    assert made.shape == (1 + 3000 // 160, 40)
+    bands = voices.mel_power(samples).numpy()
+    assert bands.shape == (1 + 3000 // 160, 40)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     frame = samples[5 * 160 - 200 : 5 * 160 + 200] * window  # frames are centred
     power = np.abs(np.fft.rfft(frame)) ** 2
-    assert np.allclose(made[5], voices.filterbank().numpy() @ power, rtol=1e-4)
+    assert np.allclose(bands[5], voices.filterbank().numpy() @ power, rtol=1e-4)
     first = np.concatenate([np.zeros(200), samples[:200]]) * window  # beyond the ends is nothing
-    assert np.allclose(made[0], voices.filterbank().numpy() @ np.abs(np.fft.rfft(first)) ** 2, rtol=1e-4)
+    assert np.allclose(bands[0], voices.filterbank().numpy() @ np.abs(np.fft.rfft(first)) ** 2, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_the_mel_front_end_is_as_published():
     [(1000, 1), (25_600, 1), (31_000, 1), (37_000, 2), (64_000, 4)],  # 1.6 s each, 0.77 s apart, three quarters full
 )
 def test_partials_overlap_and_the_last_is_mostly_sound(samples, count):
-    made = voices.partials(np.random.default_rng(0).standard_normal(samples).astype(np.float32))
-    assert made.shape == (count, 160, 40)
+    windows = voices.partials(np.random.default_rng(0).standard_normal(samples).astype(np.float32))
+    assert windows.shape == (count, 160, 40)
     if count > 1:
-        assert torch.equal(made[0, 77:], made[1, :-77])
+        assert torch.equal(windows[0, 77:], windows[1, :-77])
 
 
 def test_long_silence_is_cut_and_short_silence_kept():
@@ -129,9 +129,9 @@ def test_long_silence_is_cut_and_short_silence_kept():
 
 
 def test_espeak_tells_clauses_and_their_marks():
-    said = speaker.phonemes('Hello, world! Is it 3.5? "Yes." And more', "en-us")
-    assert [mark for _, mark in said] == [",", "!", "?", ".", "."]
-    assert said[0][0] == "həlˈoʊ"
+    clauses = speaker.phonemes('Hello, world! Is it 3.5? "Yes." And more', "en-us")
+    assert [mark for _, mark in clauses] == [",", "!", "?", ".", "."]
+    assert clauses[0][0] == "həlˈoʊ"
     with pytest.raises(DataError, match="a voice and a text that it knows"):
         speaker.phonemes("Hello", "nobody")
 
@@ -317,8 +317,8 @@ def test_pictures_with_weights():
 def test_voices_with_weights():
     judge = voices.SpeakerFeatures(folder_with(voices))
     with Espeak() as espeak:
-        said = ("The weather is nice and warm today.", "Seven red apples lie on the kitchen table.")
-        clips = [(espeak.say(text, voice, 150, 50), 16_000) for voice in ("en-us+m3", "en-us+f2") for text in said]
+        texts = ("The weather is nice and warm today.", "Seven red apples lie on the kitchen table.")
+        clips = [(espeak.say(text, voice, 150, 50), 16_000) for voice in ("en-us+m3", "en-us+f2") for text in texts]
     features = judge.features([*clips, (clips[0][0] * 0.1, 16_000)])
     assert np.allclose(np.linalg.norm(features, axis=1), 1.0, atol=1e-5)
     likeness = features @ features.T
@@ -330,13 +330,13 @@ def test_the_cascade_with_weights():
     folder = folder_with(recogniser, speaker, words)
     for module in ("faster_whisper", "onnxruntime", "gguf", "transformers"):
         pytest.importorskip(module, reason="plait[judges] is not installed")
-    whole = cascade.Cascade(folder, max_tokens=24)
+    models = cascade.Cascade(folder, max_tokens=24)
     question = "What is the capital of France?"
-    assert "Paris" in whole.answer(asked(question), "text").value
-    spoken = whole.answer(asked(question), "audio")
+    assert "Paris" in models.answer(asked(question), "text").value
+    spoken = models.answer(asked(question), "audio")
     assert spoken.value[1] == 22_050
-    assert "capital of france" in whole.answer(asked(spoken), "text").value.lower()
-    reply = whole.answer(asked(spoken), "audio")
-    assert "paris" in whole.answer(asked(reply), "text").value.lower()
+    assert "capital of france" in models.answer(asked(spoken), "text").value.lower()
+    reply = models.answer(asked(spoken), "audio")
+    assert "paris" in models.answer(asked(reply), "text").value.lower()
     silence = (np.zeros(16_000, np.float32), 16_000)
-    assert whole.recogniser.transcribe([silence]) == [""]
+    assert models.recogniser.transcribe([silence]) == [""]

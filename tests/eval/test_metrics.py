@@ -37,7 +37,7 @@ class FakeTask:
     scores: tuple = field(default=())
 
 
-def outcome(truth, said, task=None, **facts):
+def outcome(truth, answers, task=None, **facts):
     """Answers to rows; `facts` are lists, a value a row."""
     samples = [
         Sample(
@@ -50,12 +50,12 @@ def outcome(truth, said, task=None, **facts):
         )
         for number, t in enumerate(truth)
     ]
-    parts = [s if isinstance(s, Part) or s is None else text(s) for s in said]
+    parts = [answer if isinstance(answer, Part) or answer is None else text(answer) for answer in answers]
     return Outcome(task or FakeTask(), "test", samples, parts, 1.0)
 
 
-def one(made, metric):
-    return next(cell for cell in made if cell["metric"] == metric)
+def cell_of(cells, metric):
+    return next(cell for cell in cells if cell["metric"] == metric)
 
 
 def test_every_score_that_a_task_names_is_there():
@@ -66,22 +66,22 @@ def test_every_score_that_a_task_names_is_there():
 
 def test_chrf_and_bleu_are_sacrebleus():
     truth = ["the cat sat on the mat today", "a red house by the sea", "nothing at all to see here", "ein Haus am Meer"]
-    said = ["the cat sat on a mat today", "a red horse by the sea", "", "ein Haus am See"]
-    made = score("chrf")(outcome(truth, said), None)
-    alone = [sacrebleu.sentence_chrf(s, [t]).score / 100 for s, t in zip(said, truth, strict=True)]
-    assert one(made, "chrF")["value"] == pytest.approx(np.mean(alone))
-    assert one(made, "chrF")["baseline"] < 0.4
-    (bleu,) = score("bleu")(outcome(truth, said), None)
+    answers = ["the cat sat on a mat today", "a red horse by the sea", "", "ein Haus am See"]
+    cells = score("chrf")(outcome(truth, answers), None)
+    alone = [sacrebleu.sentence_chrf(s, [t]).score / 100 for s, t in zip(answers, truth, strict=True)]
+    assert cell_of(cells, "chrF")["value"] == pytest.approx(np.mean(alone))
+    assert cell_of(cells, "chrF")["baseline"] < 0.4
+    (bleu,) = score("bleu")(outcome(truth, answers), None)
     assert bleu["value"] == pytest.approx(
-        sacrebleu.metrics.BLEU(effective_order=True).corpus_score(said, [truth]).score / 100
+        sacrebleu.metrics.BLEU(effective_order=True).corpus_score(answers, [truth]).score / 100
     )
     assert bleu["ci95"][0] <= bleu["value"] <= bleu["ci95"][1]
-    assert one(score("chrf")(outcome(truth, truth), None), "chrF")["value"] == 1.0
+    assert cell_of(score("chrf")(outcome(truth, truth), None), "chrF")["value"] == 1.0
 
 
 def test_word_errors_are_over_all_words_together():
-    truth, said = ["one two three four", "Five."], ["one two tree", "five"]
-    (words,) = score("word errors")(outcome(truth, said), None)
+    truth, answers = ["one two three four", "Five."], ["one two tree", "five"]
+    (words,) = score("word errors")(outcome(truth, answers), None)
     assert words["value"] == pytest.approx(2 / 5)
     assert not words["higher_is_better"]
     (characters,) = score("character errors")(outcome(["abcd"], [None]), None)
@@ -94,18 +94,18 @@ def test_bleu_takes_chinese_by_the_character():
 
 
 def test_the_number_that_an_answer_begins_with():
-    said = ["3: [1, 2, 3, 4]. Notice", "12. Notice", "none", "0. Notice"]
-    made = score("number")(outcome([""] * 4, said, number=[3, 1, 0, 0], label=["a", "a", "b", "b"]), None)
-    assert one(made, "number right")["value"] == 0.5
-    assert one(made, "number right")["baseline"] == 0.75, "3 or 1 of a, 0 of b"
+    answers = ["3: [1, 2, 3, 4]. Notice", "12. Notice", "none", "0. Notice"]
+    cells = score("number")(outcome([""] * 4, answers, number=[3, 1, 0, 0], label=["a", "a", "b", "b"]), None)
+    assert cell_of(cells, "number right")["value"] == 0.5
+    assert cell_of(cells, "number right")["baseline"] == 0.75, "3 or 1 of a, 0 of b"
 
 
 def test_abstention_counts_what_could_be_known_apart():
-    said = [ABSTAINS, "aspirin", ABSTAINS, "rest"]
-    made = score("abstention")(outcome(["x"] * 4, said, known=[False, False, True, True]), None)
-    assert one(made, "abstains, unknown: rate")["value"] == 0.5
-    assert one(made, "abstains, known: rate")["value"] == 0.5
-    assert [cell["higher_is_better"] for cell in made] == [True, False]
+    answers = [ABSTAINS, "aspirin", ABSTAINS, "rest"]
+    cells = score("abstention")(outcome(["x"] * 4, answers, known=[False, False, True, True]), None)
+    assert cell_of(cells, "abstains, unknown: rate")["value"] == 0.5
+    assert cell_of(cells, "abstains, known: rate")["value"] == 0.5
+    assert [cell["higher_is_better"] for cell in cells] == [True, False]
 
 
 def test_quotes_end_with_a_sentence():
@@ -130,16 +130,16 @@ def test_the_right_answer_is_picked_among_wrong_ones_of_its_language(monkeypatch
     languages = ["en"] * choice.OPTIONS + ["de"] * 2
     rows = outcome([*names, "ein Ding", "noch ein Ding"], [*names, "", ""], language=languages)
 
-    def told(_engine, pairs):
+    def likelihoods(_engine, pairs):
         """The right one first, and likeliest by the character; the long ones are likelier as a whole in no case."""
         right = [pair[1].value == names[number // choice.OPTIONS] for number, pair in enumerate(pairs)]
         return np.array([-len(p[1].value) * (0.5 if r else 1.0) for p, r in zip(pairs, right, strict=True)])
 
-    monkeypatch.setattr(choice, "pair_log_likelihoods", told)
-    (found,) = score("picked")(rows, Bench(engine))
-    assert found["value"] == 1.0
-    assert found["n"] == choice.OPTIONS
-    monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -told(engine, pairs))
+    monkeypatch.setattr(choice, "pair_log_likelihoods", likelihoods)
+    (cell,) = score("picked")(rows, Bench(engine))
+    assert cell["value"] == 1.0
+    assert cell["n"] == choice.OPTIONS
+    monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -likelihoods(engine, pairs))
     assert score("picked")(rows, Bench(engine))[0]["value"] == 0.0
 
 
@@ -157,14 +157,14 @@ def test_the_cascade_is_not_measured_by_what_the_model_finds_likely():
 def test_a_question_that_is_all_input_has_no_blank_one():
     asked = []
     task = SimpleNamespace(
-        name="chat", answers_in="text", gives={"text"}, splits=("test",),
+        name="chat", cell="text->text", answers_in="text", gives={"text"}, splits=("test",),
         blanked=lambda sample, blank: (Message("user", (text(""),)),),
     )  # fmt: skip
     samples = outcome(["yes"] * 3, ["yes"] * 3).samples
     evaluation = SimpleNamespace(
         suite=SimpleNamespace(rows=SimpleNamespace(rows=lambda task, split: samples)), panel=SimpleNamespace(blank={}),
         limit=None, outcomes=[],
-        ask=lambda questions, to: asked.append(len(questions)) or [None] * len(questions),
+        ask=lambda questions, to, what: asked.append(len(questions)) or [None] * len(questions),
     )  # fmt: skip
     assert Evaluation.run_task(evaluation, task, "test").blank_answers == []
     assert asked == [3]
@@ -181,9 +181,9 @@ def test_boxes_as_text_and_back():
     boxes = [box("red cell", 64, 240, 320, 480), box("cell", 0, 0, 640, 48)]
     words = boxes_as_text(boxes, (640, 480))
     assert words == "cell [0, 0, 1000, 100]; red cell [100, 500, 500, 1000]"
-    found = boxes_in_text(words, (640, 480))
-    assert [(b["label"], b["box"]) for b in found] == [("cell", [0, 0, 640, 48]), ("red cell", [64, 240, 320, 480])]
-    assert words[slice(*found[1]["span"])].strip() == "red cell [100, 500, 500, 1000]"
+    parsed = boxes_in_text(words, (640, 480))
+    assert [(b["label"], b["box"]) for b in parsed] == [("cell", [0, 0, 640, 48]), ("red cell", [64, 240, 320, 480])]
+    assert words[slice(*parsed[1]["span"])].strip() == "red cell [100, 500, 500, 1000]"
     assert boxes_in_text("cell [5, 5, 5, 9]; cell [1, 2, 3]; none; cell [0, 0, 2000, 9]", (10, 10)) == []
 
 
@@ -196,12 +196,12 @@ def test_matching_once_gives_the_precision_of_any_choice_of_pictures():
 
     truth = [some(4) for _ in range(30)]
     moved = [[{**b, "box": [c + rng.normal(0, 3) for c in b["box"]], "score": rng.random()} for b in t] for t in truth]
-    found = [[*there, *some(3, score=0.4)] for there in moved]
-    matching = Matching(truth, found)
+    predicted = [[*moved_boxes, *some(3, score=0.4)] for moved_boxes in moved]
+    matching = Matching(truth, predicted)
     choices = [np.arange(30), *(rng.integers(30, size=size) for size in (30, 30, 7, 1))]
     for rows in choices:
         for metric in ("AP", "AP50"):
-            slow = average_precision([truth[i] for i in rows], [found[i] for i in rows], metric)
+            slow = average_precision([truth[i] for i in rows], [predicted[i] for i in rows], metric)
             assert matching.average_precision(rows, metric) == pytest.approx(slow, abs=1e-12)
     assert matching.average_precision(choices[0], "AP50") > 0.3
     assert Matching([[]], [[]]).average_precision(np.array([0]), "AP") == 0.0
@@ -209,14 +209,14 @@ def test_matching_once_gives_the_precision_of_any_choice_of_pictures():
 
 def test_f1_of_boxes():
     truth = [[box("a", 0, 0, 10, 10), box("a", 20, 20, 40, 40)], [box("b", 5, 5, 25, 25)]]
-    found = [
+    predicted = [
         [box("a", 0, 0, 10, 10, score=0.9), box("b", 20, 20, 40, 40, score=0.9)],
         [box("b", 5, 5, 25, 24, score=0.8)],
     ]
-    matching = Matching(truth, found)
+    matching = Matching(truth, predicted)
     assert matching.f1(np.array([0, 1])) == pytest.approx(2 * 2 / 6), "a box of another label is none of these"
     assert [matching.f1(np.array([i])) for i in (0, 1)] == [0.5, 1.0]
-    assert Matching(truth, [[], []]).f1(np.array([0, 1])) == Matching([[], []], found).f1(np.array([0, 1])) == 0.0
+    assert Matching(truth, [[], []]).f1(np.array([0, 1])) == Matching([[], []], predicted).f1(np.array([0, 1])) == 0.0
 
 
 def test_average_precision():
@@ -243,51 +243,51 @@ def test_tokens_of_an_answer_have_their_share_of_its_likelihood():
     assert tokens[0][1][0] == 0
     assert tokens[-1][1][1] == len("say it in German")
     assert all(a[1][1] == b[1][0] for a, b in itertools.pairwise(tokens))
-    whole = log_likelihoods(engine, questions[:1], answers[:1])[0, 0]
-    assert whole < sum(log for log, _ in tokens) < 0  # the rest is that of the closing mark
+    likelihood = log_likelihoods(engine, questions[:1], answers[:1])[0, 0]
+    assert likelihood < sum(log for log, _ in tokens) < 0  # the rest is that of the closing mark
 
 
 def test_detection_is_scored_from_the_answers_words():
     engine = Engine(WORLD.model())
     truth = [[box("cell", 0, 0, 10, 10)], [box("cell", 20, 20, 40, 40)], [box("cell", 5, 5, 25, 25)]]
-    said = [boxes_as_text(boxes, (64, 64)) for boxes in truth]
-    rows = outcome(said, said, boxes=truth, size=[[64, 64]] * 3)
-    made = score("boxes")(rows, Bench(engine))
-    assert one(made, "AP50")["value"] == pytest.approx(1.0)
-    assert one(made, "AP50")["baseline"] < 0.5
-    assert one(made, "F1 of boxes")["value"] == pytest.approx(1.0)
-    bare = [boxes_as_text([one | {"label": ""} for one in boxes], (64, 64)) for boxes in truth]
+    answers = [boxes_as_text(boxes, (64, 64)) for boxes in truth]
+    rows = outcome(answers, answers, boxes=truth, size=[[64, 64]] * 3)
+    cells = score("boxes")(rows, Bench(engine))
+    assert cell_of(cells, "AP50")["value"] == pytest.approx(1.0)
+    assert cell_of(cells, "AP50")["baseline"] < 0.5
+    assert cell_of(cells, "F1 of boxes")["value"] == pytest.approx(1.0)
+    bare = [boxes_as_text([cell_of | {"label": ""} for cell_of in boxes], (64, 64)) for boxes in truth]
     assert bare[0] == "[0, 0, 156, 156]"
     rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["cell"] * 3)
-    assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] == pytest.approx(1.0), "the question says what"
+    assert cell_of(score("boxes")(rows, Bench(engine)), "AP50")["value"] == pytest.approx(1.0), "the question says what"
     rows = outcome(bare, bare, boxes=truth, size=[[64, 64]] * 3, label=["dog"] * 3)
-    assert one(score("boxes")(rows, Bench(engine)), "AP50")["value"] < 0.5
+    assert cell_of(score("boxes")(rows, Bench(engine)), "AP50")["value"] < 0.5
     grid = [
         [box("cell", x * 60 + 20, 80, x * 60 + 40, 100)] for x in range(3)
     ]  # where a grid that sees nothing has its boxes
     words = [boxes_as_text(boxes, (180, 180)) for boxes in grid]
     rows = outcome(words, words, boxes=grid, size=[[180, 180]] * 3, label=["cell"] * 3)
-    made = score("boxes")(rows, Bench(engine))
-    assert one(made, "AP")["baseline"] > 0
-    assert one(made, "F1 of boxes")["baseline"] == pytest.approx(1 / 3), (
+    cells = score("boxes")(rows, Bench(engine))
+    assert cell_of(cells, "AP")["baseline"] > 0
+    assert cell_of(cells, "F1 of boxes")["baseline"] == pytest.approx(1 / 3), (
         "one box in the middle is right in one of three"
     )
-    made = score("boxes")(outcome(said, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
-    assert one(made, "AP")["value"] == 0.0
+    cells = score("boxes")(outcome(answers, ["nothing here"] * 3, boxes=truth, size=[[64, 64]] * 3), Bench(engine))
+    assert cell_of(cells, "AP")["value"] == 0.0
 
 
 def test_evidence_is_scored_whatever_stands_before_it():
     truth = [[box("platelet", 0, 0, 10, 10), box("platelet", 20, 20, 40, 40)], [box("platelet", 5, 5, 25, 25)], []]
-    said = []
+    answers = []
     for boxes in truth:
         asset = Asset("bccd", "boxes", "one", {"picture": "one.png"}, facts={"size": [64, 64]})
         asset.facts["boxes"] = [*boxes, box("red blood cell", 1, 1, 9, 9)]
         items = BY_NAME["blood"].make(Group("one", [asset], np.random.default_rng(0)))
-        said.append(next(i.answer.value for i in items if i.facts["label"] == "platelet"))
-    assert [text[0] for text in said] == list("210")
-    rows = outcome(said, said, boxes=truth, size=[[64, 64]] * 3, label=["platelet"] * 3, number=[2, 1, 0])
-    assert one(score("boxes")(rows, Bench(Engine(WORLD.model()))), "AP")["value"] == pytest.approx(1.0)
-    assert one(score("number")(rows, None), "number right")["value"] == 1.0
+        answers.append(next(i.answer.value for i in items if i.facts["label"] == "platelet"))
+    assert [text[0] for text in answers] == list("210")
+    rows = outcome(answers, answers, boxes=truth, size=[[64, 64]] * 3, label=["platelet"] * 3, number=[2, 1, 0])
+    assert cell_of(score("boxes")(rows, Bench(Engine(WORLD.model()))), "AP")["value"] == pytest.approx(1.0)
+    assert cell_of(score("number")(rows, None), "number right")["value"] == 1.0
 
 
 def test_written_language_is_put_beside_a_judge(monkeypatch):
@@ -309,9 +309,9 @@ def test_written_language_is_put_beside_a_judge(monkeypatch):
         )
         for s, p, w in zip(rows.samples, phrasings, words, strict=True)
     ]
-    (found,) = score("language")(replace(rows, samples=samples), None)
+    (cell,) = score("language")(replace(rows, samples=samples), None)
     assert asked == list(words), "the text alone, not the question around it"
-    assert (found["value"], found["baseline"]) == (0.5, 0.5)
+    assert (cell["value"], cell["baseline"]) == (0.5, 0.5)
 
 
 def test_made_drawings_are_put_beside_the_training_in_their_styles():
@@ -340,11 +340,11 @@ def shape(number, colour="red"):
 
 
 def bench(training=()):
-    made = Bench(None, lambda kind, styles: list(training))
-    made.__dict__["picture_features"] = lambda parts: np.stack(
+    stand_in = Bench(None, lambda kind, styles: list(training))
+    stand_in.__dict__["picture_features"] = lambda parts: np.stack(
         [np.asarray(p.value, np.float32).ravel() - 128 for p in parts]
     )
-    return made
+    return stand_in
 
 
 def test_retrieval_finds_what_was_asked_and_chance_otherwise():
@@ -352,14 +352,14 @@ def test_retrieval_finds_what_was_asked_and_chance_otherwise():
     task = FakeTask("text->image", answers_in="image")
     concepts = [str(number) for number in range(20)]
     right = score("retrieval")(outcome(truth, truth, task, concept=concepts), bench())
-    assert one(right, "found among 20, first 1: rate")["value"] == 1.0
-    assert (one(right, "rank among 20, median")["value"], one(right, "rank among 20, median")["baseline"]) == (
+    assert cell_of(right, "found among 20, first 1: rate")["value"] == 1.0
+    assert (cell_of(right, "rank among 20, median")["value"], cell_of(right, "rank among 20, median")["baseline"]) == (
         1.0,
         10.5,
     )
     wrong = score("retrieval")(outcome(truth, truth[1:] + truth[:1], task, concept=concepts), bench())
-    assert one(wrong, "found among 20, first 1: rate")["value"] == 0.0
-    assert one(wrong, "found among 20, first 1: rate")["baseline"] == 0.05
+    assert cell_of(wrong, "found among 20, first 1: rate")["value"] == 0.0
+    assert cell_of(wrong, "found among 20, first 1: rate")["baseline"] == 0.05
 
 
 def test_copies_of_the_training_are_seen():
@@ -377,11 +377,75 @@ def test_copies_of_the_training_are_seen():
 
 def test_an_entry_has_a_number_by_language():
     rows = outcome(["x"] * 40, ["x"] * 40, language=["en"] * 20 + ["fr"] * 20)
-    made = entry(rows, "match", [1.0] * 20 + [0.0] * 20)
-    assert made["value"] == 0.5
-    assert made["by"] == {"language en": 1.0, "language fr": 0.0}
+    cell = entry(rows, "match", [1.0] * 20 + [0.0] * 20)
+    assert cell["value"] == 0.5
+    assert cell["by"] == {"language en": 1.0, "language fr": 0.0}
     few = outcome(["x"] * 12, ["x"] * 12, language=["en"] * 11 + ["fr"])
-    assert broken_down(few.samples, lambda chosen: 0.0) == {}
+    assert broken_down(few.samples, lambda drawn: 0.0) == {}
+
+
+# missing answers are no better than bad ones
+
+
+def test_a_missing_picture_ranks_last():
+    truth = [shape(number) for number in range(20)]
+    task = FakeTask("text->image", answers_in="image")
+    half = [part if number % 2 else None for number, part in enumerate(truth)]
+    cells = score("retrieval")(outcome(truth, half, task, concept=[str(n) for n in range(20)]), bench())
+    first = cell_of(cells, "found among 20, first 1: rate")
+    assert (first["value"], first["n"]) == (0.5, 20)
+    assert cell_of(cells, "rank among 20, median")["value"] == (1 + 20) / 2
+    nothing = score("retrieval")(outcome(truth, [None] * 20, task, concept=[str(n) for n in range(20)]), bench())
+    assert cell_of(nothing, "found among 20, first 10: rate")["value"] == 0.0
+
+
+def test_a_missing_edit_is_as_far_off_as_the_worst_one():
+    rng = np.random.default_rng(0)
+    levels = [rng.integers(0, 30, (8, 8)).astype(np.uint8) for _ in range(6)]
+    truth = [Part("image", Image.fromarray(level)) for level in levels]
+    answers = [Part("image", Image.fromarray(level + 200)) for level in levels]  # further off than a black picture
+    task = FakeTask("image->image", answers_in="image")
+    for some in (answers, [None, *answers[1:]]):
+        rows = outcome(truth, some, task)
+        asked = [
+            replace(s, messages=(Message("user", (part,)), s.messages[1]))
+            for s, part in zip(rows.samples, truth, strict=True)
+        ]
+        (error,) = score("pixels")(replace(rows, samples=asked), Bench(Engine(WORLD.model())))
+        assert (error["value"], error["n"]) == (pytest.approx((200 / 255) ** 2), 6)
+        assert error["baseline"] < 0.01, "the input is the answer here"
+
+
+def test_a_missing_recording_has_every_word_wrong():
+    words = ["one two", "three four", "five six", "seven"]
+    sound = Part("audio", (np.ones(800, np.float32), 16_000))
+    of_speech = Bench(None)
+    of_speech.__dict__["read_aloud"] = lambda texts: [sound] * len(texts)
+    of_speech.__dict__["read_by_piper"] = lambda texts: [sound] * len(texts)
+    heard = {2: ["one two", "seven"], 4: words}
+    of_speech.__dict__["recognised"] = lambda parts: heard[len(parts)]
+    rows = outcome(
+        [sound] * 4,
+        [sound, None, None, sound],
+        FakeTask("text->audio", answers_in="audio"),
+        language=["en"] * 4,
+        text=words,
+    )
+    (cell,) = score("recognised")(rows, of_speech)
+    assert (cell["value"], cell["n"]) == (pytest.approx(4 / 7), 4)
+    silent = outcome([sound] * 4, [None] * 4, rows.task, language=["en"] * 4, text=words)
+    assert score("recognised")(silent, of_speech)[0]["value"] == 1.0
+
+
+def test_a_missing_voice_is_like_nobody():
+    task = FakeTask("text->audio", answers_in="audio")
+    voices = {"a": np.array([1.0, 0.0]), "b": np.array([0.6, 0.8])}
+    of_voices = Bench(None)
+    of_voices.__dict__["voice_features"] = lambda parts: np.stack([voices[part.value] for part in parts])
+    truth = [Part("audio", name) for name in "abab"]
+    (cell,) = score("voice")(outcome(truth, [*truth[:3], None], task, speaker=list("abab")), of_voices)
+    assert (cell["value"], cell["n"]) == (0.75, 4)
+    assert (cell["baseline"], cell["judge_ceiling"]) == (pytest.approx(0.6), pytest.approx(1.0))
 
 
 # beside a cascade
@@ -405,25 +469,25 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
         fakes.append(FakeCascade(folder))
         return fakes[-1]
 
-    def cells(one):
-        right = [part is not None and part.value == "right" for part in one.answers]
+    def cells(cell_of):
+        right = [part is not None and part.value == "right" for part in cell_of.answers]
         value = float(np.mean(right))
-        whole = {"n": len(right), "value": value, "higher_is_better": True, "ci95": [value, value]}
-        return [{"metric": "exact match", **whole}]
+        facts = {"n": len(right), "value": value, "higher_is_better": True, "ci95": [value, value]}
+        return [{"metric": "exact match", **facts}]
 
     def task(name, cell, *scores):
-        made = FakeTask(cell, name, cell.split("->")[1], scores)
-        made.gives, made.splits = frozenset(cell.split("->")[0].split("+")), ("test",)
-        return made
+        entries = FakeTask(cell, name, cell.split("->")[1], scores)
+        entries.gives, entries.splits = frozenset(cell.split("->")[0].split("+")), ("test",)
+        return entries
 
     rows = outcome(
         ["right"] * 25 + ["left"] * 25, ["wrong"] * 50, task("answer", "text->text"), language=["fr", "en"] * 25
     )
     spoken = outcome(["right", "left"] * 15, ["right"] * 30, task("say", "text->audio"), text=["hello"] * 30)
     recording = Message("user", (Part("audio", "a.wav"), Part("text", "Who is it?")))
-    written, told, aloud = (
-        replace(made, samples=[replace(s, messages=(recording, *s.messages[1:])) for s in made.samples])
-        for made in (
+    written, recognised, aloud = (
+        replace(entries, samples=[replace(s, messages=(recording, *s.messages[1:])) for s in entries.samples])
+        for entries in (
             outcome(["right", "left"] * 15, ["right"] * 30, task("transcribe", "audio->text", "word errors")),
             outcome(["right", "left"] * 15, ["right"] * 30, task("speaker", "audio->text")),
             outcome(["right", "left"] * 15, ["right"] * 30, task("respeak", "audio->audio"), text=["the answer"] * 30),
@@ -441,24 +505,24 @@ def test_the_cascade_is_asked_the_same_english_rows(tmp_path):
         outcome(["right"] * 5, ["right"] * 5, task("chat", "text->text")),
         outcome(["English"] * 30, ["English"] * 30, task("written-language", "text->text")),
     ]
-    said = []
-    made = cascade_baseline.compared(
-        [rows, spoken, written, told, aloud, *others],
+    lines = []
+    entries = cascade_baseline.compared(
+        [rows, spoken, written, recognised, aloud, *others],
         lambda question, to: text("right"),
         tmp_path,
         cells,
         make,
-        said.append,
+        lines.append,
     )
-    assert [(row["task"], row["n"], row["ours"], row["cascade"]) for row in made] == [
+    assert [(row["task"], row["n"], row["ours"], row["cascade"]) for row in entries] == [
         ("answer", cascade_baseline.ROWS, 0.0, 1.0), ("say", cascade_baseline.ROWS, 1.0, 0.0), ("transcribe", cascade_baseline.ROWS, 1.0, 1.0),
         ("speaker", cascade_baseline.ROWS, 1.0, 1.0), ("respeak", cascade_baseline.ROWS, 1.0, 0.0),
     ]  # fmt: skip
-    assert [row["cascade_ci95"] for row in made[:2]] == [[1.0, 1.0], [0.0, 0.0]]
-    assert [line.split(": ")[1].split(",")[0] for line in said] == ["translate", "chat", "written-language"], said
-    assert "0 rows are English" in said[0]
-    assert "all have the answer 'English'" in said[2]
-    assert all(row["seconds"] >= 0 and row["cascade_seconds"] >= 0 for row in made)
+    assert [row["cascade_ci95"] for row in entries[:2]] == [[1.0, 1.0], [0.0, 0.0]]
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == ["translate", "chat", "written-language"], lines
+    assert "0 rows are English" in lines[0]
+    assert "all have the answer 'English'" in lines[2]
+    assert all(row["seconds"] >= 0 and row["cascade_seconds"] >= 0 for row in entries)
     asked = fakes[0].asked
     assert asked[0] == [("text", "question 1")], "the first English row"
     assert asked[cascade_baseline.ROWS] == [("text", "hello")], "the bare words, not the order to say them"
@@ -484,20 +548,20 @@ def test_speech_is_put_beside_espeak_and_the_recordings():
             read.append((list(texts), super().read_aloud(texts[:2])))
             return [*loud[: len(texts) - 5], *quiet[:5]]
 
-    said = []
-    bench = Heard(None, say=said.append)
+    lines = []
+    bench = Heard(None, say=lines.append)
     english = [text for text, code in zip(words, language, strict=True) if code == "en"]
     bench.recognised = lambda parts: [
         text if np.abs(part.value[0]).max() > 0 else "" for text, part in zip(english, parts, strict=True)
     ]
     asked = outcome(loud, quiet, FakeTask("text->audio", answers_in="audio"), language=language, text=words)
     bench.read_by_piper = lambda texts: [*loud[: len(texts) - 7], *quiet[:7]]
-    (found,) = score("recognised")(asked, bench)
-    assert (found["n"], found["value"], found["judge_ceiling"]) == (21, 1.0, 0.0)
-    assert found["baseline"] == pytest.approx(5 / 21), "the better reading, not a number written down"
-    assert [line.split(":")[0] for line in said] == ["no word errors of speech in fr"]
-    assert found["by"]["read by espeak-ng"] == pytest.approx(5 / 21)
-    assert found["by"]["read by Piper"] == pytest.approx(7 / 21)
+    (cell,) = score("recognised")(asked, bench)
+    assert (cell["n"], cell["value"], cell["judge_ceiling"]) == (21, 1.0, 0.0)
+    assert cell["baseline"] == pytest.approx(5 / 21), "the better reading, not a number written down"
+    assert [line.split(":")[0] for line in lines] == ["no word errors of speech in fr"]
+    assert cell["by"]["read by espeak-ng"] == pytest.approx(5 / 21)
+    assert cell["by"]["read by Piper"] == pytest.approx(7 / 21)
     ((texts, spoken),) = read
     assert texts == english
     assert all(part.type == "audio" and part.value[1] == 16_000 for part in spoken)

@@ -21,7 +21,8 @@ from plait.data import splits
 from plait.data.rows import dump_row, read_rows
 from plait.errors import ConfigError, DataError
 from plait.eval import user_data
-from plait.eval.runner import partners
+from plait.eval.suites import partners
+from plait.modalities.image import judge as image_judge
 from plait.recipes.recipe import Recipe
 from plait.tasks import user_data as user_tasks
 from plait.train import probe
@@ -69,12 +70,12 @@ def digits_by_class(tmp_path_factory):
     data = load_digits()
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     for number, (picture, label) in enumerate(zip(data.images[:900], data.target[:900], strict=True)):
-        place = folder / names[label]
-        place.mkdir(exist_ok=True)
-        made = Image.fromarray((picture * 15.9).astype(np.uint8))
+        class_folder = folder / names[label]
+        class_folder.mkdir(exist_ok=True)
+        image = Image.fromarray((picture * 15.9).astype(np.uint8))
         if number % 3 == 1:
-            made = made.convert("RGB")
-        made.save(place / f"{number}.{'bmp' if number % 3 == 2 else 'png'}")
+            image = image.convert("RGB")
+        image.save(class_folder / f"{number}.{'bmp' if number % 3 == 2 else 'png'}")
     return folder
 
 
@@ -88,16 +89,16 @@ def rows_of_digits(digits_by_class, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(rows_of_digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("own") / "run"
-    said = invoke("train", "--data", rows_of_digits, *TINY, "steps=12", "--out", out, "--threads", "1")
-    return out, said
+    output = invoke("train", "--data", rows_of_digits, *TINY, "steps=12", "--out", out, "--threads", "1")
+    return out, output
 
 
 def test_a_run_without_a_recipe(trained, rows_of_digits):
-    out, said = trained
-    assert "10 different answers" in said
-    assert "plan: 12 steps" in said
-    assert "took" in said
-    assert "estimated" in said
+    out, output = trained
+    assert "10 different answers" in output
+    assert "plan: 12 steps" in output
+    assert "took" in output
+    assert "estimated" in output
     recipe = json.loads((out / "proposal.json").read_text())
     assert recipe["name"] == "own-digits8"
     assert recipe["modalities"]["image"] == {"patch": 8, "channels": 1, "max_patches": 1}
@@ -126,8 +127,8 @@ def test_the_run_goes_on_as_it_was_proposed(trained, rows_of_digits, tmp_path):
 
 def test_held_out_rows_are_not_trained_on(trained, rows_of_digits):
     out, _ = trained
-    kept = json.loads((out / splits.NAME).read_text())
-    held = splits.Splits(rows_of_digits, tuple(kept["given"]), kept["lines"], kept["leaks"])
+    stored = json.loads((out / splits.NAME).read_text())
+    held = splits.Splits(rows_of_digits, tuple(stored["given"]), stored["lines"], stored["leaks"])
     media = {
         split: {p.value for s in held.rows(split, KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
         for split in ("train", "judge", "test")
@@ -142,49 +143,49 @@ def test_held_out_rows_are_not_trained_on(trained, rows_of_digits):
 def pictures(folder, count, seed=0):
     rng = np.random.default_rng(seed)
     (folder / "media").mkdir(parents=True, exist_ok=True)
-    made = []
+    parts = []
     for number in range(count):
         name = f"media/{seed}-{number}.png"
         Image.fromarray(rng.integers(0, 255, (6, 6), np.uint8)).save(folder / name)
-        made.append(Part("image", name))
-    return made
+        parts.append(Part("image", name))
+    return parts
 
 
 def test_the_same_picture_under_two_names_is_in_one_split(tmp_path):
-    found = pictures(tmp_path, 60)
-    for part in found:
+    parts = pictures(tmp_path, 60)
+    for part in parts:
         shutil.copy(tmp_path / part.value, tmp_path / part.value.replace("0-", "copy-"))
-    twins = [Part("image", part.value.replace("0-", "copy-")) for part in found]
-    write(tmp_path, [row(asked(part, "what?"), "noise") for part in (*found, *twins)])
-    made = splits.make(tmp_path, {"test": 0.3}, KNOWN)
+    twins = [Part("image", part.value.replace("0-", "copy-")) for part in parts]
+    write(tmp_path, [row(asked(part, "what?"), "noise") for part in (*parts, *twins)])
+    divided = splits.make(tmp_path, {"test": 0.3}, KNOWN)
     ids = [sample.id for sample in read_rows(tmp_path / "train.jsonl", KNOWN)]
-    held = [number for number, name in enumerate(ids) if name in made.ids["test"]]
+    held = [number for number, name in enumerate(ids) if name in divided.ids["test"]]
     assert 5 < len(held) < 80
     assert {number % 60 for number in held[: len(held) // 2]} == {number % 60 for number in held[len(held) // 2 :]}
     assert all((number + 60) % 120 in held for number in held)
 
 
 def test_leaks_into_a_given_test_are_left_out_of_training(tmp_path):
-    found = pictures(tmp_path, 20)
-    write(tmp_path, [row(asked(part, "what?"), "noise") for part in found])
-    write(tmp_path, [row(asked(part, "which?"), "noise") for part in found[:4]], "test")
-    made = splits.make(tmp_path, {"test": 0.1}, KNOWN)
-    assert made.given == ("test",)
-    assert made.leaks == 4
+    parts = pictures(tmp_path, 20)
+    write(tmp_path, [row(asked(part, "what?"), "noise") for part in parts])
+    write(tmp_path, [row(asked(part, "which?"), "noise") for part in parts[:4]], "test")
+    divided = splits.make(tmp_path, {"test": 0.1}, KNOWN)
+    assert divided.given == ("test",)
+    assert divided.leaks == 4
     ids = [sample.id for sample in read_rows(tmp_path / "train.jsonl", KNOWN)]
-    assert made.not_for_training == set(ids[:4])
-    assert "4 training rows left out" in str(made)
-    assert len(list(made.rows("test", KNOWN))) == 4
-    assert len(list(made.rows("train", KNOWN))) == 16
+    assert divided.not_for_training == set(ids[:4])
+    assert "4 training rows left out" in str(divided)
+    assert len(list(divided.rows("test", KNOWN))) == 4
+    assert len(list(divided.rows("train", KNOWN))) == 16
 
 
 def test_rows_across_splits_belong_to_none(tmp_path):
-    found = pictures(tmp_path, 40)
-    write(tmp_path, [row(asked(a, "next"), b) for a, b in itertools.pairwise(found)])
-    made = splits.make(tmp_path, {"test": 0.5}, KNOWN)
-    assert made.ids["apart"], "every pair landed in one split"
-    train = {p.value for s in made.rows("train", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
-    test = {p.value for s in made.rows("test", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
+    parts = pictures(tmp_path, 40)
+    write(tmp_path, [row(asked(a, "next"), b) for a, b in itertools.pairwise(parts)])
+    divided = splits.make(tmp_path, {"test": 0.5}, KNOWN)
+    assert divided.ids["apart"], "every pair landed in one split"
+    train = {p.value for s in divided.rows("train", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
+    test = {p.value for s in divided.rows("test", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
     assert not train & test
 
 
@@ -195,12 +196,12 @@ def test_other_words_are_other_groups(a, b):
 
 def shapes(folder, count, kinds=("cat", "dog")):
     """Pictures of noise with labels: named, and drawn in two phrasings."""
-    made = []
+    rows = []
     for n, part in enumerate(pictures(folder, count, seed=7)):
         label = kinds[n % len(kinds)]
-        made.append(row(asked(part, "type?"), label, "type"))
-        made += [row(asked(f"{order} {label}"), part, "draw") for order in ("Draw", "Paint", "Sketch")]
-    return made
+        rows.append(row(asked(part, "type?"), label, "type"))
+        rows += [row(asked(f"{order} {label}"), part, "draw") for order in ("Draw", "Paint", "Sketch")]
+    return rows
 
 
 def test_odd_but_sound_data_is_measured_to_the_end(tmp_path):
@@ -211,9 +212,9 @@ def test_odd_but_sound_data_is_measured_to_the_end(tmp_path):
     tests = [row(asked(part, "type?"), "cat", "type") for part in pictures(folder, 21, seed=9)]
     write(folder, tests, "test")
     (folder / "media/9-3.png").write_bytes(b"no picture")
-    said = []
-    saved = api.train_on(folder, *TINY, "steps=4", out=tmp_path / "run", say=said.append)
-    assert any("test.jsonl: 21 rows checked" in line and "1 bad" in line for line in said)
+    lines = []
+    saved = api.train_on(folder, *TINY, "steps=4", out=tmp_path / "run", say=lines.append)
+    assert any("test.jsonl: 21 rows checked" in line and "1 bad" in line for line in lines)
     report = api.evaluate(saved, say=str)
     (cell,) = [cell for cell in report["cells"] if cell["task"] == "type"]
     assert (cell["split"], cell["n"]) == ("test", 20)
@@ -228,11 +229,42 @@ def test_judges_may_be_asked_any_name(tmp_path):
     assert "type accuracy" in {cell["metric"] for cell in report["cells"]}
 
 
+def test_each_part_of_a_label_is_judged(tmp_path, monkeypatch):
+    """Pictures of "SHADE, SIDE", named and drawn: 3 shades and 4 sides of a grey picture that are lit."""
+    monkeypatch.setattr(image_judge, "EPOCHS", 10)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shades, sides = {"dim": 90, "grey": 160, "bright": 250}, ("left", "right", "top", "bottom")
+    rng, samples = np.random.default_rng(0), []
+    for number in range(480):
+        shade, side = list(shades)[number % 3], sides[number // 3 % 4]
+        levels = rng.integers(0, 40, (8, 8)).astype(np.uint8)
+        half = {"left": levels[:, :4], "right": levels[:, 4:], "top": levels[:4], "bottom": levels[4:]}[side]
+        half[:] = shades[shade]
+        Image.fromarray(levels).save(folder / f"{number}.png")
+        part, label = Part("image", f"{number}.png"), f"{shade}, {side}"
+        samples += [row(asked(part, "How bright, and where?"), label, "look"), row(asked(label), part, "draw")]
+    write(folder, samples)
+    small = ("steps=3", "pack.length=192", "pack.sequences=2")
+    report = api.evaluate(api.train_on(folder, *TINY, *small, out=tmp_path / "run", say=str), say=str)
+    cells = {(cell["task"], cell["metric"]): cell for cell in report["cells"]}
+    assert not {metric for _, metric in cells} & {"mse", "exact match"}, "reported whole, or by distances"
+    for part, chance in (("look, part 1", 1 / 3), ("look, part 2", 1 / 4)):
+        drawn, named = cells["draw", f"{part} accuracy"], cells["look", f"{part}: exact match"]
+        assert drawn["judge"] == "convolutional image judge"
+        assert drawn["judge_ceiling"] > 1.5 * chance, "the judge did not learn this part"
+        assert named["baseline"] > 0.9, "nearest neighbours see it"
+        assert 0.9 * chance < drawn["baseline"] < 2 * chance, "the commonest value of this part"
+        assert named["n"] == drawn["n"] > 20
+    (cycle,) = [cell for cell in report["cells"] if cell["metric"] == "cycle agreement"]
+    assert cycle["task"] == "draw then look"
+
+
 def test_rows_that_change_sides_are_noticed(tmp_path):
     folder = tmp_path / "data"
-    found = pictures(folder, 200)
-    write(folder, [row(asked(part, "what?"), f"noise {n}") for n, part in enumerate(found)])
-    write(folder, [row(asked(part, "what?"), "noise") for part in found[:30]], "test")
+    parts = pictures(folder, 200)
+    write(folder, [row(asked(part, "what?"), f"noise {n}") for n, part in enumerate(parts)])
+    write(folder, [row(asked(part, "what?"), "noise") for part in parts[:30]], "test")
     saved = api.train_on(folder, *TINY, "steps=3", out=tmp_path / "run", say=str)
     (folder / "test.jsonl").unlink()
     with pytest.raises(DataError, match="holds out the model may have seen"):
@@ -272,8 +304,8 @@ def test_questions_in_words_are_grouped_without_case_and_marks():
 
 
 def test_splits_are_remembered_until_something_changes(tmp_path):
-    found = pictures(tmp_path / "data", 30)
-    write(tmp_path / "data", [row(asked(part, "what?"), "noise") for part in found])
+    parts = pictures(tmp_path / "data", 30)
+    write(tmp_path / "data", [row(asked(part, "what?"), "noise") for part in parts])
     first = splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
     text = (tmp_path / splits.NAME).read_text()
     assert splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
@@ -299,57 +331,57 @@ def test_an_appended_file_keeps_its_splits(tmp_path):
 
 def test_labels_are_closed_sets():
     kinds = ["cat", "dog"]
-    made = [row(asked(Part("image", f"{n}.png"), "What is this?"), kinds[n % 2], "name") for n in range(20)]
-    made += [row(asked(f"Draw: {kinds[n % 2]}"), Part("image", f"{n}.png"), "draw") for n in range(20)]
-    labels = user_data.labels_of(made)
+    rows = [row(asked(Part("image", f"{n}.png"), "What is this?"), kinds[n % 2], "name") for n in range(20)]
+    rows += [row(asked(f"Draw: {kinds[n % 2]}"), Part("image", f"{n}.png"), "draw") for n in range(20)]
+    labels = user_data.labels_of(rows)
     assert labels.values == {"image": {"name": ["cat", "dog"]}}
-    assert labels.expected(made[0]) == {"name": "cat"}
-    assert labels.expected(made[20]) == {"name": "cat"}
+    assert labels.expected(rows[0]) == {"name": "cat"}
+    assert labels.expected(rows[20]) == {"name": "cat"}
     other = row(asked("Draw something"), Part("image", "0.png"), "draw")
     assert labels.expected(other) == {}, "nothing was ordered that a judge could see"
 
 
 def test_open_answers_are_no_labels():
-    made = [row(asked(Part("image", f"{n}.png"), "Describe."), f"picture number {n}", "tell") for n in range(20)]
-    labels = user_data.labels_of(made)
+    rows = [row(asked(Part("image", f"{n}.png"), "Describe."), f"picture number {n}", "tell") for n in range(20)]
+    labels = user_data.labels_of(rows)
     assert labels.values == {}
-    assert labels.expected(made[3]) == {"exact": "picture number 3"}
+    assert labels.expected(rows[3]) == {"exact": "picture number 3"}
 
 
 def test_two_questions_about_one_clip_are_two_attributes():
-    made = []
+    rows = []
     for n in range(30):
         clip = Part("audio", f"{n}.wav")
-        made.append(row(asked(clip, "Which word?"), ["yes", "no"][n % 2], "hear"))
-        made.append(row(asked(clip, "Who speaks?"), ["Ann", "Bob", "Cem"][n % 3], "hear"))
-        made.append(row(asked(f"Say {['yes', 'no'][n % 2]} as {['Ann', 'Bob', 'Cem'][n % 3]}"), clip, "say"))
-    labels = user_data.labels_of(made)
+        rows.append(row(asked(clip, "Which word?"), ["yes", "no"][n % 2], "hear"))
+        rows.append(row(asked(clip, "Who speaks?"), ["Ann", "Bob", "Cem"][n % 3], "hear"))
+        rows.append(row(asked(f"Say {['yes', 'no'][n % 2]} as {['Ann', 'Bob', 'Cem'][n % 3]}"), clip, "say"))
+    labels = user_data.labels_of(rows)
     assert set(labels.values["audio"]) == {"Which word?", "Who speaks?"}
-    assert labels.expected(made[0]) == {"Which word?": "yes"}
-    assert labels.expected(made[2]) == {"Which word?": "yes", "Who speaks?": "Ann"}
+    assert labels.expected(rows[0]) == {"Which word?": "yes"}
+    assert labels.expected(rows[2]) == {"Which word?": "yes", "Who speaks?": "Ann"}
 
 
 def test_phrasings_are_one_attribute():
-    made = []
+    rows = []
     for n in range(20):
         words = "What is this?" if n % 2 else "Name it"
-        made.append(row(asked(Part("image", f"{n}.png"), words), ["cat", "dog"][n // 10], "name"))
-    assert user_data.labels_of(made).values == {"image": {"name": ["cat", "dog"]}}
+        rows.append(row(asked(Part("image", f"{n}.png"), words), ["cat", "dog"][n // 10], "name"))
+    assert user_data.labels_of(rows).values == {"image": {"name": ["cat", "dog"]}}
 
 
 def test_tasks_are_found_and_named():
     clip = Part("audio", "a.wav")
-    made = [
+    rows = [
         row(asked("hi"), "ho"),
         row(asked(clip, "loud?"), "yes", "loud"),
         row(asked(clip, "draw"), Part("image", "b.png")),
     ]
-    made.append(Sample((Message(None, (Part("text", "a document"),)),)))
-    found = user_data.tasks_of(made, ("test",), {"loud": {"loud": 0.9}})
-    assert {(task.name, task.cell) for task in found} == {
+    rows.append(Sample((Message(None, (Part("text", "a document"),)),)))
+    tasks = user_data.tasks_of(rows, ("test",), {"loud": {"loud": 0.9}})
+    assert {(task.name, task.cell) for task in tasks} == {
         ("text->text", "text->text"), ("loud", "audio->text"), ("audio->image", "audio->image"),
     }  # fmt: skip
-    assert next(task for task in found if task.name == "loud").targets == {"loud": 0.9}
+    assert next(task for task in tasks if task.name == "loud").targets == {"loud": 0.9}
 
 
 def test_too_few_rows_are_all_trained_on_and_said_so(tmp_path):
@@ -365,13 +397,13 @@ def test_too_few_rows_are_all_trained_on_and_said_so(tmp_path):
         time = np.arange(int(rate * (0.1 + n * n * 0.003))) / rate
         tone = 0.3 * chirp(time, 200 + 20 * n, max(time[-1], 0.01), 900)
         name = f"media/{n}.{form}"
-        made = np.stack([tone, 0.5 * tone], 1) if n % 2 else tone
-        soundfile.write(folder / name, made, rate, **({"format": "OGG", "subtype": "OPUS"} if form == "opus" else {}))
+        sound = np.stack([tone, 0.5 * tone], 1) if n % 2 else tone
+        soundfile.write(folder / name, sound, rate, **({"format": "OGG", "subtype": "OPUS"} if form == "opus" else {}))
         samples.append(row(asked(Part("audio", name), "Was hörst du?"), f"звук {n} 音"))
         samples.append(row(asked(f"Sing {n} 音"), Part("audio", name)))
     write(folder, samples)
-    said = invoke("train", "--data", folder, *TINY, "steps=4", "--out", tmp_path / "run", "--threads", "1")
-    assert "held out: nothing" in said
+    output = invoke("train", "--data", folder, *TINY, "steps=4", "--out", tmp_path / "run", "--threads", "1")
+    assert "held out: nothing" in output
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert {cell["split"] for cell in report["cells"]} == {"trained"}
     assert any("learning by heart" in note for note in report["notes"])
@@ -399,8 +431,8 @@ def test_what_is_no_data_folder_says_how_to_get_one(tmp_path, digits_by_class):
 def test_a_row_longer_than_a_sequence_is_left_out_and_named(tmp_path):
     samples = [row(asked(f"say {n}"), f"word {n}") for n in range(40)] + [row(asked("recite"), "na " * 4000)]
     write(tmp_path / "data", samples)
-    said = invoke("train", "--data", tmp_path / "data", *TINY, "steps=6", "--out", tmp_path / "run", "--threads", "1")
-    assert "1 rows were longer than pack.length" in said
+    output = invoke("train", "--data", tmp_path / "data", *TINY, "steps=6", "--out", tmp_path / "run", "--threads", "1")
+    assert "1 rows were longer than pack.length" in output
     entry = json.loads((tmp_path / "run/long_rows.jsonl").read_text().splitlines()[0])
     assert entry["line"] == 41
     assert "train.jsonl:41" in entry["problem"]
@@ -414,8 +446,8 @@ def test_a_longer_clip_than_usual_can_be_allowed(tmp_path):
     soundfile.write(tmp_path / "data/long.wav", np.zeros(8000 * 40), 8000)
     samples = [row(asked(f"say {n}"), f"word {n}") for n in range(30)]
     write(tmp_path / "data", [*samples, row(asked(Part("audio", "long.wav"), "What is it?"), "silence", "hear")])
-    said = []
-    plait.train_on(tmp_path / "data", *TINY, "steps=3", out=tmp_path / "a", say=said.append)
+    lines = []
+    plait.train_on(tmp_path / "data", *TINY, "steps=3", out=tmp_path / "a", say=lines.append)
     assert "modalities.audio.max_seconds" in (tmp_path / "a/bad_rows.jsonl").read_text()
     longer = "modalities.audio.max_seconds=60"
     invoke("train", "--data", tmp_path / "data", *TINY, "steps=3", longer, "--out", tmp_path / "b", "--threads", "1")
@@ -438,8 +470,8 @@ def test_what_is_not_measured_of_an_answer_is_said(tmp_path):
 def test_every_row_leaves_training_only_when_it_must(tmp_path):
     rows = [row(asked(f"say {n}"), f"word {n}") for n in range(300)]
     write(tmp_path, rows)
-    made = splits.make(tmp_path, {"test": 0.1}, KNOWN)
-    total = sum(len(list(made.rows(split, KNOWN))) for split in ("train", "test"))
+    divided = splits.make(tmp_path, {"test": 0.1}, KNOWN)
+    total = sum(len(list(divided.rows(split, KNOWN))) for split in ("train", "test"))
     assert total == 300 == len(list(read_rows(tmp_path / "train.jsonl", KNOWN)))
 
 
@@ -447,16 +479,16 @@ def test_one_question_asked_over_and_over_is_not_held_out(tmp_path):
     """Its group is of one piece: held out, it would leave nothing to learn from."""
     for question in ("tell me a joke", "another?", "more", "one more", "again"):
         write(tmp_path, [row(asked(question), f"joke {n}") for n in range(150)])
-        made = splits.make(tmp_path, {"test": 0.5}, KNOWN)
-        assert len(list(made.rows("train", KNOWN))) == 150
+        divided = splits.make(tmp_path, {"test": 0.5}, KNOWN)
+        assert len(list(divided.rows("train", KNOWN))) == 150
 
 
 def test_names_with_brackets_are_names(tmp_path):
     """Square brackets are markup to the terminal library; in somebody's task or folder they are letters."""
     folder = tmp_path / "data[/x]"
     write(folder, [row(asked(f"say {n}"), f"word {n}", "[/b] a[en]") for n in range(30)])
-    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run[/mk]", "--threads", "1")
-    assert "[/b] a[en]" in said
+    output = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run[/mk]", "--threads", "1")
+    assert "[/b] a[en]" in output
 
 
 def test_a_stopped_check_leaves_a_folder_that_can_be_used(tmp_path):
@@ -487,8 +519,8 @@ def test_bad_rows_of_a_given_test_are_listed_and_stop_strict_runs(tmp_path):
         "test",
     )
     out = tmp_path / "run"
-    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", out, "--threads", "1")
-    assert "test.jsonl: 21 rows checked" in said
+    output = invoke("train", "--data", folder, *TINY, "steps=3", "--out", out, "--threads", "1")
+    assert "test.jsonl: 21 rows checked" in output
     (entry,) = map(json.loads, (out / "bad_rows.jsonl").read_text().splitlines())
     assert (entry["file"], entry["line"]) == ("test.jsonl", 21)
     report = json.loads((out / "report.json").read_text())
@@ -517,14 +549,14 @@ def test_minutes_bound_steps_that_are_settled(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told", ['{"audio_filepath": "a.wav"}\n{"audio_filepath": "b.wav"}', "[1]", '{"files": ["a"]}']
+    "manifest", ['{"audio_filepath": "a.wav"}\n{"audio_filepath": "b.wav"}', "[1]", '{"files": ["a"]}']
 )
-def test_somebody_else_s_manifest_is_no_matter(tmp_path, told):
+def test_somebody_else_s_manifest_is_no_matter(tmp_path, manifest):
     folder = tmp_path / "data"
     write(folder, [row(asked(f"say {n}"), f"word {n}") for n in range(30)])
-    (folder / "manifest.json").write_text(told)
-    said = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run", "--threads", "1")
-    assert "train.jsonl: 30 rows checked" in said
+    (folder / "manifest.json").write_text(manifest)
+    output = invoke("train", "--data", folder, *TINY, "steps=3", "--out", tmp_path / "run", "--threads", "1")
+    assert "train.jsonl: 30 rows checked" in output
 
 
 def test_checks_do_not_hang_on_the_order_of_the_rows():
@@ -533,9 +565,9 @@ def test_checks_do_not_hang_on_the_order_of_the_rows():
         Sample((asked(Part("image", f"{n // 2}.png")), Message("assistant", (Part("text", f"class {n // 20}"),))), meta={"expect": {}})
         for n in range(60)
     ]  # fmt: skip
-    for here, there in enumerate(partners(samples, 60)):
-        assert samples[here].messages[-1] != samples[there].messages[-1]
-        assert samples[here].messages[0] != samples[there].messages[0]
+    for number, partner in enumerate(partners(samples, 60)):
+        assert samples[number].messages[-1] != samples[partner].messages[-1]
+        assert samples[number].messages[0] != samples[partner].messages[0]
     alike = [replace(sample, messages=samples[0].messages) for sample in samples]
     assert partners(alike, 3) == [1, 2, 3], "where all are alike the next must do"
 
@@ -543,7 +575,11 @@ def test_checks_do_not_hang_on_the_order_of_the_rows():
 def test_measured_rows_are_mixed(trained, rows_of_digits):
     """The importer writes class after class; twenty rows of a report must not be of one class."""
     out, _ = trained
-    report = api.evaluate(out, limit=20, say=str)
+    (card,) = out.glob("checkpoints/*/README.md")
+    before, lines = card.read_bytes(), []
+    report = api.evaluate(out, limit=20, say=lines.append)
+    assert card.read_bytes() == before, "the card has the numbers of 20 rows"
+    assert any("model card stays as it is: at most 20 rows" in line for line in lines)
     expected = {cell["task"]: cell for cell in report["cells"]}
     assert expected["image->text classes"]["n"] == 20
     suite, _ = user_data.suite(Recipe(**json.loads((out / "proposal.json").read_text())), out, KNOWN, {})

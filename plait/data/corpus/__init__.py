@@ -1,1 +1,1 @@
-"""From sources to a data set: collecting, near-duplicates, splits by key, leaks, packing, and looking at it."""
+"""From sources to a data set: collecting, near-duplicates, splits by key, leaks, packing, previews, statistics."""

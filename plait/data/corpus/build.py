@@ -1,10 +1,10 @@
-"""From collected sources to a data folder: groups, splits, rows, shards, and the proof that nothing leaks.
+"""Builds a data folder from collected sources: groups, splits, rows, shards, and a check for leaks.
 
-1. Assets are grouped by key, and keys whose media are near-duplicates are joined, whatever source they are from.
-2. A group goes to a split by the hash of its name, or where its source says; a style that is held out is held out whole,
-   and so are sources whose speakers are.
+1. Assets are grouped by key; keys with near-duplicate media are joined, across sources.
+2. A group's split follows from the hash of its name, or from its source. One style, and some sources with speakers of
+   their own, are held out as a whole.
 3. Training rows are packed as shards, a group a sample; held-out rows are TASK.SPLIT.jsonl.
-4. What was written is compared again, medium by medium and question by question: a leak fails the build.
+4. The rows written are compared across splits, medium by medium and question by question: a leak fails the build.
 """
 
 from __future__ import annotations
@@ -64,17 +64,20 @@ def _name_of(asset: Asset) -> str:
 
 
 def _trimmed(asset: Asset) -> Asset:
-    """With names in the languages that tasks ask for; where a language has only a variant, that. Of speech that is in a variant
-    the language is told; of writing it is not: the same in two scripts would be asked twice."""
-    told = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
-    texts = told | {code: text for code, text in asset.texts.items() if code in LANGUAGES}
+    """An asset with its texts in the languages that tasks know; a variant stands in for a language that has no plain text.
+
+    Speech in a variant counts as speech of the language. Variants of writing are not added to texts that exist: the same text
+    in two scripts would be asked twice.
+    """
+    variants = {language: asset.texts[code] for code, language in VARIANTS.items() if code in asset.texts}
+    texts = variants | {code: text for code, text in asset.texts.items() if code in LANGUAGES}
     spoken = asset.facts.get("language") if asset.kind == "speech" else None
     facts = {**asset.facts, "language": VARIANTS[spoken]} if spoken in VARIANTS else asset.facts
     return replace(asset, texts=texts, facts=facts)
 
 
 def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
-    """Groups of assets by key, and by near-duplicate media."""
+    """Groups of assets by key and by near-duplicate media, and how many pairs of groups near-duplicates joined."""
     groups = Groups()
     for asset in assets:
         if "prompt" in asset.facts:  # of which several may say the same: their source's key is one for all
@@ -89,15 +92,15 @@ def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
         (clips, duplicates.near_clips(heard, heard)),
     ):
         for i, j in pairs:
-            one, other = _name_of(holders[i][0]), _name_of(holders[j][0])
-            if groups.of(one) != groups.of(other):
-                groups.join(one, other)
+            first_name, second_name = _name_of(holders[i][0]), _name_of(holders[j][0])
+            if groups.of(first_name) != groups.of(second_name):
+                groups.join(first_name, second_name)
                 joined += 1
     return groups, joined
 
 
 def split(assets: Iterable[Asset]) -> Corpus:
-    """Every asset in its split. Where a source names splits, a group that has assets of several goes to the held-out one."""
+    """Puts every asset into a split. A group whose assets have several official splits goes to the held-out one."""
     known: list[Asset] = []
     apart: list[Asset] = []
     for asset in assets:
@@ -110,28 +113,32 @@ def split(assets: Iterable[Asset]) -> Corpus:
     for asset in apart:
         corpus.splits[NEVER_TRAINED[asset.source]].setdefault(_name_of(asset), []).append(asset)
     for name, members in by_group.items():
-        told = {OFFICIAL[asset.split] for asset in members if asset.split}
-        place = next((s for s in (TEST, DEV, TRAIN) if s in told), None) or chosen(hashed(name), SHARES)
-        corpus.splits[place][name] = members
+        official = {OFFICIAL[asset.split] for asset in members if asset.split}
+        split_name = next((s for s in (TEST, DEV, TRAIN) if s in official), None) or chosen(hashed(name), SHARES)
+        corpus.splits[split_name][name] = members
     return corpus
 
 
 def add_composites(corpus: Corpus, folder: Path) -> None:
-    """Pictures of several drawings of a split with exact boxes, for every split from its own drawings. What looks like one of
-    an earlier split (training first) is not taken."""
+    """Adds pictures composed of several drawings, with exact boxes, to every split from its own drawings.
+
+    A composite that is a near-duplicate of one in an earlier split (training first) is dropped.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     earlier: list[PictureSignature] = []
-    for number, (place, count) in enumerate(COMPOSITES.items()):
-        made = list(_composites(corpus.splits[place], place, count, folder, np.random.default_rng([2026, 50, number])))
-        signatures = [PictureSignature.parse(asset.signatures["picture"]) for asset in made]
+    for number, (split_name, count) in enumerate(COMPOSITES.items()):
+        assets = list(
+            _composites(corpus.splits[split_name], split_name, count, folder, np.random.default_rng([2026, 50, number]))
+        )
+        signatures = [PictureSignature.parse(asset.signatures["picture"]) for asset in assets]
         alike = {index for index, _ in duplicates.near_pictures(signatures, earlier)}
-        taken = [asset for index, asset in enumerate(made) if index not in alike]
-        corpus.splits[place].update({f"composites:{asset.key}": [asset] for asset in taken})
+        taken = [asset for index, asset in enumerate(assets) if index not in alike]
+        corpus.splits[split_name].update({f"composites:{asset.key}": [asset] for asset in taken})
         earlier += signatures
 
 
 def _composites(
-    groups: Mapping[str, Sequence[Asset]], place: str, count: int, folder: Path, rng: np.random.Generator
+    groups: Mapping[str, Sequence[Asset]], split_name: str, count: int, folder: Path, rng: np.random.Generator
 ) -> Iterator[Asset]:
     drawings = [
         asset
@@ -148,18 +155,18 @@ def _composites(
             with Image.open(asset.media["picture"]) as picture:
                 pictures.append((asset.texts["en"], picture.copy()))
         canvas, boxes = composite(pictures, rng)
-        path = folder / f"{place}-{index:05d}.png"
+        path = folder / f"{split_name}-{index:05d}.png"
         canvas.save(path)
         facts = {"boxes": boxes, "size": list(canvas.size)}
         signatures = {"picture": str(duplicates.picture_signature(canvas))}
         yield Asset("composites", "boxes", path.stem, {"picture": str(path)}, {}, facts, signatures=signatures)
 
 
-def _group(name: str, members: Sequence[Asset], task: GroupTask, place: str) -> Group:
-    """What a task makes items of. Of a group and task, training and what is asked as known draw the same."""
-    salt = TRAIN if place == KNOWN else place
+def _group(name: str, members: Sequence[Asset], task: GroupTask, split_name: str) -> Group:
+    """A task's group. Training and the split `known` draw the same items of it."""
+    salt = TRAIN if split_name == KNOWN else split_name
     rng = np.random.default_rng([2026, 51, hashed(f"{salt}/{task.name}/{name}") & 0xFFFFFFFF])
-    return Group(name, members, rng, seen=place in (TRAIN, STYLE, KNOWN))
+    return Group(name, members, rng, seen=split_name in (TRAIN, STYLE, KNOWN))
 
 
 def _in_style(members: Sequence[Asset], held: bool) -> list[Asset]:
@@ -167,7 +174,7 @@ def _in_style(members: Sequence[Asset], held: bool) -> list[Asset]:
 
 
 def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> Iterator[Sample]:
-    """Pack the training rows; yields each as it is written."""
+    """Packs the training rows; yields each one as it is written."""
     with ShardWriter(folder, TRAIN, registry.build_all(registry.available())) as writer:
         groups = sorted(corpus.splits[TRAIN].items(), key=lambda item: hashed(item[0]))  # shards are alike
         for name, members in groups:
@@ -182,27 +189,29 @@ def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> 
                 yield from rows
 
 
-def _home(place: str) -> str:
-    """The split whose groups a held-out split is made from."""
-    return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(place, place)
+def _home(split_name: str) -> str:
+    """The split whose groups the rows of a held-out split are made from."""
+    return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(split_name, split_name)
 
 
-def held_out(corpus: Corpus, task: GroupTask, place: str) -> list[Sample]:
-    """All rows of a task and held-out split, in an order drawn, so that the first are like all of them. What is asked in words
-    alone is asked once."""
-    groups = corpus.splits[_home(place)]
-    found: list[Sample] = []
+def held_out(corpus: Corpus, task: GroupTask, split_name: str) -> list[Sample]:
+    """All rows of a task and held-out split in a drawn order, so that the first rows represent all.
+
+    Of several phrasings of one question without media the first is kept.
+    """
+    groups = corpus.splits[_home(split_name)]
+    samples: list[Sample] = []
     for name, members in groups.items():
-        taken = [a for a in members if a.kind == "drawing"] if place == STYLE else members
-        taken = _in_style(taken, held=place == STYLE)  # elsewhere its drawings would be new in two ways
-        phrasings = [task.held_out_phrasing] if place == PHRASING else task.trained_phrasings
-        found += task.samples(_group(name, taken, task, place), phrasings)
-    if place == KNOWN:
-        found = [sample for sample in found if sample.meta.get("known", True)]
-    order = np.random.default_rng([2026, 52]).permutation(len(found))
+        taken = [a for a in members if a.kind == "drawing"] if split_name == STYLE else members
+        taken = _in_style(taken, held=split_name == STYLE)  # elsewhere its drawings would be new in two ways
+        phrasings = [task.held_out_phrasing] if split_name == PHRASING else task.trained_phrasings
+        samples += task.samples(_group(name, taken, task, split_name), phrasings)
+    if split_name == KNOWN:
+        samples = [sample for sample in samples if sample.meta.get("known", True)]
+    order = np.random.default_rng([2026, 52]).permutation(len(samples))
     once: dict[Any, Sample] = {}
     for index in order:
-        once.setdefault(found[index].meta.get("asks", index), found[index])
+        once.setdefault(samples[index].meta.get("asks", index), samples[index])
     return list(once.values())
 
 
@@ -211,12 +220,12 @@ def _answer(sample: Sample) -> str:
 
 
 def _question(sample: Sample) -> str:
-    """What a question without media asks, in whatever words; empty for one with media, which are compared themselves."""
+    """The identity of a question without media, equal for all its phrasings; empty for a question with media."""
     return f"{sample.task}: {sample.meta['asks']}" if "asks" in sample.meta else ""
 
 
 def labelled(groups: Mapping[str, Sequence[Asset]]) -> Iterator[Sample]:
-    """Media of the training with their labels, for baselines and for finding copies."""
+    """Training media with their labels, for baselines and for finding copies."""
     for members in groups.values():
         for asset in _in_style(members, held=False):
             for medium in asset.media:
@@ -225,7 +234,7 @@ def labelled(groups: Mapping[str, Sequence[Asset]]) -> Iterator[Sample]:
 
 
 class Prints:
-    """Fingerprints of rows, gathered as they are written: their media by signature, their questions by words."""
+    """Fingerprints of rows, gathered as they are written: media by signature, questions by words."""
 
     def __init__(self, assets: Iterable[Asset]) -> None:
         self.signatures = {a.media[m]: s for a in assets for m, s in a.signatures.items()}
@@ -244,17 +253,20 @@ class Prints:
         return Fingerprints(frozenset(keys), pictures, clips, frozenset(words))
 
     def unseen(self, samples: Sequence[Sample], train: Fingerprints, words: bool, media: bool) -> list[Sample]:
-        """Rows that, with `words`, ask nothing that training asks (two things may have one name) and, with `media`, whose
-        pictures and clips are like none there."""
-        here = self.of(samples, ())
-        again = set(here.words & train.words) if words else set()
+        """Rows that are new to training.
+
+        With `words`, rows whose question training does not ask (two things may have one name). With `media`, rows without a medium
+        that is a near-duplicate of one in training.
+        """
+        fingerprints = self.of(samples, ())
+        again = set(fingerprints.words & train.words) if words else set()
         if media:
-            again |= {medium for _, medium, _ in duplicates.alike(here, train)}
+            again |= {medium for _, medium, _ in duplicates.alike(fingerprints, train)}
         return [s for s in samples if not again & ({_question(s)} | {p.value for m in s.messages for p in m.parts})]
 
 
 def _write(path: Path, samples: Sequence[Sample], folder: Path) -> dict[str, Any]:
-    """Rows with media relative to the folder."""
+    """Writes rows with media relative to the folder; returns their number and hash."""
     root = f"{folder.resolve()}/"
     text = "".join(f"{dump_row(_relative(sample, root))}\n" for sample in samples)
     atomic_write(path, text)
@@ -272,7 +284,7 @@ def _relative(sample: Sample, root: str) -> Sample:
 
 
 def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[str, Any]:
-    """Rows of all splits; returns the manifest's `files`, `tasks` and `few`. Raises DataError where a split leaks."""
+    """Writes the rows of all splits; returns the manifest's `files`, `tasks` and `few`. Raises DataError where a split leaks."""
     everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
     prints = Prints(everything)
     counts: Counter[str] = Counter({task.name: 0 for task in TASKS})
@@ -282,36 +294,38 @@ def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[st
     few: dict[str, str] = {}
     rows: dict[str, list[Sample]] = {}
     for task in TASKS:
-        for place in (*task.splits, DEV):
-            drawn = held_out(corpus, task, place)
+        for split_name in (*task.splits, DEV):
+            drawn = held_out(corpus, task, split_name)
             # A language that training never heard cannot be told, whoever speaks.
-            able = [sample for sample in drawn if place != SPEAKERS or _answer(sample) in answers[task.name]]
+            able = [sample for sample in drawn if split_name != SPEAKERS or _answer(sample) in answers[task.name]]
             looked_at = able[: 2 * ROWS_A_TEST]
-            unseen = prints.unseen(looked_at, train, words=place != KNOWN, media=place in (STYLE, SPEAKERS))
-            found = unseen[:ROWS_A_TEST]
-            asked = bool(found or counts[task.name])  # else its sources are not among those chosen
-            if place != DEV and asked and len(found) < LEAST_ROWS:
+            unseen = prints.unseen(looked_at, train, words=split_name != KNOWN, media=split_name in (STYLE, SPEAKERS))
+            samples = unseen[:ROWS_A_TEST]
+            asked = bool(samples or counts[task.name])  # else its sources are not among those chosen
+            if split_name != DEV and asked and len(samples) < LEAST_ROWS:
                 untaught = f"; answers of {len(drawn) - len(able)} are not taught" if len(able) < len(drawn) else ""
                 more = f"{len(looked_at) - len(unseen)} more are asked in training{untaught}"
-                few[f"{task.name}.{place}"] = f"{len(found)} rows, all that can be asked of what is held out; {more}"
-            if found:
-                name = f"{task.name}.{place}.jsonl"
-                files[name] = _write(folder / name, found, folder)
-                rows.setdefault(place, []).extend(found)
+                few[f"{task.name}.{split_name}"] = (
+                    f"{len(samples)} rows, all that can be asked of what is held out; {more}"
+                )
+            if samples:
+                name = f"{task.name}.{split_name}.jsonl"
+                files[name] = _write(folder / name, samples, folder)
+                rows.setdefault(split_name, []).extend(samples)
     files["labelled-train.jsonl"] = _write(
         folder / "labelled-train.jsonl", list(labelled(corpus.splits[TRAIN])), folder
     )
     say("comparing splits")
-    for place, found in rows.items():
-        apart = _home(place) != TRAIN
-        names = corpus.splits[_home(place)] if apart else ()
-        if place != KNOWN:  # which is what training had
-            duplicates.refuse_leaks(place, duplicates.leaks(prints.of(found, names), train, keys=apart))
+    for split_name, samples in rows.items():
+        apart = _home(split_name) != TRAIN
+        names = corpus.splits[_home(split_name)] if apart else ()
+        if split_name != KNOWN:  # which is what training had
+            duplicates.refuse_leaks(split_name, duplicates.leaks(prints.of(samples, names), train, keys=apart))
     return {"files": files, "tasks": dict(counts), "few": few}
 
 
 def _counted(samples: Iterable[Sample], counts: Counter[str], answers: Mapping[str, set[str]]) -> Iterator[Sample]:
-    """Samples as they come, their tasks counted and, for the tasks of `answers`, what they say noted."""
+    """Passes samples on, counting their tasks and collecting the answers of the tasks in `answers`."""
     for sample in samples:
         counts[sample.task] += 1
         if sample.task in answers:
@@ -328,7 +342,7 @@ def load(names: Iterable[str], collected: Path) -> Iterator[Asset]:
 def manifest_sources(
     facts: Mapping[str, Mapping[str, Any]], collected: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What a manifest says of its sources: where from, licence, attribution, what was taken and left out."""
+    """The manifest's entries of its sources: origin, licence, attribution, numbers of things taken and left out."""
     return [
         {
             "what": facts[name]["what"], "from": facts[name]["public"], "licence": facts[name]["licence"],
@@ -340,6 +354,6 @@ def manifest_sources(
 
 
 def read_facts(root: Path, name: str) -> dict[str, Any]:
-    """The source.json that fetching wrote."""
-    found: dict[str, Any] = json.loads((root / name / "source.json").read_text(encoding="utf-8"))
-    return found
+    """The source.json written by fetching."""
+    facts: dict[str, Any] = json.loads((root / name / "source.json").read_text(encoding="utf-8"))
+    return facts

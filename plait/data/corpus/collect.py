@@ -1,5 +1,8 @@
-"""Entries of sources as files of one kind: pictures as PNG of a bounded size on white, sound as it is or as FLAC, and a list
-with what each is and how it looks or sounds. One source is collected at a time, whole or not at all, and only once."""
+"""Collects the entries of a source as files of one kind, with a list of their facts and signatures.
+
+Pictures become PNG of a bounded size on white; sound stays as it is or becomes FLAC. A source is collected whole or not
+at all, and only once for the same archives.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,11 @@ LISTED, DONE = "assets.jsonl", "done.json"
 
 
 class _LeftOutError(Exception):
-    """A thing that is not taken, and why."""
+    """Something that is not taken, and the reason."""
 
 
-def _picture(medium: Medium, place: Path, side: int) -> tuple[Path, str, float]:
-    """Write a picture; its path, its signature, and the scale that its boxes need."""
+def _picture(medium: Medium, stem: Path, side: int) -> tuple[Path, str, float]:
+    """Writes a picture; returns its path, its signature, and the scale to apply to its boxes."""
     assert not isinstance(medium, tuple), "a picture is no (samples, rate)"
     try:
         file = io.BytesIO(medium) if isinstance(medium, bytes) else medium
@@ -62,13 +65,13 @@ def _picture(medium: Medium, place: Path, side: int) -> tuple[Path, str, float]:
     if all(b - a < 8 for a, b in zip(low, high, strict=True)):
         raise _LeftOutError("a picture of one colour")
     signature = duplicates.picture_signature(canvas)
-    target = place.with_suffix(".png")
+    target = stem.with_suffix(".png")
     canvas.save(target, compress_level=4)
     return target, str(signature), scale
 
 
-def _clip(medium: Medium, place: Path) -> tuple[Path, str]:
-    """Link or write a clip; its path and signature."""
+def _clip(medium: Medium, stem: Path) -> tuple[Path, str]:
+    """Links or writes a clip; returns its path and signature."""
     try:
         samples = waveform(Part(Audio.name, medium))
     except PlaitError as error:
@@ -79,14 +82,14 @@ def _clip(medium: Medium, place: Path) -> tuple[Path, str]:
         raise _LeftOutError("silence, or sound of less than 0.1 s")
     signature = f"{duplicates.clip_signature(log_mel(samples)):x}"
     if isinstance(medium, Path):
-        target = place.with_suffix(medium.suffix.lower())
+        target = stem.with_suffix(medium.suffix.lower())
         try:
             os.link(medium, target)
         except OSError:  # another file system
             shutil.copyfile(medium, target)
         return target, signature
     assert isinstance(medium, tuple)
-    target = place.with_suffix(".flac")
+    target = stem.with_suffix(".flac")
     soundfile.write(target, *medium)
     return target, signature
 
@@ -94,9 +97,9 @@ def _clip(medium: Medium, place: Path) -> tuple[Path, str]:
 def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
     media, signatures, facts = {}, {}, dict(entry.facts)
     for what, medium in entry.media.items():
-        place = folder / f"{number:06d}-{what}"
+        stem = folder / f"{number:06d}-{what}"
         if what == "picture":
-            path, signature, scale = _picture(medium, place, BOXED_SIDE if "boxes" in facts else SIDE)
+            path, signature, scale = _picture(medium, stem, BOXED_SIDE if "boxes" in facts else SIDE)
             with Image.open(path) as picture:
                 if "boxes" in facts:
                     facts["boxes"] = [{**box, "box": [side * scale for side in box["box"]]} for box in facts["boxes"]]
@@ -104,27 +107,29 @@ def _asset(name: str, number: int, entry: Entry, folder: Path) -> Asset:
                 elif entry.kind == "drawing" and (colour := main_colour(picture)):
                     facts["colour"] = colour
         else:
-            path, signature = _clip(medium, place)
+            path, signature = _clip(medium, stem)
         media[what], signatures[what] = path.name, signature
     return Asset(name, entry.kind, entry.key, media, dict(entry.texts), facts, entry.split, signatures)
 
 
 def archives_of(unpacked: Path) -> str:
-    """Of which archives the unpacked source is, as one hash; empty where that is not noted."""
+    """One hash of the archives that an unpacked source comes from; empty where they are not recorded."""
     facts = unpacked / FACTS
     return hashlib.sha256(facts.read_bytes()).hexdigest() if facts.is_file() else ""
 
 
 def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str, Any]:
-    """Collect the source `name`, unpacked in a folder, into `folder/NAME`, taking one of `every` so many entries;
-    returns its counts. What was collected from the same archives is kept. Raises DataError."""
-    place, unfinished = folder / name, folder / f"{name}.partial"
+    """Collects every `every`-th entry of the unpacked source `name` into `folder/NAME`; returns its counts.
+
+    Does nothing where the same archives are collected already. Raises DataError.
+    """
+    target, unfinished = folder / name, folder / f"{name}.partial"
     archives = archives_of(unpacked)
-    if (place / DONE).is_file():
-        done: dict[str, Any] = json.loads((place / DONE).read_text(encoding="utf-8"))
+    if (target / DONE).is_file():
+        done: dict[str, Any] = json.loads((target / DONE).read_text(encoding="utf-8"))
         if (done["format"], done["every"], done.get("archives")) == (FORMAT, every, archives):
             return done
-    for old in (place, unfinished):
+    for old in (target, unfinished):
         shutil.rmtree(old, ignore_errors=True)
     unfinished.mkdir(parents=True)
     kinds: dict[str, int] = {}
@@ -146,33 +151,37 @@ def collect(name: str, unpacked: Path, folder: Path, every: int = 1) -> dict[str
         "left_out": duplicates.tally(reasons),
     }  # fmt: skip
     atomic_write(unfinished / DONE, json.dumps(done, indent=1, ensure_ascii=False))
-    unfinished.rename(place)
+    unfinished.rename(target)
     return done
 
 
 def collect_all(
     unpacked: Mapping[str, Path], folder: Path, say: Callable[[str], object], every: Mapping[str, int]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Collect sources, by name and unpacked folder, a process a core; returns the counts of each, and why others failed,
-    which is said too. `every` thins out sources that are larger than they are worth."""
-    made: dict[str, dict[str, Any]] = {}
+    """Collects several unpacked sources, a process a core; returns the counts of each, and the errors of those that failed.
+
+    `say` gets a line a source. `every` thins out sources that are larger than they are worth.
+    """
+    counts: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     with ProcessPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        jobs = {name: pool.submit(collect, name, place, folder, every.get(name, 1)) for name, place in unpacked.items()}
+        jobs = {name: pool.submit(collect, name, path, folder, every.get(name, 1)) for name, path in unpacked.items()}
         for name, job in jobs.items():
             try:
-                made[name] = job.result()
+                counts[name] = job.result()
             except PlaitError as error:
                 failed[name] = str(error)
                 say(f"{name}: left out: {error}")
                 continue
-            left = sum(made[name]["left_out"].values())
-            say(f"{name}: {', '.join(f'{n} {kind}' for kind, n in made[name]['items'].items())}; {left} left out")
-    return made, failed
+            left = sum(counts[name]["left_out"].values())
+            say(
+                f"{name}: {', '.join(f'{number} {kind}' for kind, number in counts[name]['items'].items())}; {left} left out"
+            )
+    return counts, failed
 
 
 def assets_of(name: str, folder: Path) -> Iterator[Asset]:
-    """What was collected of a source, its media as absolute paths. Raises DataError."""
+    """The collected assets of a source, with absolute paths. Raises DataError."""
     path = folder / name / LISTED
     if not path.is_file():
         raise DataError(f"{path} is not there; expected the source {name} collected: build the data anew")

@@ -1,4 +1,4 @@
-"""Facts and pictures that are made: the main colour of a drawing, and several drawings on one canvas with exact boxes."""
+"""Derived pictures and facts: the main colour of a drawing, and composites of drawings with exact boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CELLS = 3  # a side: drawings stand in cells of a grid, so that none covers anot
 
 
 def main_colour(picture: Image.Image) -> str | None:
-    """The colour that most of a drawing on white has, None where no colour has CLEAR of it; white itself is the paper."""
+    """The colour of at least CLEAR of a drawing's pixels, without the white ground; None where no colour has as many."""
     levels = np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BOX), np.float32).reshape(-1, 3)
     drawn = levels[(levels < BACKGROUND).any(axis=1)]
     if len(drawn) < 0.05 * len(levels):
@@ -38,9 +38,9 @@ def main_colour(picture: Image.Image) -> str | None:
 def composite(
     drawings: Sequence[tuple[str, Image.Image]], rng: np.random.Generator
 ) -> tuple[Image.Image, list[dict[str, Any]]]:
-    """Named drawings, each in a cell of its own of a CANVAS x CANVAS picture, moved and scaled, with their boxes in pixels.
+    """Named drawings scaled and moved, each in its own cell of a CANVAS x CANVAS picture, and their boxes in pixels.
 
-    At most CELLS x CELLS drawings. A box is that of what is drawn, not of the drawing's white margin.
+    At most CELLS x CELLS drawings. A box encloses what is drawn, without the drawing's white margin.
     """
     canvas = Image.new("RGB", (CANVAS, CANVAS), tuple(map(int, rng.integers(225, 256, 3))))
     side = CANVAS // CELLS

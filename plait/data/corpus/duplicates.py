@@ -1,11 +1,11 @@
-"""What makes two things the same although their bytes differ: signatures of pictures, sound and words, and what leaks.
+"""Near-duplicates and leaks: short signatures of pictures, sound and words that copies share.
 
-A signature is short enough to be kept for every item, and two items are near-duplicates when their signatures are near:
+A signature is small enough to store for every item; two items are near-duplicates when their signatures are close:
 
-- pictures: a 64-bit perceptual hash (signs of the low frequencies of a cosine transform, Zauner 2010), confirmed by colours:
-  a red and a green square have one hash;
-- sound: signs of the differences between neighbouring bands of a coarse spectrogram and their changes over time (Haitsma and
-  Kalker 2002), laid out on a fixed number of moments, so that a clip and its louder, resampled or re-encoded copy agree;
+- pictures: a 64-bit perceptual hash (signs of the low frequencies of a cosine transform, Zauner 2010), confirmed by a
+  thumbnail's colours, since a red and a green square have one hash;
+- sound: signs of the differences between neighbouring bands of a coarse spectrogram and their changes over time (Haitsma
+  and Kalker 2002), at a fixed number of moments, so that louder, resampled and re-encoded copies agree;
 - words: Unicode's compatibility form, without case, punctuation and doubled blanks.
 """
 
@@ -60,9 +60,9 @@ def clip_signature(frames: np.ndarray) -> int:
     """Signature of a clip from its [n, mels] log-mel frames (plait.modalities.audio.mel), CLIP_BITS bits."""
     loud = frames.max(axis=1)
     heard = np.flatnonzero(loud > loud.max() - 7.0)  # nepers: silence at the ends is no part of it
-    whole = frames[heard[0] : heard[-1] + 1]
-    places = np.linspace(0, len(whole), MOMENTS + 1)
-    moments = np.stack([whole[int(a) : max(int(a) + 1, int(b))].mean(axis=0) for a, b in itertools.pairwise(places)])
+    sound = frames[heard[0] : heard[-1] + 1]
+    edges = np.linspace(0, len(sound), MOMENTS + 1)
+    moments = np.stack([sound[int(a) : max(int(a) + 1, int(b))].mean(axis=0) for a, b in itertools.pairwise(edges)])
     bands = moments.reshape(MOMENTS, BANDS, -1).mean(axis=2)
     slopes = np.diff(bands, axis=1)
     return int.from_bytes(np.packbits(slopes > np.median(slopes, axis=0)).tobytes(), "big")
@@ -92,15 +92,17 @@ def near(
 
 
 def near_pictures(left: Sequence[PictureSignature], right: Sequence[PictureSignature]) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates among pictures. Of pairs that only look alike in shape, of which there are many times more,
-    no more than a few rows' are held."""
+    """(left, right) indices of near-duplicate pictures.
+
+    Pairs of equal shape but different colours are far more numerous; they are held for a few rows at a time.
+    """
     a, b = _colours(left), _colours(right)
-    found: list[tuple[int, int]] = []
+    near_pairs: list[tuple[int, int]] = []
     for pairs in _near([s.bits for s in left], [s.bits for s in right], PICTURE_BITS, PICTURE_DISTANCE, ROWS_AT_ONCE):
-        for some in np.array_split(pairs, max(1, -(-len(pairs) // PAIRS_AT_ONCE))):
-            apart = np.abs(a[some[:, 0]] - b[some[:, 1]]).mean(axis=1)
-            found += [(i, j) for i, j in some[apart <= COLOUR_DISTANCE].tolist()]
-    return found
+        for batch in np.array_split(pairs, max(1, -(-len(pairs) // PAIRS_AT_ONCE))):
+            apart = np.abs(a[batch[:, 0]] - b[batch[:, 1]]).mean(axis=1)
+            near_pairs += [(i, j) for i, j in batch[apart <= COLOUR_DISTANCE].tolist()]
+    return near_pairs
 
 
 def _colours(signatures: Sequence[PictureSignature]) -> np.ndarray:
@@ -110,18 +112,18 @@ def _colours(signatures: Sequence[PictureSignature]) -> np.ndarray:
 
 
 def near_clips(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates among clips."""
+    """(left, right) indices of near-duplicate clips."""
     return near(left, right, CLIP_BITS, CLIP_DISTANCE)
 
 
 class Groups:
-    """Keys that belong together, as a union-find forest: what is near-duplicate goes into one split."""
+    """Keys that belong together, as a union-find forest; near-duplicates must go into one split."""
 
     def __init__(self) -> None:
         self.parents: dict[Hashable, Hashable] = {}
 
     def of(self, key: Hashable) -> Hashable:
-        """The group's name: the key that stands for it."""
+        """The key that represents a key's group."""
         path = []
         while (parent := self.parents.get(key, key)) != key:
             path.append(key)
@@ -130,15 +132,15 @@ class Groups:
             self.parents[passed] = key
         return key
 
-    def join(self, one: Hashable, other: Hashable) -> None:
-        a, b = sorted((self.of(one), self.of(other)), key=str)
+    def join(self, first: Hashable, second: Hashable) -> None:
+        a, b = sorted((self.of(first), self.of(second)), key=str)
         if a != b:
             self.parents[b] = a
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What the leak check compares of a split: where each item is from, and its signature."""
+    """What the leak check compares of a split: keys, signatures of media by path, and questions."""
 
     keys: frozenset[str]
     pictures: Mapping[str, PictureSignature]
@@ -147,7 +149,7 @@ class Fingerprints:
 
 
 def alike(held: Fingerprints, train: Fingerprints) -> list[tuple[str, str, str]]:
-    """(what, medium, medium of training) of near-duplicates."""
+    """(kind, held-out medium, training medium) of near-duplicates."""
     pictures = near_pictures([*held.pictures.values()], [*train.pictures.values()])
     clips = near_clips([*held.clips.values()], [*train.clips.values()])
     return [
@@ -157,24 +159,26 @@ def alike(held: Fingerprints, train: Fingerprints) -> list[tuple[str, str, str]]
 
 
 def leaks(held: Fingerprints, train: Fingerprints, keys: bool = True) -> list[str]:
-    """What of a held-out split is in training too, a line each; `keys`: whether those must differ as well."""
-    found = [f"key {key!r} is in both" for key in sorted(held.keys & train.keys)] if keys else []
-    found += [f"{what} {here} is like {there} in training" for what, here, there in alike(held, train)]
+    """A line for everything that a held-out split shares with training; `keys`: whether keys may not be shared either."""
+    lines = [f"key {key!r} is in both" for key in sorted(held.keys & train.keys)] if keys else []
+    lines += [
+        f"{what} {medium} is like {train_medium} in training" for what, medium, train_medium in alike(held, train)
+    ]
     again = sorted(held.words & train.words)
-    return found + [f"question {words!r} is asked in training" for words in again]
+    return lines + [f"question {words!r} is asked in training" for words in again]
 
 
-def refuse_leaks(split: str, found: Sequence[str]) -> None:
-    """Raises DataError that names some of `found`."""
-    if found:
+def refuse_leaks(split: str, lines: Sequence[str]) -> None:
+    """Raises DataError that quotes the first SHOWN of `lines`, if there are any."""
+    if lines:
         raise DataError(
-            f"split {split!r} leaks into training {len(found)} times: {'; '.join(found[:SHOWN])}"
-            f"{'; ...' if len(found) > SHOWN else ''}; expected nothing in common: the keys that splits go by must join these"
+            f"split {split!r} leaks into training {len(lines)} times: {'; '.join(lines[:SHOWN])}"
+            f"{'; ...' if len(lines) > SHOWN else ''}; expected nothing in common: the keys that splits go by must join these"
         )
 
 
 def tally(reasons: Iterable[str]) -> dict[str, int]:
-    """How often each reason was given, the commonest first."""
+    """Counts of reasons, the commonest first."""
     counts: dict[str, int] = {}
     for reason in reasons:
         counts[reason] = counts.get(reason, 0) + 1

@@ -1,4 +1,4 @@
-"""The pages about a data set, from this folder's templates."""
+"""Pages about a data set, from this folder's templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plait.runtime.pages import grouped, write_file
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
-    """Fill a template of this package and write it to `path`."""
+    """Renders a template of this package into the file `path`."""
     environment = Environment(
         loader=PackageLoader("plait.data.corpus", "templates"),
         autoescape=select_autoescape(),

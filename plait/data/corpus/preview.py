@@ -1,4 +1,4 @@
-"""`plait data show`: what a built data set is made of, and some of its rows, in the terminal or on a page."""
+"""`plait data show`: the sources of a built data set and some of its rows, in the terminal or on a page."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from plait.tasks.user_data import cell_of
 
 MOST_BYTES = 9_500_000  # of rows in a page
 VARIANTS = 4
+LONGEST_VALUE = 200  # characters of a value without a rendering
 MEDIUM = "\0"  # stands for a medium in the words of a question
 _SLOT = re.compile(r"\{(\w+)\}")
 _FILLING = f"({MEDIUM}|[^{MEDIUM}]*?)"
@@ -39,10 +40,12 @@ def lines(folder: DataFolder, count: int) -> Iterator[str]:
         yield f"{file}: {facts['rows']} rows, sha256 {facts['sha256'][:12]}"
     for task, samples in folder.some(count).items():
         for sample in samples:
-            yield f"\n{task}\n    " + "\n    ".join(_said(message, folder.known) for message in sample.messages)
+            yield f"\n{task}\n    " + "\n    ".join(
+                _message_in_words(message, folder.known) for message in sample.messages
+            )
 
 
-def _said(message: Message, known: Mapping[str, Modality]) -> str:
+def _message_in_words(message: Message, known: Mapping[str, Modality]) -> str:
     parts = (
         f"<{part.type} {Path(str(part.value)).name}>" if known[part.type].head == "flow" else str(part.value)
         for part in message.parts
@@ -52,7 +55,7 @@ def _said(message: Message, known: Mapping[str, Modality]) -> str:
 
 @dataclass(frozen=True)
 class PageRow:
-    """A row of a page: what it is (its split), what is asked and answered, and the same as training may vary it."""
+    """A row of a page: its split, question and answer, and its augmented variants."""
 
     what: str
     asked: Markup
@@ -75,10 +78,15 @@ class Section:
 
 
 def write_html(folder: DataFolder, path: Path, count: int, augment: bool = False) -> None:
-    """A page with up to `count` training rows and as many held-out rows of each task; with `augment` the training rows as
-    the model reads them, and VARIANTS times as training may vary them. Raises RowError for what cannot be opened."""
+    """Writes a page with up to `count` training rows and as many held-out rows of each task.
+
+    With `augment` a training row also stands there as the model reads it, and VARIANTS times as training may augment it.
+    Raises RowError for a medium that cannot be opened.
+    """
     train, held = folder.some(count), folder.some_held_out(count)
-    vary = Varier(folder, [sample for samples in train.values() for sample in samples]) if augment else None
+    row_augmenter = (
+        RowAugmenter(folder, [sample for samples in train.values() for sample in samples]) if augment else None
+    )
     shown = {task: [("training", s) for s in train.get(task, [])] + held.get(task, []) for task in {**train, **held}}
     sections = {
         task: Section(
@@ -89,7 +97,7 @@ def write_html(folder: DataFolder, path: Path, count: int, augment: bool = False
     size = too_many = 0
     for rank in zip_longest(*shown.values()):  # a row of each task in turn: where the page is full, it is for all alike
         for split, sample in filter(None, rank):
-            row = render(split, sample, vary if split == "training" else None)
+            row = render(split, sample, row_augmenter if split == "training" else None)
             if size + len(row) > MOST_BYTES:
                 too_many += 1
                 continue
@@ -107,33 +115,36 @@ def write_html(folder: DataFolder, path: Path, count: int, augment: bool = False
     )
 
 
-def render(split: str, sample: Sample, vary: Varier | None = None) -> PageRow:
+def render(split: str, sample: Sample, row_augmenter: RowAugmenter | None = None) -> PageRow:
     """A row as HTML."""
     asked, answer = _sides(sample)
-    if vary is None:
+    if row_augmenter is None:
         return PageRow(split, asked, answer)
-    variants = [("as it is read", vary.as_read(sample)), *(("varied", made) for made in vary.variants(sample))]
-    changed = [(what, made, _changed(made, sample)) for what, made in variants]
+    variants = [
+        ("as it is read", row_augmenter.as_read(sample)),
+        *(("varied", altered) for altered in row_augmenter.variants(sample)),
+    ]
+    changed = [(what, altered, _changed(altered, sample)) for what, altered in variants]
     rows = [
-        PageRow(what, *_sides(parts, _texts(made)))
-        for what, made, parts in changed
+        PageRow(what, *_sides(parts, _texts(altered)))
+        for what, altered, parts in changed
         if any(m.parts for m in parts.messages)
     ]
     return PageRow(split, asked, answer, rows)
 
 
-def _changed(made: Sample, sample: Sample) -> Sample:
-    """A varied sample with those parts alone that are not as they were."""
+def _changed(altered: Sample, sample: Sample) -> Sample:
+    """An augmented sample with the parts alone that differ from the original."""
     messages = []
-    for after, before in zip(made.messages, sample.messages, strict=True):
+    for after, before in zip(altered.messages, sample.messages, strict=True):
         pairs = zip(after.parts, before.parts, strict=True)
         parts = tuple(a for a, b in pairs if (a.value != b.value if a.type == WORDS else a is not b))
         messages.append(replace(after, parts=parts))
-    return replace(made, messages=tuple(messages))
+    return replace(altered, messages=tuple(messages))
 
 
-class Varier:
-    """Varies samples as the training of the recipe does. Modalities learn their statistics from the samples at hand."""
+class RowAugmenter:
+    """Augments samples as the recipe's training does, with modalities fitted on the samples at hand."""
 
     def __init__(self, folder: DataFolder, samples: Sequence[Sample]) -> None:
         self.modalities = registry.build_all(folder.recipe.modalities)
@@ -142,7 +153,7 @@ class Varier:
         self.rng = np.random.default_rng(SEED)
 
     def _rewritten(self, sample: Sample, change: Callable[[Segment], Segment]) -> Sample:
-        """With what is only looked at read, changed and written again."""
+        """A sample whose inputs are read, changed and written again; targets stay."""
 
         def renewed(part: Part) -> Part:
             return self.modalities[part.type].write(change(read(self.modalities[part.type], part)))
@@ -154,21 +165,21 @@ class Varier:
         return replace(sample, messages=tuple(messages))
 
     def as_read(self, sample: Sample) -> Sample:
-        """As the model sees and hears it."""
+        """A sample as the model sees and hears it."""
         return self._rewritten(sample, lambda segment: segment)
 
     def variants(self, sample: Sample) -> list[Sample]:
-        """VARIANTS of a sample; none of a task that the recipe does not vary."""
-        return [self._varied(sample) for _ in range(VARIANTS if self.augmenter.shares.get(sample.task) else 0)]
+        """VARIANTS augmented copies of a sample; none of a task that the recipe does not augment."""
+        return [self._augmented(sample) for _ in range(VARIANTS if self.augmenter.shares.get(sample.task) else 0)]
 
-    def _varied(self, sample: Sample) -> Sample:
+    def _augmented(self, sample: Sample) -> Sample:
         if sample.task in self.augmenter.transforms:
             return self.as_read(self.augmenter.transforms[sample.task](sample, self.rng))
         return self._rewritten(sample, lambda segment: self.augmenter.augment(sample.task, segment, self.rng))
 
 
 def _loaded(sample: Sample) -> Sample:
-    """With its members of shards as bytes."""
+    """A sample with members of shards replaced by their bytes."""
     messages = (replace(m, parts=tuple(replace(part, value=_value(part)) for part in m.parts)) for m in sample.messages)
     return replace(sample, messages=tuple(messages))
 
@@ -182,22 +193,24 @@ def _texts(sample: Sample) -> list[str]:
 
 
 def _sides(sample: Sample, texts: Sequence[str] | None = None) -> tuple[Markup, Markup]:
-    """What is asked, and the answer; a document is all answer. The boxes that `texts` name (the sample's own if none are
-    given) stand in the pictures of the question."""
+    """Question and answer as HTML; a document is all answer.
+
+    The boxes that `texts` name (the sample's own texts if None) are drawn into the question's pictures.
+    """
     boxes = _texts(sample) if texts is None else texts
     *asked, answer = sample.messages
     shown = (Markup('<div class="{}">{}</div>').format(m.role, _parts(m, _question(m, sample), boxes)) for m in asked)
     language = str(sample.meta.get("language", ""))
     if any(part.value in LANGUAGES.values() for part in answer.parts if part.type == WORDS):
         language = "en"  # the name of the language, not words in it
-    said = [_words(Markup("{}").format(part.value), language) for part in answer.parts if part.type == WORDS]
-    return Markup("").join(shown), _parts(answer, said, [] if asked else boxes)
+    texts_of_answer = [_words(Markup("{}").format(part.value), language) for part in answer.parts if part.type == WORDS]
+    return Markup("").join(shown), _parts(answer, texts_of_answer, [] if asked else boxes)
 
 
 def _parts(message: Message, texts: Iterable[Markup], boxes: Sequence[str]) -> Markup:
-    """Parts in their order, `texts` for those of text; the boxes that words name stand in every picture."""
-    told = iter(texts)
-    return Markup(" ").join(next(told) if part.type == WORDS else _medium(part, boxes) for part in message.parts)
+    """A message's parts in order, with `texts` in place of the text parts; `boxes` are texts whose boxes are drawn in."""
+    remaining = iter(texts)
+    return Markup(" ").join(next(remaining) if part.type == WORDS else _medium(part, boxes) for part in message.parts)
 
 
 def _words(text: Markup, language: str) -> Markup:
@@ -209,7 +222,7 @@ def _lang(language: str) -> Markup:
 
 
 def _question(message: Message, sample: Sample) -> list[Markup]:
-    """The texts of a message; what fills the phrasing's slots is set apart, in its own language and direction."""
+    """The texts of a message as HTML; what fills the phrasing's slots is marked, in its own language and direction."""
     joined = "".join(str(part.value) if part.type == WORDS else MEDIUM for part in message.parts)
     fillings = _fillings(joined, str(sample.meta.get("phrasing", "")))
     language = str(sample.meta.get("from") or sample.meta.get("language") or "")
@@ -230,7 +243,7 @@ def _question(message: Message, sample: Sample) -> list[Markup]:
 
 
 def _fillings(words: str, phrasing: str) -> list[tuple[str, int, int]]:
-    """(slot, start, end) of what fills the slots of a phrasing with words; none where the words are not of it."""
+    """(slot, start, end) of the words that fill a phrasing's slots; none where the words do not match the phrasing."""
     pieces = _SLOT.split(phrasing)  # words and slots by turns
     pattern = "".join(_FILLING if number % 2 else _literal(piece) for number, piece in enumerate(pieces))
     match = re.fullmatch(pattern, words) if phrasing else None
@@ -239,13 +252,14 @@ def _fillings(words: str, phrasing: str) -> list[tuple[str, int, int]]:
 
 
 def _literal(words: str) -> str:
-    """A pattern of words between slots; the blanks beside a medium are not in the question."""
+    """A pattern for the words between slots; blanks beside a medium may be missing."""
     return re.sub(r"(\\\s)+", lambda _: rf"(?:\s+|(?<={MEDIUM})|(?={MEDIUM}))", re.escape(words))
 
 
 def _medium(part: Part, notes: Sequence[str]) -> Markup:
-    """A part as its modality shows it, with what `notes` point to in it, or its type. Raises RowError."""
-    renders = registry.renders(part.type)
+    """A part as its modality renders it, with what `notes` point to; its plain value without a rendering. Raises RowError."""
+    renders, value = registry.renders(part.type), _value(part)
     if renders is None:
-        return Markup('<span class="nothing">{}</span>').format(part.type)
-    return Markup(renders.html(replace(part, value=_value(part)), notes))
+        text = str(value)
+        return Markup("<code>{}</code>").format(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…")
+    return Markup(renders.html(replace(part, value=value), notes))

@@ -1,7 +1,7 @@
 """`plait data stats`: a built data set in numbers, as tables in the terminal, plots on a page, or JSON.
 
-The training rows are read once, as they lie. Memory is bounded: lengths and sizes are counted, not kept, media are told
-apart by a hash of their names (about 60 bytes each), and tokens are counted on SAMPLED rows of each task.
+The training rows are read once in stored order. Memory is bounded: lengths and sizes are counted rather than stored, media
+are told apart by a hash of their names (about 60 bytes each), and tokens are counted on SAMPLED rows of each task.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SECONDS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60
 
 
 class Tally:
-    """What is counted of the training rows as they pass by."""
+    """Counts of the training rows."""
 
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
@@ -78,8 +78,8 @@ class Tally:
         (self.answered if learned else self.asked)[len(text)] += 1
         if not learned:
             return
-        found = boxes_in_text(text, (1, 1)) if "[" in text else []
-        self.boxes.update(box["label"] or sample.meta.get("label", "") for box in found)
+        boxes = boxes_in_text(text, (1, 1)) if "[" in text else []
+        self.boxes.update(box["label"] or sample.meta.get("label", "") for box in boxes)
         answers = self.answers.setdefault(sample.task, Counter())
         if answers is not None:
             answers[text] += 1
@@ -107,16 +107,16 @@ class Tally:
 
 
 def bins_of(counts: Mapping[float, int], edges: Sequence[float]) -> Bins:
-    """(from, to, how many) between the edges, up to the last that has any; what is longer than all is in the last."""
+    """(low, high, count) between the edges, without empty bins at the ends; larger values belong to the last bin."""
     edges = [*edges, max([edges[-1] + 1, *counts])]
     numbers, _ = np.histogram([*counts], edges, weights=[*counts.values()])
-    found = np.flatnonzero(numbers)
-    ends = slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0)
+    filled = np.flatnonzero(numbers)
+    ends = slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0)
     return [(a, b, int(n)) for a, b, n in zip(edges[:-1], edges[1:], numbers, strict=True)][ends]
 
 
 def _spread(counts: Mapping[float, int]) -> dict[str, float]:
-    """Median, 95th percentile and largest of numbers that are counted."""
+    """Median, 95th percentile and largest of counted numbers."""
     values, weights = np.array(sorted(counts)), np.array([counts[value] for value in sorted(counts)])
     ends = np.cumsum(weights)
     median, high = (float(values[np.searchsorted(ends, share * ends[-1])]) for share in (0.5, 0.95))
@@ -124,18 +124,20 @@ def _spread(counts: Mapping[float, int]) -> dict[str, float]:
 
 
 def tokens_of(folder: DataFolder, tally: Tally) -> dict[str, dict[str, float]]:
-    """Tokens of rows by task, counted once and as they are stored in training (with noised copies), of the rows sampled; the
-    modalities are the recipe's, their vocabulary learned from the texts at hand."""
+    """Tokens of the sampled rows by task: clean tokens, and tokens as stored in training with noised copies.
+
+    The modalities are the recipe's; their vocabulary is learned from the sampled texts.
+    """
     known = registry.build_all(folder.recipe.modalities)
     if WORDS in known:
-        known[WORDS].fit([Part(WORDS, text) for text in tally.texts.kept])
+        known[WORDS].fit([Part(WORDS, text) for text in tally.texts.sample])
     flow = folder.recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0})
     encoder = Encoder(Vocabulary(known), flow, CachedReader(known, capacity=2**27))
-    made = {}
+    lengths = {}
     for task, reservoir in tally.sampled.items():
         clean: Counter[float] = Counter()
         stored, unreadable = 0, 0
-        for sample in reservoir.kept:
+        for sample in reservoir.sample:
             try:
                 row = encoder.row(sample, np.random.default_rng(SEED))
             except RowError:
@@ -144,14 +146,14 @@ def tokens_of(folder: DataFolder, tally: Tally) -> dict[str, dict[str, float]]:
             clean[row.clean_tokens] += 1
             stored = max(stored, len(row))
         spread = _spread(clean) if clean else {}
-        made[task] = {**spread, "stored": stored, "of": clean.total(), "unreadable": unreadable}
-    return made
+        lengths[task] = {**spread, "stored": stored, "of": clean.total(), "unreadable": unreadable}
+    return lengths
 
 
 def gather(folder: DataFolder, say: Callable[[str], object] = print) -> dict[str, Any]:
-    """A built data folder in numbers. Raises RowError for a bad row; damaged media are counted."""
+    """The numbers of a built data folder. Raises RowError for a bad row; damaged media are counted."""
     tally = Tally()
-    say(f"reading {folder.place}")
+    say(f"reading {folder.path}")
     for sample in folder.train():
         tally.add(sample)
     rows = {task: {TRAIN: count} for task, count in tally.rows.items()}
@@ -191,16 +193,16 @@ def gather(folder: DataFolder, say: Callable[[str], object] = print) -> dict[str
 
 
 def _commonest(counts: Counter[str] | None, most: int = SHOWN) -> dict[str, Any]:
-    """How many different things were counted, the commonest, and how often all others were met."""
+    """How many different things there are, the commonest with their counts, and the count of all others."""
     if counts is None:
         return {"different": f"over {MOST_ANSWERS}", "commonest": {}, OTHERS: 0}
     top = dict(counts.most_common(most))
     return {"different": len(counts), "commonest": top, OTHERS: counts.total() - sum(top.values())}
 
 
-def _with_others(found: Mapping[str, Any]) -> dict[str, int]:
-    others = {OTHERS: found[OTHERS]} if found[OTHERS] else {}
-    return {**found["commonest"], **others}
+def _with_others(counts: Mapping[str, Any]) -> dict[str, int]:
+    others = {OTHERS: counts[OTHERS]} if counts[OTHERS] else {}
+    return {**counts["commonest"], **others}
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,9 @@ def _number(value: float | None) -> str:
 
 
 def tables(stats: Mapping[str, Any]) -> list[Table]:
-    """What `gather` found, in tables; those without rows are left out."""
-    found = [*_tables_of_rows(stats), *_tables_of_content(stats), *_tables_of_sources(stats)]
-    return [table for table in found if table.rows]
+    """The result of `gather` as tables; empty ones are left out."""
+    every = [*_tables_of_rows(stats), *_tables_of_content(stats), *_tables_of_sources(stats)]
+    return [table for table in every if table.rows]
 
 
 def _tables_of_rows(stats: Mapping[str, Any]) -> Iterator[Table]:
@@ -309,46 +311,46 @@ def _tables_of_sources(stats: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def print_tables(stats: Mapping[str, Any]) -> None:
-    """All tables, in the terminal."""
+    """Prints all tables in the terminal."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    for found in tables(stats):
-        table = rich.table.Table(title=found.title, title_justify="left")
-        for number, name in enumerate(found.columns):
+    for entry in tables(stats):
+        table = rich.table.Table(title=entry.title, title_justify="left")
+        for number, name in enumerate(entry.columns):
             words = not number or name in WORDY
             table.add_column(name, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
-        for row in found.rows:
+        for row in entry.rows:
             table.add_row(*map(Text, row))
-        console.print(table, Text(f"{found.note}\n" if found.note else ""))
+        console.print(table, Text(f"{entry.note}\n" if entry.note else ""))
 
 
 def plots(stats: Mapping[str, Any]) -> list[tuple[str, Markup]]:
-    """What `gather` found, in plots: (title, SVG)."""
-    made = [("Training rows by task", bars({task: splits.get(TRAIN, 0) for task, splits in stats["rows"].items()}))]
+    """The result of `gather` as plots: (title, SVG)."""
+    drawn = [("Training rows by task", bars({task: splits.get(TRAIN, 0) for task, splits in stats["rows"].items()}))]
     if stats["languages"]:
-        made.append(("Training rows by language", bars({k: n[TRAIN] for k, n in stats["languages"].items()})))
-    made += [
+        drawn.append(("Training rows by language", bars({k: n[TRAIN] for k, n in stats["languages"].items()})))
+    drawn += [
         (f"{name.capitalize()} by length in characters, in per cent", histogram(lengths["histogram"]))
         for name, lengths in stats["texts"].items()
         if lengths
     ]
     if stats["seconds"]["histogram"]:
-        made.append(("Clips by length in seconds, in per cent", histogram(stats["seconds"]["histogram"])))
+        drawn.append(("Clips by length in seconds, in per cent", histogram(stats["seconds"]["histogram"])))
     if stats["sizes"]["commonest"]:
-        made.append(("Pictures by size in pixels", bars(_with_others(stats["sizes"]))))
+        drawn.append(("Pictures by size in pixels", bars(_with_others(stats["sizes"]))))
     if stats["tokens"]:
-        made.append(("Tokens a row, median", bars({task: t.get("median", 0) for task, t in stats["tokens"].items()})))
-    made += [
+        drawn.append(("Tokens a row, median", bars({task: t.get("median", 0) for task, t in stats["tokens"].items()})))
+    drawn += [
         (f"Answers of {task or 'the rows'}", bars(answers["commonest"]))
         for task, answers in stats["answers"].items()
         if 1 < len(answers["commonest"]) == answers["different"]
     ]
     if stats["boxes"]["commonest"]:
-        made.append(("Boxes of what has the most", bars(stats["boxes"]["commonest"])))
-    return made
+        drawn.append(("Boxes of what has the most", bars(stats["boxes"]["commonest"])))
+    return drawn
 
 
 def write_html(stats: Mapping[str, Any], path: Path) -> None:
-    """The page."""
+    """Writes the page."""
     write_page(
         path, "stats.html", stats=stats, tables=tables(stats), plots=plots(stats), wordy=WORDY,
         rows={

@@ -1,7 +1,7 @@
-"""Sources of data: one file each, found by being there.
+"""Sources of data: one module each, discovered in this folder.
 
-A source module has `SOURCE`, which says what it is, how a package manager brings it and under which licence, and
-`entries(folder)`, which reads what was unpacked into `folder/PACKAGE/`. Modules without `SOURCE` are helpers.
+A source module has `SOURCE` (its packages, licence and attribution) and `entries(folder)`, which reads what was unpacked into
+`folder/PACKAGE/`. Modules without `SOURCE` are helpers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Medium = Path | bytes | Image.Image | tuple[np.ndarray, int]  # a file, a file's
 
 @dataclass(frozen=True)
 class Source:
-    """Where data is from. `share_alike`: weights trained on it, or on a part of it, may be shipped only under its own
-    licence; model cards say so.
+    """The origin of data.
 
-    `public` is the address where a person with the internet finds the same; `size` is what it takes unpacked, in MB.
+    `public` is the address where the same data are found on the internet; `size` is its unpacked size in MB. `share_alike`:
+    weights trained on it, or on a part of it, may be shipped only under its own licence; model cards say so.
     """
 
     name: str
@@ -48,10 +48,9 @@ class Source:
 class Entry:
     """One thing of a source.
 
-    `kind` says what it is (`drawing`, `speech`, `pair`, `exchange`...). `key` is what splits must keep together: the same
-    words, drawn and spoken by anyone. `media` maps a name (`picture`, `speech`, `sound`) to a medium, `texts` a language
-    (BCP 47) to what the thing is called or says in it. `facts` is the rest: `style`, `speaker`, `category`, `boxes`...
-    `split` is the source's own, where it has one.
+    `kind` is its type (`drawing`, `speech`, `pair`, `exchange`...). `key` is what splits keep together: the same words, drawn and
+    spoken by anyone. `media` maps a name (`picture`, `speech`, `sound`) to a medium, `texts` a language (BCP 47) to the thing's
+    name or words in it. `facts` is the rest: `style`, `speaker`, `category`, `boxes`... `split` is the source's own, if any.
     """
 
     kind: str
@@ -64,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Asset:
-    """An Entry that was collected: its media are files, with a signature each (plait.data.corpus.duplicates)."""
+    """A collected Entry: its media are files, each with a signature (plait.data.corpus.duplicates)."""
 
     source: str
     kind: str
@@ -76,50 +75,52 @@ class Asset:
     signatures: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, medium: str) -> Part:
-        """A medium as a part; `picture` is an image, all else is sound."""
+        """A medium as a part: `picture` is an image, everything else sound."""
         return Part("image" if medium == "picture" else "audio", self.media[medium])
 
 
 def left_out(reason: str, what: str) -> Entry:
-    """A thing that is not taken, to be counted by its reason."""
+    """An entry that is not taken, to be counted by its reason."""
     return Entry(LEFT_OUT, reason, facts={"what": what})
 
 
 def plain_words(words: str) -> str:
-    """Words as they are compared: compatibility form, no case, no punctuation, single blanks."""
+    """Words normalised for comparison: compatibility form, no case, no punctuation, single blanks."""
     folded = unicodedata.normalize("NFKC", words).casefold()
     letters = "".join(" " if unicodedata.category(letter)[0] in "PSZ" else letter for letter in folded)
     return re.sub(r"\s+", " ", letters).strip()
 
 
 def clean(text: str) -> str:
-    """NFC, without blanks at the ends, single ones within."""
+    """A text in NFC, without blanks at its ends, with single blanks within."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 class SourceModule(Protocol):
-    """What a module of this package that is a source provides."""
+    """The interface of a source module."""
 
     SOURCE: Source
 
     def entries(self, folder: Path) -> Iterator[Entry]:
-        """What the unpacked packages in `folder` hold, always in the same order. Raises DataError for what is damaged."""
+        """The entries of the unpacked packages in `folder`, in a fixed order. Raises DataError for damaged data."""
 
 
 def _modules() -> dict[str, Any]:
-    found = {one.name: importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__)}
-    return {name: module for name, module in sorted(found.items()) if hasattr(module, "SOURCE")}
+    modules = {
+        entry.name: importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)
+    }
+    return {name: module for name, module in sorted(modules.items()) if hasattr(module, "SOURCE")}
 
 
 def names() -> tuple[str, ...]:
-    """Sources that are there."""
+    """Names of all sources."""
     return tuple(_modules())
 
 
 def module(name: str) -> SourceModule:
     """The source `name`. Raises ConfigError."""
-    found = _modules()
-    if name not in found:
-        raise ConfigError(f"unknown source {name!r}; expected one of {', '.join(found)}")
-    made: SourceModule = found[name]
-    return made
+    modules = _modules()
+    if name not in modules:
+        raise ConfigError(f"unknown source {name!r}; expected one of {', '.join(modules)}")
+    source: SourceModule = modules[name]
+    return source

@@ -29,21 +29,21 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 LABELS = {"RBC": "red blood cell", "WBC": "white blood cell", "Platelets": "platelet"}
 
 
-def _listed(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
-    for number, line in enumerate((place / "boxes.jsonl").read_text(encoding="utf-8").splitlines(), start=1):
+def _listed(folder: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+    for number, line in enumerate((folder / "boxes.jsonl").read_text(encoding="utf-8").splitlines(), start=1):
         try:
             raw = json.loads(line)
             boxes = [
                 {"label": str(thing["label"]), "box": [int(side) for side in thing["box"]]} for thing in raw["objects"]
             ]
-            found = place / raw["image"], str(raw["split"]), boxes
+            picture = folder / raw["image"], str(raw["split"]), boxes
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{place}/boxes.jsonl:{number}: {error!r}; expected image, split and objects") from error
-        yield found
+            raise DataError(f"{folder}/boxes.jsonl:{number}: {error!r}; expected image, split and objects") from error
+        yield picture
 
 
-def _annotated(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
-    home = place / "BCCD"
+def _annotated(folder: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
+    home = folder / "BCCD"
     for split in ("train", "val", "test"):
         listed = home / "ImageSets/Main" / f"{split}.txt"
         if not listed.is_file():
@@ -64,17 +64,17 @@ def _annotated(place: Path) -> Iterator[tuple[Path, str, list[dict[str, Any]]]]:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A micrograph with its boxes each. Raises DataError for a folder of another layout or damaged lists."""
-    place = folder / SOURCE.packages[0].folder
-    if (place / "boxes.jsonl").is_file():
-        found = _listed(place)
-    elif (place / "BCCD/ImageSets/Main").is_dir():
-        found = _annotated(place)
+    """Micrographs with their boxes. Raises DataError for a folder of another layout or damaged lists."""
+    repository = folder / SOURCE.packages[0].folder
+    if (repository / "boxes.jsonl").is_file():
+        pictures = _listed(repository)
+    elif (repository / "BCCD/ImageSets/Main").is_dir():
+        pictures = _annotated(repository)
     else:
         raise DataError(
-            f"{place} has neither boxes.jsonl nor BCCD/ImageSets; expected the repository of {SOURCE.public}"
+            f"{repository} has neither boxes.jsonl nor BCCD/ImageSets; expected the repository of {SOURCE.public}"
         )
-    for path, split, objects in found:
+    for path, split, objects in pictures:
         if not path.is_file():
             raise DataError(f"{path} is missing; expected the picture that the annotations name: fetch it anew")
         boxes = [

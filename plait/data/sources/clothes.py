@@ -36,16 +36,18 @@ def pictures(folder: Path) -> Path:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A photograph each, in the official splits. Raises DataError for damaged files."""
-    place = pictures(folder)
+    """Photographs in the official splits. Raises DataError for damaged files."""
+    idx_folder = pictures(folder)
     for part, split in (("train", "train"), ("t10k", "test")):
-        found = {what: sorted(place.glob(f"{part}-{what}-idx*")) for what in ("images", "labels")}
-        if not all(found.values()):
-            raise DataError(f"{place} lacks {part}-images or {part}-labels; expected the four IDX files: fetch it anew")
-        levels, labels = (idx.load(found[what][0]) for what in ("images", "labels"))
+        files = {what: sorted(idx_folder.glob(f"{part}-{what}-idx*")) for what in ("images", "labels")}
+        if not all(files.values()):
+            raise DataError(
+                f"{idx_folder} lacks {part}-images or {part}-labels; expected the four IDX files: fetch it anew"
+            )
+        levels, labels = (idx.load(files[what][0]) for what in ("images", "labels"))
         if len(levels) != len(labels) or labels.max(initial=0) >= len(LABELS):
             raise DataError(
-                f"{place} has {len(levels)} {part} pictures and {len(labels)} labels up to {labels.max(initial=0)}; "
+                f"{idx_folder} has {len(levels)} {part} pictures and {len(labels)} labels up to {labels.max(initial=0)}; "
                 f"expected equal numbers and labels up to {len(LABELS) - 1}: fetch it anew"
             )
         for number, (picture, label) in enumerate(zip(levels, labels, strict=True)):

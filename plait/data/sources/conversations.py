@@ -1,8 +1,8 @@
-"""Small talk and trivia in 28 languages: what is said, and an answer. Written by volunteers for a chat bot, and often in jest.
+"""Small talk and trivia in 28 languages: utterances and replies. Written by volunteers for a chat bot, often in jest.
 
 The wheel of `chatterbot-corpus` has a YAML file a language and topic (https://github.com/gunthercox/chatterbot-corpus):
-`conversations` is a list of lists of lines. In some topics the lines of a list take turns; in the others all
-but the first are answers to the first.
+`conversations` is a list of lists of lines. In some topics the lines of a list are turns; in the others all lines but the
+first are replies to the first.
 """
 
 from __future__ import annotations
@@ -69,38 +69,38 @@ _BOT = re.compile(
 
 
 def _key(question: str) -> str:
-    """A question without case and punctuation. Vowel signs of Indic scripts are no letters, and stay."""
+    """A question without case and punctuation. Vowel signs of Indic scripts, which are no letters, stay."""
     bare = "".join(sign for sign in question.casefold() if not unicodedata.category(sign).startswith("P"))
     return " ".join(bare.split())
 
 
-def _files(place: Path) -> Iterator[tuple[str, str, list[Any]]]:
-    """Folder, name and conversations of every file. Raises DataError, and MissingError without what reads YAML."""
+def _files(folder: Path) -> Iterator[tuple[str, str, list[Any]]]:
+    """Folder, name and conversations of every file. Raises DataError, and MissingError without PyYAML."""
     try:
         import yaml  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingError("to read YAML: python -m pip install 'plait[texts]'") from error
-    paths = sorted(place.glob("*/*.yml"))
+    paths = sorted(folder.glob("*/*.yml"))
     if not paths:
-        raise DataError(f"{place} has no LANGUAGE/TOPIC.yml; expected the corpus: fetch {PACKAGE.name} again")
+        raise DataError(f"{folder} has no LANGUAGE/TOPIC.yml; expected the corpus: fetch {PACKAGE.name} again")
     for path in paths:
         try:
-            found = list(yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"])
+            conversations = list(yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"])
         except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
             raise DataError(
                 f"{path} is damaged ({error}); expected YAML with `conversations`: fetch {PACKAGE.name} again"
             ) from error
-        yield path.parent.name, path.stem, found
+        yield path.parent.name, path.stem, conversations
 
 
 def _exchanges(lines: list[str], topic: str) -> Iterator[tuple[str, str]]:
-    said = [clean(line) for line in lines]
-    asked = said if topic in TURNS else [said[0]] * len(said)
-    return zip(asked, said[1:], strict=False)
+    utterances = [clean(line) for line in lines]
+    asked = utterances if topic in TURNS else [utterances[0]] * len(utterances)
+    return zip(asked, utterances[1:], strict=False)
 
 
 def _reason(question: str, answer: str, topic: str) -> str:
-    """Why an exchange is left out; "" for one that is not."""
+    """The reason to leave an exchange out; empty for a good one."""
     both = f"{question} {answer}"
     if not (_LETTER.search(question) and _LETTER.search(answer)):
         return DIGITS
@@ -116,7 +116,7 @@ def _reason(question: str, answer: str, topic: str) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """An entry a question with one answer. Raises DataError for damaged files, MissingError without PyYAML."""
+    """Questions with one answer each. Raises DataError for damaged files, MissingError without PyYAML."""
     seen = set()
     for name, stem, conversations in _files(folder / PACKAGE.folder / "chatterbot_corpus" / "data"):
         if name not in LANGUAGES:

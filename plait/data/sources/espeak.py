@@ -1,4 +1,4 @@
-"""Synthetic speech by espeak-ng, run as a separate program (see `espeak_process.py`). Say "synthetic" beside its numbers."""
+"""Synthetic speech by espeak-ng, run as a separate program (see `espeak_process.py`). Its numbers are to be called synthetic."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A program of its own, not imported by the package: reads requests, answers with sound.
+"""A separate program, never imported by the package: turns requests into speech.
 
 It loads the espeak-ng library (GPL-3.0) that the wheel `espeakng-loader` bundles. Only this process touches it, and
 the package talks to it through pipes, as it would to the `espeak-ng` command.
 
-Request, one JSON object a line: {"text", "voice", "rate", "pitch"}. Answer: a JSON line {"rate", "bytes"} followed by
+Request: one JSON object a line, {"text", "voice", "rate", "pitch"}. Answer: a JSON line {"rate", "bytes"} followed by
 that many bytes of 16-bit mono samples.
 """
 

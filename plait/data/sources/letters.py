@@ -1,7 +1,7 @@
-"""KLettres: names of letters, and syllables or short words, read aloud in over twenty languages.
+"""KLettres: names of letters, syllables and short words, spoken in over twenty languages.
 
 `LANGUAGE/sounds.xml` lists `<sound name="A" file="LANGUAGE/alpha/a.ogg"/>` under `<alphabet>` and `<syllables>`
-(https://apps.kde.org/klettres/). Some clips have seconds of silence before and after what is said.
+(https://apps.kde.org/klettres/). Some clips begin and end with seconds of silence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parsed(path: Path) -> ElementTree.Element:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Letters in capitals and syllables in small letters, language by language. Raises DataError for what is damaged."""
+    """Letters in capitals and syllables in small letters, language by language. Raises DataError for damaged data."""
     root = folder / PACKAGE.folder / "usr" / "share" / "klettres"
     lists = sorted(root.glob("*/sounds.xml"))
     if not lists:
@@ -56,14 +56,14 @@ def entries(folder: Path) -> Iterator[Entry]:
         for group in parsed(path).iter():
             for sound in group.findall("sound") if group.tag in KINDS else ():
                 file = sound.get("file", "")
-                place, name = root / file, clean(sound.get("name", ""))
+                clip, name = root / file, clean(sound.get("name", ""))
                 text = name if group.tag == "alphabet" else name.lower()
-                if not place.is_file() or file in seen:
+                if not clip.is_file() or file in seen:
                     yield left_out(TWICE if file in seen else NO_FILE, f"{file} {text}")
                     continue
                 seen.add(file)
                 facts = {"language": language, "category": KINDS[group.tag]}
-                yield Entry("speech", f"{language}/{text.lower()}", {"speech": place}, {language: text}, facts)
-    for place in sorted(root.rglob("*.ogg")):
-        if (file := place.relative_to(root).as_posix()) not in seen:
+                yield Entry("speech", f"{language}/{text.lower()}", {"speech": clip}, {language: text}, facts)
+    for clip in sorted(root.rglob("*.ogg")):
+        if (file := clip.relative_to(root).as_posix()) not in seen:
             yield left_out(NO_NAME, file)

@@ -1,6 +1,6 @@
-"""Maps whose regions are coloured by name (KGeography): a region's box follows from its colour.
+"""Maps with regions of one colour each (KGeography): a region's box follows from its colour.
 
-A `.kgm` file lists the regions of the PNG beside it, each with a colour of its own; what is to be ignored says so.
+A `.kgm` file lists the regions of the PNG beside it with their colours, and marks those to ignore.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ LEAST = 0.02  # of the map's shorter side: what is smaller in either direction c
 
 
 def _regions(path: Path) -> tuple[str, dict[str, tuple[tuple[int, int, int], str]]]:
-    """The picture's name, and region -> (colour, capital). Raises DataError."""
+    """The picture's file name, and region -> (colour, capital). Raises DataError."""
     try:
         root = ElementTree.parse(path).getroot()
-        found = {}
+        regions = {}
         for region in root.iter("division"):
             name = " ".join((region.findtext("name") or "").split())
             if name and (region.findtext("ignore") or "no").strip() != "yes":
                 colour = tuple(int(str(region.findtext(f"color/{channel}"))) for channel in ("red", "green", "blue"))
-                found[name] = (colour, (region.findtext("capital") or "").strip())
-        return str(root.findtext("mapFile")), found  # type: ignore[return-value]
+                regions[name] = (colour, (region.findtext("capital") or "").strip())
+        return str(root.findtext("mapFile")), regions  # type: ignore[return-value]
     except (ElementTree.ParseError, ValueError, OSError) as error:
         raise DataError(f"{path}: {error}; expected a map of KGeography: fetch it anew") from error
 
 
 def _box(levels: np.ndarray, colour: tuple[int, int, int]) -> list[int] | None:
-    """[x1, y1, x2, y2] of the largest connected part of a colour (islands would stretch the box); None without one."""
+    """[x1, y1, x2, y2] of the largest connected area of a colour, without islands; None where the colour does not occur."""
     wanted = (colour[0] << 16) + (colour[1] << 8) + colour[2]
-    found = ndimage.find_objects(
+    extents = ndimage.find_objects(
         (levels == wanted).astype(np.int8)
     )  # first the extent of all its parts: labels are counted there alone
-    if not found:
+    if not extents:
         return None
-    down, across = found[0]
+    down, across = extents[0]
     parts, _ = ndimage.label(levels[down, across] == wanted)
     largest = int(np.bincount(parts.ravel())[1:].argmax()) + 1
     rows, columns = ndimage.find_objects(parts, max_label=largest)[largest - 1]
@@ -66,17 +66,17 @@ def _box(levels: np.ndarray, colour: tuple[int, int, int]) -> list[int] | None:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A map each, with the boxes of its regions."""
-    place = folder / SOURCE.packages[0].folder / "usr/share/kgeography"
-    listed = sorted(place.glob("*.kgm"))
+    """Maps with the boxes of their regions. Raises DataError for damaged data."""
+    maps = folder / SOURCE.packages[0].folder / "usr/share/kgeography"
+    listed = sorted(maps.glob("*.kgm"))
     if not listed:
-        raise DataError(f"{place} has no .kgm; expected the maps of KGeography: fetch it anew")
+        raise DataError(f"{maps} has no .kgm; expected the maps of KGeography: fetch it anew")
     for path in listed:
         picture, regions = _regions(path)
-        if not (place / picture).is_file():
+        if not (maps / picture).is_file():
             yield left_out("a map without its picture", path.name)
             continue
-        with Image.open(place / picture) as opened:
+        with Image.open(maps / picture) as opened:
             channels = np.asarray(opened.convert("RGB"), np.int32)
         levels = (channels[..., 0] << 16) + (channels[..., 1] << 8) + channels[..., 2]
         least = LEAST * min(levels.shape)
@@ -91,4 +91,4 @@ def entries(folder: Path) -> Iterator[Entry]:
             yield left_out("a map without a region that can be seen", path.name)
         else:
             capitals = {name: capital for name, (_, capital) in regions.items() if capital}
-            yield Entry("boxes", path.stem, {"picture": place / picture}, {}, {"boxes": boxes, "capitals": capitals})
+            yield Entry("boxes", path.stem, {"picture": maps / picture}, {}, {"boxes": boxes, "capitals": capitals})

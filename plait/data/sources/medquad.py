@@ -1,7 +1,7 @@
-"""Questions about diseases, drugs and tests, answered by the National Institutes of Health and the CDC: MedQuAD.
+"""MedQuAD: questions about diseases, drugs and tests, answered by the National Institutes of Health and the CDC.
 
-It comes as its authors published it (https://github.com/abachaa/MedQuAD): folders of XML, a `Document` with `Focus` and
-`QAPairs/QAPair/Question, Answer`, where three collections have their answers removed for copyright. Or as `medquad.jsonl.gz`, an
+Two layouts are read. The authors' own (https://github.com/abachaa/MedQuAD) is folders of XML, a `Document` with `Focus` and
+`QAPairs/QAPair/Question, Answer`; three collections lack their answers for copyright. The other is `medquad.jsonl.gz`, an
 answered question a line, with `focus`, `type`, `question`, `answer`, `source` (an address) and `collection`.
 """
 
@@ -79,25 +79,25 @@ def _from_documents(paths: list[Path]) -> Iterator[dict[str, str]]:
 
 
 def _reason(row: dict[str, str]) -> str:
-    """Why a row is left out; "" for one that is not."""
+    """The reason to leave a row out; empty for a good one."""
     if not row["answer"]:
         return UNANSWERED
     if not row["focus"]:
         return ABOUT_NOTHING
-    said = row["answer"].casefold().rstrip(" ?.")
-    return TITLE if " " not in said or said in row["question"].casefold() else ""
+    answer = row["answer"].casefold().rstrip(" ?.")
+    return TITLE if " " not in answer or answer in row["question"].casefold() else ""
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """An entry an answered question, from either layout. Raises DataError for damaged files, and where there is neither."""
-    place = folder / PACKAGE.folder
-    documents = sorted(place.glob("*/*.xml"))
-    if not ((place / LINES).is_file() or documents):
+    """An entry an answered question, from either layout. Raises DataError for damaged files, or without any."""
+    repository = folder / PACKAGE.folder
+    documents = sorted(repository.glob("*/*.xml"))
+    if not ((repository / LINES).is_file() or documents):
         raise DataError(
-            f"{place} has neither {LINES} nor COLLECTION/*.xml; expected MedQuAD, as {SOURCE.public} has it"
+            f"{repository} has neither {LINES} nor COLLECTION/*.xml; expected MedQuAD, as {SOURCE.public} has it"
         )
     seen = set()
-    for row in _from_lines(place / LINES) if (place / LINES).is_file() else _from_documents(documents):
+    for row in _from_lines(repository / LINES) if (repository / LINES).is_file() else _from_documents(documents):
         question = _MARKS.sub("?", row["question"])
         reason = _reason(row) or (AGAIN if (question, row["answer"]) in seen else "")
         if reason:

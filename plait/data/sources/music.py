@@ -1,4 +1,4 @@
-"""Five tunes, cut into pieces: what music sounds like. 8 kHz WAV, from Asterisk's music on hold."""
+"""Five tunes cut into pieces, as examples of music. 8 kHz WAV, from Asterisk's music on hold."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ PIECE = 6  # seconds
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """RowBuilder of `PIECE` seconds one after the other, without what is left at the end; the key is the tune.
+    """Consecutive pieces of PIECE seconds without the shorter rest; the key is the tune.
 
-    Raises DataError for what is damaged.
+    Raises DataError for damaged data.
     """
     root = folder / PACKAGE.folder / "usr" / "share" / "asterisk" / "moh"
-    found = sorted(root.glob("*.wav"))
-    if not found:
+    tunes = sorted(root.glob("*.wav"))
+    if not tunes:
         raise DataError(f"{root} holds no .wav files; delete {PACKAGE.folder} and fetch it again")
-    for path in found:
+    for path in tunes:
         try:
             with soundfile.SoundFile(path) as tune:
                 rate, pieces = tune.samplerate, tune.frames // (PIECE * tune.samplerate)

@@ -1,8 +1,8 @@
-"""KTuberling: names of things, such as parts of a face and what lies on a pizza, spoken in over twenty languages.
+"""KTuberling: names of things, such as parts of a face and toppings of a pizza, spoken in over twenty languages.
 
-`LANGUAGE.soundtheme` lists `<sound name="egypt_bridge" file="de/egypt_bridge.ogg"/>` (https://apps.kde.org/ktuberling/).
-The name is English in every language, after that of the game that it is for; what is spoken is not written anywhere. So
-`texts` has what the thing is called in English, whatever `facts["language"]` is spoken.
+`LANGUAGE.soundtheme` lists `<sound name="egypt_bridge" file="de/egypt_bridge.ogg"/>` (https://apps.kde.org/ktuberling/). The
+name is English in every language, with the game's name before it; the spoken words are not written anywhere. So `texts`
+has the English name of the thing, whatever `facts["language"]` is spoken.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ NO_THING = "a character, an exclamation or a numbered kind: the name does not sa
 
 
 def _noun(name: str) -> str:
-    """What the thing is called in English."""
+    """The English name of a thing."""
     return MEANT.get(name) or GAME.sub("", name).replace("_", " ")
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Recordings language by language, each once: the Serbian ones are there four times. Raises DataError for what is damaged."""
+    """Recordings language by language, without copies (the Serbian ones occur four times). Raises DataError for damaged data."""
     root = folder / PACKAGE.folder / "usr" / "share" / "ktuberling" / "sounds"
     lists = sorted(root.glob("*.soundtheme"))
     if not lists:
@@ -88,6 +88,6 @@ def entries(folder: Path) -> Iterator[Entry]:
             seen.add(content)
             noun = _noun(name)
             yield Entry("speech", noun.lower(), {"speech": root / file}, {"en": noun}, {"language": language})
-    for place in sorted(root.glob("*/*")):
-        if (file := place.relative_to(root).as_posix()) not in listed:
+    for path in sorted(root.glob("*/*")):
+        if (file := path.relative_to(root).as_posix()) not in listed:
             yield left_out(NO_NAME, file)

@@ -1,8 +1,8 @@
-"""Drawings that people gave to the public domain (Open Clip Art Library), with titles, as SVG.
+"""Drawings in the public domain with titles, as SVG (Open Clip Art Library).
 
-The package of the same drawings as PNG is passed over: many of those have a hundred million pixels. The facts stand in the
-SVG's metadata (Dublin Core and Creative Commons). Folders of buttons, symbols and screens, titles that name a series or a
-person, copies, and drawings whose licence is blank or not the public domain are left out, with counts.
+The package with the same drawings as PNG is not used: many of those have a hundred million pixels. Facts come from the
+SVG's metadata (Dublin Core and Creative Commons). Left out, with counts: folders of buttons, symbols and screens, titles
+that name a series or a person, copies, and drawings whose licence is blank or not the public domain.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ITALIAN = "rollandin"  # the maker of an eighth of the drawings, whose metadata 
 
 
 def title_of(written: str) -> str:
-    """A title as people would write it: without its maker, a file's ending and the number within a series."""
+    """A title without its maker, a file's suffix and the number within a series."""
     title = html.unescape(html.unescape(written)).replace("_", " ")  # some were escaped twice
     title = re.sub(r"^clipart by .+? - |\.svg$", "", " ".join(title.split()), flags=re.I)
     title = re.sub(r"(?<=[a-z])[ #]*\d+(?=$| \(| bw$)", "", title).strip(" -.,#")
@@ -67,12 +67,12 @@ def title_of(written: str) -> str:
 
 
 def key_of(title: str) -> str:
-    """What a drawing, its fellows of a series and its version without colours share."""
+    """A key that a drawing shares with its series and its version without colours."""
     return " ".join(re.findall(r"[^\W\d_]+", re.sub(r"\([^)]*\)?", "", title).casefold())) or title.casefold()
 
 
 def _reason(folder: str, title: str, maker: str, licence: str) -> str:
-    """Why a drawing is left out; empty where it is not."""
+    """The reason to leave a drawing out; empty for a good one."""
     if folder not in FOLDERS:
         return f"folder {folder}"
     if PUBLIC not in licence.casefold().replace("/", "").replace("_", ""):
@@ -99,18 +99,20 @@ def rendered(svg: str) -> Image.Image | None:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """A drawing each. Raises DataError where the packages are not as expected."""
-    place = folder / SOURCE.packages[0].folder / "usr/share/openclipart/svg"
-    drawn = sorted(place.rglob("*.svg"))
+    """An entry a drawing. Raises DataError where the packages are not as expected."""
+    drawings = folder / SOURCE.packages[0].folder / "usr/share/openclipart/svg"
+    drawn = sorted(drawings.rglob("*.svg"))
     if not drawn:
-        raise DataError(f"{place} holds no drawings; expected the files of openclipart-svg: fetch it anew")
+        raise DataError(f"{drawings} holds no drawings; expected the files of openclipart-svg: fetch it anew")
     seen: Counter[tuple[str, str]] = Counter()
     pictures: set[bytes] = set()
     for path in drawn:
         svg = path.read_text(encoding="utf-8", errors="replace")
         head = svg[:HEAD]
-        told, maker, licence = (found[1] if (found := one.search(head)) else "" for one in (_TITLE, _MAKER, _LICENCE))
-        title, group = title_of(told), path.relative_to(place).parts[0]
+        written, maker, licence = (
+            match[1] if (match := pattern.search(head)) else "" for pattern in (_TITLE, _MAKER, _LICENCE)
+        )
+        title, group = title_of(written), path.relative_to(drawings).parts[0]
         key = key_of(title)
         reason = _reason(group, title, maker, licence)
         if not reason and seen[group, key] >= SERIES:
@@ -121,7 +123,7 @@ def entries(folder: Path) -> Iterator[Entry]:
             reason = "a copy of another drawing" if digest in pictures else ""
             pictures.add(digest)
         if picture is None or reason:
-            yield left_out(reason or "an SVG that cannot be drawn", str(path.relative_to(place)))
+            yield left_out(reason or "an SVG that cannot be drawn", str(path.relative_to(drawings)))
             continue
         seen[group, key] += 1
         subjects = [word for word in _SUBJECT.findall(head) if word.isascii()]

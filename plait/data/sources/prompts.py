@@ -1,6 +1,6 @@
-"""Recorded telephone prompts of Asterisk in five languages, with what they say: four studio voices, 16 kHz.
+"""Recorded telephone prompts of Asterisk in five languages with transcripts: four studio voices, 16 kHz.
 
-Debian's `asterisk-core-sounds-LANGUAGE` keeps the transcripts (`core-sounds-LANGUAGE.txt.gz`, `PROMPT: WORDS` a line, `;`
+Debian's `asterisk-core-sounds-LANGUAGE` has the transcripts (`core-sounds-LANGUAGE.txt.gz`, `PROMPT: WORDS` a line, `;`
 before comments), `asterisk-core-sounds-LANGUAGE-g722` the recordings (`PROMPT.g722`, ITU-T G.722 at 64 kbit/s). One voice,
 Allison Smith's, speaks English and Spanish. Most Spanish transcripts are written without accents.
 """
@@ -32,8 +32,13 @@ HASHES = {  # of the transcripts, of the recordings
     "ru": ("28a61616bb0cd3345a7ea532dec4df9f071e5d0fa9f8c1a563ea9669002f39ab", "673b4238a6b8269960f055d868c6a11083f7a0d00979167cb01554046b48ed9b"),
 }  # fmt: skip
 LANGUAGES = tuple(HASHES)
-TEXTS = {one: Package("apt", f"asterisk-core-sounds-{one}", VERSION, HASHES[one][0]) for one in LANGUAGES}
-CLIPS = {one: Package("apt", f"asterisk-core-sounds-{one}-g722", VERSION, HASHES[one][1]) for one in LANGUAGES}
+TEXTS = {
+    language: Package("apt", f"asterisk-core-sounds-{language}", VERSION, HASHES[language][0]) for language in LANGUAGES
+}
+CLIPS = {
+    language: Package("apt", f"asterisk-core-sounds-{language}-g722", VERSION, HASHES[language][1])
+    for language in LANGUAGES
+}
 
 SOURCE = Source(
     name="prompts",
@@ -65,12 +70,12 @@ _NOTE = re.compile(r"[\[(<][^\])>]*[\])>]\.?")
 
 
 def is_speech(prompt: str) -> bool:
-    """Whether a prompt is spoken, and no tone, noise or silence."""
+    """Whether a prompt is speech rather than a tone, noise or silence."""
     return prompt not in SOUNDS and not prompt.startswith("silence/")
 
 
 def _decoder() -> Callable[[bytes], np.ndarray]:
-    """What decodes G.722 into [n] float32 samples at 16 kHz. Raises MissingError."""
+    """A decoder from G.722 to [n] float32 samples at 16 kHz. Raises MissingError."""
     try:
         from G722 import G722
     except ImportError as error:
@@ -81,36 +86,37 @@ def _decoder() -> Callable[[bytes], np.ndarray]:
 
 
 def digits(language: str, cache: Path) -> dict[int, np.ndarray]:
-    """Digit -> [n] float32 samples at 16 kHz, fetched. Raises MissingError or DataError when they cannot be had."""
+    """Digit -> [n] float32 samples at 16 kHz, downloaded. Raises MissingError or DataError when that fails."""
     decode, folder = _decoder(), unpacked(CLIPS[language], cache)
-    made = {}
+    samples = {}
     for digit in range(10):
-        found = sorted(folder.glob(f"usr/share/asterisk/sounds/*/digits/{digit}.g722"))
-        if not found:
+        paths = sorted(folder.glob(f"usr/share/asterisk/sounds/*/digits/{digit}.g722"))
+        if not paths:
             raise DataError(
                 f"{folder.name} holds no digits/{digit}.g722; expected the prompts of Asterisk's core sounds"
             )
-        made[digit] = trim(decode(found[0].read_bytes()))
-    return made
+        samples[digit] = trim(decode(paths[0].read_bytes()))
+    return samples
 
 
 def _transcripts(folder: Path, language: str) -> dict[str, str]:
-    """What each prompt says, as written. Raises DataError."""
+    """The written words of each prompt. Raises DataError."""
     package = TEXTS[language]
     path = folder / package.folder / "usr" / "share" / "doc" / package.name / f"core-sounds-{language}.txt.gz"
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); delete its package and fetch it again") from error
-    made: dict[str, str] = {}
+    transcripts: dict[str, str] = {}
     for prompt, colon, text in (line.partition(":") for line in lines if not line.startswith(";")):
         if colon and clean(text):
-            made.setdefault(prompt.strip(), clean(text))  # the Spanish list has digits/0 again where it means digits/10
-    return made
+            # the first one counts: the Spanish list has digits/0 again where it means digits/10
+            transcripts.setdefault(prompt.strip(), clean(text))
+    return transcripts
 
 
 def _spoken(prompt: str, written: str) -> str:
-    """A transcript without notes and quotation marks that only open or close; nothing where a note stands amid the words."""
+    """A transcript without notes and unpaired quotation marks; empty where a note stands amid the words."""
     text = written.removeprefix(f"{prompt}:")
     notes = [(note, text[note.end() :]) for note in _NOTE.finditer(text)]
     if any(words_of(note.group()) and words_of(_NOTE.sub("", after)) for note, after in notes):
@@ -119,8 +125,8 @@ def _spoken(prompt: str, written: str) -> str:
     return clean(text if text.count('"') % 2 == 0 else text.replace('"', ""))
 
 
-def _keys(said: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """For each prompt the first of those that say the same words in some language: splits keep them together."""
+def _keys(spoken: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """For each prompt the first prompt with the same words in some language, so that splits keep them together."""
     leader: dict[str, str] = {}
 
     def first_of(prompt: str) -> str:
@@ -128,7 +134,7 @@ def _keys(said: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
             prompt = leader[prompt]
         return prompt
 
-    for texts in said.values():
+    for texts in spoken.values():
         seen: dict[str, str] = {}
         for prompt, text in sorted(texts.items()):
             first, later = sorted((first_of(prompt), first_of(seen.setdefault(words_of(text), prompt))))
@@ -137,18 +143,18 @@ def _keys(said: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def _clips(folder: Path, language: str) -> tuple[str, dict[str, Path]]:
-    """Who speaks, by the name of the voice's folder (es_MX_f_Allison), and the recordings by prompt. Raises DataError."""
+    """The speaker, after the voice's folder (es_MX_f_Allison), and recordings by prompt. Raises DataError."""
     sounds = folder / CLIPS[language].folder / "usr" / "share" / "asterisk" / "sounds"
-    found = sorted(sounds.glob("*/**/*.g722"))
-    if not found:
+    paths = sorted(sounds.glob("*/**/*.g722"))
+    if not paths:
         raise DataError(f"{sounds} holds no .g722 files; expected Asterisk's core sounds: delete it and fetch it again")
-    voice = found[0].relative_to(sounds).parts[0]
-    clips = {path.relative_to(sounds / voice).with_suffix("").as_posix(): path for path in found}
+    voice = paths[0].relative_to(sounds).parts[0]
+    clips = {path.relative_to(sounds / voice).with_suffix("").as_posix(): path for path in paths}
     return f"prompts-{voice.rpartition('_')[2].lower()}", clips
 
 
 def _why_not(prompt: str, path: Path | None, listed: bool, text: str) -> str:
-    """The reason to leave a prompt out, if there is one."""
+    """The reason to leave a prompt out; empty for a good one."""
     if not is_speech(prompt):
         return NO_SPEECH
     if path is None:
@@ -162,24 +168,24 @@ def _why_not(prompt: str, path: Path | None, listed: bool, text: str) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Recordings language by language, decoded one at a time, then what prompts say in two languages or more as pairs.
+    """Recordings language by language, decoded one at a time, then the words of prompts in several languages as pairs.
 
-    `facts["translatable"]` is false for names of letters, of which there are no pairs. Raises DataError for what is damaged,
-    MissingError without what decodes G.722.
+    `facts["translatable"]` is false for names of letters, which make no pairs. Raises DataError for damaged data, MissingError
+    without a decoder of G.722.
     """
     decode = _decoder()
     written = {language: _transcripts(folder, language) for language in LANGUAGES}
-    said = {
+    spoken = {
         language: {
             prompt: words for prompt, text in texts.items() if is_speech(prompt) and (words := _spoken(prompt, text))
         }
         for language, texts in written.items()
     }
-    keys = _keys(said)
+    keys = _keys(spoken)
     for language in LANGUAGES:
         speaker, clips = _clips(folder, language)
         for prompt in sorted({*clips, *written[language]}):
-            path, text = clips.get(prompt), said[language].get(prompt, "")
+            path, text = clips.get(prompt), spoken[language].get(prompt, "")
             reason = _why_not(prompt, path, prompt in written[language], text)
             if reason or path is None:
                 yield left_out(reason, f"{language} {prompt}")
@@ -193,6 +199,6 @@ def entries(folder: Path) -> Iterator[Entry]:
             clip = (decode(path.read_bytes()), RATE)
             yield Entry("speech", keys[prompt], {"speech": clip}, {language: text}, facts)
     for prompt in sorted(keys):
-        texts = {language: said[language][prompt] for language in LANGUAGES if prompt in said[language]}
+        texts = {language: spoken[language][prompt] for language in LANGUAGES if prompt in spoken[language]}
         if len(texts) > 1 and not prompt.startswith(SPELLING):
             yield Entry("pair", keys[prompt], {}, texts, {"prompt": prompt})

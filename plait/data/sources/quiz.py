@@ -1,8 +1,8 @@
-"""Questions and answers of the game `quiz` of BSD: capitals, elements, presidents, quotations, collective nouns, Morse code...
+"""Questions and answers of BSD's game `quiz`: capitals, elements, presidents, quotations, collective nouns, Morse code...
 
-Lines of `index` and of the data files are columns between colons; a backslash at the end continues a line, elsewhere it quotes
-a sign. A column is a pattern: `a|b` are alternatives, `{a}` may be missing, `[a|b]` is a group (man page quiz(6),
-"Index and Data File Syntax"). Accents of a teletype, `'` backspace `e`, become letters. Much of it is as it was in 1993.
+Lines of `index` and of the data files are columns between colons; a backslash continues a line at its end, and quotes a sign
+elsewhere. A column is a pattern: `a|b` are alternatives, `{a}` is optional, `[a|b]` is a group (man page quiz(6), "Index and
+Data File Syntax"). Accents of a teletype, `'` backspace `e`, become letters. Much of it dates from 1993.
 """
 
 from __future__ import annotations
@@ -40,60 +40,60 @@ _ACCENT = re.compile("([{0}])\b(.)|(.)\b([{0}])".format(re.escape("".join(_TELET
 
 
 def _accented(text: str) -> str:
-    return _ACCENT.sub(lambda found: (found[2] or found[3]) + _TELETYPE[found[1] or found[4]], text)
+    return _ACCENT.sub(lambda match: (match[2] or match[3]) + _TELETYPE[match[1] or match[4]], text)
 
 
 def _read(pattern: str, at: int) -> tuple[list[str], int]:
-    """The alternatives of a pattern from `at` up to a closing bracket, and the place after it.
+    """The alternatives of a pattern from `at` up to a closing bracket, and the position behind it.
 
-    Each is written out at its longest: what may be missing is there (but remarks in round brackets), groups are their first.
+    Each is as long as possible: optional pieces are kept (but for remarks in round brackets), groups give their first option.
     """
-    made = [""]
+    options = [""]
     while at < len(pattern):
         sign, at = pattern[at], at + 1
         if sign in "{[":
             inner, at = _read(pattern, at)
             if not (sign == "{" and inner[0].lstrip().startswith("(")):
-                made[-1] += inner[0]
+                options[-1] += inner[0]
         elif sign in "}]":
             break
         elif sign == "|":
-            made.append("")
+            options.append("")
         else:
             if sign == "\\" and at < len(pattern):
                 sign, at = pattern[at], at + 1
-            made[-1] += sign
-    return made, at
+            options[-1] += sign
+    return options, at
 
 
 def alternatives(pattern: str) -> list[str]:
-    """What a column accepts, the best first, each at its longest: `{the }cat|dog` gives "the cat" and "dog"."""
+    """Answers that a column accepts, the best first, each as long as possible: `{the }cat|dog` gives "the cat" and "dog"."""
     written, _ = _read(_accented(pattern), 0)
-    cleaned = [" ".join(unicodedata.normalize("NFC", one).split()) for one in written]
-    return list(dict.fromkeys(one for one in cleaned if one))
+    cleaned = [" ".join(unicodedata.normalize("NFC", option).split()) for option in written]
+    return list(dict.fromkeys(option for option in cleaned if option))
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    """The columns of a file's lines, as they are written. Raises DataError."""
+    """The columns of a file's lines as written. Raises DataError."""
     try:
-        whole = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected a file of quiz: fetch {PACKAGE.name} again"
         ) from error
-    for line in whole.replace("\\\n", "").splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         if line.strip():
             yield _COLON.split(line)
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """First columns as questions, every other one an answer to `TITLE: FIRST COLUMN`. Raises DataError for damaged files."""
-    place = folder / PACKAGE.folder / "usr" / "share" / "games" / "bsdgames" / "quiz"
+    """First columns as questions; every other column is an answer to `TITLE: FIRST COLUMN`. Raises DataError for damaged files."""
+    quiz = folder / PACKAGE.folder / "usr" / "share" / "games" / "bsdgames" / "quiz"
     seen = set()
-    for listed, *columns in _rows(place / "index"):
+    for listed, *columns in _rows(quiz / "index"):
         topic = Path(listed).name
         titles = [next(iter(alternatives(column)), "") for column in columns]
-        for first, *others in _rows(place / topic):
+        for first, *others in _rows(quiz / topic):
             asked = next(iter(alternatives(first)), "")
             for title, column in zip(titles[1:], others, strict=False):
                 answers = alternatives(column)

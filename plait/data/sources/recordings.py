@@ -1,4 +1,4 @@
-"""What sources of recorded things share: when texts are the same, how long a file is, and doubts about what it says."""
+"""Helpers for sources of recordings: equality of texts, length of files, doubtful transcripts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LETTERS_A_SECOND = 22.0  # the fastest speaker here says 21; where a text asks f
 
 
 def words_of(text: str) -> str:
-    """The words alone, without case and punctuation: what makes two texts the same for a split."""
+    """The words of a text without case and punctuation; two texts with equal words belong into one split."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold()))
 
 
 def seconds_of(path: Path) -> float:
-    """Length of a sound file. Raises DataError for what is none."""
+    """Length of a sound file. Raises DataError for another file."""
     try:
         return float(soundfile.info(path).duration)
     except (RuntimeError, OSError) as error:
@@ -28,5 +28,5 @@ def seconds_of(path: Path) -> float:
 
 
 def hurried(text: str, seconds: float) -> bool:
-    """Whether nobody says all of the text in that time."""
+    """Whether a text is too long to be spoken in some seconds."""
     return sum(letter.isalnum() for letter in text) > LETTERS_A_SECOND * seconds

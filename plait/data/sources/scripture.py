@@ -1,7 +1,7 @@
-"""Verses of the Bible in English and Spanish: the World English Bible beside the Reina-Valera of 1909.
+"""Verses of the Bible in English and Spanish: the World English Bible and the Reina-Valera of 1909.
 
 Both are modules of the SWORD project, compressed by book (https://wiki.crosswire.org/File_Formats), with OSIS markup in every
-verse. The Spanish is as it was spelt in 1909 (`á`, `fué`), and opens a chapter in capitals (`EN el principio`).
+verse. The Spanish has the spelling of 1909 (`á`, `fué`), and opens a chapter in capitals (`EN el principio`).
 """
 
 from __future__ import annotations
@@ -67,25 +67,27 @@ def _plain(verse: str) -> str:
 
 
 def _bible(folder: Path, package: Package) -> Any:
-    """The one module of a package, opened. Raises DataError, and MissingError without what reads it."""
+    """The only module of a package. Raises DataError, and MissingError without pysword."""
     try:
         from pysword.modules import SwordModules  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingError("to read SWORD modules: python -m pip install 'plait[texts]'") from error
-    place = folder / package.folder / "usr" / "share" / "sword"
+    library = folder / package.folder / "usr" / "share" / "sword"
     try:
-        shelf = SwordModules(str(place))
+        shelf = SwordModules(str(library))
         (name,) = shelf.parse_modules()
         bible = shelf.get_bible_from_module(name)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{place} holds no SWORD module ({error}); expected one: fetch {package.name} again") from error
+        raise DataError(
+            f"{library} holds no SWORD module ({error}); expected one: fetch {package.name} again"
+        ) from error
     # pysword unpacks the whole book anew for each of its verses
     bible._decompressed_text = lru_cache(maxsize=1)(bible._decompressed_text)
     return bible
 
 
 def _books(folder: Path, package: Package) -> dict[str, list[list[str]]]:
-    """Verses by book, chapter and number, "" for one that is not there. Raises DataError and MissingError."""
+    """Verses by book, chapter and number, empty for a missing one. Raises DataError and MissingError."""
     bible = _bible(folder, package)
     return {
         book.name: [
@@ -98,7 +100,7 @@ def _books(folder: Path, package: Package) -> dict[str, list[list[str]]]:
 
 
 def _reason(chapter: tuple[str, int], english: str, spanish: str) -> str:
-    """Why a verse is left out; "" for one that is not."""
+    """The reason to leave a verse out; empty for a good one."""
     if not (english and spanish):
         return LONE
     if max(len(english.split()), len(spanish.split())) > WORDS:
@@ -109,7 +111,7 @@ def _reason(chapter: tuple[str, int], english: str, spanish: str) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Verses of the books that both have, in the Spanish one's order. Raises DataError, MissingError without pysword."""
+    """Verses of the books that both Bibles have, in the Spanish order. Raises DataError, MissingError without pysword."""
     english, spanish = _books(folder, ENGLISH), _books(folder, SPANISH)
     for book, chapters in spanish.items():
         for package, words in ((ENGLISH, english.get(book, [])), (SPANISH, chapters)):

@@ -1,10 +1,10 @@
-"""Tux Paint's stamps: drawings and photographs with captions in 78 languages, captions read aloud, and sounds of things.
+"""Tux Paint's stamps: drawings and photographs with captions in 78 languages, spoken captions, and sounds of things.
 
 Beside a picture `NAME.png` or `NAME.svg` lie `NAME.txt`, whose first line is the English caption and others
-`LOCALE.utf8=CAPTION`; `NAME_desc_LOCALE.ogg`, a caption read aloud; and `NAME.ogg`, the sound of the thing (Tux Paint's
+`LOCALE.utf8=CAPTION`; `NAME_desc_LOCALE.ogg`, a spoken caption; and `NAME.ogg`, the sound of the thing (Tux Paint's
 documentation, https://tuxpaint.org/docs/).
 
-Each language was read by one person or nearly so: language and speaker are confounded. Loudness differs by 18 dB.
+One person, or nearly so, spoke each language: language and speaker are confounded. Loudness varies by 18 dB.
 """
 
 from __future__ import annotations
@@ -91,18 +91,18 @@ CATEGORIES = {  # of folders whose name is none
 
 
 def _category(folders: list[str]) -> str:
-    """The innermost folder that says what a thing is, in words."""
+    """The innermost folder that names a kind of thing, in words."""
     name = next(folder for folder in reversed(folders) if folder not in MANNERS)
     return CATEGORIES.get(name, name)
 
 
 def _language(locale: str) -> str:
-    """BCP 47 of a locale."""
+    """The BCP 47 code of a locale."""
     return locale.replace("_", "-").replace("@latin", "-Latn").replace("@", "-")
 
 
 def _captions(path: Path) -> dict[str, str]:
-    """Captions by language; none without an English one. Raises DataError."""
+    """Captions by language; empty without an English one. Raises DataError."""
     try:
         english, *others = path.read_text(encoding="utf-8").splitlines() or [""]
     except UnicodeDecodeError as error:
@@ -116,7 +116,7 @@ def _captions(path: Path) -> dict[str, str]:
 
 
 def _drawn(path: Path) -> Image.Image:
-    """An SVG as a picture with transparent ground. Raises MissingError, DataError."""
+    """An SVG rendered on transparent ground. Raises MissingError, DataError."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
@@ -133,7 +133,7 @@ def _drawn(path: Path) -> Image.Image:
 
 
 def _stamp(picture: Path, name: str, texts: dict[str, str], recordings: list[tuple[str, Path]]) -> Iterator[Entry]:
-    """A drawing, then its recordings: (language, file), without a language the sound of the thing."""
+    """A drawing, then its recordings: (language, file) pairs, where an empty language is the sound of the thing."""
     medium = picture if picture.suffix == ".png" else _drawn(picture)
     folders = name.split("/")[:-1]
     shared = {"category": _category(folders), "top": folders[0], "picture": name + picture.suffix}
@@ -157,9 +157,9 @@ def _stamp(picture: Path, name: str, texts: dict[str, str], recordings: list[tup
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Drawings with captions, recorded captions, and sounds, stamp by stamp; `facts["picture"]` names the stamp's picture.
+    """Drawings with captions, spoken captions, and sounds, stamp by stamp; `facts["picture"]` names the stamp's picture.
 
-    Raises DataError for what is damaged, MissingError without what draws SVG.
+    Raises DataError for damaged data, MissingError without resvg.
     """
     root = folder / PACKAGE.folder / "usr" / "share" / "tuxpaint" / "stamps"
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]

@@ -1,7 +1,7 @@
 """Mandarin syllables of two speakers, from gcin's voice data.
 
-`ogg/SYLLABLE/SPEAKER.ogg`, the syllable in Zhuyin with a digit for its tone: none for the first, 2 to 4, 1 for the neutral tone
-(https://packages.debian.org/bookworm/gcin-voice). Speakers have licences of their own, in `facts["licence"]`.
+`ogg/SYLLABLE/SPEAKER.ogg`, the syllable in Zhuyin with a digit for its tone: none for the first, 2 to 4, 1 for the neutral
+tone (https://packages.debian.org/bookworm/gcin-voice). Each speaker has a licence of its own, in `facts["licence"]`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TONES = {"2": "ˊ", "3": "ˇ", "4": "ˋ"}  # written after the syllable
 
 
 def zhuyin(name: str) -> str:
-    """A syllable as it is written, from the name of its folder: the dot of the neutral tone stands first."""
+    """The spelling of a syllable from its folder's name; the dot of the neutral tone is written first."""
     tone = name[-1:]
     if tone == "1":
         return f"˙{name[:-1]}"
@@ -40,12 +40,12 @@ def zhuyin(name: str) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Each syllable of each speaker. Raises DataError where there are none."""
+    """Every syllable of every speaker. Raises DataError where there are none."""
     root = folder / PACKAGE.folder / "usr" / "share" / "gcin-voice" / "ogg"
-    found = sorted(root.glob("*/*.ogg"))
-    if not found:
+    recordings = sorted(root.glob("*/*.ogg"))
+    if not recordings:
         raise DataError(f"{root} holds no SYLLABLE/SPEAKER.ogg; delete {PACKAGE.folder} and fetch it again")
-    for path in found:
+    for path in recordings:
         syllable, speaker = zhuyin(path.parent.name), path.stem
         facts = {"speaker": f"syllables-{speaker}", "language": "zh", "licence": LICENCES.get(speaker, SOURCE.licence)}
         yield Entry("speech", syllable, {"speech": path}, {"zh-Bopo": syllable}, facts)

@@ -1,7 +1,7 @@
-"""Three more voices that speak telephone prompts: an Italian, a French and a Colombian, at 8 kHz.
+"""Three more voices with telephone prompts: an Italian, a French and a Colombian, at 8 kHz.
 
-Their packages keep no transcripts, and the wording may differ from that of the source `prompts`: they are for speakers and
-languages, not for words. Files are WAV, or GSM 06.10 without a header (`.gsm`).
+Their packages have no transcripts, and their wording may differ from that of the source `prompts`: they serve tasks about
+speakers and languages alone. Files are WAV, or GSM 06.10 without a header (`.gsm`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE = 8_000  # of GSM
 
 @dataclass(frozen=True)
 class Voice:
-    """Who speaks what, under which licence, and which folder of the package holds it."""
+    """A speaker, the language, the licence, and the folder of the package with the recordings."""
 
     speaker: str
     language: str
@@ -54,7 +54,7 @@ SOURCE = Source(
 
 
 def _read(path: Path) -> tuple[Medium, float]:
-    """A clip and its seconds; GSM is decoded, since its files do not say what they are. Raises DataError."""
+    """A clip and its seconds; GSM is decoded, since its files have no header. Raises DataError."""
     if path.suffix == ".wav":
         return path, seconds_of(path)
     try:
@@ -65,13 +65,13 @@ def _read(path: Path) -> tuple[Medium, float]:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Clips voice by voice; the key is the prompt, as in the source `prompts`. Raises DataError for what is damaged."""
+    """Clips voice by voice; the key is the prompt, as in the source `prompts`. Raises DataError for damaged data."""
     for voice in VOICES:
         root = folder / voice.package.folder / "usr" / "share" / "asterisk" / "sounds" / voice.folder
-        found = sorted(path for path in root.rglob("*") if path.suffix in (".gsm", ".wav"))
-        if not found:
+        recordings = sorted(path for path in root.rglob("*") if path.suffix in (".gsm", ".wav"))
+        if not recordings:
             raise DataError(f"{root} holds no .gsm or .wav files; delete {voice.package.folder} and fetch it again")
-        for path in found:
+        for path in recordings:
             prompt = path.relative_to(root).with_suffix("").as_posix()
             clip, seconds = _read(path)
             reason = NO_SPEECH if not is_speech(prompt) else TOO_LONG if seconds > MOST_SECONDS else ""

@@ -25,7 +25,7 @@ from plait.errors import MissingError
 
 
 def needed(name: str) -> Any:
-    """The module `name`, imported. Raises MissingError where its package cannot be imported."""
+    """Imports the module `name`. Raises MissingError where its package is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

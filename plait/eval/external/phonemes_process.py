@@ -1,10 +1,10 @@
-"""A program of its own, not imported by the package: reads a text, answers with what it sounds like, in IPA.
+"""A separate program, never imported by the package: turns text into phonemes (IPA).
 
 It loads the espeak-ng library (GPL-3.0) that the wheel `espeakng-loader` bundles. Only this process touches it, and
 the package talks to it through pipes, as it would to the `espeak-ng` command.
 
-Given, one JSON object: {"text", "voice"}. Answer, a JSON list: [phonemes, mark] of each clause, `mark` being the one of
-MARKS that closes it in the text, or a full stop where none does. An unknown voice ends it with status 2.
+Input: one JSON object {"text", "voice"}. Output: a JSON list with [phonemes, mark] of each clause, where `mark` is the one of
+MARKS that closes it in the text, or a full stop. An unknown voice exits with status 2.
 """
 
 import ctypes
@@ -22,27 +22,27 @@ AHEAD = 4  # characters that espeak-ng may have read behind the mark: a quote, a
 
 
 def clauses(library: ctypes.CDLL, text: str) -> list[tuple[str, str]]:
-    """espeak-ng moves a pointer behind what it has read, and so tells where a clause ends."""
-    whole = ctypes.create_string_buffer(text.encode())
-    begin = ctypes.addressof(whole)
-    pointer, place, made = ctypes.c_void_p(begin), 0, []
+    """(phonemes, mark) of each clause. espeak-ng advances a pointer past each clause, which gives the clause's end."""
+    buffer = ctypes.create_string_buffer(text.encode())
+    begin = ctypes.addressof(buffer)
+    pointer, start, spoken = ctypes.c_void_p(begin), 0, []
     while pointer.value is not None:
         phonemes = ctypes.string_at(library.espeak_TextToPhonemes(ctypes.byref(pointer), CHARS_UTF8, IPA)).decode()
-        end = len(whole.value) if pointer.value is None else pointer.value - begin
-        marks = re.findall(f"[{MARKS}]", whole.value[place:end].decode(errors="ignore")[-AHEAD:])
-        made.append((phonemes, marks[-1] if marks else "."))
-        place = end
-    return made
+        end = len(buffer.value) if pointer.value is None else pointer.value - begin
+        marks = re.findall(f"[{MARKS}]", buffer.value[start:end].decode(errors="ignore")[-AHEAD:])
+        spoken.append((phonemes, marks[-1] if marks else "."))
+        start = end
+    return spoken
 
 
 def main() -> None:
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_TextToPhonemes.restype = ctypes.c_void_p
     library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
-    given = json.load(sys.stdin)
-    if library.espeak_SetVoiceByName(given["voice"].encode()):
+    request = json.load(sys.stdin)
+    if library.espeak_SetVoiceByName(request["voice"].encode()):
         sys.exit(2)
-    json.dump(clauses(library, given["text"]), sys.stdout)
+    json.dump(clauses(library, request["text"]), sys.stdout)
 
 
 if __name__ == "__main__":

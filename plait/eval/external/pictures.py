@@ -1,4 +1,4 @@
-"""What pictures look like to a network trained on ImageNet: EfficientNet-Lite0, its features, and scores made of them.
+"""Image features by EfficientNet-Lite0 trained on ImageNet, and the scores computed from them.
 
 Architecture: EfficientNet (Tan and Le, 2019) in its Lite variant (github.com/tensorflow/tpu, models/official/efficientnet/lite):
 ReLU6 for swish, no squeeze-and-excitation, stem and head of fixed width.
@@ -106,7 +106,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def see(picture: Image.Image) -> Tensor:
-    """[3, SIDE, SIDE] input: RGB, whole, on a white square."""
+    """[3, SIDE, SIDE] network input: the whole picture in RGB on a white square."""
     square = ImageOps.pad(to_canvas(picture, 3), (SIDE, SIDE), Image.Resampling.BICUBIC, color="white")
     levels = torch.from_numpy(np.array(square, np.float32))
     return (levels.permute(2, 0, 1) - 127.0) / 128.0
@@ -123,34 +123,40 @@ class PictureFeatures:
     @torch.inference_mode()
     def features(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """[n, 1280] float32. Raises RowError for a picture of an unknown mode."""
-        made = [
+        batches = [
             self.network.features(torch.stack([see(picture) for picture in pictures[start : start + BATCH]]))
             for start in range(0, len(pictures), BATCH)
         ]
-        return torch.cat(made).numpy() if made else np.zeros((0, WIDTH), np.float32)
+        return torch.cat(batches).numpy() if batches else np.zeros((0, WIDTH), np.float32)
 
 
-def kid(made: np.ndarray, real: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """Kernel inception distance (Binkowski et al. 2018) of [n, d] and [m, d] features: its mean over random subsets, and the
-    standard deviation of one subset's.
+def kid(
+    generated: np.ndarray, real: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Kernel inception distance (Binkowski et al. 2018) of [n, d] and [m, d] features: mean over random subsets, and the
+    standard deviation of one subset.
 
-    The unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3: around 0 for two draws from one
-    source, and then often below it. A subset has `size` of each, and never more than half of the smaller set: if it had all,
-    the subsets would be alike and their deviation nothing. Raises DataError for fewer than four of either.
+    The unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3: near 0, often below it, for two samples of
+    one distribution. A subset has `size` rows of each set, and at most half of the smaller set: larger ones would overlap so
+    much that their deviation means nothing. Raises DataError for fewer than four rows of either.
     """
-    size = min(size, len(made) // 2, len(real) // 2)
-    if size < 2 or made.shape[1:] != real.shape[1:]:
-        raise DataError(f"KID of {made.shape} and {real.shape} features; expected at least 4 of each, of one width")
+    size = min(size, len(generated) // 2, len(real) // 2)
+    if size < 2 or generated.shape[1:] != real.shape[1:]:
+        raise DataError(
+            f"KID of {generated.shape} and {real.shape} features; expected at least 4 of each, of one width"
+        )
     rng = np.random.default_rng(seed)
     values = [
-        _discrepancy(made[rng.choice(len(made), size, replace=False)], real[rng.choice(len(real), size, replace=False)])
+        _discrepancy(
+            generated[rng.choice(len(generated), size, replace=False)], real[rng.choice(len(real), size, replace=False)]
+        )
         for _ in range(subsets)
     ]
     return float(np.mean(values)), float(np.std(values))
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased squared MMD of two sets of equal size: a thing's likeness to itself does not count."""
+    """Unbiased squared MMD of two sets of equal size: the diagonal of each kernel matrix is left out."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     n = len(x)
 
@@ -162,13 +168,13 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     return within / (n * (n - 1)) - 2.0 * float(kernel(x, y).mean())
 
 
-def retrieval_ranks(made: np.ndarray, candidates: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
-    """[n] ranks, 1 the best: where candidate `truth[i]` stands among [m, d] `candidates` by cosine to `made[i]` ([n, d]).
+def retrieval_ranks(queries: np.ndarray, candidates: np.ndarray, truth: Sequence[int] | np.ndarray) -> np.ndarray:
+    """[n] ranks, 1 the best: of candidate `truth[i]` among [m, d] `candidates`, by cosine to `queries[i]` ([n, d]).
 
-    What is as like as the truth stands before it, so that features which are all alike, or not numbers, find nothing.
+    Ties rank before the truth, so that constant or non-finite features retrieve nothing.
     """
-    likeness = _unit(made) @ _unit(candidates).T
-    own = likeness[np.arange(len(made)), np.asarray(truth, np.int64)]
+    likeness = _unit(queries) @ _unit(candidates).T
+    own = likeness[np.arange(len(queries)), np.asarray(truth, np.int64)]
     ranks: np.ndarray = (~(likeness < own[:, None] - TIE)).sum(axis=1)
     return ranks
 

@@ -1,4 +1,4 @@
-"""What English speech says, by ears that are not ours: Whisper tiny.en (Radford et al. 2022), run by CTranslate2."""
+"""English speech recognition by Whisper tiny.en (Radford et al. 2022), run by CTranslate2."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class EnglishRecogniser:
         )
 
     def transcribe(self, clips: Sequence[tuple[np.ndarray, int]]) -> list[str]:
-        """The words of (samples, rate) clips, as Whisper spells and punctuates them; "" where it hears no speech. Greedy and at
-        temperature 0, so that the same clip always gives the same words. Raises RowError for empty sound."""
+        """Transcripts of (samples, rate) clips, spelled and punctuated by Whisper; "" where it hears no speech.
+
+        Greedy decoding at temperature 0: the same clip always gives the same words. Raises RowError for empty sound.
+        """
         return [self._words(waveform(Part("audio", clip))) for clip in clips]
 
     def _words(self, samples: np.ndarray) -> str:

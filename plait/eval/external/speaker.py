@@ -1,4 +1,4 @@
-"""A voice that is not ours: Piper's en_US joe (VITS, Kim et al. 2021), run by ONNX Runtime.
+"""English speech synthesis by Piper's voice en_US joe (VITS, Kim et al. 2021), run by ONNX Runtime.
 
 Its phonemes come from espeak-ng, which runs as a separate program (see `phonemes_process.py`).
 """
@@ -36,33 +36,35 @@ def phonemes(text: str, voice: str) -> list[tuple[str, str]]:
     program = Path(__file__).with_name("phonemes_process.py")
     request = json.dumps({"text": text.replace("\0", " "), "voice": voice})
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, str(program)], input=request, capture_output=True, text=True, timeout=SECONDS, check=True
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise DataError(f"espeak-ng failed on {request}: {error}; expected a voice and a text that it knows") from error
-    return [(said, mark) for said, mark in json.loads(done.stdout)]
+    return [(ipa, mark) for ipa, mark in json.loads(process.stdout)]
 
 
 def sentences(clauses: Sequence[tuple[str, str]]) -> list[str]:
     """Clauses joined up to each mark that ends a sentence: "həlˈoʊ, wˈɜːld."; clauses without a sound are dropped."""
-    made, open_ = [], ""
-    for said, mark in clauses:
-        said = re.sub(r"\([a-z-]+\)", "", said).strip()  # "(fr)": espeak-ng says that it changes language
-        if not said:
+    closed, unclosed = [], ""
+    for ipa, mark in clauses:
+        ipa = re.sub(r"\([a-z-]+\)", "", ipa).strip()  # "(fr)": espeak-ng says that it changes language
+        if not ipa:
             continue
-        open_ += said + mark
+        unclosed += ipa + mark
         if mark in ".!?":
-            made.append(open_)
-            open_ = ""
+            closed.append(unclosed)
+            unclosed = ""
         else:
-            open_ += " "
-    return [*made, open_.strip()] if open_ else made
+            unclosed += " "
+    return [*closed, unclosed.strip()] if unclosed else closed
 
 
 def ids(sentence: str, table: Mapping[str, Sequence[int]]) -> list[int]:
-    """What the network reads: each phoneme's ids, a pad behind each, between begin and end. Letters and their accents count
-    apart, and those that the voice has not learned are dropped."""
+    """The network's input ids: those of each phoneme, a pad after each, between begin and end.
+
+    Letters and their accents count apart; symbols that the voice does not know are dropped.
+    """
     known = [symbol for symbol in unicodedata.normalize("NFD", sentence) if symbol in table]
     return [*(number for symbol in (BEGIN, *known) for number in (*table[symbol], *table[PAD])), *table[END]]
 
@@ -92,9 +94,9 @@ class Piper:
 
     def _sound(self, sentence: str) -> np.ndarray:
         numbers = np.array([ids(sentence, self._facts["phoneme_id_map"])], np.int64)
-        how = self._facts["inference"]
-        scales = np.array([how["noise_scale"], how["length_scale"], how["noise_w"]], np.float32)
+        settings = self._facts["inference"]
+        scales = np.array([settings["noise_scale"], settings["length_scale"], settings["noise_w"]], np.float32)
         lengths = np.array([numbers.shape[1]], np.int64)
-        made = self._session.run(None, {"input": numbers, "input_lengths": lengths, "scales": scales})
-        sound: np.ndarray = made[0].reshape(-1)
+        outputs = self._session.run(None, {"input": numbers, "input_lengths": lengths, "scales": scales})
+        sound: np.ndarray = outputs[0].reshape(-1)
         return sound

@@ -1,8 +1,8 @@
-"""Who speaks, as a vector: the GE2E speaker encoder of Resemblyzer (Wan et al. 2018; github.com/resemble-ai/Resemblyzer).
+"""Speaker embeddings by the GE2E encoder of Resemblyzer (Wan et al. 2018; github.com/resemble-ai/Resemblyzer).
 
-The front end is written here from its published definition, so that neither librosa nor webrtcvad is needed: power
-spectra of 25 ms Hann windows every 10 ms, 40 mel bands, no logarithm. Where the original cuts long silences by a voice
-detector, quiet is cut by its energy.
+The front end is written from its published definition, so that neither librosa nor webrtcvad is needed: power spectra of
+25 ms Hann windows every 10 ms, 40 mel bands, no logarithm. Long silences, which the original cuts by a voice activity
+detector, are cut by energy.
 """
 
 from __future__ import annotations
@@ -62,17 +62,19 @@ def mel_power(samples: np.ndarray) -> Tensor:
 
 
 def without_quiet(samples: np.ndarray) -> np.ndarray:
-    """The pieces of 30 ms that are no more than 40 dB below the loudest, and KEPT on either side of them."""
+    """Drops the pieces of 30 ms that are over 40 dB below the loudest, but for KEPT on either side of a loud one."""
     pieces = np.pad(samples, (0, -len(samples) % PIECE)).reshape(-1, PIECE)
     loudness = np.sqrt(np.mean(np.square(pieces), axis=1))
     loud = np.convolve(loudness >= QUIET * loudness.max(), np.ones(2 * KEPT + 1), mode="full")[KEPT:-KEPT] > 0
-    kept: np.ndarray = pieces[loud].reshape(-1)
-    return kept
+    audible: np.ndarray = pieces[loud].reshape(-1)
+    return audible
 
 
 def partials(samples: np.ndarray) -> Tensor:
-    """[k, PARTIAL, MELS] overlapping stretches of a clip, the last one filled up with zeros, or left out where little of it
-    would be sound."""
+    """[k, PARTIAL, MELS] overlapping windows of a clip.
+
+    The last one is padded with zeros, or dropped where less than COVERED of it would be sound.
+    """
     frames = -(-(len(samples) + 1) // HOP)
     starts = list(range(0, max(1, frames - PARTIAL + STEP + 1), STEP))
     if len(starts) > 1 and len(samples) - starts[-1] * HOP < COVERED * PARTIAL * HOP:
@@ -82,7 +84,7 @@ def partials(samples: np.ndarray) -> Tensor:
 
 
 class _Encoder(nn.Module):
-    """[k, PARTIAL, MELS] -> [k, WIDTH] unit vectors, none of whose numbers is negative."""
+    """[k, PARTIAL, MELS] -> [k, WIDTH] unit vectors of non-negative numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,18 +100,20 @@ class SpeakerFeatures:
     """The speaker encoder with its weights, fetched into `folder`. Raises as `unpacked` does."""
 
     def __init__(self, folder: Path) -> None:
-        found = torch.load(unpacked(PACKAGE, folder) / WEIGHTS, map_location="cpu", weights_only=True)["model_state"]
+        state = torch.load(unpacked(PACKAGE, folder) / WEIGHTS, map_location="cpu", weights_only=True)["model_state"]
         # the scale and offset of its loss are in the file as well
-        weights = {name: value for name, value in found.items() if not name.startswith("similarity_")}
+        weights = {name: value for name, value in state.items() if not name.startswith("similarity_")}
         self.encoder = _Encoder().eval()
         self.encoder.load_state_dict(weights)
 
     @torch.inference_mode()
     def features(self, clips: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
-        """[n, 256] unit vectors of (samples, rate) clips; their product is how alike two speakers are. Raises RowError for
-        empty sound. All clips are brought to one level first: the encoder hears loudness."""
-        made = []
+        """[n, 256] unit vectors of (samples, rate) clips; the product of two is their speakers' similarity.
+
+        Clips are brought to one level first, since the encoder is sensitive to loudness. Raises RowError for empty sound.
+        """
+        vectors = []
         for clip in clips:
             voiced = without_quiet(waveform(Part("audio", clip)))
-            made.append(nn.functional.normalize(self.encoder(partials(voiced)).mean(dim=0), dim=0))
-        return torch.stack(made).numpy() if made else np.zeros((0, WIDTH), np.float32)
+            vectors.append(nn.functional.normalize(self.encoder(partials(voiced)).mean(dim=0), dim=0))
+        return torch.stack(vectors).numpy() if vectors else np.zeros((0, WIDTH), np.float32)

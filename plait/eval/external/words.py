@@ -1,7 +1,7 @@
-"""A small language model that is not ours: SmolLM2-135M-Instruct (Ben Allal et al. 2025), from a GGUF file of 4 bits a weight.
+"""SmolLM2-135M-Instruct (Ben Allal et al. 2025), a small independent language model, from a GGUF file of 4 bits a weight.
 
-The weights are widened to float32 and put into the Llama of `transformers`; config, tokenizer and chat template come from the
-file's metadata (github.com/ggml-org/ggml, docs/gguf.md).
+The weights are widened to float32 and put into the Llama of `transformers`; config, tokenizer and chat template come from
+the file's metadata (github.com/ggml-org/ggml, docs/gguf.md).
 """
 
 from __future__ import annotations
@@ -37,38 +37,40 @@ OUTSIDE_LAYERS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm
 
 
 def name_in_llama(name: str) -> str:
-    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`. Raises DataError for a tensor that Llama has not."""
-    found = name.split(".")
+    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`. Raises DataError for a tensor unknown to Llama."""
+    fields = name.split(".")
     try:
-        if found[0] == "blk":
-            return f"model.layers.{int(found[1])}.{LAYER[found[2]]}.{found[3]}"
-        return f"{OUTSIDE_LAYERS[found[0]]}.{found[1]}"
+        if fields[0] == "blk":
+            return f"model.layers.{int(fields[1])}.{LAYER[fields[2]]}.{fields[3]}"
+        return f"{OUTSIDE_LAYERS[fields[0]]}.{fields[1]}"
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(f"tensor {name!r} has no place in Llama; expected blk.N.{'|'.join(LAYER)}.weight") from error
 
 
 def halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """[heads * width, d] rows of queries or keys, brought from GGUF's order to that of `transformers`: rotary positions turn row 2i
-    with 2i + 1 of a head there, and i with width / 2 + i here."""
+    """[heads * width, d] rows of queries or keys, from GGUF's order to that of `transformers`.
+
+    Rotary positions pair row 2i of a head with 2i + 1 in GGUF, and i with width / 2 + i in `transformers`.
+    """
     turned: np.ndarray = weight.reshape(heads, -1, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
     return turned
 
 
 def tokenizer_of(facts: Mapping[str, Any]) -> Tokenizer:
-    """The byte-level BPE of a file whose pre-tokenizer is `smollm`: GPT-2's, every digit alone. Raises DataError for another."""
+    """The byte-level BPE of a file with the pre-tokenizer `smollm`: GPT-2's, digits single. Raises DataError for another."""
     kind = (facts["tokenizer.ggml.model"], facts["tokenizer.ggml.pre"])
     if kind != ("gpt2", "smollm"):
         raise DataError(f"the tokenizer is {kind}; expected ('gpt2', 'smollm')")
     tokens = facts["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in facts["tokenizer.ggml.merges"]]
-    made = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    made.decoder = decoders.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
     kinds = facts["tokenizer.ggml.token_type"]
-    made.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL])
-    return made
+    tokenizer.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL])
+    return tokenizer
 
 
 class SmallLanguageModel:
@@ -109,26 +111,26 @@ class SmallLanguageModel:
         return transformers.LlamaForCausalLM(config)
 
     def _weights(self, library: Any, reader: Any) -> dict[str, Tensor]:
-        config, made = self._model.config, {}
+        config, weights = self._model.config, {}
         heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
         for tensor in reader.tensors:
             weight = library.dequantize(tensor.data, tensor.tensor_type)
             kind = tensor.name.split(".")[-2]
             if kind in heads:
                 weight = halves(weight, heads[kind])
-            made[name_in_llama(tensor.name)] = torch.from_numpy(np.array(weight, np.float32))
-        return {"lm_head.weight": made["model.embed_tokens.weight"], **made}
+            weights[name_in_llama(tensor.name)] = torch.from_numpy(np.array(weight, np.float32))
+        return {"lm_head.weight": weights["model.embed_tokens.weight"], **weights}
 
     def answer(self, prompt: str, max_tokens: int) -> str:
-        """What it replies to one message of a user."""
+        """The reply to one message of a user."""
         return self.reply([{"role": "user", "content": prompt}], max_tokens)
 
     @torch.inference_mode()
     def reply(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> str:
-        """The next message of a conversation of {"role", "content"}: greedy, so always the same, and cut off after `max_tokens`."""
-        asked = self._tokenizer.apply_chat_template(
+        """The next message of a conversation of {"role", "content"}: greedy, and cut off after `max_tokens`."""
+        prompt = self._tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        made = self._model.generate(**asked, do_sample=False, max_new_tokens=max_tokens)
-        said: str = self._tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
-        return said.strip()
+        ids = self._model.generate(**prompt, do_sample=False, max_new_tokens=max_tokens)
+        reply: str = self._tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        return reply.strip()

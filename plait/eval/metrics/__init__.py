@@ -1,8 +1,8 @@
-"""What answers are measured by beside exact matches and judges: one file a family of scores, found by name.
+"""Scores of answers beside exact matches and judges: one file a family of scores, looked up by name.
 
-A task lists its scores (`GroupTask.scores`); each is a function of an Outcome and a Bench that gives entries of report.json. What
-a score needs from outside (independent models, libraries of the extra `judges`) is made once, when it is first asked
-for; where it is missing the score is left out and the report says why.
+A task lists its scores (`GroupTask.scores`). A score is a function of an Outcome and a Bench that returns entries of
+report.json. Independent models and libraries of the extra `judges` are loaded when a score first needs them; where one is
+missing, the report leaves the score out and says why.
 """
 
 from __future__ import annotations

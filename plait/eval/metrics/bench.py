@@ -1,4 +1,4 @@
-"""What scores share: the model, the models from outside, and how a number becomes an entry of the report."""
+"""What scores share: the model, independent models, and the entry of the report that a number becomes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ GROUPINGS = ("language", "source", "style", "topic")  # facts of rows that a sco
 
 
 def judges_folder() -> Path:
-    """Where weights of models from outside are kept: PLAIT_JUDGES, else data/judges."""
+    """The folder of the independent models' weights: PLAIT_JUDGES, else data/judges."""
     return Path(os.environ.get("PLAIT_JUDGES", "data/judges"))
 
 
 @dataclass
 class Bench:
-    """`training` gives the media that the model was trained on, of a modality: those in one of some styles, or all where there
-    are no styles. `say` hears what the report has to say of the scores."""
+    """`training` gives the training media of a modality in some styles, or all of them where no style is given.
+
+    `say` gets notes for the report.
+    """
 
     engine: Engine
     training: Callable[[str, Collection[str]], Sequence[Part]] = lambda kind, styles: ()
     say: Callable[[str], object] = lambda what: None
     folder: Path = field(default_factory=judges_folder)
-    kept: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
+    cache: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 
     @cached_property
     def picture_features(self) -> Callable[[Sequence[Part]], np.ndarray]:
@@ -61,7 +63,7 @@ class Bench:
 
     @cached_property
     def recognised(self) -> Callable[[Sequence[Part]], list[str]]:
-        """What Whisper tiny.en hears. Raises MissingError."""
+        """Transcripts by Whisper tiny.en. Raises MissingError."""
         from plait.eval.external.recogniser import EnglishRecogniser
         from plait.modalities.audio.measure import waveform
 
@@ -69,7 +71,7 @@ class Bench:
         return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
 
     def read_aloud(self, texts: Sequence[str]) -> list[Part]:
-        """English texts as espeak-ng says them."""
+        """English texts spoken by espeak-ng."""
         from plait.data.sources.espeak import RATE, Espeak
 
         with Espeak() as speaker:
@@ -77,64 +79,73 @@ class Bench:
 
     @cached_property
     def read_by_piper(self) -> Callable[[Sequence[str]], list[Part]]:
-        """English texts as Piper says them. Raises MissingError."""
+        """English texts spoken by Piper. Raises MissingError."""
         from plait.eval.external.speaker import Piper
 
         voice = Piper(self.folder, threads=torch.get_num_threads())
-        nothing = (np.zeros(RATE // 10, np.float32), RATE)  # for a text in which there is nothing to say
+        silence = (np.zeros(RATE // 10, np.float32), RATE)  # for a text in which there is nothing to say
 
-        def said(text: str) -> Part:
+        def read_aloud(text: str) -> Part:
             try:
                 return Part(Audio.name, voice.say(text))
             except DataError:
-                return Part(Audio.name, nothing)
+                return Part(Audio.name, silence)
 
-        return lambda texts: [said(text) for text in texts]
+        return lambda texts: [read_aloud(text) for text in texts]
+
+
+def cell(outcome: Outcome, metric: str, value: float, ci95: Sequence[float], n: int, **more: Any) -> dict[str, Any]:
+    """An entry of report.json; `more` are further keys, or others than the usual values."""
+    return {
+        "cell": outcome.task.cell, "task": outcome.task.name, "split": outcome.split, "metric": metric,
+        "higher_is_better": True, "value": value, "ci95": list(ci95), "n": n, "baseline": None, "judge": None,
+        "judge_ceiling": None, "blank_input": None, "target": None, "seconds": round(outcome.seconds, 2), "by": {}, **more,
+    }  # fmt: skip
 
 
 def entry(
-    asked: Outcome, metric: str, values: Sequence[float] | np.ndarray, *, higher: bool = True,
+    outcome: Outcome, metric: str, values: Sequence[float] | np.ndarray, *, higher: bool = True,
     statistic: Callable[[np.ndarray], float] | None = None, rows: Sequence[int] | None = None, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """An entry of report.json from a number a row: their mean, or `statistic` of row numbers, with a bootstrap interval,
-    and by language where there are several. `rows` are the numbers belong to, if not all."""
-    found = np.asarray(values, np.float64)
+    """An entry of report.json from one number a row: their mean, or `statistic` of row indices, with a bootstrap interval.
 
-    def mean(chosen: np.ndarray) -> float:
-        return float(found[chosen].mean())
+    `rows` are the outcome's rows that the numbers belong to (all if None); `more` replaces further keys of the entry. `by` breaks
+    the number down by language, source, style and topic.
+    """
+    numbers = np.asarray(values, np.float64)
 
-    of = statistic or mean
-    everything = np.arange(len(found))
-    samples = asked.samples if rows is None else [asked.samples[i] for i in rows]
-    made = {
-        "cell": asked.task.cell, "task": asked.task.name, "split": asked.split, "metric": metric, "higher_is_better": higher,
-        "value": of(everything), "ci95": list(statistics.bootstrap(of, len(found), draws=200)), "n": len(found), "baseline": None,
-        "judge": None, "judge_ceiling": None, "blank_input": None, "target": None, "seconds": round(asked.seconds, 2),
-    }  # fmt: skip
-    return {**made, **more, "by": broken_down(samples, of)}
+    def mean(drawn: np.ndarray) -> float:
+        return float(numbers[drawn].mean())
+
+    estimate = statistic or mean
+    interval = statistics.bootstrap(estimate, len(numbers), draws=200)
+    samples = outcome.samples if rows is None else [outcome.samples[i] for i in rows]
+    by = broken_down(samples, estimate)
+    value = estimate(np.arange(len(numbers)))
+    return cell(outcome, metric, value, interval, len(numbers), higher_is_better=higher, **more, by=by)
 
 
-def broken_down(samples: Sequence[Any], of: Callable[[np.ndarray], float]) -> dict[str, float]:
-    """A statistic by each of GROUPINGS that tells rows apart."""
-    made: dict[str, float] = {}
+def broken_down(samples: Sequence[Any], statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
+    """A statistic of the rows of each group, for every fact in GROUPINGS that has several groups."""
+    values: dict[str, float] = {}
     for name in GROUPINGS:
         groups: dict[str, list[int]] = {}
         for number, sample in enumerate(samples):
             groups.setdefault(str(sample.meta.get(name, "")), []).append(number)
         large = {group: rows for group, rows in groups.items() if group and len(rows) >= LEAST_BY}
         if len(large) > 1:
-            made |= {f"{name} {group}": of(np.array(rows)) for group, rows in sorted(large.items())}
-    return made
+            values |= {f"{name} {group}": statistic(np.array(rows)) for group, rows in sorted(large.items())}
+    return values
 
 
 def texts(parts: Sequence[Part | None]) -> list[str]:
-    """Answers in words; nothing where nothing was said."""
+    """Answers in words; an empty text for a missing answer."""
     return [str(part.value).strip() if part else "" for part in parts]
 
 
-def references(asked: Outcome) -> list[Part]:
-    return [sample.messages[-1].parts[0] for sample in asked.samples]
+def references(outcome: Outcome) -> list[Part]:
+    return [sample.messages[-1].parts[0] for sample in outcome.samples]
 
 
-def facts(asked: Outcome, name: str) -> list[Any]:
-    return [sample.meta.get(name) for sample in asked.samples]
+def facts(outcome: Outcome, name: str) -> list[Any]:
+    return [sample.meta.get(name) for sample in outcome.samples]

@@ -1,4 +1,4 @@
-"""Detection, where boxes are written as text: mean average precision by pycocotools, a box's score by its tokens' likelihood."""
+"""Detection with boxes written as text: average precision by pycocotools, F1. A box's score is its tokens' likelihood."""
 
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ WHERE = {"AP": 0, "AP50": 1}  # places in COCOeval's statistics
 F1 = "F1 of boxes"
 
 
-def scored_boxes(asked: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
-    """The boxes of every answer with `score`: exp of the mean log-probability of the tokens that write it. Where the question asks
-    for one label, all boxes are of that, whatever stands before them."""
-    made = []
-    told = token_log_probabilities(bench.engine, [s.messages[:-1] for s in asked.samples], asked.answers)
-    asked_for = [sample.meta.get("label", "") for sample in asked.samples]
-    for text, size, label, tokens in zip(texts(asked.answers), facts(asked, "size"), asked_for, told, strict=True):
+def scored_boxes(outcome: Outcome, bench: Bench) -> list[list[dict[str, Any]]]:
+    """The boxes of every answer, with `score`: exp of the mean log-probability of the tokens that write the box.
+
+    Where the question names a label, every box gets that label, whatever the answer writes before it.
+    """
+    answers = []
+    likelihoods = token_log_probabilities(bench.engine, [s.messages[:-1] for s in outcome.samples], outcome.answers)
+    asked_for = [sample.meta.get("label", "") for sample in outcome.samples]
+    for text, size, label, tokens in zip(
+        texts(outcome.answers), facts(outcome, "size"), asked_for, likelihoods, strict=True
+    ):
         boxes = boxes_in_text(text, size)
         for box in boxes:
             box["label"] = label or box["label"]
             start, end = box["span"]
             inside = [log for log, (first, last) in tokens if first < end and last > start]
             box["score"] = float(np.exp(np.mean(inside))) if inside else 0.0
-        made.append(boxes)
-    return made
+        answers.append(boxes)
+    return answers
 
 
-def average_precision(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]], metric: str) -> float:
-    """AP (IoU 0.5 to 0.95) or AP50 over pictures; boxes are {label, box: [x1, y1, x2, y2]}, found ones with a score."""
-    if not any(truth) or not any(found):
+def average_precision(truth: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]], metric: str) -> float:
+    """AP (IoU 0.5 to 0.95) or AP50 over pictures. Boxes are {label, box: [x1, y1, x2, y2]}; predicted ones have a score."""
+    if not any(truth) or not any(predicted):
         return 0.0
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-        run = _evaluation(truth, found)
+        run = _evaluation(truth, predicted)
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -51,26 +55,32 @@ def average_precision(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[A
 
 
 class Matching:
-    """Found boxes matched with the true ones, picture by picture, once; scores of any choice of the pictures then need not
-    match them again. `counts`: of each picture the boxes matched at an IoU of 0.5, found, and true."""
+    """Predicted boxes matched with true ones once, picture by picture, so that resamples need not match them again.
 
-    def __init__(self, truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> None:
+    `counts`: [3, pictures] boxes matched at an IoU of 0.5, predicted, and true.
+    """
+
+    def __init__(self, truth: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]]) -> None:
         self.run: Any = None
-        self.counts = np.array([[0] * len(truth), [len(one) for one in found], [len(one) for one in truth]])
-        if not any(truth) or not any(found):
+        self.counts = np.array([[0] * len(truth), list(map(len, predicted)), list(map(len, truth))])
+        if not any(truth) or not any(predicted):
             return
         with contextlib.redirect_stdout(io.StringIO()):
-            self.run = _evaluation(truth, found)
-            kept = self.run.params  # of areas and numbers of boxes only what AP and AP50 look at
-            kept.areaRng, kept.areaRngLbl, kept.maxDets = kept.areaRng[:1], kept.areaRngLbl[:1], kept.maxDets[-1:]
+            self.run = _evaluation(truth, predicted)
+            settings = self.run.params  # AP and AP50 look at one range of areas and one number of boxes
+            settings.areaRng, settings.areaRngLbl = settings.areaRng[:1], settings.areaRngLbl[:1]
+            settings.maxDets = settings.maxDets[-1:]
             self.run.evaluate()
         matches = np.empty(len(self.run.evalImgs), object)
         matches[:] = self.run.evalImgs
         self.matches: np.ndarray = matches.reshape(-1, len(truth))  # by label, by picture
-        self.counts[0] = [sum(int((one["dtMatches"][0] > 0).sum()) for one in here if one) for here in self.matches.T]
+        self.counts[0] = [
+            sum(int((match["dtMatches"][0] > 0).sum()) for match in matches_of_picture if match)
+            for matches_of_picture in self.matches.T
+        ]
 
     def average_precision(self, rows: np.ndarray, metric: str) -> float:
-        """Of the pictures with these numbers, which may repeat."""
+        """AP or AP50 of the pictures with these indices, which may repeat."""
         if self.run is None:
             return 0.0
         self.run.params.imgIds = list(range(len(rows)))
@@ -79,94 +89,98 @@ class Matching:
         with contextlib.redirect_stdout(io.StringIO()):
             self.run.accumulate()
         precision = self.run.eval["precision"][slice(1) if metric == "AP50" else slice(None)]  # from IoU 0.5 on
-        there = precision[precision > -1]  # of labels that these pictures have
-        return float(there.mean()) if there.size else 0.0
+        defined = precision[precision > -1]  # of labels that these pictures have
+        return float(defined.mean()) if defined.size else 0.0
 
     def f1(self, rows: np.ndarray) -> float:
-        """Of the pictures with these numbers, over all their boxes: each must be right and none may be missing."""
-        matched, found, true = self.counts[:, rows].sum(axis=1)
-        return float(2 * matched / max(1, found + true))
+        """F1 at an IoU of 0.5 over all boxes of the pictures with these indices, which may repeat."""
+        matched, predicted, true = self.counts[:, rows].sum(axis=1)
+        return float(2 * matched / max(1, predicted + true))
 
 
-def _evaluation(truth: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]) -> Any:
-    """COCOeval of these boxes, not yet run."""
+def _evaluation(truth: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]]) -> Any:
+    """A COCOeval of these boxes that has not run yet."""
     coco, evaluation = needed("pycocotools.coco"), needed("pycocotools.cocoeval")
-    labels = sorted({box["label"] for boxes in (*truth, *found) for box in boxes})
+    labels = sorted({box["label"] for boxes in (*truth, *predicted) for box in boxes})
 
-    def told(boxes: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-        made: list[dict[str, Any]] = []
-        for image, here in enumerate(boxes):
-            for box in here:
+    def annotations(boxes: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        for image, boxes_of_image in enumerate(boxes):
+            for box in boxes_of_image:
                 x1, y1, x2, y2 = box["box"]
-                made.append(
+                entries.append(
                     {
-                        "id": len(made) + 1, "image_id": image, "category_id": labels.index(box["label"]), "iscrowd": 0,
+                        "id": len(entries) + 1, "image_id": image, "category_id": labels.index(box["label"]), "iscrowd": 0,
                         "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "score": box.get("score", 1.0),
                     }
                 )  # fmt: skip
-        return made
+        return entries
 
     real = coco.COCO()
     real.dataset = {
-        "info": {}, "images": [{"id": i} for i in range(len(truth))], "annotations": told(truth),
+        "info": {}, "images": [{"id": i} for i in range(len(truth))], "annotations": annotations(truth),
         "categories": [{"id": i, "name": label} for i, label in enumerate(labels)],
     }  # fmt: skip
     real.createIndex()
-    return evaluation.COCOeval(real, real.loadRes(told(found)), "bbox")
+    return evaluation.COCOeval(real, real.loadRes(annotations(predicted)), "bbox")
 
 
-def boxes(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """AP and AP50, which forgive many guesses, and F1 at an IoU of 0.5, to which every wrong box counts. The baseline sees
-    nothing: it answers with the boxes of another row, of the same label if there is one, or with a grid of 1, 4 or 9 boxes
-    of a common size, whichever is best."""
-    found, truth = scored_boxes(asked, bench), facts(asked, "boxes")
-    sizes = facts(asked, "size")
-    labels = [str(sample.meta.get("label", "")) for sample in asked.samples]
+def boxes(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """AP and AP50, which tolerate many guesses, and F1 at an IoU of 0.5, where every false box counts.
+
+    Baseline, without looking at the picture: the best of another row's boxes (of the same label if there is one) and grids
+    of 1, 4 or 9 boxes of a common size.
+    """
+    predicted, truth = scored_boxes(outcome, bench), facts(outcome, "boxes")
+    sizes = facts(outcome, "size")
+    labels = [str(sample.meta.get("label", "")) for sample in outcome.samples]
     blind = [
-        [_another(truth, sizes, labels, here) for here in range(len(truth))],
+        [_another(truth, sizes, labels, row) for row in range(len(truth))],
         *(_grids(truth, sizes, labels, side) for side in GRIDS),
     ]
-    matching = Matching(truth, found)
-    made = []
+    matching = Matching(truth, predicted)
+    entries = []
     for metric in WHERE:
-        of = partial(matching.average_precision, metric=metric)
+        statistic = partial(matching.average_precision, metric=metric)
         baseline = max(average_precision(truth, guess, metric) for guess in blind)
-        made.append(entry(asked, metric, np.zeros(len(truth)), statistic=of, baseline=baseline))
+        entries.append(entry(outcome, metric, np.zeros(len(truth)), statistic=statistic, baseline=baseline))
     everything = np.arange(len(truth))
     baseline = max(Matching(truth, guess).f1(everything) for guess in blind)
-    return [*made, entry(asked, F1, np.zeros(len(truth)), statistic=matching.f1, baseline=baseline)]
+    return [*entries, entry(outcome, F1, np.zeros(len(truth)), statistic=matching.f1, baseline=baseline)]
 
 
 def _another(
-    truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], here: int
+    truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], row: int
 ) -> list[dict[str, Any]]:
-    """Boxes of the next row that asks for the same label, or of the next one where there is none, called by this row's label (as
-    they are, where none is asked for) and brought to its size."""
-    others = [(here + step) % len(truth) for step in range(1, len(truth))]
-    there = next((row for row in others if labels[row] == labels[here]), others[0] if others else here)
-    if there == here:
+    """The boxes of the next row with the same label, or of the next row, scaled to this row's picture.
+
+    They get this row's label where it has one.
+    """
+    candidates = [(row + step) % len(truth) for step in range(1, len(truth))]
+    other = next((other for other in candidates if labels[other] == labels[row]), candidates[0] if candidates else row)
+    if other == row:
         return []
-    scale = [sizes[here][axis % 2] / sizes[there][axis % 2] for axis in range(4)]
+    scale = [sizes[row][axis % 2] / sizes[other][axis % 2] for axis in range(4)]
     return [
-        {"label": labels[here] or box["label"], "box": [a * s for a, s in zip(box["box"], scale, strict=True)]}
-        for box in truth[there]
+        {"label": labels[row] or box["label"], "box": [a * s for a, s in zip(box["box"], scale, strict=True)]}
+        for box in truth[other]
     ]
 
 
 def _grids(
     truth: Sequence[Sequence[Any]], sizes: Sequence[Sequence[float]], labels: Sequence[str], side: int
 ) -> list[list[dict[str, Any]]]:
-    """side x side boxes for every row that names its label, of the median size of all boxes relative to their pictures."""
+    """side x side boxes for every row that names a label, of the median size of all boxes relative to their pictures."""
     sides = [
         [(box["box"][2] - box["box"][0]) / size[0], (box["box"][3] - box["box"][1]) / size[1]]
         for boxes, size in zip(truth, sizes, strict=True)
         for box in boxes
     ]
     wide, high = np.median(sides, axis=0) if sides else (0.0, 0.0)
-    centres = [(place + 0.5) / side for place in range(side)]
+    centres = [(step + 0.5) / side for step in range(side)]
     grid = np.array([[x - wide / 2, y - high / 2, x + wide / 2, y + high / 2] for y in centres for x in centres])
     return [
-        [{"label": label, "box": (one * [*size, *size]).tolist()} for one in grid] if label else []
+        [{"label": label, "box": (cell * [*size, *size]).tolist()} for cell in grid] if label else []
         for size, label in zip(sizes, labels, strict=True)
     ]
 

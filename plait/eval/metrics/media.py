@@ -1,4 +1,4 @@
-"""Scores of made pictures and sound by models that are not ours: does it show what was asked, is it like real ones, is it a copy?"""
+"""Scores of generated pictures and sound by independent models: fidelity to the request, realism, copying."""
 
 from __future__ import annotations
 
@@ -25,88 +25,93 @@ LEAST_PICTURES = 4  # that a kernel distance needs
 MOST_HEARD = 100  # clips that the recogniser hears: a second each
 
 
-def _made(asked: Outcome) -> tuple[list[int], list[Part]]:
-    pairs = [(number, part) for number, part in enumerate(asked.answers) if part is not None]
+def _answered(outcome: Outcome) -> tuple[list[int], list[Part]]:
+    """Numbers of the rows that have an answer, and the answers."""
+    pairs = [(number, part) for number, part in enumerate(outcome.answers) if part is not None]
     return [number for number, _ in pairs], [part for _, part in pairs]
 
 
-def _features(bench: Bench, asked: Outcome, what: str, parts: Sequence[Part]) -> np.ndarray:
+def _features(bench: Bench, outcome: Outcome, what: str, parts: Sequence[Part]) -> np.ndarray:
     """Picture features, computed once for a task and split."""
-    key = (asked.task.name, asked.split, what)
-    if key not in bench.kept:
-        bench.kept[key] = bench.picture_features(parts)
-    found: np.ndarray = bench.kept[key]
-    return found
+    key = (outcome.task.name, outcome.split, what)
+    if key not in bench.cache:
+        bench.cache[key] = bench.picture_features(parts)
+    features: np.ndarray = bench.cache[key]
+    return features
 
 
-def retrieval(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Whether a made picture is nearest to the reference of its own concept, among one reference of every concept of the split.
+def retrieval(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Rank of the asked concept's reference by similarity to the answer, among one reference of every concept.
 
-    The ceiling is that of the references of other rows of the same concept (other styles); the baseline is chance.
+    A missing answer ranks last. Ceiling: references of other rows of the same concept (other styles). Baseline: chance.
     """
-    rows, parts = _made(asked)
-    concepts = [str(c or n) for c, n in zip(facts(asked, "concept"), map(_named, asked.samples), strict=True)]
+    rows, parts = _answered(outcome)
+    concepts = [str(c or n) for c, n in zip(facts(outcome, "concept"), map(_named, outcome.samples), strict=True)]
     names = list(dict.fromkeys(concepts))
     first = [concepts.index(name) for name in names]
-    real = _features(bench, asked, "real", references(asked))
+    real = _features(bench, outcome, "real", references(outcome))
     truth = np.array([names.index(concept) for concept in concepts])
-    ranks = retrieval_ranks(_features(bench, asked, "made", parts), real[first], truth[rows])
+    ranks = np.full(len(concepts), len(names))
+    if parts:
+        ranks[rows] = retrieval_ranks(_features(bench, outcome, "made", parts), real[first], truth[rows])
     others = [row for row in range(len(concepts)) if row not in set(first)]
     ceiling = retrieval_ranks(real[others], real[first], truth[others]) if others else np.zeros(0)
-    made = []
+    entries = []
     for within in (1, 10):
-        made.append(
+        entries.append(
             entry(
-                asked, f"found among {len(names)}, first {within}: rate", ranks <= within, rows=rows,
+                outcome, f"found among {len(names)}, first {within}: rate", ranks <= within,
                 baseline=min(1.0, within / len(names)), judge="EfficientNet-Lite0, ImageNet",
                 judge_ceiling=float((ceiling <= within).mean()) if len(ceiling) else None,
             )
         )  # fmt: skip
     ceiling_rank = float(np.median(ceiling)) if len(ceiling) else None
-    made.append(
+    entries.append(
         entry(
-            asked, f"rank among {len(names)}, median", ranks, higher=False, rows=rows,
-            statistic=lambda chosen: float(np.median(ranks[chosen])), baseline=(len(names) + 1) / 2,
+            outcome, f"rank among {len(names)}, median", ranks, higher=False,
+            statistic=lambda drawn: float(np.median(ranks[drawn])), baseline=(len(names) + 1) / 2,
             judge="EfficientNet-Lite0, ImageNet", judge_ceiling=ceiling_rank,
         )
     )  # fmt: skip
-    return made
+    return entries
 
 
 def _named(sample: Any) -> str:
     return str(sample.meta.get("code", sample.messages[0].parts[0].value))
 
 
-def kernel_distance(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """KID of made pictures and held-out real ones; the baseline is that of training pictures in the styles asked for: the
-    floor. Left out where there are fewer than LEAST_PICTURES of either, of which none can be told."""
-    rows, parts = _made(asked)
-    made, real = _features(bench, asked, "made", parts), _features(bench, asked, "real", references(asked))
-    key = ("floor", _styles(asked))
-    if key not in bench.kept:
-        taught = _training(bench, asked)
-        order = np.random.default_rng([2026, 60]).permutation(len(taught))[:MOST_TRAINING]
-        bench.kept[key] = bench.picture_features([taught[index] for index in order])
-    training = bench.kept[key]
-    if min(len(made), len(real), len(training)) < LEAST_PICTURES:
+def kernel_distance(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """KID of generated and held-out real pictures. Baseline, the floor: training pictures in the same styles.
+
+    Empty for fewer than LEAST_PICTURES of any of the three.
+    """
+    rows, parts = _answered(outcome)
+    generated, real = _features(bench, outcome, "made", parts), _features(bench, outcome, "real", references(outcome))
+    key = ("floor", _styles(outcome))
+    if key not in bench.cache:
+        media = _training(bench, outcome)
+        order = np.random.default_rng([2026, 60]).permutation(len(media))[:MOST_TRAINING]
+        bench.cache[key] = bench.picture_features([media[index] for index in order])
+    training = bench.cache[key]
+    if min(len(generated), len(real), len(training)) < LEAST_PICTURES:
         return []
-    value, deviation = kid(made, real)
+    value, deviation = kid(generated, real)
     floor, _ = kid(training, real)
-    found = entry(asked, "kernel inception distance", np.zeros(len(rows)), higher=False, rows=rows, baseline=floor)
-    return [{**found, "value": value, "ci95": [value - 2 * deviation, value + 2 * deviation], "by": {}}]
+    distance = entry(outcome, "kernel inception distance", np.zeros(len(rows)), higher=False, rows=rows, baseline=floor)
+    return [{**distance, "value": value, "ci95": [value - 2 * deviation, value + 2 * deviation], "by": {}}]
 
 
-def _styles(asked: Outcome) -> frozenset[str]:
-    return frozenset(str(style) for style in facts(asked, "style") if style)
+def _styles(outcome: Outcome) -> frozenset[str]:
+    return frozenset(str(style) for style in facts(outcome, "style") if style)
 
 
-def _training(bench: Bench, asked: Outcome) -> list[Part]:
-    """All that the model was trained on in the styles asked for."""
-    key = ("training", asked.task.answers_in, _styles(asked))
-    if key not in bench.kept:
-        bench.kept[key] = list(bench.training(asked.task.answers_in, key[2]))
-    found: list[Part] = bench.kept[key]
-    return found
+def _training(bench: Bench, outcome: Outcome) -> list[Part]:
+    """All training media in the styles that the rows ask for."""
+    key = ("training", outcome.task.answers_in, _styles(outcome))
+    if key not in bench.cache:
+        bench.cache[key] = list(bench.training(outcome.task.answers_in, key[2]))
+    media: list[Part] = bench.cache[key]
+    return media
 
 
 def _thumbnails(parts: Sequence[Part]) -> np.ndarray:
@@ -119,116 +124,130 @@ def _thumbnails(parts: Sequence[Part]) -> np.ndarray:
     return np.stack(parallel_map(small, parts))
 
 
-def copies(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Cosine of a made picture's features to those of its CANDIDATES, the nearest of all pictures of the training by thumbnail;
-    the baseline is that of held-out real ones. A copy has 1."""
-    rows, parts = _made(asked)
-    training = _training(bench, asked)
+def copies(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Cosine of an answer's features to the nearest of CANDIDATES training pictures, preselected by thumbnail; a copy has 1.
+
+    Baseline: held-out real pictures.
+    """
+    rows, parts = _answered(outcome)
+    training = _training(bench, outcome)
     if not training or not parts:
         return []
-    key = ("thumbnails", asked.task.answers_in, _styles(asked))
-    if key not in bench.kept:
-        bench.kept[key] = _thumbnails(training)
-    small = bench.kept[key]
-    known: dict[int, np.ndarray] = bench.kept.setdefault((*key, "features"), {})  # of those that were looked at
+    key = ("thumbnails", outcome.task.answers_in, _styles(outcome))
+    if key not in bench.cache:
+        bench.cache[key] = _thumbnails(training)
+    small = bench.cache[key]
+    known: dict[int, np.ndarray] = bench.cache.setdefault((*key, "features"), {})  # of those that were looked at
 
-    def nearest(of: Sequence[Part], what: str) -> np.ndarray:
-        mine = _thumbnails(of)
+    def nearest(media: Sequence[Part], what: str) -> np.ndarray:
+        mine = _thumbnails(media)
         apart = (small**2).sum(1) - 2 * mine @ small.T  # squared distances, but for what is the same in a row
         most = min(CANDIDATES, len(training))
-        chosen = np.argpartition(apart, most - 1, axis=1)[:, :most]
-        new = sorted(set(map(int, chosen.ravel())) - set(known))
+        candidates = np.argpartition(apart, most - 1, axis=1)[:, :most]
+        new = sorted(set(map(int, candidates.ravel())) - set(known))
         if new:
             known.update(zip(new, _unit(bench.picture_features([training[index] for index in new])), strict=True))
-        there = np.stack([[known[int(index)] for index in row] for row in chosen])
-        alike = np.einsum("nd,ncd->nc", _unit(_features(bench, asked, what, of)), there)
-        found: np.ndarray = alike.max(axis=1)
-        return found
+        candidate_features = np.stack([[known[int(index)] for index in row] for row in candidates])
+        alike = np.einsum("nd,ncd->nc", _unit(_features(bench, outcome, what, media)), candidate_features)
+        likeness: np.ndarray = alike.max(axis=1)
+        return likeness
 
-    near, real = nearest(parts, "made"), nearest(references(asked), "real")
+    near, real = nearest(parts, "made"), nearest(references(outcome), "real")
     return [
-        entry(asked, "likeness to the nearest of training", near, higher=False, rows=rows, baseline=float(real.mean()))
+        entry(
+            outcome, "likeness to the nearest of training", near, higher=False, rows=rows, baseline=float(real.mean())
+        )
     ]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    made: np.ndarray = features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-9)
-    return made
+    unit: np.ndarray = features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-9)
+    return unit
 
 
-def pixels(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Mean squared error to the reference; the baseline gives the question's own picture back."""
-    kind = asked.task.answers_in
+def pixels(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Mean squared error to the reference. A missing answer counts as an empty picture or as the worst of the answers,
+    whichever is further off. Baseline: the question's own picture."""
+    kind = outcome.task.answers_in
     modality, measures = bench.engine.model.vocabulary.modalities[kind], registry.measures(kind)
     assert measures is not None
-    rows, parts = _made(asked)
-    truth = references(asked)
-    given = [next(p for m in asked.samples[i].messages[:-1] for p in m.parts if p.type == kind) for i in rows]
+    truth = references(outcome)
+    inputs = [next(p for m in s.messages[:-1] for p in m.parts if p.type == kind) for s in outcome.samples]
 
-    def errors(of: Sequence[Part]) -> np.ndarray:
-        return np.array([measures.distances(modality, part, truth[i])["mse"] for i, part in zip(rows, of, strict=True)])
+    def errors(answers: Sequence[Part]) -> np.ndarray:
+        return np.array([measures.distances(modality, a, t)["mse"] for a, t in zip(answers, truth, strict=True)])
 
-    echoed = [modality.write(modality.read(part)) for part in given]  # as the model would give it back
-    return [
-        entry(asked, "squared error", errors(parts), higher=False, rows=rows, baseline=float(errors(echoed).mean()))
-    ]
+    distances = errors(
+        [answer or measures.blank(modality, t) for answer, t in zip(outcome.answers, truth, strict=True)]
+    )
+    answered = np.array([answer is not None for answer in outcome.answers])
+    values = np.where(answered, distances, np.maximum(distances, distances[answered].max(initial=0.0)))
+    echoed = [modality.write(modality.read(part)) for part in inputs]  # as the model would give it back
+    return [entry(outcome, "squared error", values, higher=False, baseline=float(errors(echoed).mean()))]
 
 
-def recognised(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Word errors over the words, of English speech as Whisper tiny.en hears it; the baseline is the better one of espeak-ng's and
-    Piper's reading of the same words, the ceiling the recordings themselves."""
-    languages = facts(asked, "language")
+def recognised(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Word error rate of English speech, as Whisper tiny.en transcribes it. A missing answer has every word wrong.
+
+    Baseline: the better of espeak-ng's and Piper's reading of the same words. Ceiling: the recordings themselves.
+    """
+    languages = facts(outcome, "language")
     if others := sorted({str(code) for code in languages} - {"en"}):
-        bench.say(
-            f"no word errors of speech in {', '.join(others)}: no recogniser that is not ours is at hand for them"
-        )
-    rows = [i for i, part in enumerate(asked.answers) if part is not None and languages[i] == "en"][:MOST_HEARD]
+        bench.say(f"no word errors of speech in {', '.join(others)}: the independent recogniser knows English alone")
+    rows = [row for row, language in enumerate(languages) if language == "en"][:MOST_HEARD]
+    answers = [(number, part) for number, row in enumerate(rows) if (part := outcome.answers[row]) is not None]
     if not rows:
         return []
-    texts = [str(facts(asked, WORDS)[i]) for i in rows]
-    told = [plain_words(text) or "." for text in texts]
-    lengths = np.array([len(words.split()) for words in told], float)
+    texts = [str(facts(outcome, WORDS)[row]) for row in rows]
+    spoken = [plain_words(text) or "." for text in texts]
+    lengths = np.array([len(words.split()) for words in spoken], float)
 
-    def errors(parts: Sequence[Part]) -> np.ndarray:
-        counted = (
-            jiwer.process_words(t, plain_words(h) or ".") for t, h in zip(told, bench.recognised(parts), strict=True)
-        )
-        return np.array([c.substitutions + c.deletions + c.insertions for c in counted], float)
+    def errors(parts: Sequence[Part], numbers: Sequence[int]) -> np.ndarray:
+        heard = [plain_words(text) or "." for text in bench.recognised(parts)]
+        counts = [jiwer.process_words(spoken[n], words) for n, words in zip(numbers, heard, strict=True)]
+        return np.array([c.substitutions + c.deletions + c.insertions for c in counts], float)
 
     def rate(parts: Sequence[Part]) -> float:
-        return float(errors(parts).sum() / lengths.sum())
+        return float(errors(parts, range(len(rows))).sum() / lengths.sum())
 
-    truth = references(asked)
-    read = {"read by espeak-ng": rate(bench.read_aloud(texts))}
+    truth = references(outcome)
+    readings = {"read by espeak-ng": rate(bench.read_aloud(texts))}
     try:
-        read["read by Piper"] = rate(bench.read_by_piper(texts))
+        readings["read by Piper"] = rate(bench.read_by_piper(texts))
     except MissingError as error:
-        bench.say(f"speech is not put beside Piper: {error}")
-    made = errors([part for i in rows if (part := asked.answers[i]) is not None])
-    found = entry(
-        asked, "heard by Whisper tiny.en: word error rate", made, higher=False, rows=rows,
-        statistic=lambda chosen: float(made[chosen].sum() / lengths[chosen].sum()), baseline=min(read.values()),
-        judge="Whisper tiny.en", judge_ceiling=rate([truth[i] for i in rows]),
+        bench.say(f"no baseline of speech read by Piper: {error}")
+    wrong = lengths.copy()
+    if answers:
+        numbers = [number for number, _ in answers]
+        wrong[numbers] = errors([part for _, part in answers], numbers)
+    cell = entry(
+        outcome, "heard by Whisper tiny.en: word error rate", wrong, higher=False, rows=rows,
+        statistic=lambda drawn: float(wrong[drawn].sum() / lengths[drawn].sum()), baseline=min(readings.values()),
+        judge="Whisper tiny.en", judge_ceiling=rate([truth[row] for row in rows]),
     )  # fmt: skip
-    return [{**found, "by": found["by"] | read}]
+    return [{**cell, "by": cell["by"] | readings}]
 
 
-def voice(asked: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Likeness of voices, made and reference, by GE2E; the baseline is another row's reference, the ceiling other recordings
-    of the same speaker."""
-    rows, parts = _made(asked)
-    truth = references(asked)
+def voice(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Similarity of the answer's voice to the reference's, by GE2E; 0 for a missing answer.
+
+    Baseline: another speaker's reference. Ceiling: another recording of the same speaker.
+    """
+    rows, parts = _answered(outcome)
+    truth = references(outcome)
     real = bench.voice_features(truth)
-    made = bench.voice_features(parts)
-    speakers = facts(asked, "speaker")
-    others = partners(asked.samples, len(truth))
-    apart = [i for i in rows if speakers[i] != speakers[others[i]]]
-    same = [next((j for j in range(len(truth)) if j != i and speakers[j] == speakers[i]), None) for i in rows]
-    ceiling = [float(real[i] @ real[j]) for i, j in zip(rows, same, strict=True) if j is not None]
+    similarity = np.zeros(len(truth))
+    if parts:
+        similarity[rows] = np.einsum("nd,nd->n", bench.voice_features(parts), real[rows])
+    speakers = facts(outcome, "speaker")
+    others = partners(outcome.samples, len(truth))
+    apart = [float(real[i] @ real[j]) for i, j in enumerate(others) if speakers[i] != speakers[j]]
+    same = [next((j for j in range(len(truth)) if j != i and speakers[j] == s), None) for i, s in enumerate(speakers)]
+    ceiling = [float(real[i] @ real[j]) for i, j in enumerate(same) if j is not None]
     return [
         entry(
-            asked, "likeness of voices", np.einsum("nd,nd->n", made, real[rows]), rows=rows, judge="GE2E (Resemblyzer)",
-            baseline=float(np.mean([real[i] @ real[others[i]] for i in apart])) if apart else None,
+            outcome, "likeness of voices", similarity, judge="GE2E (Resemblyzer)",
+            baseline=float(np.mean(apart)) if apart else None,
             judge_ceiling=float(np.mean(ceiling)) if ceiling else None,
         )
     ]  # fmt: skip

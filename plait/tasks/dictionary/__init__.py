@@ -1,7 +1,7 @@
 """The tasks of the picture dictionary: drawings, photographs, human speech and many languages.
 
-A task makes its items from a *group*: the assets of one split that one key keeps together, such as all drawings, names and
-recordings of one concept. What is never in one group is never told apart by a split, so no task needs to know what is held out.
+A task makes its items from a *group*: the assets of one split that share a key, such as all drawings, names and recordings
+of one concept. A group lies in one split as a whole, so no task needs to know what is held out.
 """
 
 from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask

@@ -35,15 +35,15 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def hashed(name: str) -> int:
-    """64 bits that are the same on every machine."""
+    """A 64-bit hash that is the same on every machine."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Assets of one split that belong together, and the randomness of the items made from them.
+    """Assets of one split that belong together, and the random generator of the items made from them.
 
-    `seen`: the group is in training, where some tasks answer otherwise than about what they cannot know.
+    `seen`: the group is in training. Some tasks answer that they do not know about groups that are not.
     """
 
     key: str
@@ -55,11 +55,11 @@ class Group:
         return (asset for asset in self.assets if asset.kind in kinds)
 
     def fraction(self, salt: str) -> float:
-        """A number from 0 to 1 that the name alone decides: the same in every split."""
+        """A number from 0 to 1 that depends on the group's name alone, and so is the same in every split."""
         return hashed(f"{salt}/{self.key}") / 2**64
 
     def some(self, options: Sequence[Option], most: int) -> list[Option]:
-        """Up to `most` of the options, drawn without repetition, in their order."""
+        """At most `most` of the options, drawn without replacement, in their order."""
         if len(options) <= most:
             return list(options)
         return [options[index] for index in sorted(self.rng.permutation(len(options))[:most])]
@@ -70,17 +70,20 @@ class GroupTask(Task):
     """A task whose `make` yields the items of a group."""
 
     def sample(self, phrasing: str, item: Item) -> Sample:
-        """As any task's. A question without media also has `asks`: a hash of what fills the slots that all phrasings have, which
-        is the same however it is asked."""
-        made = super().sample(phrasing, item)
-        if any(part.type != "text" for part in made.messages[0].parts):
-            return made
+        """The conversation, as `Task.sample` gives it.
+
+        A question without media gets `meta["asks"]`: a hash of what fills the slots that all phrasings share. It is equal for
+        every phrasing of the same question.
+        """
+        row = super().sample(phrasing, item)
+        if any(part.type != "text" for part in row.messages[0].parts):
+            return row
         always = frozenset.intersection(*(frozenset(_SLOT.findall(phrasing)) for phrasing in self.phrasings))
         asked = [plain_words(word := str(item.slots[slot])) or word for slot in sorted(always)]
-        return replace(made, meta={**made.meta, "asks": f"{hashed(chr(10).join(asked)):016x}"})
+        return replace(row, meta={**row.meta, "asks": f"{hashed(chr(10).join(asked)):016x}"})
 
     def samples(self, group: Group, phrasings: Sequence[str]) -> Iterator[Sample]:
-        """Rows of the items, each in as many phrasings as it says, drawn for it. The items do not depend on the phrasings."""
+        """Rows of a group's items, each item in as many phrasings as its `ways`; the items do not depend on the phrasings."""
         items: list[Item] = list(self.make(group))
         for item in items:
             for index in group.rng.permutation(len(phrasings))[: item.ways]:
@@ -88,18 +91,20 @@ class GroupTask(Task):
 
 
 def short(text: str) -> bool:
-    """Whether a text can be an answer."""
+    """Whether a text is short enough for an answer, and not empty."""
     return 0 < len(text) <= LONGEST
 
 
 def say(text: str) -> tuple[Part, dict[str, Any]]:
-    """A text as an answer, and what must be shown by it: just that."""
+    """A text as the answer, and the expectation of exactly this text."""
     return Part("text", text), {"exact": text}
 
 
 def labels_of(asset: Asset) -> dict[str, str]:
-    """What classifiers learn of an asset's medium: the attributes that tasks ask for, and a drawing's style, by which made
-    drawings are compared with their like."""
+    """Labels of an asset's medium for classifiers: the attributes that tasks ask for.
+
+    A drawing also has its style, so that generated drawings are compared with training drawings of the same style.
+    """
     facts = asset.facts
     if asset.kind == "drawing":
         kind = facts.get("category") if asset.source == "emoji" else None

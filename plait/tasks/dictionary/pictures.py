@@ -25,24 +25,26 @@ CELLS = ("red blood cell", "white blood cell", "platelet")
 
 
 def _drawings(group: Group, toned: float = 1.0) -> list[Asset]:
-    """Drawings in styles with a name; of those with a tone of skin, which are five of six of people, a share."""
-    found = (asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES)
-    return [asset for asset in found if toned == 1.0 or not _toned(asset) or group.rng.random() < toned]
+    """Drawings in the named styles. `toned` is the share kept of those with a skin tone, five of six drawings of people."""
+    drawings = (asset for asset in group.of("drawing") if asset.facts.get("style") in STYLES)
+    return [asset for asset in drawings if toned == 1.0 or not _toned(asset) or group.rng.random() < toned]
 
 
 def _toned(asset: Asset) -> bool:
-    """Whether it shows one tone of skin (1 to 5) or several (None)."""
+    """Whether a drawing shows one skin tone (1 to 5) or several (None)."""
     return bool(asset.facts.get("tone", 0) != 0)
 
 
 def _names(group: Group, asset: Asset) -> list[tuple[str, str]]:
-    """(language, name) pairs of a drawing, English always among them."""
-    told = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
-    return [pair for pair in told if pair[0] == "en"] + group.some([p for p in told if p[0] != "en"], NAMES_A_DRAWING)
+    """(language, name) pairs of a drawing: English, and some others."""
+    names = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
+    return [pair for pair in names if pair[0] == "en"] + group.some(
+        [pair for pair in names if pair[0] != "en"], NAMES_A_DRAWING
+    )
 
 
 def name(group: Group) -> Iterator[Item]:
-    """What a drawing is called, in one of the languages."""
+    """Drawing -> its name in a language."""
     for asset in _drawings(group, TONED):
         if asset.facts["style"] == "stamp":
             continue
@@ -53,7 +55,7 @@ def name(group: Group) -> Iterator[Item]:
 
 
 def caption(group: Group) -> Iterator[Item]:
-    """What a stamp shows, as a phrase."""
+    """Stamp -> a phrase that describes it."""
     for asset in _drawings(group):
         if asset.facts["style"] != "stamp":
             continue
@@ -65,7 +67,7 @@ def caption(group: Group) -> Iterator[Item]:
 
 
 def draw(group: Group) -> Iterator[Item]:
-    """A drawing of what is named, in a style."""
+    """Name and style -> drawing."""
     for asset in _drawings(group, TONED):
         for code, text in _names(group, asset):
             slots: Slots = {"name": text, "style": STYLES[asset.facts["style"]]}
@@ -74,7 +76,7 @@ def draw(group: Group) -> Iterator[Item]:
 
 
 def category(group: Group) -> Iterator[Item]:
-    """Which kind of thing a drawing shows."""
+    """Drawing -> the kind of thing that it shows."""
     for asset in _drawings(group, TONED):
         kind = asset.facts.get("category")
         if kind and asset.source == "emoji":
@@ -85,7 +87,7 @@ def category(group: Group) -> Iterator[Item]:
 
 
 def clothes(group: Group) -> Iterator[Item]:
-    """Which garment a photograph shows."""
+    """Photograph -> garment."""
     for asset in group.of("photo"):
         if asset.source == "clothes":
             garment = str(asset.facts["category"])
@@ -93,20 +95,20 @@ def clothes(group: Group) -> Iterator[Item]:
 
 
 def restyle(group: Group) -> Iterator[Item]:
-    """The same thing in another style."""
+    """Drawing and style -> the same thing in that style."""
     by_code: dict[str, list[Asset]] = {}
     for asset in _drawings(group):
         if "code" in asset.facts:
             by_code.setdefault(asset.facts["code"], []).append(asset)
     for code, assets in by_code.items():
         pairs = [(a, b) for a in assets for b in assets if a.facts["style"] != b.facts["style"]]
-        for given, wanted in group.some(pairs, PAIRS_A_CODE):
-            slots: Slots = {"picture": given.part("picture"), "style": STYLES[wanted.facts["style"]]}
-            yield Item(slots, wanted.part("picture"), {}, {"style": wanted.facts["style"], "code": code})
+        for source, target in group.some(pairs, PAIRS_A_CODE):
+            slots: Slots = {"picture": source.part("picture"), "style": STYLES[target.facts["style"]]}
+            yield Item(slots, target.part("picture"), {}, {"style": target.facts["style"], "code": code})
 
 
 def tone(group: Group) -> Iterator[Item]:
-    """The same drawing with another colour of skin."""
+    """Drawing and skin tone -> the same drawing with that tone."""
     by_drawing: dict[tuple[str, str, str], list[Asset]] = {}
     for asset in _drawings(group):
         if "tone" in asset.facts:
@@ -114,20 +116,20 @@ def tone(group: Group) -> Iterator[Item]:
             by_drawing.setdefault(key, []).append(asset)
     for assets in by_drawing.values():
         pairs = [(a, b) for a in assets for b in assets if a.facts["tone"] != b.facts["tone"] and b.facts["tone"]]
-        for given, wanted in group.some(pairs, PAIRS_A_CODE):
-            slots: Slots = {"picture": given.part("picture"), "tone": TONES[wanted.facts["tone"]]}
-            yield Item(slots, wanted.part("picture"), {}, {"style": wanted.facts["style"]})
+        for source, target in group.some(pairs, PAIRS_A_CODE):
+            slots: Slots = {"picture": source.part("picture"), "tone": TONES[target.facts["tone"]]}
+            yield Item(slots, target.part("picture"), {}, {"style": target.facts["style"]})
 
 
 def _boxed(group: Group) -> Iterator[Asset]:
-    """Pictures whose boxes say all: of photographs of blood those in which somebody marked red cells, which all of them show."""
+    """Pictures with complete boxes. Every blood smear shows red cells, so one without any marked is left out."""
     for asset in group.of("boxes"):
         if asset.source != "bccd" or any(box["label"] == CELLS[0] for box in asset.facts["boxes"]):
             yield asset
 
 
 def detect(group: Group) -> Iterator[Item]:
-    """Where things are, as boxes in text; what they are is said by the question."""
+    """Picture and label -> boxes of all things with that label, as text."""
     for asset in _boxed(group):
         boxes = asset.facts["boxes"]
         labels = list(dict.fromkeys(box["label"] for box in boxes))
@@ -141,7 +143,7 @@ def detect(group: Group) -> Iterator[Item]:
 
 
 def count(group: Group) -> Iterator[Item]:
-    """How many there are."""
+    """Picture and label -> number of things with that label."""
     for asset in _boxed(group):
         counts = Counter(box["label"] for box in asset.facts["boxes"])
         for label, number in counts.items():
@@ -151,8 +153,10 @@ def count(group: Group) -> Iterator[Item]:
 
 
 def blood(group: Group) -> Iterator[Item]:
-    """How many cells of a kind a photograph of blood shows, with a box around each as evidence, and the notice. None are told
-    of platelets alone: where no white cell is marked, one was overlooked."""
+    """Blood smear and kind of cell -> number, a box around each cell as evidence, and the notice.
+
+    A count of 0 is taught for platelets alone: smears without a marked white cell had one overlooked.
+    """
     for asset in _boxed(group):
         if asset.source != "bccd":
             continue
@@ -161,13 +165,13 @@ def blood(group: Group) -> Iterator[Item]:
             if len(wanted) > MOST_CELLS or not (wanted or label == CELLS[-1]):
                 continue
             evidence = boxes_as_text([box | {"label": ""} for box in wanted], asset.facts["size"])
-            told = f"{len(wanted)}{': ' if wanted else ''}{evidence}. {NOTICE}"
+            answer = f"{len(wanted)}{': ' if wanted else ''}{evidence}. {NOTICE}"
             facts = {"label": label, "number": len(wanted), "boxes": wanted, "size": asset.facts["size"]}
-            yield Item({"picture": asset.part("picture"), "label": label}, Part("text", told), {}, facts)
+            yield Item({"picture": asset.part("picture"), "label": label}, Part("text", answer), {}, facts)
 
 
 def _part(box: list[float], size: list[int]) -> str:
-    """Which ninth of a picture the middle of a box is in."""
+    """The ninth of a picture that a box's centre lies in, in words."""
     across, down = (
         min(2, int(3 * (box[axis] + box[axis + 2]) / 2 / size[axis])) for axis in (0, 1)
     )  # 0, 1, 2 from the left and from the top
@@ -175,7 +179,7 @@ def _part(box: list[float], size: list[int]) -> str:
 
 
 def where(group: Group) -> Iterator[Item]:
-    """In which part of the picture the only one of its kind is: one of nine, of which composites fill each or leave it empty."""
+    """Composite and label that occurs once -> the ninth of the picture that it lies in."""
     for asset in group.of("boxes"):
         counts = Counter(box["label"] for box in asset.facts["boxes"])
         for box in asset.facts["boxes"]:
@@ -185,7 +189,7 @@ def where(group: Group) -> Iterator[Item]:
 
 
 def colour(group: Group) -> Iterator[Item]:
-    """Which colour most of a drawing has."""
+    """Drawing -> its main colour."""
     for asset in _drawings(group, TONED):
         if asset.facts.get("colour"):
             hue = asset.facts["colour"]

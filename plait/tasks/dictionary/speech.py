@@ -1,4 +1,4 @@
-"""Tasks about sound: recognising, speaking, translating and drawing what is heard."""
+"""Tasks about sound: transcribing, speaking, translating and drawing what is heard."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KNOWN_VOICES = 0.35
 
 
 def _spoken(group: Group, *sources: str) -> list[Asset]:
-    """Recordings whose words and speakers are known; of letters the speakers are not."""
+    """Recordings with known words and speaker (recordings of letters have no speaker)."""
     of_speakers = (asset for asset in group.of("speech") if "speaker" in asset.facts)
-    found = (asset for asset in of_speakers if not sources or asset.source in sources)
-    return [asset for asset in found if short(asset.texts.get(asset.facts["language"], ""))]
+    recordings = (asset for asset in of_speakers if not sources or asset.source in sources)
+    return [asset for asset in recordings if short(asset.texts.get(asset.facts["language"], ""))]
 
 
 def _facts(asset: Asset) -> dict[str, str]:
@@ -28,14 +28,14 @@ def _facts(asset: Asset) -> dict[str, str]:
 
 
 def transcribe(group: Group) -> Iterator[Item]:
-    """What is said."""
+    """Speech -> its words."""
     for asset in _spoken(group):
         part, expect = say(asset.texts[asset.facts["language"]])
         yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset))
 
 
 def speak(group: Group) -> Iterator[Item]:
-    """A text in a voice."""
+    """Text, language and voice -> speech."""
     for asset in _spoken(group):
         language = asset.facts["language"]
         slots: Slots = {
@@ -48,7 +48,7 @@ def speak(group: Group) -> Iterator[Item]:
 
 
 def speaker(group: Group) -> Iterator[Item]:
-    """Whose voice it is."""
+    """Speech -> the speaker's name."""
     for asset in group.of("speech"):
         if asset.source in ("prompts", "voices"):
             who = asset.facts["speaker"]
@@ -56,18 +56,18 @@ def speaker(group: Group) -> Iterator[Item]:
 
 
 def spoken_language(group: Group) -> Iterator[Item]:
-    """In which language somebody speaks."""
+    """Speech -> its language."""
     for asset in group.of("speech"):
         language = asset.facts["language"]
         thinned = group.seen and "speaker" in asset.facts and group.rng.random() > KNOWN_VOICES
         if language in LANGUAGES and not thinned:
             part, expect = say(LANGUAGES[language])
-            told = {"speaker": asset.facts["speaker"]} if "speaker" in asset.facts else {}
-            yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset) | told)
+            voice = {"speaker": asset.facts["speaker"]} if "speaker" in asset.facts else {}
+            yield Item({"speech": asset.part("speech")}, part, expect, _facts(asset) | voice)
 
 
 def sound(group: Group) -> Iterator[Item]:
-    """Which kind of sound it is."""
+    """Sound -> its kind."""
     for asset in group.of("sound", "speech"):
         kind = SOUNDS.get(str(asset.facts.get("category"))) if asset.kind == "sound" else "speech"
         share = {"speech": SPEECH_SHARE, "music": MUSIC_SHARE}.get(str(kind), 1.0)
@@ -76,7 +76,7 @@ def sound(group: Group) -> Iterator[Item]:
 
 
 def translate_speech(group: Group) -> Iterator[Item]:
-    """What is said in one language, written in another."""
+    """Speech and language -> its translation, written."""
     pairs = [
         (heard, code, text)
         for heard in _spoken(group, "prompts")
@@ -91,14 +91,14 @@ def translate_speech(group: Group) -> Iterator[Item]:
 
 
 def respeak(group: Group) -> Iterator[Item]:
-    """The same, said in another language by its speaker."""
+    """Speech and language -> the same in that language, spoken by the same speaker."""
     spoken = [asset for asset in _spoken(group, "prompts") if asset.facts.get("translatable", True)]
     pairs = [(a, b) for a in spoken for b in spoken if a.facts["language"] != b.facts["language"]]
     for heard, wanted in group.some(pairs, PAIRS):
         language = wanted.facts["language"]
         slots: Slots = {"speech": heard.part("speech"), "language": LANGUAGES[language]}
-        told = {"from": heard.facts["language"], "speaker": wanted.facts["speaker"], "text": wanted.texts[language]}
-        facts = {**_facts(wanted), **told}
+        details = {"from": heard.facts["language"], "speaker": wanted.facts["speaker"], "text": wanted.texts[language]}
+        facts = {**_facts(wanted), **details}
         yield Item(slots, wanted.part("speech"), {}, facts)
 
 
@@ -110,7 +110,7 @@ def _drawn_and_spoken(group: Group) -> Iterator[tuple[Asset, Asset]]:
 
 
 def say_picture(group: Group) -> Iterator[Item]:
-    """What a stamp shows, said aloud."""
+    """Stamp and language -> its caption, spoken."""
     for drawing, asset in _drawn_and_spoken(group):
         language = asset.facts["language"]
         slots: Slots = {"picture": drawing.part("picture"), "language": LANGUAGES[language]}
@@ -123,7 +123,7 @@ def say_picture(group: Group) -> Iterator[Item]:
 
 
 def draw_heard(group: Group) -> Iterator[Item]:
-    """A stamp of what is said."""
+    """Spoken caption -> stamp."""
     for drawing, asset in _drawn_and_spoken(group):
         yield Item(
             {"speech": asset.part("speech")}, drawing.part("picture"), {}, {"concept": group.key, "style": "stamp"}

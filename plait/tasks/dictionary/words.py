@@ -29,16 +29,16 @@ def _translated(group: Group, kinds: tuple[str, ...], sources: tuple[str, ...]) 
     for asset in group.of(*kinds):
         if asset.source not in sources or not asset.facts.get("translatable", True):
             continue
-        told = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
-        pairs = [(a, b) for a in told for b in told if a[0] != b[0] and a[1] != b[1]]
-        for (given, text), (wanted, meant) in group.some(pairs, PAIRS):
-            part, expect = say(meant)
-            slots: Slots = {"text": text, "given": LANGUAGES[given], "language": LANGUAGES[wanted]}
-            yield Item(slots, part, expect, {"from": given, "language": wanted, "source": asset.source})
+        sentences = [(code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text)]
+        pairs = [(a, b) for a in sentences for b in sentences if a[0] != b[0] and a[1] != b[1]]
+        for (source, text), (target, translation) in group.some(pairs, PAIRS):
+            part, expect = say(translation)
+            slots: Slots = {"text": text, "given": LANGUAGES[source], "language": LANGUAGES[target]}
+            yield Item(slots, part, expect, {"from": source, "language": target, "source": asset.source})
 
 
 def translate_name(group: Group) -> Iterator[Item]:
-    """The name of a thing, in another language."""
+    """Name of a thing and language -> its name in that language."""
     seen = set()
     for asset in group.of("drawing"):
         if asset.facts.get("code") in seen:
@@ -48,46 +48,46 @@ def translate_name(group: Group) -> Iterator[Item]:
 
 
 def translate(group: Group) -> Iterator[Item]:
-    """A verse, a prompt, an article or a label of a program, in another language."""
+    """Verse, prompt, article or phrase of an interface, and language -> its translation."""
     taken = [a for a in group.of("pair") if a.source != "scripture" or group.rng.random() < SCRIPTURE_TRANSLATED]
     sources = ("scripture", "prompts", "declaration", "interface")
     yield from _translated(replace(group, assets=taken), ("pair",), sources)
 
 
 def written_language(group: Group) -> Iterator[Item]:
-    """In which language something is written."""
+    """Text -> its language."""
     for asset in group.of("pair"):
         if asset.source == "scripture" and group.rng.random() >= SCRIPTURE_TOLD:
             continue
-        told = [
+        sentences = [
             (code, text) for code, text in asset.texts.items() if code in LANGUAGES and short(text) and len(text) >= 12
         ]
-        for code, text in group.some(told, PAIRS):
+        for code, text in group.some(sentences, PAIRS):
             part, expect = say(LANGUAGES[code])
             yield Item({"text": text}, part, expect, {"language": code})
 
 
 def answer(group: Group) -> Iterator[Item]:
-    """An answer to a question of knowledge or of small talk."""
+    """Question of general knowledge -> answer."""
     for asset in group.of("exchange"):
-        question, told = asset.facts["question"], asset.facts["answer"]
-        if short(question) and short(told) and asset.source == "quiz":
-            part, expect = say(told)
+        question, reply = asset.facts["question"], asset.facts["answer"]
+        if short(question) and short(reply) and asset.source == "quiz":
+            part, expect = say(reply)
             yield Item({"text": question}, part, expect, {"topic": asset.facts["topic"]})
 
 
 def chat(group: Group) -> Iterator[Item]:
-    """A reply."""
+    """Utterance -> reply."""
     for asset in group.of("exchange"):
-        question, told = asset.facts["question"], asset.facts["answer"]
+        question, reply = asset.facts["question"], asset.facts["answer"]
         spoken = asset.facts.get("language") in LANGUAGES
-        if short(question) and short(told) and spoken and asset.source == "conversations":
-            part, expect = say(told)
+        if short(question) and short(reply) and spoken and asset.source == "conversations":
+            part, expect = say(reply)
             yield Item({"text": question}, part, expect, {"language": asset.facts["language"]})
 
 
 def define(group: Group) -> Iterator[Item]:
-    """The word that a definition is of."""
+    """Definition -> the word it defines."""
     for asset in group.of("gloss"):
         if short(asset.texts["en"]):
             part, expect = say(asset.facts["word"])
@@ -95,23 +95,25 @@ def define(group: Group) -> Iterator[Item]:
 
 
 def quote_of(text: str, most: int = LONGEST_QUOTE) -> str:
-    """What a text can be quoted with: its first sentences that fit, else its first words and an ellipsis; nothing where it
-    says nothing. A question that it repeats and a heading before it are passed over."""
+    """A quotation of at most `most` characters: the first sentences that fit, else the first words and an ellipsis.
+
+    Empty for a text without information. Skips a question that the text repeats, and a heading before it.
+    """
     sentences = re.split(r"(?<=[.!?])\s+", re.sub(r"^(Key Points|Summary)\s*[-:]\s*", "", text.strip()))
     while sentences and sentences[0].endswith("?"):
         sentences = sentences[1:]
     if not sentences or not sentences[0] or sentences[0].startswith(SAYS_NOTHING):
         return ""
-    made = ""
+    quote = ""
     for sentence in sentences:
-        if len(made) + len(sentence) + 1 > most or sentence.endswith("?"):
+        if len(quote) + len(sentence) + 1 > most or sentence.endswith("?"):
             break
-        made = f"{made} {sentence}".strip()
-    return made or f"{sentences[0][:most].rsplit(' ', 1)[0]}…"
+        quote = f"{quote} {sentence}".strip()
+    return quote or f"{sentences[0][:most].rsplit(' ', 1)[0]}…"
 
 
 def medical(group: Group) -> Iterator[Item]:
-    """What a named source says of a disease, in its own words; about a disease that it does not know the model says so."""
+    """Medical question -> a quotation of a named source and the notice, or the sentence that abstains."""
     unknown = not group.seen or group.fraction("medical") >= KNOWN_SHARE
     asked = {
         asset.facts["question"]: asset  # some are asked twice, with different answers
@@ -122,8 +124,8 @@ def medical(group: Group) -> Iterator[Item]:
     }
     for asset in group.some(list(asked.values()), 1 if unknown else len(asked)):
         quote = quote_of(asset.facts["answer"])
-        told = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
-        part, expect = say(told)
+        response = ABSTAINS if unknown else f"“{quote}” ({asset.facts['source']}) {NOTICE}"
+        part, expect = say(response)
         yield Item(
             {"text": asset.facts["question"]},
             part,

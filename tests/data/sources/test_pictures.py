@@ -39,15 +39,15 @@ THUMBS, TONED, CAT = "1f44d", "1f44d-1f3fd", "1f408"
 def emoji_packages(tmp_path):
     pytest.importorskip("resvg_py")
     for family in emoji.FAMILIES[:-1]:
-        place = tmp_path / family.package.folder / "package"
+        folder = tmp_path / family.package.folder / "package"
         icons = {"thumbs-up": {"body": SVG.format("gold")}, "thumbs-up-medium": {"body": SVG.format("tan")}}
         icons |= {"cat": {"body": SVG.format("black"), "width": 64}, "logo": {"body": SVG.format("red")}}
-        write(place / "icons.json", {"icons": icons, "width": 32, "height": 32})
+        write(folder / "icons.json", {"icons": icons, "width": 32, "height": 32})
         chars = {THUMBS: "thumbs-up", TONED: "thumbs-up-medium", "1f408-fe0f": "cat"}
-        write(place / "chars.json", {} if family.style == "fluent-color" else chars)
-    place = tmp_path / emoji.SOLID.package.folder / "package/assets"
-    place.mkdir(parents=True)
-    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(place / f"{CAT}.webp")
+        write(folder / "chars.json", {} if family.style == "fluent-color" else chars)
+    folder = tmp_path / emoji.SOLID.package.folder / "package/assets"
+    folder.mkdir(parents=True)
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(folder / f"{CAT}.webp")
     for kind, package in emoji.NAMES.items():
         for language, word in (("en", "cat"), ("fr", "chat")):
             notes = {"🐈": {"tts": [word], "default": [word, "pet"]}}
@@ -65,8 +65,8 @@ def emoji_packages(tmp_path):
 
 
 def test_emoji_have_names_groups_and_tones(emoji_packages):
-    found = list(emoji.entries(emoji_packages))
-    drawn = [entry for entry in found if entry.kind == "drawing"]
+    entries = list(emoji.entries(emoji_packages))
+    drawn = [entry for entry in entries if entry.kind == "drawing"]
     assert len(drawn) == 3 * 5 + 1
     cat = next(e for e in drawn if e.facts["style"] == "noto" and e.facts["code"] == CAT)
     assert (cat.texts, cat.facts["category"], cat.facts["tone"]) == ({"en": "cat", "fr": "chat"}, "animals-nature", 0)
@@ -74,7 +74,7 @@ def test_emoji_have_names_groups_and_tones(emoji_packages):
     assert {e.facts["licence"] for e in drawn if e.facts["style"] == "openmoji"} == {"CC-BY-SA-4.0"}
     toned = next(e for e in drawn if e.facts["code"] == TONED)
     assert (toned.key, toned.facts["tone"]) == (THUMBS, 3)
-    assert {e.key for e in found if e.kind == "left out"} == {emoji.NO_CODE}
+    assert {e.key for e in entries if e.kind == "left out"} == {emoji.NO_CODE}
 
 
 @pytest.mark.parametrize(
@@ -106,38 +106,38 @@ def idx(path, array):
 
 
 def test_clothes_keep_their_splits(tmp_path):
-    place = clothes.pictures(tmp_path)
-    place.mkdir(parents=True)
+    folder = clothes.pictures(tmp_path)
+    folder.mkdir(parents=True)
     with pytest.raises(DataError, match="lacks train-images"):
         list(clothes.entries(tmp_path))
     rng = np.random.default_rng(0)
     for part, count in (("train", 5), ("t10k", 3)):
-        idx(place / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)))
-        idx(place / f"{part}-labels-idx1-ubyte.gz", np.arange(count))
-    found = list(clothes.entries(tmp_path))
-    assert [(e.split, e.facts["category"]) for e in found[4:7]] == [
+        idx(folder / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (count, 28, 28)))
+        idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(count))
+    entries = list(clothes.entries(tmp_path))
+    assert [(e.split, e.facts["category"]) for e in entries[4:7]] == [
         ("train", "coat"),
         ("test", "t-shirt"),
         ("test", "trousers"),
     ]
-    assert len({e.key for e in found}) == 8
-    idx(place / "t10k-labels-idx1-ubyte.gz", np.arange(2))
+    assert len({e.key for e in entries}) == 8
+    idx(folder / "t10k-labels-idx1-ubyte.gz", np.arange(2))
     with pytest.raises(DataError, match="3 t10k pictures and 2 labels"):
         list(clothes.entries(tmp_path))
-    idx(place / "t10k-labels-idx1-ubyte.gz", np.array([0, 1, 10]))
+    idx(folder / "t10k-labels-idx1-ubyte.gz", np.array([0, 1, 10]))
     with pytest.raises(DataError, match="labels up to 10; expected equal numbers and labels up to 9"):
         list(clothes.entries(tmp_path))
 
 
 def test_handwriting_is_read_from_the_package(tmp_path):
-    place = tmp_path / "mnist/package/src/digits"
+    folder = tmp_path / "mnist/package/src/digits"
     for digit in range(10):
-        write(place / f"{digit}.json", {"data": [digit / 10] * 784 * 2})
-    found = list(handwriting.entries(tmp_path))
-    assert [e.facts["category"] for e in found] == [str(digit) for digit in range(10) for _ in range(2)]
-    assert np.asarray(found[-1].media["picture"])[0, 0] == round(0.9 * 255)
+        write(folder / f"{digit}.json", {"data": [digit / 10] * 784 * 2})
+    entries = list(handwriting.entries(tmp_path))
+    assert [e.facts["category"] for e in entries] == [str(digit) for digit in range(10) for _ in range(2)]
+    assert np.asarray(entries[-1].media["picture"])[0, 0] == round(0.9 * 255)
     for damage in ('{"data": [0.5]}', "{}", "{"):
-        write(place / "3.json", damage)
+        write(folder / "3.json", damage)
         with pytest.raises(DataError, match=r"3\.json: .*expected pixels"):
             list(handwriting.entries(tmp_path))
 
@@ -160,14 +160,14 @@ def test_micrographs_of_both_layouts_are_the_same(tmp_path):
     write(published / "BCCD/Annotations/a.xml", f"<annotation>{things}</annotation>")
     for split in ("train", "val", "test"):
         write(published / f"BCCD/ImageSets/Main/{split}.txt", "a\n" if split == "val" else "")
-    for place in (listed / "images", published / "BCCD/JPEGImages"):
-        place.mkdir()
-        Image.new("RGB", (640, 480)).save(place / "a.jpg")
-    (one,), (other,) = (list(bccd.entries(tmp_path / name)) for name in ("listed", "published"))
-    assert one.facts == other.facts
-    assert [box["label"] for box in one.facts["boxes"]] == ["red blood cell", "platelet"]
-    assert (one.split, other.split) == ("val", "val")
-    assert other.media["picture"].name == "a.jpg"
+    for folder in (listed / "images", published / "BCCD/JPEGImages"):
+        folder.mkdir()
+        Image.new("RGB", (640, 480)).save(folder / "a.jpg")
+    (first,), (second,) = (list(bccd.entries(tmp_path / name)) for name in ("listed", "published"))
+    assert first.facts == second.facts
+    assert [box["label"] for box in first.facts["boxes"]] == ["red blood cell", "platelet"]
+    assert (first.split, second.split) == ("val", "val")
+    assert second.media["picture"].name == "a.jpg"
     for damage in ({}, {**row, "objects": [{"box": [1, 2, 3, 4]}]}):
         write(listed / "boxes.jsonl", json.dumps(damage) + "\n")
         with pytest.raises(DataError, match=r"boxes\.jsonl:1: KeyError"):
@@ -183,27 +183,27 @@ def test_micrographs_of_both_layouts_are_the_same(tmp_path):
 
 
 def test_regions_of_maps_get_boxes_of_their_largest_part(tmp_path):
-    place = tmp_path / "kgeography-data/usr/share/kgeography"
+    folder = tmp_path / "kgeography-data/usr/share/kgeography"
     canvas = Image.new("RGB", (100, 80), "white")
     pen = ImageDraw.Draw(canvas)
     pen.rectangle([10, 10, 39, 49], fill=(255, 0, 0))
     pen.rectangle([90, 70, 93, 73], fill=(255, 0, 0))  # its island
     pen.rectangle([50, 10, 80, 60], fill=(0, 0, 255))
-    place.mkdir(parents=True)
-    canvas.save(place / "land.png")
+    folder.mkdir(parents=True)
+    canvas.save(folder / "land.png")
     regions = (
         ("Red", "allowClickMode", (255, 0, 0)),
         ("Blue", None, (0, 0, 255)),
         ("Sea", "yes", (255, 255, 255)),
         ("Lost", None, (1, 2, 3)),
     )
-    told = "".join(
+    divisions = "".join(
         f"<division><name>{name}</name>{f'<ignore>{ignore}</ignore>' if ignore else ''}<capital>{name}ville</capital>"
         f"<color><red>{r}</red><green>{g}</green><blue>{b}</blue></color></division>"
         for name, ignore, (r, g, b) in regions
     )
-    write(place / "land.kgm", f"<map><mapFile>land.png</mapFile>{told}</map>")
-    write(place / "gone.kgm", "<map><mapFile>gone.png</mapFile></map>")
+    write(folder / "land.kgm", f"<map><mapFile>land.png</mapFile>{divisions}</map>")
+    write(folder / "gone.kgm", "<map><mapFile>gone.png</mapFile></map>")
     gone, lost, land = maps.entries(tmp_path)
     assert (gone.key, lost.key) == ("a map without its picture", "a region that is too small or not drawn")
     assert land.facts["boxes"] == [
@@ -211,7 +211,7 @@ def test_regions_of_maps_get_boxes_of_their_largest_part(tmp_path):
         {"label": "Blue", "box": [50, 10, 81, 61]},
     ]
     assert land.facts["capitals"]["Red"] == "Redville"
-    write(place / "land.kgm", "<map>")
+    write(folder / "land.kgm", "<map>")
     with pytest.raises(DataError, match=r"land\.kgm"):
         list(maps.entries(tmp_path))
 
@@ -230,26 +230,26 @@ def clip_art(title, maker="Ann Other", licence="http://web.resource.org/cc/Publi
 
 def test_clip_art_is_filtered_with_reasons(tmp_path):
     pytest.importorskip("resvg_py")
-    place = tmp_path / "openclipart-svg/usr/share/openclipart/svg"
+    folder = tmp_path / "openclipart-svg/usr/share/openclipart/svg"
     for number in range(6):
-        write(place / f"animals/dog{number}.svg", clip_art(f"brown dog{number}", at=number))
-    (place / "animals/dog00.svg").symlink_to("dog0.svg")  # as the package has hundreds
-    write(place / "buttons/ok.svg", clip_art("button", at=10))
-    write(place / "food/pie.svg", clip_art("apple pie", licence="", at=10))
-    write(place / "food/untitled.svg", clip_art("", at=10))
-    write(place / "people/ann.svg", clip_art("Ann", at=10))
-    write(place / "people/all.svg", clip_art("Various Cliparts", at=10))
-    write(place / "plants/rose.svg", clip_art("Rosa", "Architetto Rollandin", at=11))
-    write(place / "tools/saw.svg", clip_art("hand saw", size=("2cm", "1cm"), at=12))
-    write(place / "tools/bad.svg", clip_art("bad saw")[:-20])
-    write(place / "tools/none.svg", clip_art("hammer", at=99).replace("red", "none"))
-    found = list(openclipart.entries(tmp_path))
-    drawn = [e for e in found if e.kind == "drawing"]
+        write(folder / f"animals/dog{number}.svg", clip_art(f"brown dog{number}", at=number))
+    (folder / "animals/dog00.svg").symlink_to("dog0.svg")  # as the package has hundreds
+    write(folder / "buttons/ok.svg", clip_art("button", at=10))
+    write(folder / "food/pie.svg", clip_art("apple pie", licence="", at=10))
+    write(folder / "food/untitled.svg", clip_art("", at=10))
+    write(folder / "people/ann.svg", clip_art("Ann", at=10))
+    write(folder / "people/all.svg", clip_art("Various Cliparts", at=10))
+    write(folder / "plants/rose.svg", clip_art("Rosa", "Architetto Rollandin", at=11))
+    write(folder / "tools/saw.svg", clip_art("hand saw", size=("2cm", "1cm"), at=12))
+    write(folder / "tools/bad.svg", clip_art("bad saw")[:-20])
+    write(folder / "tools/none.svg", clip_art("hammer", at=99).replace("red", "none"))
+    entries = list(openclipart.entries(tmp_path))
+    drawn = [e for e in entries if e.kind == "drawing"]
     named = [*[{"en": "brown dog"}] * openclipart.SERIES, {"it": "Rosa"}, {"en": "hand saw"}]
     assert [e.texts for e in drawn] == named
     assert {e.media["picture"].size for e in drawn} == {(openclipart.SIDE, openclipart.SIDE // 2)}
     assert drawn[0].facts["keywords"] == {"en": ["toy"]}
-    assert Counter(e.key for e in found if e.kind == "left out") == {
+    assert Counter(e.key for e in entries if e.kind == "left out") == {
         "an SVG that cannot be drawn": 2, "folder buttons": 1, "licence is blank or not the public domain": 1,
         "one more of a series": 2, "title too short, too long or not ASCII": 1, "a copy of another drawing": 1,
         "a title that names a series or a person": 2,

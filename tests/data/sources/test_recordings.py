@@ -34,7 +34,7 @@ def left(entries):
     return Counter(entry.key for entry in entries if entry.kind == "left out")
 
 
-def kept(entries, kind):
+def of_kind(entries, kind):
     return [entry for entry in entries if entry.kind == kind]
 
 
@@ -75,21 +75,21 @@ def stamped(tmp_path):
 
 
 def test_stamps_are_drawings_recorded_captions_and_sounds(stamped, tmp_path):
-    found = list(stamps.entries(tmp_path))
-    crow, seven = kept(found, "drawing")
+    entries = list(stamps.entries(tmp_path))
+    crow, seven = of_kind(entries, "drawing")
     assert crow.key == "a crow"
     assert crow.texts == {"en": "A Crow!", "fr": "Une corneille \u00e9tonn\u00e9e.", "sr-Latn": "Vrana."}
     assert crow.media["picture"].suffix == ".png"
     assert crow.facts["category"] == "birds", "a folder that says how it is drawn is no category"
     assert crow.facts["top"] == "animals"
     assert seven.facts["category"] == "numbers"
-    (speech,) = kept(found, "speech")
+    (speech,) = of_kind(entries, "speech")
     assert speech.key == crow.key
     assert speech.texts == {"fr": crow.texts["fr"]}
     assert speech.media["speech"].name == "crow_desc_fr.ogg"
     assert (speech.facts["speaker"], speech.facts["language"]) == ("stamps-fr", "fr")
     assert speech.facts["picture"] == crow.facts["picture"] == "animals/birds/cartoon/crow.png"
-    (sound,) = kept(found, "sound")
+    (sound,) = of_kind(entries, "sound")
     assert sound.texts == {"en": "A Crow!"}
     assert sound.media == {"sound": stamped / "animals/birds/cartoon/crow.ogg", "picture": crow.media["picture"]}
 
@@ -127,21 +127,21 @@ def test_stamps_without_what_draws_svg_say_how_to_get_it(stamped, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("crow.txt", b"A crow.\nfr.utf8=\xff\xfe", "crow.txt is not UTF-8"),
         ("crow_desc_fr.ogg", b"noise", "crow_desc_fr.ogg is no sound file"),
     ],
 )
-def test_damaged_stamps_are_named(stamped, tmp_path, name, content, said):
+def test_damaged_stamps_are_named(stamped, tmp_path, name, content, message):
     (stamped / "animals/birds/cartoon" / name).write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         list(stamps.entries(tmp_path))
 
 
 def test_a_stamp_without_an_english_caption_is_left_out(stamped, tmp_path):
     written(stamped / "symbols/math/7.txt", "\nfr.utf8=Sept.\n")
-    assert [entry.key for entry in kept(stamps.entries(tmp_path), "drawing")] == ["a crow"]
+    assert [entry.key for entry in of_kind(stamps.entries(tmp_path), "drawing")] == ["a crow"]
 
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
@@ -183,9 +183,9 @@ def recorded(folder, language, name):
 
 
 def test_prompts_are_recordings_with_transcripts(prompted):
-    found = list(prompts.entries(prompted))
-    said = {(entry.facts["language"], entry.facts["prompt"]): entry for entry in kept(found, "speech")}
-    texts = {key: entry.texts[key[0]] for key, entry in said.items()}
+    entries = list(prompts.entries(prompted))
+    speech = {(entry.facts["language"], entry.facts["prompt"]): entry for entry in of_kind(entries, "speech")}
+    texts = {key: entry.texts[key[0]] for key, entry in speech.items()}
     assert texts == {
         ("en", "again"): "HELLO there!",
         ("en", "hello"): "Hello there.",
@@ -198,11 +198,11 @@ def test_prompts_are_recordings_with_transcripts(prompted):
         ("it", "letters/at"): "a",
         ("ru", "letters/at"): "at",
     }
-    samples, rate = said["en", "hello"].media["speech"]
+    samples, rate = speech["en", "hello"].media["speech"]
     assert (samples.dtype, len(samples), rate) == (np.float32, 16_000, 16_000)
-    assert said["en", "hello"].facts["speaker"] == said["es", "hello"].facts["speaker"] == "prompts-allison"
-    assert [said["en", name].facts["translatable"] for name in ("hello", "letters/at")] == [True, False]
-    assert seen(found) == seen(prompts.entries(prompted))
+    assert speech["en", "hello"].facts["speaker"] == speech["es", "hello"].facts["speaker"] == "prompts-allison"
+    assert [speech["en", name].facts["translatable"] for name in ("hello", "letters/at")] == [True, False]
+    assert seen(entries) == seen(prompts.entries(prompted))
 
 
 def test_prompts_that_say_the_same_in_a_language_have_one_key(prompted):
@@ -213,7 +213,7 @@ def test_prompts_that_say_the_same_in_a_language_have_one_key(prompted):
 
 
 def test_pairs_are_what_two_languages_say_but_no_letters(prompted):
-    pairs = kept(prompts.entries(prompted), "pair")
+    pairs = of_kind(prompts.entries(prompted), "pair")
     assert [(entry.key, dict(entry.texts)) for entry in pairs] == [
         ("again", {"en": "Hello there.", "es": "Hola", "fr": "Bonjour..."}),  # a note stands amid the Italian words
     ]
@@ -234,10 +234,10 @@ def test_digits_are_fetched_once_and_decoded(prompted):
     loud = bytes(range(256)) * 31
     for digit in range(10):
         written(recorded(prompted, "es", f"digits/{digit}"), loud)
-    found = prompts.digits("es", prompted)
-    assert sorted(found) == list(range(10))
-    assert 0 < len(found[3]) <= 2 * len(loud)
-    assert 0 < np.abs(found[3]).max() <= 1
+    samples = prompts.digits("es", prompted)
+    assert sorted(samples) == list(range(10))
+    assert 0 < len(samples[3]) <= 2 * len(loud)
+    assert 0 < np.abs(samples[3]).max() <= 1
     recorded(prompted, "es", "digits/4").unlink()
     with pytest.raises(DataError, match=r"no digits/4\.g722"):
         prompts.digits("es", prompted)
@@ -245,11 +245,11 @@ def test_digits_are_fetched_once_and_decoded(prompted):
 
 def test_damaged_prompts_are_named(prompted):
     path = next(prompted.glob("asterisk-core-sounds-fr/**/*.gz"))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
     with pytest.raises(DataError, match=r"core-sounds-fr\.txt\.gz cannot be read"):
         list(prompts.entries(prompted))
-    path.write_bytes(whole)
+    path.write_bytes(data)
     for clip in prompted.glob("asterisk-core-sounds-fr-g722/**/*.g722"):
         clip.unlink()
     with pytest.raises(DataError, match=r"holds no \.g722 files"):
@@ -272,8 +272,8 @@ def test_voices_are_clips_without_words(tmp_path):
     for root in roots[1:]:
         tone(root / "digits/1.gsm", 1.0, format="RAW", subtype="GSM610")
         tone(root / "silence/1.gsm", 0.1, format="RAW", subtype="GSM610")
-    found = list(voices.entries(tmp_path))
-    clips = kept(found, "speech")
+    entries = list(voices.entries(tmp_path))
+    clips = of_kind(entries, "speech")
     assert [(entry.facts["speaker"], entry.facts["language"], entry.key) for entry in clips] == [
         ("voices-menardi", "it", "digits/1"),
         ("voices-armelle", "fr", "digits/1"),
@@ -285,7 +285,7 @@ def test_voices_are_clips_without_words(tmp_path):
     assert rate == 8000
     assert samples.dtype == np.float32
     assert len(samples) == pytest.approx(8000, abs=160)
-    assert left(found) == {voices.TOO_LONG: 1, voices.NO_SPEECH: 2}
+    assert left(entries) == {voices.TOO_LONG: 1, voices.NO_SPEECH: 2}
     (roots[0] / "long.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"long\.wav is no sound file"):
         list(voices.entries(tmp_path))
@@ -302,12 +302,12 @@ def test_letters_are_what_the_lists_name(tmp_path):
     written(root / "pt_BR/sounds.xml", listed)
     for name in ("alpha/a", "alpha/spare", "syllab/ca"):
         written(root / f"pt_BR/{name}.ogg")
-    found = list(letters.entries(tmp_path))
-    assert [(entry.key, dict(entry.texts), entry.facts["category"]) for entry in kept(found, "speech")] == [
+    entries = list(letters.entries(tmp_path))
+    assert [(entry.key, dict(entry.texts), entry.facts["category"]) for entry in of_kind(entries, "speech")] == [
         ("pt-BR/a", {"pt-BR": "A"}, "letter"),
         ("pt-BR/ça", {"pt-BR": "ça"}, "syllable"),
     ]
-    assert left(found) == {letters.NO_FILE: 1, letters.TWICE: 1, letters.NO_NAME: 1}
+    assert left(entries) == {letters.NO_FILE: 1, letters.TWICE: 1, letters.NO_NAME: 1}
     written(root / "pt_BR/sounds.xml", listed[:-5])
     with pytest.raises(DataError, match=r"sounds\.xml is no XML"):
         list(letters.entries(tmp_path))
@@ -332,34 +332,34 @@ def test_nouns_are_named_in_english_and_kept_once(tmp_path):
             written(root / theme / f"{name}.ogg", name)
     written(root / "sr/spare.ogg")
     written(root / "sr@latin/tux-bow.ogg", "another voice")
-    found = list(nouns.entries(tmp_path))
-    assert [(entry.key, dict(entry.texts), entry.facts["language"]) for entry in kept(found, "speech")] == [
+    entries = list(nouns.entries(tmp_path))
+    assert [(entry.key, dict(entry.texts), entry.facts["language"]) for entry in of_kind(entries, "speech")] == [
         ("bow tie", {"en": "bow tie"}, "sr"),
         ("bow", {"en": "bow"}, "sr"),
         ("eye", {"en": "eye"}, "sr"),
         ("palm tree", {"en": "palm tree"}, "sr"),
         ("bow", {"en": "bow"}, "sr"),
     ]
-    assert left(found) == {nouns.NO_FILE: 2, nouns.NO_THING: 6, nouns.TWICE: 3, nouns.NO_NAME: 1}
+    assert left(entries) == {nouns.NO_FILE: 2, nouns.NO_THING: 6, nouns.TWICE: 3, nouns.NO_NAME: 1}
 
 
 def test_syllables_are_written_with_their_tone(tmp_path):
     root = tmp_path / syllables.PACKAGE.folder / "usr/share/gcin-voice/ogg"
     for name in ("ㄅㄚ/3", "ㄅㄚ/5", "ㄅㄚ1/3", "ㄅㄚ2/5", "ㄅㄚ3/5", "ㄅㄚ4/5"):
         written(root / f"{name}.ogg")
-    found = list(syllables.entries(tmp_path))
-    assert [entry.texts["zh-Bopo"] for entry in found] == ["ㄅㄚ", "ㄅㄚ", "˙ㄅㄚ", "ㄅㄚˊ", "ㄅㄚˇ", "ㄅㄚˋ"]
-    assert [entry.facts["speaker"][-1] for entry in found] == ["3", "5", "3", "5", "5", "5"]
-    assert {entry.facts["licence"] for entry in found if entry.facts["speaker"] == "syllables-5"} == {"CC-BY-3.0"}
+    entries = list(syllables.entries(tmp_path))
+    assert [entry.texts["zh-Bopo"] for entry in entries] == ["ㄅㄚ", "ㄅㄚ", "˙ㄅㄚ", "ㄅㄚˊ", "ㄅㄚˇ", "ㄅㄚˋ"]
+    assert [entry.facts["speaker"][-1] for entry in entries] == ["3", "5", "3", "5", "5", "5"]
+    assert {entry.facts["licence"] for entry in entries if entry.facts["speaker"] == "syllables-5"} == {"CC-BY-3.0"}
 
 
 def test_music_is_cut_into_pieces_of_a_tune(tmp_path):
     path = tone(tmp_path / music.PACKAGE.folder / "usr/share/asterisk/moh/tune.wav", 2.5 * music.PIECE)
-    found = list(music.entries(tmp_path))
-    assert [(entry.key, entry.facts["start"]) for entry in found] == [("tune", 0), ("tune", music.PIECE)]
-    samples, rate = found[1].media["sound"]
-    whole, _ = soundfile.read(path, dtype="float32")
-    np.testing.assert_array_equal(samples, whole[len(samples) : 2 * len(samples)])
+    entries = list(music.entries(tmp_path))
+    assert [(entry.key, entry.facts["start"]) for entry in entries] == [("tune", 0), ("tune", music.PIECE)]
+    samples, rate = entries[1].media["sound"]
+    tune, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(samples, tune[len(samples) : 2 * len(samples)])
     assert len(samples) == music.PIECE * rate
     path.write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"tune\.wav is no sound file"):

