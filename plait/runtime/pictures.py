@@ -14,6 +14,7 @@ from plait.errors import RowError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # without a list Pillow hands EPS to Ghostscript
 LONGEST_SIDE = 100_000  # pixels; Pillow cannot scale a side of millions
 MOST_PIXELS = 64_000_000
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 def open_picture(value: Any) -> Image.Image:
@@ -48,6 +49,22 @@ def open_picture(value: Any) -> Image.Image:
             f"image part: cannot decode {name}: {error}; expected a whole picture: one of {', '.join(FORMATS)}"
         ) from error
     return picture
+
+
+def read_header(value: str | Path) -> tuple[int, int, int]:
+    """Width and height of a picture file as it is stored, and its EXIF orientation (1 to 8), without its pixels. Raises
+    RowError."""
+    try:
+        with Image.open(value, formats=FORMATS) as picture:
+            check_size(picture)
+            orientation = picture.getexif().get(ORIENTATION, 1)
+            return *picture.size, orientation if orientation in range(1, 9) else 1
+    except UnidentifiedImageError as error:
+        raise RowError(f"image part: {value} is no picture; expected one of {', '.join(FORMATS)}") from error
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, RowError):
+            raise
+        raise RowError(f"image part: cannot read {value}: {error}; expected a whole picture") from error
 
 
 def check_size(picture: Image.Image) -> None:
