@@ -241,7 +241,39 @@ def test_what_looks_like_boxes():
 
 def test_what_is_no_picture_has_no_frame(tmp_path):
     write(tmp_path / "a.png", "no picture")
-    with pytest.raises(DataError, match="is no picture"):
+    with pytest.raises(DataError, match=r"its picture cannot be read: image part: .*a.png is no picture; expected"):
         frame_of(tmp_path / "a.png", (1, 1))
     with pytest.raises(EntryError, match=r"not that of its picture: 1x3, 8x8; expected the same shape"):
         frame_of(picture(tmp_path / "b.png"), (1, 3))
+
+
+def test_a_list_that_is_still_to_be_annotated_says_nothing(tmp_path):
+    """Its pictures are no pictures of nothing."""
+    root = coco(tmp_path / "s/train", [])
+    raw = json.loads((root / "boxes.json").read_text())
+    picture(tmp_path / "s/test/0.png", (20, 10))
+    images = [{"id": 0, "file_name": "0.png", "width": 20, "height": 10}]
+    write(tmp_path / "s/test/boxes.json", json.dumps(raw | {"images": images, "annotations": []}))
+    counts, said = take(tmp_path / "s", tmp_path / "to")
+    assert counts == {"train": 20}
+    assert "1 passed over: pictures of a list without any annotations (test/boxes.json)" in said
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_numbers_behind_a_box_of_yolo_are_points_or_a_polygon(tmp_path, points):
+    for n in range(3):
+        picture(tmp_path / "s" / f"{n}.png", (20, 10))
+        write(tmp_path / "s" / f"{n}.txt", "0 0.5 0.5 0.2 0.2 0.1 0.9")
+    write(tmp_path / "s/data.yaml", "names: [cat]\n" + "kpt_shape: [1, 2]\n" * points)
+    take(tmp_path / "s", tmp_path / "to", strict=True)
+    box = [400, 400, 600, 600] if points else [100, 200, 500, 900]
+    assert answers(tmp_path / "to") == [f"cat {box}"] * 3
+
+
+def test_lists_of_names_that_differ_are_said(tmp_path):
+    for split, names in (("train", "cat"), ("valid", "dog")):
+        picture(tmp_path / "s" / split / "0.png")
+        write(tmp_path / "s" / split / "0.txt", "0 0.5 0.5 1 1")
+        write(tmp_path / "s" / split / "classes.txt", names)
+    with pytest.raises(DataError, match=r"train/classes.txt, valid/classes.txt name the classes differently"):
+        take(tmp_path / "s", tmp_path / "to")

@@ -71,7 +71,7 @@ def test_few_values_in_all_are_a_warning(tmp_path):
     _, said = take(tmp_path / "s", tmp_path / "to")
     (warning,) = [line for line in said if line.startswith("warning")]
     assert "list.csv" in warning
-    assert "2 values in all (de, en)" in warning
+    assert "2 values in all in 12 entries (de, en)" in warning
 
 
 def test_enough_values_are_none(tmp_path):

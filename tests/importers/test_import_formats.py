@@ -4,11 +4,12 @@ import json
 import sys
 
 import pytest
-from import_sources import SOURCES, WORLD, parquet_images, picture, webdataset
+from import_sources import SOURCES, WORLD, idx, parquet_images, picture, webdataset
 
 from plait.data import importers
 from plait.data.importers import by_content, importer, names, run, split_in
 from plait.data.importers.idx import load
+from plait.data.importers.idx import records as idx_records
 from plait.data.rows import read_rows
 from plait.data.validate import check_file
 from plait.errors import DataError, MissingError
@@ -137,6 +138,14 @@ def test_idx_says_what_is_wrong(tmp_path):
     (tmp_path / "a").write_bytes(b"\x00\x00\x08\x01\x00\x00\x00\x05abc")
     with pytest.raises(DataError, match="expected"):
         load(tmp_path / "a")
+
+
+def test_an_idx_folder_alone_is_strict(tmp_path):
+    """As recipes read it: nobody reads a report, so that nothing is passed over."""
+    idx(tmp_path)
+    assert len(list(idx_records(tmp_path, [str(n) for n in range(20)]))) == 50
+    with pytest.raises(DataError, match=r"picture 19: its label has no name: 19; expected 0 to 18"):
+        list(idx_records(tmp_path, [str(n) for n in range(19)]))
 
 
 def test_an_importer_is_one_file(tmp_path, monkeypatch):

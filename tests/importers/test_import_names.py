@@ -102,6 +102,27 @@ def test_voc_names_without_ending_and_of_other_names(tmp_path):
     assert len(said) == 1
 
 
+def test_a_text_of_the_whole_name(tmp_path):
+    for n in range(N):
+        write(picture(tmp_path / "s" / f"{n}.png").with_suffix(".png.txt"), f"thing {n}")
+    take(tmp_path / "s", tmp_path / "to", strict=True)
+    assert answers(tmp_path / "to") == sorted(f"thing {n}" for n in range(N))
+
+
+def test_looking_claims_no_file(tmp_path):
+    """That a column is found to name files does not keep another from it."""
+    files = index(tmp_path, "0.png")
+    assert files.find("/home/me/a/0.png", tmp_path, claim=False) == tmp_path / "0.png"
+    assert files.find("/home/me/b/0.png", tmp_path) == tmp_path / "0.png"
+
+
+def test_a_folder_between(tmp_path):
+    files = index(tmp_path, "coco/images/train2017/0.png", "vg/images/1.png")
+    assert files.find("coco/train2017/0.png", tmp_path) == tmp_path / "coco/images/train2017/0.png"
+    with pytest.raises(EntryError, match="is not there"):
+        files.find("vg/0.png", tmp_path)
+
+
 def index(tmp_path, *names):
     return FileIndex(tmp_path, [picture(tmp_path / name) for name in names])
 

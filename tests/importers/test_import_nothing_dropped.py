@@ -209,3 +209,49 @@ def test_a_question_about_a_picture_keeps_the_picture(tmp_path):
     assert {tuple(row[0][1]) for row in rows(tmp_path / "to")} == {
         ((tmp_path / "s" / f"{n}.png").read_bytes(), f"is it {n}?") for n in range(12)
     }
+
+
+@pytest.mark.parametrize("mark", ["", "<image>\n", "<|image|>"])
+def test_media_beside_the_words_of_a_message(tmp_path, mark):
+    picture(tmp_path / "s/0.png")
+    user = {"role": "user", "content": f"{mark}what?", "images": ["0.png"], "name": "anna"}
+    entry = {"messages": [user, {"role": "assistant", "content": "this"}]}
+    write(tmp_path / "s/chat.jsonl", json.dumps(entry))
+    _, said = take(tmp_path / "s", tmp_path / "to", strict=True)
+    ((asked, _),) = rows(tmp_path / "to")
+    assert asked == ("user", [(tmp_path / "s/0.png").read_bytes(), "what?"])
+    assert said[1:] == ["chat.jsonl, in a message: not used: name"]
+
+
+def test_two_keys_of_one_picture_are_one_picture(tmp_path):
+    picture(tmp_path / "s/0.png")
+    entry = {"image": "0.png", "file_name": "0.png", "system": "be brief", "conversations": turns()}
+    write(tmp_path / "s/chat.json", json.dumps([entry]))
+    take(tmp_path / "s", tmp_path / "to", strict=True)
+    ((system, asked, _),) = rows(tmp_path / "to")
+    assert system == ("system", ["be brief"])
+    assert asked == ("user", [(tmp_path / "s/0.png").read_bytes(), "What is it?"])
+
+
+def test_marks_stand_where_the_words_have_them(tmp_path):
+    for n in range(2):
+        picture(tmp_path / "s" / f"{n}.png")
+    asked = "Is <image> or <image> older?"
+    write(tmp_path / "s/chat.json", json.dumps([{"image": ["0.png", "1.png"], "conversations": turns(asked)}]))
+    take(tmp_path / "s", tmp_path / "to", strict=True)
+    first, second = ((tmp_path / "s" / f"{n}.png").read_bytes() for n in range(2))
+    assert rows(tmp_path / "to")[0][0] == ("user", ["Is", first, "or", second, "older?"])
+
+
+def test_marks_in_questions_and_captions(tmp_path):
+    lines = []
+    for n in range(20):
+        picture(tmp_path / "s" / f"{n}.png")
+        lines.append(json.dumps({"image": f"{n}.png", "question": "<image>\nwhich?", "answer": f"{n}"}))
+    write(tmp_path / "s/vqa.jsonl", "\n".join(lines))
+    take(tmp_path / "s", tmp_path / "to", strict=True)
+    assert {row[0][1][1] for row in rows(tmp_path / "to")} == {"which?"}
+    lines = [json.dumps({"image": f"{n}.png", "text": f"{'<image> ' * (n == 3)}{n}"}) for n in range(20)]
+    write(tmp_path / "s/vqa.jsonl", "\n".join(lines))
+    _, said = take(tmp_path / "s", tmp_path / "to2")
+    assert "1 passed over: its text has a mark of a medium (vqa.jsonl:4 <image> 3)" in said

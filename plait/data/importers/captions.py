@@ -22,6 +22,7 @@ SIGNS = ("image", "audio", ".csv", ".tsv", ".jsonl", ".txt")
 GENERALITY = 1  # lists of Common Voice and of LJSpeech are lists of clips too
 LIST_ENDINGS = (*COLUMN_ENDINGS, *JSON_ENDINGS)
 TEXT_ENDINGS = (".txt", ".caption", ".lab")
+TEXT = "text"
 DESCRIBED = 0.5  # of the media have a text beside them
 
 
@@ -68,7 +69,7 @@ def records(source: Source) -> Iterator[Record]:
         raise DataError(
             f"{source.path} has no captions; expected captions.csv, captions.jsonl, or a .txt beside each picture"
         )
-    columns = Columns("file", ("text",))
+    columns = Columns(texts=(TEXT,))
     for path, kind, text_path in pairs:
         where = source.label(text_path)
         source.use(path, text_path)
@@ -76,6 +77,5 @@ def records(source: Source) -> Iterator[Record]:
             text = source.text(text_path).strip()
             if looks_like_boxes(text):
                 raise EntryError("it is a label file of boxes", "words: boxes are read with --format yolo")
-            for record, said in rows_of(Part(kind, path), {"text": text}, columns, source.split(path), where):
-                source.report.text("the files beside the media", "the text files", said)
-                yield record
+            values, split = {TEXT: text}, source.split(path)
+            yield from rows_of(Part(kind, path), values, columns, split, where, source.report, "files beside the media")

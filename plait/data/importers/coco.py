@@ -101,6 +101,9 @@ def _of_list(path: Path, raw: Mapping[str, Any], source: Source) -> Iterator[Rec
     source.use(path)
     names = class_names(raw["categories"], f"{label}: categories")
     pictures = _entries(raw, "images", label)
+    if not raw["annotations"]:  # pictures to be annotated: that nothing is in them is not said
+        report.leave("pictures of a list without any annotations", label, len(pictures))
+        return
     annotations: dict[Any, list[Mapping[str, Any]]] = {number(entry.get("id")): [] for entry in pictures}
     for index, entry in enumerate(_entries(raw, "annotations", label)):
         try:

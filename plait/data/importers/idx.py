@@ -10,7 +10,7 @@ import numpy as np
 
 from plait.contract import Part
 from plait.data.importers.core.records import Record, both_ways, split_in
-from plait.data.importers.core.report import EntryError
+from plait.data.importers.core.report import EntryError, Report
 from plait.data.importers.core.source import Source
 from plait.errors import DataError
 
@@ -54,7 +54,9 @@ def matches(source: Source) -> bool:
 def records(source: Source | Path, names: Sequence[str] | None = None) -> Iterator[Record]:
     """Two rows a picture: name its class, and draw one; `names` are those of the classes, if they are not in labels.txt.
     Raises DataError for files that do not fit together."""
-    source = source if isinstance(source, Source) else Source(source)
+    source = (
+        source if isinstance(source, Source) else Source(source, Report(strict=True))
+    )  # nobody would read its report
     listed = source.root / "labels.txt"
     if names is None and listed.is_file():
         names = [name.strip() for name in source.text(listed).splitlines()]

@@ -85,10 +85,7 @@ def _of_columns(path: Path, rows: Any, features: Mapping[str, Any], source: Sour
         with report.entry(where):
             part = source.part(row[medium], path.parent, kind) if medium else None
             values = {**row, columns.label: _class(row.get(columns.label), features.get(columns.label))}
-            for record, text in rows_of(part, values, columns, split, where):
-                if columns.texts:
-                    report.text(label, columns.texts[0], text)
-                yield record
+            yield from rows_of(part, values, columns, split, where, report, label)
 
 
 def _medium(features: Mapping[str, Any], datasets: Any) -> tuple[str, str]:

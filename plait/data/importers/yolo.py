@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -51,23 +52,28 @@ def _places(picture: Path, root: Path) -> Iterator[Path]:
     yield root / "labels" / bare.name
 
 
-def _settings(source: Source) -> tuple[Mapping[int, str], bool]:
-    """Names of the classes by number, and whether lines go on with key points. Raises DataError, MissingError."""
+def _names(source: Source) -> Mapping[int, str]:
+    """Names of the classes by number. Raises DataError where there are none or several, MissingError."""
     lists = [(path, text) for path in source.ending(*NAME_LISTS) if not looks_like_boxes(text := source.text(path))]
     if len({text.strip() for _, text in lists}) > 1:
         raise DataError(
             f"{', '.join(source.label(path) for path, _ in lists)} name the classes differently; expected one list: remove the others"
         )
     for _, text in lists:
-        return {index: name.strip() for index, name in enumerate(text.splitlines()) if name.strip()}, False
+        return {index: name.strip() for index, name in enumerate(text.splitlines()) if name.strip()}
     for path in source.ending(*YAML):
         raw = _yaml(path, source)
         if isinstance(raw, Mapping) and raw.get("names"):
-            return class_names(raw["names"], f"{source.label(path)}: names"), "kpt_shape" in raw
+            return class_names(raw["names"], f"{source.label(path)}: names")
     raise DataError(
         f"{source.path} has boxes of numbered classes without their names; expected classes.txt with a name a line, or "
         "data.yaml with names: write one"
     )
+
+
+def _has_points(source: Source) -> bool:
+    """Whether lines go on with key points behind the box, rather than being polygons."""
+    return any(re.search(r"^kpt_shape\s*:", source.text(path), re.MULTILINE) for path in source.ending(*YAML))
 
 
 def _yaml(path: Path, source: Source) -> Any:
@@ -118,8 +124,7 @@ def _around_centre(numbers: list[float]) -> Corners:
 
 def records(source: Source) -> Iterator[Record]:
     """A row a picture that has a label file; an empty one says that nothing is there. Raises DataError without names."""
-    names, has_points = _settings(source)
-    splits = _splits(source)
+    names, has_points, splits = _names(source), _has_points(source), _splits(source)
     for picture, path in _labelled(source):
         where = source.label(path)
         source.use(picture, path)

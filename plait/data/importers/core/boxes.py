@@ -11,6 +11,7 @@ from pathlib import Path
 from plait.contract import Message, Part, Sample
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.report import EntryError, Report
+from plait.errors import RowError
 from plait.modalities.image.boxes import SCALE, boxes_as_text
 from plait.runtime.pictures import read_header
 
@@ -66,9 +67,12 @@ def frame_of(picture: Path, declared: Size | None) -> tuple[Size, int]:
 
     A list that declares the size of the picture as it is stored has boxes that are not turned; one that declares that of the
     picture as it is shown has turned ones. None: fractions of the picture as it is shown. Raises EntryError for a size of
-    another shape, RowError for what is no picture.
+    another shape, and for what is no picture.
     """
-    width, height, orientation = read_header(picture)
+    try:
+        width, height, orientation = read_header(picture)
+    except RowError as error:
+        raise EntryError("its picture cannot be read", "a whole picture", str(error).partition(";")[0]) from error
     if declared is None:
         return (1.0, 1.0), 1
     if not all(math.isfinite(side) and side > 0 for side in declared):
@@ -123,7 +127,7 @@ def settled(boxes: Iterable[Box], frame: Size, orientation: int, report: Report,
 def boxed(picture: Path, boxes: Sequence[Box], declared: Size | None, split: str, report: Report, where: str) -> Record:
     """One row: a picture, and where what is in it, in thousandths of its sides as it is shown. `declared` is the size
     (width, height) that the list gives the picture, None where boxes are fractions. Raises EntryError for a picture none of
-    whose boxes can be used, RowError for what is no picture."""
+    whose boxes can be used, and for what is no picture."""
     frame, orientation = frame_of(picture, declared)
     kept = settled(boxes, frame, orientation, report, where)
     if boxes and not kept:

@@ -10,6 +10,7 @@ from typing import Any
 from plait.contract import Message, Part, Sample
 from plait.data.importers.core.keys import CONTEXTS, DESCRIBES, FILES, IDS, LABELS, PAIRS, SPLITS, TEXTS
 from plait.data.importers.core.lists import Table
+from plait.data.importers.core.marks import MARK, fill, marked
 from plait.data.importers.core.media import is_medium
 from plait.data.importers.core.records import NAMES_OF_SPLITS, Record, both_ways
 from plait.data.importers.core.report import EntryError, Report
@@ -152,9 +153,9 @@ def task_of(kind: str, column: str) -> str:
 
 
 def rows_of(
-    part: Part | None, values: Mapping[str, Any], columns: Columns, split: str, where: str
-) -> Iterator[tuple[Record, str]]:
-    """Rows of an entry, each with its text: a question and its answer, or a medium with its text or class, both ways.
+    part: Part | None, values: Mapping[str, Any], columns: Columns, split: str, where: str, report: Report, listed: str
+) -> Iterator[Record]:
+    """Rows of an entry of the list `listed`: a question and its answer, or a medium with its text or class, both ways.
     Raises EntryError for an entry that lacks one of them."""
     if columns.question:
         yield _answered(part, values, columns, split, where)
@@ -164,24 +165,26 @@ def rows_of(
     texts = texts_in(values.get(column or columns.label))
     if not texts:
         raise EntryError("it has no text", f"one under {' or '.join(columns.texts) or columns.label!r}: fill it in")
-    task = task_of(part.type, column) if column else "classes"
-    for text in texts if column else [text.replace("_", " ") for text in texts]:
-        for record in both_ways(part, text, task, split, where=where):
-            yield record, text
+    for text in texts:
+        if MARK.search(text):
+            raise EntryError("its text has a mark of a medium", "words", text[:40])
+        if column:
+            report.text(listed, column, text)
+            yield from both_ways(part, text, task_of(part.type, column), split, where=where)
+        else:
+            yield from both_ways(part, text.replace("_", " "), "classes", split, where=where)
 
 
-def _answered(
-    part: Part | None, values: Mapping[str, Any], columns: Columns, split: str, where: str
-) -> tuple[Record, str]:
+def _answered(part: Part | None, values: Mapping[str, Any], columns: Columns, split: str, where: str) -> Record:
     asked, context, answer = (
         "\n".join(texts_in(values.get(name))) for name in (columns.question, columns.context, columns.answer)
     )
     if not (asked and answer):
         raise EntryError("it has no question or no answer", f"both, under {columns.question!r} and {columns.answer!r}")
-    question = Part("text", "\n\n".join(filter(None, (asked, context))))
-    turns = (Message("user", (part, question) if part else (question,)), Message("assistant", (Part("text", answer),)))
-    task = f"{part.type if part else 'text'}->text answers"
-    return Record(Sample(turns, task), split, "" if part else asked, where), answer
+    media = [part] if part else []
+    question, reply = fill([list(marked("\n\n".join(filter(None, (asked, context))))), list(marked(answer))], media)
+    turns = (Message("user", tuple(question)), Message("assistant", tuple(reply)))
+    return Record(Sample(turns, f"{part.type if part else 'text'}->text answers"), split, "" if part else asked, where)
 
 
 def records_of(
@@ -199,7 +202,5 @@ def records_of(
             part = source.part(entry.values.get(columns.medium), folder or table.path.parent, split=own)
             own = own or (source.split(part.value) if isinstance(part.value, Path) else "") or source.split(table.path)
             group = str(entry.values.get(columns.group) or "")
-            for record, text in rows_of(part, entry.values, columns, own, entry.where):
-                if columns.texts:
-                    report.text(table.label, columns.texts[0], text)
+            for record in rows_of(part, entry.values, columns, own, entry.where, report, table.label):
                 yield replace(record, group=group) if group else record

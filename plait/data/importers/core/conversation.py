@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from plait.contract import Message, Part, Role, Sample
 from plait.data.importers.core.keys import CHATS, FILES
+from plait.data.importers.core.marks import Piece, Slot, fill, marked
 from plait.data.importers.core.media import FOREIGN, KINDS, is_medium
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.report import EntryError
@@ -26,18 +25,7 @@ MEDIA_KEYS = {"image": "image", "images": "image", "img": "image", "image_path":
               "picture": "image", "pictures": "image", "audio": "audio", "audios": "audio", "audio_path": "audio",
               "speech": "audio", "sound": "audio", "video": "", "videos": "",
               **dict.fromkeys((name for name in FILES if name.startswith("file")), "file")}  # fmt: skip
-MARK = re.compile(r"\s*<\|?(image|audio|speech|sound|video)([_ -]?\d+)?\|?>\s*", re.IGNORECASE)
-KIND_OF_MARK = {"image": "image", "audio": "audio", "speech": "audio", "sound": "audio", "video": ""}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in a message where a medium of a kind belongs."""
-
-    kind: str
-
-
-Piece = Part | Slot
+SAID = ("content", "value")
 
 
 def turns_of(entry: Mapping[str, Any]) -> Any:
@@ -54,24 +42,25 @@ def conversation(entry: Mapping[str, Any], where: str, listed: str, source: Sour
     turns = turns_of(entry)
     if not turns:
         raise EntryError("it has no messages", f"a list of at least one under {' or '.join(CHATS)}")
-    names = _media_keys(entry)
-    source.report.keys(listed, entry, {*CHATS, *names, "system"})
-    media = [
-        part for name in names for part in _media(entry[name], MEDIA_KEYS.get(name, "file"), name, where, source, near)
-    ]
-    messages = [_message(turn, listed, source, near) for turn in turns]
+    media, used = _media(entry, where, source, near)
+    source.report.keys(listed, entry, {*CHATS, *used, "system"})
+    messages = [_message(turn, where, listed, source, near) for turn in turns]
     system = entry.get("system")
     if isinstance(system, str) and system.strip() and messages[0][0] != "system":
         messages.insert(0, ("system", [Part("text", system)]))
-    return Record(Sample(_filled(messages, media), "chat"), split, where=where)
+    asking = next((index for index, (role, _) in enumerate(messages) if role == "user"), 0)
+    parts = fill([pieces for _, pieces in messages], media, asking)
+    turned = (Message(role, tuple(own)) for (role, _), own in zip(messages, parts, strict=True))
+    return Record(Sample(tuple(turned), "chat"), split, where=where)
 
 
 def _media_keys(entry: Mapping[str, Any]) -> list[str]:
-    """Keys of an entry that hold media: by their names, else by what they hold."""
+    """Keys of an entry or a message that hold media: by their names, else by what they hold."""
     named = [key for key in entry if key.lower() in MEDIA_KEYS and entry[key] not in (None, "", [])]
     if named:
         return named
-    return [key for key, value in entry.items() if key != "id" and any(map(_holds_medium, _several(value)))]
+    held = (key for key, value in entry.items() if any(map(_holds_medium, _several(value))))
+    return [key for key in held if key not in ("id", *SAID)]
 
 
 def _holds_medium(value: Any) -> bool:
@@ -84,18 +73,29 @@ def _several(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _media(value: Any, kind: str, key: str, where: str, source: Source, near: Path) -> Iterator[Part]:
-    for medium in _several(value):
-        name = medium if isinstance(medium, str) else ""
-        if not kind or PurePath(name).suffix.lower() in FOREIGN:
-            raise DataError(
-                f"{where}: {key!r} beside the conversation is {medium!r:.60}, which cannot be used; expected {' or '.join(KINDS)} "
-                "files of a kind that is read: convert it, or take the conversation out"
-            )
-        yield source.part(medium, near, "" if kind == "file" else kind)
+def _media(entry: Mapping[str, Any], where: str, source: Source, near: Path) -> tuple[list[Part], list[str]]:
+    """The media beside the words of an entry or a message, and their keys; what two keys say alike counts once."""
+    names = _media_keys(entry)
+    groups: list[list[Part]] = []
+    for name in names:
+        kind = MEDIA_KEYS.get(name.lower(), "file")
+        group = [_medium(value, kind, name, where, source, near) for value in _several(entry[name])]
+        if group not in groups:
+            groups.append(group)
+    return [part for group in groups for part in group], names
 
 
-def _message(turn: Any, listed: str, source: Source, near: Path) -> tuple[Role, list[Piece]]:
+def _medium(value: Any, kind: str, key: str, where: str, source: Source, near: Path) -> Part:
+    if not kind or (isinstance(value, str) and PurePath(value).suffix.lower() in FOREIGN):
+        raise DataError(
+            f"{where}: {key!r} beside the conversation is {value!r:.60}, which cannot be used; expected {' or '.join(KINDS)} "
+            "files of a kind that is read: convert it, or take the conversation out"
+        )
+    return source.part(value, near, "" if kind == "file" else kind)
+
+
+def _message(turn: Any, where: str, listed: str, source: Source, near: Path) -> tuple[Role, list[Piece]]:
+    """Who speaks, and the pieces of what is said. Slots are filled with the media of the message itself, if it has some."""
     if not isinstance(turn, Mapping):
         raise EntryError("a message is no object", "a role and a content", f"{turn!r:.60}")
     speaker = str(turn.get("role", turn.get("from", ""))).lower()
@@ -103,36 +103,26 @@ def _message(turn: Any, listed: str, source: Source, near: Path) -> tuple[Role, 
         raise EntryError("a tool is called or answers", "messages of people and assistants")
     if speaker not in SPEAKERS:
         raise EntryError("a message is by nobody known", f"one of {', '.join(SPEAKERS)}", repr(speaker))
-    source.report.keys(f"{listed}, in a message", turn, ("role", "from", "content", "value"))
-    content = turn.get("content", turn.get("value"))
+    media, used = _media(turn, where, source, near)
+    source.report.keys(f"{listed}, in a message", turn, ("role", "from", *SAID, *used))
+    pieces = _pieces(turn, source, near)
+    return SPEAKERS[speaker], list(fill([pieces], media)[0]) if media else pieces
+
+
+def _pieces(turn: Mapping[str, Any], source: Source, near: Path) -> list[Piece]:
+    content = next((turn[key] for key in SAID if turn.get(key) is not None), None)
     if isinstance(content, str):
-        return SPEAKERS[speaker], list(_marked(content))
+        return list(marked(content))
     if not isinstance(content, list | tuple) or not content:
         raise EntryError("a message has no content", "text, or a list of parts", f"{content!r:.60}")
-    return SPEAKERS[speaker], [piece for raw in content for piece in _piece(raw, source, near)]
-
-
-def _marked(text: str) -> Iterator[Piece]:
-    """A text with slots where marks such as `<image>` stand."""
-    start = 0
-    for match in MARK.finditer(text):
-        if match[2]:
-            raise EntryError(
-                "a mark of a medium has a number", "marks without, in the order of the media", match[0].strip()
-            )
-        if match.start() > start:
-            yield Part("text", text[start : match.start()])
-        yield Slot(KIND_OF_MARK[match[1].lower()])
-        start = match.end()
-    if start < len(text) or not text:
-        yield Part("text", text[start:])
+    return [piece for raw in content for piece in _piece(raw, source, near)]
 
 
 def _piece(raw: Any, source: Source, near: Path) -> Iterator[Piece]:
     """A part of a content list, in the shapes that OpenAI's API, chat templates and rows have."""
     kind = raw.get("type") if isinstance(raw, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
-        yield from _marked(str(raw.get("text") or ""))
+        yield from marked(str(raw.get("text") or ""))
         return
     known = {"image": "image", "image_url": "image", "input_image": "image", "audio": "audio", "input_audio": "audio",
              "audio_url": "audio"}.get(kind or "")  # fmt: skip
@@ -144,23 +134,3 @@ def _piece(raw: Any, source: Source, near: Path) -> Iterator[Piece]:
     elif isinstance(value, Mapping) and value.get("url"):
         value = value["url"]
     yield Slot(known) if value is None else source.part(value, near, known)
-
-
-def _filled(messages: Sequence[tuple[Role, list[Piece]]], media: Sequence[Part]) -> tuple[Message, ...]:
-    """Messages with media in their slots, in their order; before the first question where there are no slots. Raises
-    EntryError where there are more of one than of the other."""
-    slots = [piece for _, pieces in messages for piece in pieces if isinstance(piece, Slot)]
-    if media and not slots:
-        first = next((pieces for role, pieces in messages if role == "user"), None)
-        if first is None:
-            raise EntryError("nobody asks about its media", "a message of a user")
-        first[:0] = media
-    elif sorted(slot.kind for slot in slots) != sorted(part.type for part in media):
-        raise EntryError(
-            "its marks are not its media", "a mark such as <image> for each", f"{len(slots)} marks, {len(media)} media"
-        )
-    queues = {kind: iter([part for part in media if part.type == kind]) for kind in KINDS}
-    return tuple(
-        Message(role, tuple(next(queues[piece.kind]) if isinstance(piece, Slot) else piece for piece in pieces))
-        for role, pieces in messages
-    )

@@ -162,8 +162,8 @@ class Report:
             if set(use.seen) - use.used
         ]
         few = [
-            f"warning: {listed}: the {texts.count} texts of {column} have {len(texts.values)} values in all "
-            f"({', '.join(texts.values)}): is it the column of the texts?"
+            f"warning: {listed}: {column!r} has {len(texts.values)} values in all in {texts.count} entries "
+            f"({', '.join(texts.values)}): is it the text?"
             for (listed, column), texts in self._texts.items()
             if texts.count >= ENOUGH_TEXTS and len(texts.values) <= FEW_TEXTS
         ]

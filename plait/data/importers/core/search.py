@@ -47,26 +47,25 @@ class FileIndex:
         self._media = [path for path in files if kind_of(path)]
         self._reached: dict[Path, Parts] = {}
 
-    def find(self, name: str, near: Path, split: str = "") -> Path:
+    def find(self, name: str, near: Path, split: str = "", claim: bool = True) -> Path:
         """The medium that a list in the folder `near`, of `split`, calls `name`. Raises EntryError where there is none, or
-        more than one."""
+        more than one, or, if it is to `claim` the file, where another name that is not quite the file's own did."""
         for folder in (near, self.root, near / "images", self.root / "images"):
             path = Path(os.path.normpath(folder / name))
             if kind_of(path) and _is_file(path):
                 return path
         for parts in spellings(name):
             if parts and (paths := self._best(parts, self._folders_to(near), split)):
-                return self._only(paths, parts, name)
+                return self._only(paths, parts, name, claim)
         address = " (an address: fetch it first)" if re.match("https?:", name) else ""
         raise EntryError("its file is not there", f"it beside the list or in a folder of the source{address}", name)
 
-    def _only(self, paths: Sequence[Path], parts: Parts, name: str) -> Path:
-        """The one file of several that fit equally well; not one that another entry's name led to."""
+    def _only(self, paths: Sequence[Path], parts: Parts, name: str, claim: bool) -> Path:
         if len(paths) > 1:
             raise EntryError("several files have the name of its file", "one: name it with its folder", name)
         path, named = paths[0], tuple(map(str.casefold, parts))
         whole = tuple(map(str.casefold, path.relative_to(self.root).parts))[-len(named) :]
-        if whole[:-1] != named[:-1] and self._reached.setdefault(path, named) != named:
+        if claim and whole[:-1] != named[:-1] and self._reached.setdefault(path, named) != named:
             raise EntryError("its file is that of an entry with another name", "a file for each name", name)
         return path
 
@@ -75,7 +74,6 @@ class FileIndex:
 
     @cached_property
     def _by_stem(self) -> dict[str, list[Path]]:
-        """By name without ending, and by whole name, which is the stem of a name without one (`clip.01` of `clip.01.wav`)."""
         table: dict[str, list[Path]] = {}
         for path in self._media:
             table.setdefault(path.stem.casefold(), []).append(path)
@@ -109,16 +107,19 @@ class FileIndex:
         tail = _shared(own[::-1], named[::-1])
         above, rest = own[: len(own) - tail], named[: len(named) - tail]
         shared = _shared(above, near)
-        if not all(map(_is_plain, above[shared:])) and (rest or not self._in_one_folder):
-            return None
-        if (
-            rest and rest[-1] in self._folders and not _is_plain(rest[-1])
-        ):  # the folder is there, and the file is not in it
+        if not self._may_be(above[shared:], rest):
             return None
         splits = [word for folder in own[:-1] if (word := split_in(folder))]
         if split and splits and split not in splits:
             return None
         return tail, int(bool(split) and split in splits), shared, -len(above)
+
+    def _may_be(self, above: Parts, rest: Parts) -> bool:
+        """Whether a file in the folders `above` what it has in common with a name may be meant by it, `rest` being what the
+        name has above that: no folder says something that the name does not, and none of the name is elsewhere."""
+        said = all(_is_plain(folder) or folder in rest for folder in above)
+        elsewhere = bool(rest) and rest[-1] in self._folders and rest[-1] not in above and not _is_plain(rest[-1])
+        return not elsewhere and (said or (not rest and self._in_one_folder))
 
 
 def _shared(a: Parts, b: Parts) -> int:

@@ -74,7 +74,8 @@ class Source:
 
     def beside(self, path: Path, endings: Iterable[str]) -> Path | None:
         """The file of the same name beside one, with the first of some endings that is there."""
-        files = {other.suffix.lower(): other for other in self._by_stem.get((path.parent, path.stem), ())}
+        names = (path.name, path.stem)  # a.png.txt, and before it a.txt
+        files = {other.suffix.lower(): other for name in names for other in self._by_stem.get((path.parent, name), ())}
         return next((files[ending] for ending in endings if ending in files), None)
 
     def use(self, *paths: Path) -> None:
@@ -130,7 +131,7 @@ class Source:
         if not isinstance(name, str) or not name.strip() or len(name) > 1000:
             return False
         try:
-            self._index.find(name, near)
+            self._index.find(name, near, claim=False)
         except EntryError as error:
             return error.reason.startswith("several")
         return True

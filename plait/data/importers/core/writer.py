@@ -52,6 +52,9 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         with suppress(OSError):  # a full disk, which `finish` says
             for file in self._files.values():
                 file.close()
@@ -111,6 +114,7 @@ class Writer:
 
     def discard(self) -> None:
         """Remove what was written, so that no half of a data set is taken for a whole one."""
+        self._close()
         shutil.rmtree(self.folder / "media", ignore_errors=True)
         for path in self.folder.glob("*.jsonl*"):
             path.unlink()
