@@ -32,11 +32,15 @@ def data_import(
     source: Annotated[Path, typer.Argument(help="A file or folder in a known format.")],
     to: Annotated[Path, typer.Option(help="New folder for the rows and their media.")],
     form: Annotated[Optional[str], typer.Option("--format", help="The format, if it is not recognised.")] = None,  # noqa: UP045
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first entry that cannot be used instead of passing over a few."),
+    ] = False,
 ) -> None:
-    """Turn other people's formats into rows: captions, class folders, LJSpeech, Common Voice, COCO, VOC, chats, IDX..."""
+    """Turn other people's formats into rows: captions, class folders, LJSpeech, Common Voice, COCO, VOC, YOLO, chats..."""
     from plait.data import importers
 
-    for split, count in importers.run(source, to, form, typer.echo).items():
+    for split, count in importers.run(source, to, form, typer.echo, strict).items():
         typer.echo(f"{to / split}.jsonl: {count} rows")
 
 

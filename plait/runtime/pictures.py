@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from plait.errors import RowError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # without a list Pillow hands EPS to Ghostscript
 LONGEST_SIDE = 100_000  # pixels; Pillow cannot scale a side of millions
 MOST_PIXELS = 64_000_000
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 def open_picture(value: Any) -> Image.Image:
@@ -31,23 +34,37 @@ def open_picture(value: Any) -> Image.Image:
                 f"image part: got an array of {value.dtype} and shape {value.shape}; expected [height, width] or "
                 "[height, width, 3] of uint8"
             ) from error
-    name = value if isinstance(value, str | Path) else "bytes"
-    try:
+    with _errors_of(value if isinstance(value, str | Path) else "bytes"):
         data = Path(value).read_bytes() if isinstance(value, str | Path) else bytes(value)
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         check_size(picture)
         picture.load()
+        return picture
+
+
+def read_header(path: str | Path) -> tuple[int, int, int]:
+    """Width and height of a picture file as it is stored, and its EXIF orientation (1 to 8). Raises RowError."""
+    with _errors_of(path), Image.open(path, formats=FORMATS) as picture:
+        check_size(picture)
+        orientation = picture.getexif().get(ORIENTATION, 1)
+        return *picture.size, orientation if orientation in range(1, 9) else 1
+
+
+@contextmanager
+def _errors_of(name: str | Path) -> Iterator[None]:
+    """What Pillow may raise of a stranger's file, as RowErrors that name it."""
+    try:
+        yield
+    except RowError:
+        raise
     except FileNotFoundError as error:
-        raise RowError(f"image part: {value} is not there; expected the path of a picture") from error
+        raise RowError(f"image part: {name} is not there; expected the path of a picture") from error
     except UnidentifiedImageError as error:
         raise RowError(f"image part: {name} is no picture; expected one of {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, RowError):
-            raise
         raise RowError(
             f"image part: cannot decode {name}: {error}; expected a whole picture: one of {', '.join(FORMATS)}"
         ) from error
-    return picture
 
 
 def check_size(picture: Image.Image) -> None:
