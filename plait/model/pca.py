@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from plait.contract import Modality, Part
-from plait.data.media import opened
+from plait.data.media import with_bytes
 from plait.heads.flow import FlowEmbedding, FlowHead
 from plait.model.multimodal import MultimodalTransformer
 
@@ -55,7 +55,7 @@ def find(modality: Modality, parts: Sequence[Part], most: int, seed: int) -> Pri
     tokens: list[np.ndarray] = []
     places: list[np.ndarray] = []
     for index in rng.permutation(len(parts)):  # parts come sorted, a source after the other
-        for block in modality.read(opened(parts[index])).blocks:
+        for block in modality.read(with_bytes(parts[index])).blocks:
             tokens.append(block.tokens)
             places.append(modality.coordinates(block.header))
         if sum(map(len, tokens)) >= 4 * LOOKED_AT:  # enough to draw from

@@ -187,7 +187,7 @@ def propose(
     wishes = [entry for entry in overrides if entry.startswith("hold_out")]
     bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, known))
     shares = override(bare, wishes).hold_out
-    splits = held_out.kept(run, folder, shares, known, bad[TRAIN])
+    splits = held_out.load_or_make(run, folder, shares, known, bad[TRAIN])
     out = splits.not_for_training
     samples = [sample for sample in samples if sample.id not in out]
     if not samples:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from plait.contract import Message, Part, Sample
-from plait.data.media import encoded
+from plait.data.media import to_blob
 from plait.data.rows import dump_row
 from plait.errors import ConfigError, DataError, PlaitError
 from plait.runtime.files import atomic_write
@@ -164,7 +164,7 @@ class Writer:
         """The part with its medium in `media/`, named by content; text as it is."""
         if part.type == "text":
             return part
-        blob = encoded(part.value)
+        blob = to_blob(part.value)
         name = f"media/{hashlib.sha256(blob.data).hexdigest()[:24]}{blob.suffix}"
         place = self.folder / name
         if not place.is_file():
