@@ -119,13 +119,13 @@ def make(
 ) -> Splits:
     """The splits of `folder`. `shares` maps every requested split to its share; a split with a file takes that instead.
     `bad` are ids of rows of `train.jsonl` to ignore. Raises DataError without `train.jsonl`, RowError for another bad row."""
-    given = tuple(split for split in sorted(shares) if (folder / f"{split}.jsonl").is_file())
-    splits = Splits(folder, given)
+    with_file = tuple(split for split in sorted(shares) if (folder / f"{split}.jsonl").is_file())
+    splits = Splits(folder, with_file)
     groups_of_files: set[int] = set()
-    for split in given:
+    for split in with_file:
         for sample in _parsable_rows(folder / f"{split}.jsonl", modalities):
             groups_of_files |= groups(sample, modalities)
-    shares_to_draw = {split: share for split, share in shares.items() if split not in given}
+    shares_to_draw = {split: share for split, share in shares.items() if split not in with_file}
     rows = [(sample.id, groups(sample, modalities)) for sample in read_rows(folder / f"{TRAIN}.jsonl", modalities, bad)]
     counts = Counter(group for _, of_row in rows for group in of_row)
     for row, of_row in rows:
