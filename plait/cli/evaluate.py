@@ -32,7 +32,7 @@ def evaluate(
         ),
     ] = 0.03,
 ) -> None:
-    """Measure every cell on held-out data; of two checkpoints also what changed: the exit code is 1 if a cell regressed."""
+    """Measure every cell on held-out data. Compare two checkpoints; the exit code is 1 if a cell regressed."""
     from plait import api
     from plait.eval.runner import inference_threads
 
@@ -54,7 +54,7 @@ def evaluate(
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """The held-out cells as a table."""
+    """Print the held-out cells of a report as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
