@@ -159,7 +159,7 @@ def train_on(
 
     folder, run = Path(data), Path(out)
     begun = resume and bool(checkpoint.steps_of(run))
-    if minutes is not None and (begun or autoconfig.settles_steps(overrides)):
+    if minutes is not None and (begun or autoconfig.overrides_steps(overrides)):
         options["max_seconds"] = 60 * minutes
     if begun:
         recipe = Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
@@ -173,7 +173,7 @@ def train_on(
     rows = autoconfig.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
-    known = autoconfig.modalities_wished(list(overrides))
+    known = autoconfig.overridden_modalities(list(overrides))
     bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
     proposal = autoconfig.propose(
         folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say

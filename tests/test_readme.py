@@ -16,7 +16,7 @@ import typer
 import plait
 from plait import registry
 from plait.cli import app
-from plait.cli.generate import request_options, take_apart
+from plait.cli.generate import parse_arguments, request_options
 from plait.recipes import digits
 from plait.recipes.digits import RECIPE
 
@@ -133,7 +133,7 @@ def test_every_command_is_one_that_plait_takes(page):
             continue  # the verb alone, named in a sentence
         context = command.make_context(name, arguments)
         if name == "generate":
-            asked = take_apart(context.params["arguments"], registry.available())
+            asked = parse_arguments(context.params["arguments"], registry.available())
             assert asked.inputs
             request_options(asked.settings, registry.available())
         if name == "train" and context.params["recipe"] and not context.params["recipe"].endswith(".json"):

@@ -1,4 +1,4 @@
-"""Rows to packed batches: several rows share one sequence, and the mask keeps them apart."""
+"""Packs rows into batches: several rows share one sequence, and the attention mask separates them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ PADDING_ROW = -1
 
 
 def best_fit(lengths: Sequence[int], bins: int, capacity: int, first: int = 0) -> tuple[list[list[int]], list[int]]:
-    """Best-fit decreasing: indices of `lengths` in each bin, and the indices that found no place, in order.
+    """Best-fit decreasing bin packing: indices of `lengths` in each bin, and the ascending indices that fit in none.
 
-    The `first` items are placed before the others, whatever their length.
+    Places the `first` items before the others, whatever their length.
     """
     contents: list[list[int]] = [[] for _ in range(bins)]
     room = np.full(bins, capacity)
-    left = []
+    unplaced = []
     for index in sorted(range(len(lengths)), key=lambda i: (i >= first, -lengths[i])):
-        after = room - lengths[index]
-        fits = np.flatnonzero(after >= 0)
+        room_after = room - lengths[index]
+        fits = np.flatnonzero(room_after >= 0)
         if not len(fits):
-            left.append(index)
+            unplaced.append(index)
             continue
-        chosen = int(fits[np.argmin(after[fits])])
-        contents[chosen].append(index)
-        room[chosen] -= lengths[index]
-    return contents, sorted(left)
+        tightest = int(fits[np.argmin(room_after[fits])])
+        contents[tightest].append(index)
+        room[tightest] -= lengths[index]
+    return contents, sorted(unplaced)
 
 
 @dataclass
@@ -50,13 +50,13 @@ class FlowTokens:
 
 @dataclass
 class TableIds:
-    """Tokens of one table in a batch: where they are in [B * L], and their ids in the table."""
+    """Tokens of one table in a batch: their indices into [B * L], and their ids in the table."""
 
     index: Tensor  # [n]
     ids: Tensor  # [n]
 
 
-Moved = TypeVar("Moved", FlowTokens, TableIds)
+Tokens = TypeVar("Tokens", FlowTokens, TableIds)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Batch:
     """B packed sequences of L tokens. `ids` and `target` are -1 where there is none."""
 
     ids: Tensor  # [B, L]
-    row: Tensor  # numbered over the whole batch
+    row: Tensor  # numbered over the batch
     block: Tensor
     copy: Tensor
     position: Tensor
@@ -72,7 +72,7 @@ class Batch:
     expert: Tensor
     tables: dict[str, TableIds]
     clean: dict[str, FlowTokens]
-    noised: dict[str, FlowTokens]  # of every flow modality, also where there are none
+    noised: dict[str, FlowTokens]  # has every flow modality, also without tokens
     counts: dict[str, int]  # targets of each loss group
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
@@ -83,12 +83,12 @@ class Batch:
         return self.used / self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on another device."""
+        """The batch on `device`."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        def move_all(parts: dict[str, Moved]) -> dict[str, Moved]:
+        def move_all(parts: dict[str, Tokens]) -> dict[str, Tokens]:
             return {
                 name: type(part)(*(move(getattr(part, field.name)) for field in fields(part)))
                 for name, part in parts.items()
@@ -103,7 +103,7 @@ class Batch:
 
 
 def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary) -> Batch:
-    """Lay rows side by side in `len(sequences)` sequences of `length` tokens."""
+    """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`."""
     shape = (len(sequences), length)
     ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
@@ -111,19 +111,19 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     noised: dict[str, list[FlowArrays]] = {}
     clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
-        at = 0
+        start = 0
         for row in rows:
-            place = slice(at, at + len(row))
-            ids[b, place], block[b, place], copy[b, place] = row.ids, row.block, row.copy
-            position[b, place], target[b, place], row_id[b, place] = row.position, row.target, number
-            expert[b, place] = row.expert
+            span = slice(start, start + len(row))
+            ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
+            position[b, span], target[b, span], row_id[b, span] = row.position, row.target, number
+            expert[b, span] = row.expert
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
-                    collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + at)))
-            at += len(row)
+                    collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
+            start += len(row)
             number += 1
             clean_tokens += row.clean_tokens
-        used += at
+        used += start
     ids[row_id == PADDING_ROW] = 0  # <pad>
     flows = {name: modality for name, modality in vocabulary.modalities.items() if modality.head == "flow"}
     counts = dict(zip(vocabulary.groups, vocabulary.counts(target[target >= 0]).tolist(), strict=True))
@@ -147,7 +147,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
 
 
 def _tables(ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, TableIds]:
-    """[B * L] ids by table; flow tokens (-1) are in none."""
+    """[B * L] ids, split by table; flow tokens (-1) belong to none."""
     tables, first = {}, 0
     for name, size in vocabulary.tables.items():
         index = np.flatnonzero((ids >= first) & (ids < first + size))
@@ -157,7 +157,7 @@ def _tables(ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, TableIds]:
 
 
 def _tokens(modality: Modality, arrays: list[FlowArrays] | None) -> FlowTokens:
-    """Join; a modality absent from the batch gives empty tensors of the right widths."""
+    """The concatenated arrays as tensors; empty ones of the right widths for a modality absent from the batch."""
     if not arrays:
         width = modality.token_width
         return FlowTokens(

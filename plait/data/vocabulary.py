@@ -1,10 +1,10 @@
-"""Names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities.
+"""Maps names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities.
 
 Ids lie in *tables*: one for the marks and the grammar, one for each categorical modality. A checkpoint stores the names
-of the first and the state of the others, so its ids are found by name whatever was added since.
+of the first table and the state of the others, so loading maps its ids by name even after modalities are added.
 
-Every token also has an *expert*: 0 for words and the core's marks, then two for each continuous modality, one for what
-is given and one for what is written.
+Every token also has an *expert*: 0 for words and the core's marks, then two for each continuous modality, one for parts
+without loss (*given*) and one for parts with loss (*written*).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SHARED_EXPERT = 0
 
 
 class Vocabulary:
-    """Bijection of names and ids; categorical modality `m` owns the ids `offset[m] .. offset[m] + width - 1`."""
+    """Bijection of names and ids; categorical modality `m` owns the ids `offsets[m] .. offsets[m] + token_width - 1`."""
 
     def __init__(self, modalities: Mapping[str, Modality]) -> None:
         self.modalities = dict(modalities)
-        owned = [name for modality in modalities.values() for name in modality.grammar()]
-        self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *owned)))
+        grammar = [name for modality in modalities.values() for name in modality.grammar()]
+        self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *grammar)))
         self.ids: dict[str, int] = {name: index for index, name in enumerate(self.names)}
         self.openers: dict[int, str] = {
             self.ids[modality.grammar()[0]]: name for name, modality in modalities.items() if modality.head == "flow"
@@ -57,15 +57,15 @@ class Vocabulary:
         return {MARKS: len(self.names), **{name: self.modalities[name].token_width for name in self.offsets}}
 
     def encode(self, names: Sequence[str]) -> list[int]:
-        """Ids of grammar names."""
+        """Ids of marks or grammar names. Raises KeyError for an unknown name."""
         return [self.ids[name] for name in names]
 
     def owner(self, index: int) -> str:
-        """Loss group that the id belongs to: a categorical modality's name or `grammar`."""
+        """Loss group of an id: a categorical modality's name or `grammar`."""
         return self.groups[int(self.group_of_id[index])]
 
     def expert(self, modality: str, written: bool) -> int:
-        """Number of the expert for tokens of a modality, and for the header names before them."""
+        """Number of the expert of a modality's tokens and of the header names before them."""
         first = self._experts.get(modality)
         return SHARED_EXPERT if first is None else first + int(written)
 
@@ -81,5 +81,5 @@ class Vocabulary:
         return self._legal[to]
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
-        """[groups] how many of some target ids belong to each loss group."""
+        """[groups] number of the [n] target ids in each loss group."""
         return np.bincount(self.group_of_id[targets], minlength=len(self.groups))

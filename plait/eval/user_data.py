@@ -165,7 +165,7 @@ def suite(
         split: bad_rows(run, split) if listed else _bad(folder / f"{split}.jsonl", known)
         for split in [TRAIN, *given_splits]
     }
-    splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
+    splits = held_out.load_or_make(run, folder, recipe.hold_out, known, bad[TRAIN])
     rows = UserRows(folder, splits, known, bad, long_rows(run))
     rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
     everything = [sample for split in rows.samples.values() for sample in split]

@@ -1,4 +1,4 @@
-"""Categorical head: logits over the ids of one table, or of several side by side; cross-entropy to train."""
+"""Categorical head: logits over the ids of one table, or of several concatenated; cross-entropy loss."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from plait.model.layers import Linear
 
 
 class CategoricalHead(nn.Module):
-    """[N, D] hidden states -> [N, V] logits of one table. Without weights of its own it uses those of `tied_to`."""
+    """[N, D] hidden states -> [N, V] float32 logits of one table, with its own weights or those of the embedding `tied_to`."""
 
     def __init__(self, dim: int, size: int, tied_to: nn.Embedding | None = None) -> None:
         super().__init__()
-        self._tied_to = [tied_to] if tied_to is not None else []  # in a list: the table's weights are not this module's
+        self._tied_to = (
+            [tied_to] if tied_to is not None else []
+        )  # in a list, so that the table's weights are not registered here
         if tied_to is None:
             self.logits = Linear(dim, size)
 
@@ -28,16 +30,16 @@ class CategoricalHead(nn.Module):
 
 
 def side_by_side(heads: Iterable[nn.Module], hidden: Tensor) -> Tensor:
-    """[N, V] logits of all tables, in the order of the ids."""
+    """[N, D] hidden states -> [N, V] logits of all tables, concatenated in the order of the ids."""
     logits = [head(hidden) for head in heads]
     return logits[0] if len(logits) == 1 else torch.cat(logits, dim=-1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """[N] losses of [N] target ids, in nats."""
+    """[N, V] logits and [N] target ids -> [N] losses in nats."""
     return F.cross_entropy(logits, target, reduction="none")
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """[..., V] log-probabilities."""
+    """[..., V] logits -> [..., V] log-probabilities."""
     return torch.log_softmax(logits, dim=-1)

@@ -1,4 +1,4 @@
-"""Initial weights, drawn from the seed and the *name* of what they are for: one more module changes no other."""
+"""Initial weights, drawn from the seed and the parameter's *name*, so that another module changes no other weights."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from plait.model.transformer import Trunk
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
-    """A generator for the weights of one name."""
+    """The random generator for the weights called `name`."""
     digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)  # torch takes 63 bits
 
 
 def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None) -> None:
-    """Normal weights of variance 1 / fan-in, embeddings of variance 1, zero biases; each residual branch ends at zero, so
-    that the trunk begins as the identity (a post-norm trunk keeps its branches: it has no identity path).
+    """Initialise weights in place: normal of variance 1 / fan-in, embeddings of variance 1, zero biases.
 
-    `only`: the names of parameters and buffers to draw; what lies on the `meta` device is given memory first.
+    The last weight of each residual branch is zero, so that a pre-norm trunk begins as the identity; a post-norm trunk has
+    no identity path and keeps its branches. `only` names the parameters and buffers to initialise (default: all). Moves
+    tensors on the `meta` device to the CPU first.
     """
-    silent = set(_branch_ends(model))
+    zero_weights = set(_branch_ends(model))
     for prefix, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
             for key, tensor in tensors.items():
@@ -37,14 +38,14 @@ def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None)
                     tensor = torch.empty_like(tensor, device="cpu")
                     tensors[key] = nn.Parameter(tensor) if tensors is module._parameters else tensor
                 with torch.no_grad():
-                    if name in silent:
+                    if name in zero_weights:
                         tensors[key].zero_()
                     else:
                         _fill(module, key, tensors[key], generator_of(seed, name))
 
 
 def _branch_ends(model: nn.Module) -> Iterator[str]:
-    """Names of the weights that residual branches of pre-norm trunks end with."""
+    """Yield the names of the last weights of residual branches in pre-norm trunks."""
     for prefix, trunk in model.named_modules():
         if isinstance(trunk, Trunk) and trunk.config.norm == "pre":
             for number in range(trunk.config.num_layers):
@@ -53,6 +54,7 @@ def _branch_ends(model: nn.Module) -> Iterator[str]:
 
 
 def _fill(module: nn.Module, key: str, tensor: Tensor, generator: torch.Generator) -> None:
+    """Initialise the parameter or buffer `key` of a module."""
     if isinstance(module, nn.Linear) and key == "weight":
         tensor.normal_(std=1.0 / math.sqrt(module.in_features), generator=generator)
     elif isinstance(module, nn.Embedding):

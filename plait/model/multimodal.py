@@ -1,4 +1,4 @@
-"""The whole model: tables and heads in dictionaries built from the modalities, around one trunk."""
+"""The complete model: embedding tables, embedders and heads by modality, around one trunk."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ class TokenLosses:
 
     loss: Tensor  # [n]
     row: Tensor  # [n] number of the target's row in the batch
-    group: Tensor | None = (
-        None  # [n] number of the loss group of each target; none: all are of the group it stands under
-    )
+    group: Tensor | None = None  # [n] index of each target's loss group; None: all belong to one, the modality's
 
 
 class MultimodalTransformer(nn.Module):
-    """One transformer over ids and continuous tokens. `dtype` is what the trunk computes in; weights stay float32.
+    """One transformer over ids and continuous tokens. The trunk computes in `dtype`; weights stay float32.
 
-    `components`: by modality, how many principal components its flow head knows (plait.model.pca). `tied`: tables whose
-    head has their weights. `seed` None leaves the weights as they are, for those who bring some.
+    `components`: number of principal components of each modality's flow head (plait.model.pca). `tied`: tables that share
+    their weights with their head. A `seed` of None leaves the weights uninitialised, for loading.
     """
 
     def __init__(
@@ -60,9 +58,9 @@ class MultimodalTransformer(nn.Module):
                 for name, size in vocabulary.tables.items()
             }
         )
-        known = components or {}
+        num_components = components or {}
         self.flows = nn.ModuleDict(
-            {name: FlowHead(config.dim, m.token_width, known.get(name, 0)) for name, m in flows.items()}
+            {name: FlowHead(config.dim, m.token_width, num_components.get(name, 0)) for name, m in flows.items()}
         )
         if seed is not None:
             initialise(self, seed)
@@ -74,18 +72,18 @@ class MultimodalTransformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def for_inference(self) -> MultimodalTransformer:
-        """The same model with its weights frozen in `dtype`: faster, and no longer to be trained."""
+        """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
         for module in self.modules():
             if isinstance(module, (Linear, Norm, FlowHead)):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
     def compile_trunk(self) -> None:
-        """torch.compile what a training step spends its time in; on a CUDA device attention becomes FlexAttention."""
+        """Compile the trunk with torch.compile; on a CUDA device attention becomes FlexAttention."""
         self.flexible = self.device.type == "cuda"
         self.trunk.compile()
 
@@ -100,38 +98,40 @@ class MultimodalTransformer(nn.Module):
                 scale = self.trunk.config.embedding_scale
                 indices.append(ids.index)
                 vectors.append(embedded if scale == 1.0 else embedded * scale)
-        for tokens_of in (batch.clean, batch.noised):
-            for name, tokens in tokens_of.items():
+        for flow_tokens in (batch.clean, batch.noised):
+            for name, tokens in flow_tokens.items():
                 if len(tokens.index):
                     indices.append(tokens.index)
                     vectors.append(self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time))
-        everywhere = torch.cat(vectors)  # every token has one vector: nothing is left empty below
-        x = torch.empty_like(everywhere).index_copy(0, torch.cat(indices), everywhere)
+        unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
+        x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
 
     def hidden(self, batch: Batch) -> Tensor:
-        """[B * L, D] hidden states."""
-        seen = allowed(batch.row, batch.block, batch.copy)
-        mask = prepare(seen, self.dtype, flexible=True) if self.flexible else seen
-        hidden: Tensor = self.trunk(self.embed(batch), batch.position, mask)
+        """[B * L, D] hidden states of a batch."""
+        mask = allowed(batch.row, batch.block, batch.copy)
+        prepared = prepare(mask, self.dtype, flexible=True) if self.flexible else mask
+        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared)
         return hidden.flatten(0, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[N, V] logits over all ids of [N, D] hidden states."""
+        """[N, D] hidden states -> [N, V] logits over all ids."""
         return side_by_side(self.categorical.values(), hidden)
 
     def token_losses(self, batch: Batch) -> dict[str, TokenLosses]:
-        """Every target's loss: those of ids under the empty name, those of a flow modality under its own.
+        """The loss of every target: of ids under the empty name, of a flow modality's tokens under its name.
 
-        A modality that the batch lacks gives one loss of weight zero, so that every rank touches every weight: sharded
-        training would hang.
+        A modality absent from the batch has one loss of weight zero, so that every rank uses every weight; otherwise
+        sharded training hangs.
         """
         hidden = self.hidden(batch)
         target = batch.target.flatten()
-        at = (target >= 0).nonzero().flatten()
-        targets, rows = target[at], batch.row.flatten()
+        index = (target >= 0).nonzero().flatten()
+        targets, rows = target[index], batch.row.flatten()
         groups = torch.from_numpy(self.vocabulary.group_of_id).to(target.device)[targets]
-        losses = {"": TokenLosses(cross_entropy(self.logits(hidden.index_select(0, at)), targets), rows[at], groups)}
+        losses = {
+            "": TokenLosses(cross_entropy(self.logits(hidden.index_select(0, index)), targets), rows[index], groups)
+        }
         for name, tokens in batch.noised.items():
             head = self.flows[name]
             if not len(tokens.index):
@@ -143,11 +143,11 @@ class MultimodalTransformer(nn.Module):
         return losses
 
     def _absent(self, name: str) -> Tensor:
-        """[1] zero that depends on every weight of a modality."""
+        """[1] zero with a gradient to every weight of the modality."""
         modality = self.vocabulary.modalities[name]
         header = modality.read(modality.example(0)).blocks[0].header
         coordinates = torch.from_numpy(modality.coordinates(header)[:1]).to(self.device)
-        nothing = torch.zeros(1, modality.token_width, device=self.device, dtype=self.dtype)
+        zeros = torch.zeros(1, modality.token_width, device=self.device, dtype=self.dtype)
         time = torch.ones(1, device=self.device)
-        embedded = self.embedders[name](nothing, coordinates, time)
-        return 0.0 * self.flows[name](embedded, nothing, time).sum(dim=-1)  # type: ignore[no-any-return]
+        embedded = self.embedders[name](zeros, coordinates, time)
+        return 0.0 * self.flows[name](embedded, zeros, time).sum(dim=-1)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Where a token stands: rotary embeddings inside attention. (The founding paper's sinusoids are in plait.model.layers.)"""
+"""Rotary position embeddings (Su et al., 2021). Sinusoidal ones are in plait.model.layers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 class RotaryScaling(BaseModel):
-    """How the rates of rotary positions are stretched for contexts longer than those of the first training.
+    """Stretching of rotary frequencies for contexts longer than those of pretraining.
 
-    `linear` divides every rate by `factor` (Chen et al., 2023). `llama3` divides slow ones, keeps fast ones, and blends
-    between (the Llama 3.1 release). Unknown keys are errors.
+    `linear` divides every frequency by `factor` (Chen et al., 2023). `llama3` divides low ones, keeps high ones, and blends
+    in between (the Llama 3.1 release). Unknown keys are errors.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,30 +27,30 @@ class RotaryScaling(BaseModel):
     high_freq_factor: float = Field(
         4.0, gt=0, description="wavelengths shorter than original_length over this are kept"
     )
-    original_length: int = Field(8192, ge=1, description="positions of the first training")
+    original_length: int = Field(8192, ge=1, description="context length of pretraining, in positions")
 
-    def stretch(self, rate: Tensor) -> Tensor:
-        """Rates in radians a position, stretched."""
+    def stretch(self, frequency: Tensor) -> Tensor:
+        """[n] frequencies in radians a position -> [n] stretched ones."""
         if self.kind == "linear":
-            return rate / self.factor
-        turns = self.original_length * rate / (2 * math.pi)  # in the original length
-        blend = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+            return frequency / self.factor
+        num_turns = self.original_length * frequency / (2 * math.pi)  # in the original length
+        blend = (num_turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         blend = blend.clamp(0.0, 1.0)
-        return rate * blend + rate / self.factor * (1.0 - blend)
+        return frequency * blend + frequency / self.factor * (1.0 - blend)
 
 
 def rotary_table(
     position: Tensor, width: int, base: float = 10_000.0, scaling: RotaryScaling | None = None
 ) -> tuple[Tensor, Tensor]:
-    """[B, L] positions -> cos and signed sin [B, L, 1, width], as `rotate` takes them (Su et al., 2021)."""
-    rate = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(base) / width))
+    """[B, L] positions -> cos and signed sin [B, L, 1, width] for `rotate` (Su et al., 2021)."""
+    frequency = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(base) / width))
     if scaling is not None:
-        rate = scaling.stretch(rate)
-    angle = position.float()[..., None, None] * rate
+        frequency = scaling.stretch(frequency)
+    angle = position.float()[..., None, None] * frequency
     cos, sin = angle.cos(), angle.sin()
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x_BLHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (first half, second half) of a head's width by its angle."""
+    """Rotate each pair (first half, second half) of a head's width by its angle; `cos` and `sin` from `rotary_table`."""
     return torch.addcmul(x_BLHK * cos, x_BLHK.roll(x_BLHK.shape[-1] // 2, dims=-1), sin)

@@ -1,4 +1,4 @@
-"""The trunk. Pre-norm, QK-norm, rotary positions, SwiGLU, grouped-query attention; `vanilla` is the founding paper's.
+"""The trunk: pre-norm, QK-norm, rotary positions, SwiGLU, grouped-query attention; `vanilla` is the original Transformer.
 
 `B` batch, `L` queries, `T` keys, `H` heads, `K` head width, `D` model width.
 """
@@ -29,7 +29,7 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class TrunkConfig(BaseModel):
-    """Shape of the trunk: our own presets, the founding paper's, and what Llama, SmolLM, Qwen, Gemma 1 and GPT-2 need.
+    """Configuration of the trunk: covers our own presets, the original Transformer, Llama, SmolLM, Qwen, Gemma 1 and GPT-2.
 
     Unknown keys are errors.
     """
@@ -91,7 +91,7 @@ class TrunkConfig(BaseModel):
         return (8 * self.dim // 3 + 63) // 64 * 64 if self.feed_forward in GATED else 4 * self.dim
 
     def make_norm(self, width: int, bias: bool = False) -> Norm:
-        """A norm of the trunk's kind."""
+        """A norm of the configured kind over `width` features."""
         return Norm(width, bias, self.norm_kind, self.norm_eps, self.norm_plus_one)
 
 
@@ -111,10 +111,10 @@ def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkCon
 
 @runtime_checkable
 class LayerCache(Protocol):
-    """One layer's keys and values of earlier tokens (plait.infer.kv_cache)."""
+    """Cache of one layer's keys and values of earlier tokens (plait.infer.kv_cache)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[1, H, N, K] mixed values of [1, H, N, K] queries over what is kept and the [1, Hkv, N, K] new keys and values."""
+        """[1, H, N, K] outputs of [1, H, N, K] queries over the cached and the [1, Hkv, N, K] new keys and values."""
 
 
 class Attention(nn.Module):
@@ -142,12 +142,12 @@ class Attention(nn.Module):
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         values = attend(q, k, v, mask) if cache is None else cache.attend(q, k, v)
-        mixed: Tensor = self.out(values.transpose(1, 2).reshape(B, L, -1))
-        return mixed
+        output: Tensor = self.out(values.transpose(1, 2).reshape(B, L, -1))
+        return output
 
 
 class FeedForward(nn.Module):
-    """Gated (Shazeer, 2020) or plain, as in the founding paper; token by token."""
+    """Feed-forward network per token: gated (Shazeer, 2020), or plain (Vaswani et al., 2017)."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -164,12 +164,12 @@ class FeedForward(nn.Module):
             h = self.activation(gate) * value
         else:
             h = self.activation(h)
-        mixed: Tensor = self.down(h)
-        return mixed
+        output: Tensor = self.down(h)
+        return output
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward around a residual stream, normalised before (pre) or after (post) each."""
+    """Attention and feed-forward on a residual stream, each normalised before (pre) or after (post)."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Layer(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Embedded tokens, positions and a mask to hidden states."""
+    """The stack of layers: [B, L, D] embedded tokens, their positions and a mask -> [B, L, D] hidden states."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -210,8 +210,8 @@ class Trunk(nn.Module):
         mask: Bool[Tensor, "B L T"] | BlockMask | None,
         caches: Sequence[LayerCache] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`mask` says which of the T keys each query may see, None that all may be seen; one that is prepared for
-        FlexAttention is taken as it is. With `caches` each layer's cache says it instead."""
+        """`mask`: which of the T keys each query may attend to, None for all; a `BlockMask` selects FlexAttention. With
+        `caches`, each layer's cache attends instead, and the mask is ignored."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
@@ -223,7 +223,7 @@ class Trunk(nn.Module):
             x_BLD = x_BLD + self.position(position).to(x_BLD.dtype)
         prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         for number, layer in enumerate(self.layers):
-            turned = None if number in config.no_rotary_layers else rotary
-            x_BLD = layer(x_BLD, prepared, turned, caches[number] if caches else None)
+            layer_rotary = None if number in config.no_rotary_layers else rotary
+            x_BLD = layer(x_BLD, prepared, layer_rotary, caches[number] if caches else None)
         x_BLD = self.norm(x_BLD)
         return x_BLD

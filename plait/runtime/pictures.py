@@ -1,4 +1,4 @@
-"""Pictures from strangers, opened in one place: only formats that are named, and the header before the pixels."""
+"""Opens untrusted pictures: only the listed formats, and checks the header before decoding pixels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from plait.errors import RowError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # without a list Pillow hands EPS to Ghostscript
-LONGEST_SIDE = 100_000  # pixels; Pillow cannot scale a side of millions
-MOST_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # without a list Pillow passes EPS to Ghostscript
+MAX_SIDE = 100_000  # pixels; Pillow cannot scale a side of millions
+MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # EXIF's tag
 
 
 def open_picture(value: Any) -> Image.Image:
-    """A picture from a path, bytes, an array or a picture, decoded whole. Raises RowError.
+    """A decoded picture from a path, bytes, an array [height, width] or [height, width, 3] of uint8, or a picture, which is
+    returned unchanged. Raises RowError.
 
-    What the header announces is checked before anything is decoded, so a small file cannot ask for gigabytes.
+    Checks the size in the header before decoding, so that a small file cannot ask for gigabytes.
     """
     if isinstance(value, Image.Image):
         return value
@@ -68,25 +69,26 @@ def _errors_of(name: str | Path) -> Iterator[None]:
 
 
 def check_size(picture: Image.Image) -> None:
-    """Raise RowError for more pixels than are decoded, or for none."""
+    """Raise RowError for a side of 0 or over MAX_SIDE, or for more than MAX_PIXELS."""
     width, height = picture.size
-    if not (min(width, height) >= 1 and max(width, height) <= LONGEST_SIDE):
-        raise RowError(f"image part: got {width}x{height} pixels; expected sides of 1 to {LONGEST_SIDE}: scale it down")
-    if width * height > MOST_PIXELS:
+    if not (min(width, height) >= 1 and max(width, height) <= MAX_SIDE):
+        raise RowError(f"image part: got {width}x{height} pixels; expected sides of 1 to {MAX_SIDE}: scale it down")
+    if width * height > MAX_PIXELS:
         raise RowError(
-            f"image part: got {width}x{height} pixels; expected at most {MOST_PIXELS // 10**6} million: scale it down"
+            f"image part: got {width}x{height} pixels; expected at most {MAX_PIXELS // 10**6} million: scale it down"
         )
 
 
 def to_canvas(picture: Image.Image, channels: int) -> Image.Image:
-    """EXIF turned, 16 bits scaled to 8, alpha composited on white, then RGB or grey. Raises RowError."""
+    """An 8-bit picture of `channels` 1 (grey) or 3 (RGB): applies the EXIF orientation, scales 16 bits to 8, composites alpha
+    on white. Raises RowError."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         array = np.asarray(picture, np.float32)
         if not np.isfinite(array).all():
             raise RowError("image part: got pixels that are not finite numbers; expected numbers: save it as 8 bits")
         scale = 255.0 / 65535.0 if picture.mode.startswith("I") and array.max(initial=0) > 255 else 1.0
-        if picture.mode == "F" and array.max(initial=0) <= 1.0:  # levels from 0 to 1
+        if picture.mode == "F" and array.max(initial=0) <= 1.0:  # floats from 0 to 1
             scale = 255.0
         picture = Image.fromarray((array * scale).clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:

@@ -63,8 +63,8 @@ def probe(recipe: TrainingConfig, skip: Collection[str]) -> Probe:
             return (time.perf_counter() - begin) / STEPS
 
     a_step()  # lets the allocator and the processor warm up
-    drawn, read = loader.mix.draws, len(reader.kept)
-    reader.forget()
+    drawn, read = loader.mix.draws, len(reader.segments)
+    reader.clear()
     cold = a_step()
     warm: list[float] = []
     while len(warm) < LEAST_ROUNDS or sum(warm) * STEPS < WARM_SECONDS:
@@ -72,7 +72,7 @@ def probe(recipe: TrainingConfig, skip: Collection[str]) -> Probe:
     seconds_a_step = sum(warm) / len(warm)
     samples = [sample for of_task in loader.mix.samples.values() for sample in of_task]
     distinct = _distinct(samples)
-    to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
+    to_come = min(reader.num_bytes / max(1, read) * distinct, reader.capacity) - reader.num_bytes
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         trainer.save(training, recipe, Path(folder))

@@ -228,7 +228,7 @@ def _from_scratch(
     """A new model, whose modalities learn vocabularies and statistics from the rows."""
     modalities = registry.build_all(recipe.modalities)
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
-    parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
+    parts = fit(modalities, store.fitting_samples(rows, recipe.seed), recipe.seed)
     components = {}
     for name, modality in modalities.items():
         if recipe.pca and modality.head == "flow" and parts[name]:
@@ -252,7 +252,7 @@ def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[str]
     added = registry.build_all({name: s for name, s in recipe.modalities.items() if name not in stored})
     modalities = {name: (known | added)[name] for name in sorted(known | added)}
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
-    fit(added, store.to_fit_on(rows, recipe.seed), recipe.seed)
+    fit(added, store.fitting_samples(rows, recipe.seed), recipe.seed)
     model = checkpoint.load_model(folder, config, Vocabulary(modalities), seed=recipe.seed)
     return model, rows
 
@@ -308,12 +308,12 @@ def train(
                 bad = check(data, recipe.hold_out, known, run, strict, notes.append, preparation.rows)
                 if recipe.hold_out:
                     preparation.stage("holding out rows by content")
-                    notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
+                    notes.append(str(splits.load_or_make(run, data, recipe.hold_out, known, bad[TRAIN])))
 
             distributed.first_alone(get_ready)
             skip = bad_rows(run)
             if recipe.hold_out:
-                skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
+                skip |= splits.load_or_make(run, data, recipe.hold_out, known, skip).not_for_training
             training = _begin(recipe, run, skip, notes.append, preparation.stage)
         return _train(training, recipe, run, notes, max_seconds)
 

@@ -132,7 +132,7 @@ def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
-    lacking = store.lacking(Path(recipe.data))
+    lacking = store.missing_tasks(Path(recipe.data))
     tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
     if unknown := set(recipe.augment) - tasks - lacking:
         raise ConfigError(

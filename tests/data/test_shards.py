@@ -16,7 +16,7 @@ from worlds import World, text
 from plait.contract import Message, Part, Sample
 from plait.data import store
 from plait.data.loader import Loader, PackConfig
-from plait.data.media import CachedReader, Member, encoded, read, size_of
+from plait.data.media import CachedReader, Member, read, size_of, to_blob
 from plait.data.rows import dump_row, read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.shards import ShardRows, ShardWriter, index, index_of, shards_of
@@ -177,10 +177,10 @@ def test_a_step_is_prepared_while_the_one_before_is_computed(packed):
         next(steps)
         taken = one.state()
         for _ in range(1000):
-            if one._now() != taken:
+            if one._current_state() != taken:
                 break
             time.sleep(0.01)
-        assert one._now() != taken
+        assert one._current_state() != taken
         assert one.state() == taken
 
 
@@ -234,7 +234,7 @@ def tar_of(path, members):
 
 def test_bad_rows_of_shards_are_named(tmp_path):
     """As in a .jsonl: a medium that is not there, one that is damaged, one outside; the others are good."""
-    whole = encoded(Image.new("RGB", (8, 8), "red")).data
+    whole = to_blob(Image.new("RGB", (8, 8), "red")).data
     lines = [
         dump_row(Sample((Message("user", (text("draw"),)), Message("assistant", (Part("image", name),))), "draw"))
         for name in ("0.a.png", "0.b.png", "0.c.png", "../outside.png")
@@ -265,7 +265,7 @@ def test_memory_of_read_parts_is_bounded(packed):
     reader = CachedReader(KNOWN, capacity=3000)
     for sample in rows["name"]:
         reader(sample.messages[0].parts[0])
-        assert reader.held <= 3000 or len(reader.kept) == 1
-    assert reader.held == sum(map(size_of, reader.kept.values()))
-    assert len(reader.kept) > 1
-    assert all(isinstance(value, Member) for _, value in reader.kept)
+        assert reader.num_bytes <= 3000 or len(reader.segments) == 1
+    assert reader.num_bytes == sum(map(size_of, reader.segments.values()))
+    assert len(reader.segments) > 1
+    assert all(isinstance(value, Member) for _, value in reader.segments)

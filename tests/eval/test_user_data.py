@@ -306,10 +306,10 @@ def test_questions_in_words_are_grouped_without_case_and_marks():
 def test_splits_are_remembered_until_something_changes(tmp_path):
     parts = pictures(tmp_path / "data", 30)
     write(tmp_path / "data", [row(asked(part, "what?"), "noise") for part in parts])
-    first = splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
+    first = splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
     text = (tmp_path / splits.NAME).read_text()
-    assert splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
-    other = splits.kept(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
+    assert splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
+    other = splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
     assert len(other.ids["test"]) > len(first.ids["test"])
     assert (tmp_path / splits.NAME).read_text() == text, "the run's own splits were overwritten"
 

@@ -12,7 +12,7 @@ from plait.contract import WORDS, Modality, Part
 from plait.data.importers.core.media import blob_of, endings
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.report import EntryError
-from plait.data.media import Blob, encoded
+from plait.data.media import Blob, to_blob
 
 SETTINGS = {"audio": {"max_seconds": 3600.0}}  # longer than most train on: how much is for whoever trains
 
@@ -56,7 +56,7 @@ def _same(value: Any, other: Any) -> bool:
 
 def _blob(part: Part) -> Blob:
     try:
-        blob = encoded(part.value)
+        blob = to_blob(part.value)
     except OSError as error:
         raise EntryError("its file cannot be read", "a file that is there, and may be read", str(error)) from error
     known = blob.suffix in endings() or not isinstance(part.value, Path)

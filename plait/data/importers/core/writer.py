@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from plait.contract import Part
 from plait.data.importers.core.records import Record
-from plait.data.media import encoded
+from plait.data.media import to_blob
 from plait.data.rows import dump_row
 from plait.errors import ConfigError
 from plait.runtime.files import atomic_write
@@ -126,7 +126,7 @@ class Writer:
         """The part with its medium in `media/`, named by content; text as it is."""
         if part.type == "text":
             return part
-        blob = encoded(part.value)
+        blob = to_blob(part.value)
         name = f"media/{hashlib.sha256(blob.data).hexdigest()[:24]}{blob.suffix}"
         path = self.folder / name
         with self._writing():
