@@ -83,8 +83,7 @@ def main() -> None:
         for _ in range(given.steps - given.steps // 2):
             two.next_step()
         same = all(
-            (a.ids == b.ids).all()
-            and all((a.continuous[n].inputs == b.continuous[n].inputs).all() for n in a.continuous)
+            (a.ids == b.ids).all() and all((a.noised[n].inputs == b.noised[n].inputs).all() for n in a.noised)
             for a, b in zip(one.next_step(), two.next_step(), strict=True)
         )
         rows = len(one.mix.samples["name"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
     from plait.eval.progress import Progress
-    from plait.infer.engine import Answer
+    from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
     from plait.recipes.recipe import Recipe
@@ -159,7 +159,7 @@ def train_on(
 
     folder, run = Path(data), Path(out)
     begun = resume and bool(checkpoint.steps_of(run))
-    if minutes is not None and (begun or autoconfig.settles_steps(overrides)):
+    if minutes is not None and (begun or autoconfig.overrides_steps(overrides)):
         options["max_seconds"] = 60 * minutes
     if begun:
         recipe = Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
@@ -173,7 +173,7 @@ def train_on(
     rows = autoconfig.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
     runs.use_threads(options.get("threads"))
-    known = autoconfig.modalities_wished(list(overrides))
+    known = autoconfig.overridden_modalities(list(overrides))
     bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
     proposal = autoconfig.propose(
         folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say
@@ -220,11 +220,11 @@ def as_part(value: Any) -> Part:
 class Model:
     """A checkpoint ready to answer."""
 
-    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], batch_size: int = 128) -> None:
+    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], active: int = 128) -> None:
         from plait.infer.engine import Engine
 
         self.network, self.config = network, config
-        self.engine = Engine(network, batch_size)
+        self.engine = Engine(network, active)
 
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
         """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
@@ -243,7 +243,10 @@ class Model:
         usual = Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
         request = Request(messages, to=to, **usual | options)
         self._check_length(request)
-        return self.generate_all([request])[0].message
+        answer = self.generate_all([request])[0]
+        if answer.error is not None:
+            raise answer.error
+        return answer.message
 
     def _check_length(self, request: Request) -> None:
         """Raise ConfigError for more than the model has ever seen at once: it could only guess, for minutes."""
@@ -263,7 +266,7 @@ class Model:
         known[part.type].read(part)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many requests, batched."""
+        """Answer many requests together; one that fails gets an answer with its error."""
         return self.engine.generate(requests)
 
 
@@ -289,7 +292,7 @@ def export(path: PathLike, target: PathLike) -> Path:
     return archive.pack(checkpoint.locate(Path(path)), Path(target))
 
 
-def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[int]) -> list[str]:
+def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]:
     """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
     returns a note for the report where that cannot be told."""
     from plait.data import store
@@ -361,7 +364,7 @@ def evaluate(
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    known, skip = model.network.vocabulary.modalities, runs.bad_lines(run)
+    known, skip = model.network.vocabulary.modalities, runs.bad_rows(run)
     module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
     if module is not None and hasattr(module, "suite"):
         suite = module.suite(place, known)

@@ -36,12 +36,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, the task it belongs to, whatever the evaluation needs to know, and the file:line it stands in."""
+    """A conversation, its task, whatever the evaluation needs to know, the file:line it stands in, the hash of that line."""
 
     messages: tuple[Message, ...]
     task: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     where: str = field(default="", compare=False)
+    id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def test_the_wheel_is_enough(tmp_path):
     elsewhere = {"cwd": tmp_path}
     assert "train" in run(tmp_path / "env/bin/plait", "--help", **elsewhere)
     assert "torch" in run(tmp_path / "env/bin/plait", "doctor", **elsewhere)
-    code = "import plait.recipes.recipe as r; print(r.module('digits').TASKS[0].name, r.names())"
+    code = "import plait.recipes as r; print(r.module('digits').TASKS[0].name, r.names())"
     assert "translate" in run(python, "-c", code, **elsewhere)
     listed = run(
         python,

@@ -1,4 +1,4 @@
-"""The command line: one file a group of commands."""
+"""The command line: one module per group of commands."""
 
 from plait.cli import chat, data, evaluate, generate, system, train
 from plait.cli.app import app, main

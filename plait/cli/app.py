@@ -1,4 +1,4 @@
-"""The command line's root: the same verbs as in Python. Nothing here imports torch until a command needs it."""
+"""The command line's root, with the verbs of the Python API. Modules import torch only inside the commands that need it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads; all cores,
 
 
 def make_folder(out: Path) -> None:
-    """Raises ConfigError for what cannot be a folder."""
+    """Create the folder `out` if it is missing. Raises ConfigError where that is impossible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -34,7 +34,7 @@ def make_folder(out: Path) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend are one line, without a traceback."""
+    """Entry point: prints a PlaitError as one line without a traceback, and exits with code 2."""
     try:
         app()
     except PlaitError as error:

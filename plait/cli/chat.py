@@ -27,10 +27,10 @@ def chat(
     from plait.cli import conversation
 
     model = api.load(checkpoint)
-    remembered = model.config["recipe"]["turns"] - 1 if memory is None else memory
-    talk = conversation.Chat(model, out, typer.echo, remembered, seed, conversation.terminal_of())
+    memory = model.config["recipe"]["turns"] - 1 if memory is None else memory
+    session = conversation.Chat(model, out, typer.echo, memory, seed, conversation.detect_terminal())
     if sys.stdin.isatty():
         typer.echo("/help lists the commands")
-    for line in conversation.lines_of_terminal():
-        if not talk.line(line):
+    for line in conversation.read_lines():
+        if not session.handle(line):
             break

@@ -1,5 +1,5 @@
-"""`plait chat`: a conversation in the terminal. Pictures are shown, what is drawn and said is written to files, and
-nothing is played."""
+"""The conversation of `plait chat` in the terminal: shows pictures and loudness, writes generated media to files, plays
+nothing."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from plait.data.importers import Record, Writer
 from plait.data.media import Blob
 from plait.errors import ConfigError, PlaitError
 
-WIDEST = 64  # columns of what is shown
+MAX_COLUMNS = 64  # of what is shown
 
 
 def verbs() -> dict[str, str]:
-    """What to say for an answer in a modality: `draw` for a picture, its own name where it has no verb."""
+    """Modalities by the command that requests an answer in them: the modality's verb (`draw`), or its name without one."""
     return {(module.verb() if (module := registry.renders(kind)) else kind): kind for kind in registry.available()}
 
 
 def help_text() -> str:
-    """The commands, those of every modality among them."""
+    """The text of /help: the commands, including those of every modality."""
     files = [kind for kind in registry.available() if registry.suffixes(kind)]
     return "\n".join(
         [
@@ -46,29 +46,29 @@ def help_text() -> str:
 
 @dataclass(frozen=True)
 class Terminal:
-    """What shows the answers: its width, and the picture protocol that it has (`kitty`, `iterm`, or none)."""
+    """The terminal that shows the answers: its width, and its picture protocol (`kitty`, `iterm`, or None)."""
 
-    columns: int = WIDEST
+    columns: int = MAX_COLUMNS
     protocol: str | None = None
 
 
 class Answers(Protocol):
-    """What chat needs of a model: plait.api.Model has it."""
+    """The interface that chat needs of a model; plait.api.Model implements it."""
 
     def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message: ...
 
 
 def graphics(environment: Mapping[str, str]) -> str | None:
-    """The picture protocol that a terminal says it has: `kitty`, `iterm`, or none."""
+    """The picture protocol of the terminal by its environment variables: `kitty`, `iterm`, or None."""
     if "KITTY_WINDOW_ID" in environment or "kitty" in environment.get("TERM", "") or "GHOSTTY_BIN_DIR" in environment:
         return "kitty"
     return "iterm" if environment.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm") else None
 
 
 class Chat:
-    """A conversation. `say` prints a line; media are written to the folder `out`, and shown where there is a `terminal`.
+    """A conversation with a model. Calls `say` to print, writes media to the folder `out`, shows them with a `terminal`.
 
-    The model sees the last `memory` exchanges beside the question: none where it learned single questions.
+    The model's input is the question and the last `memory` exchanges before it.
     """
 
     def __init__(
@@ -83,37 +83,37 @@ class Chat:
         self.model, self.out, self.say = model, out, say
         self.memory, self.seed, self.terminal = memory, seed, terminal
         self.history: list[Message] = []
-        self.waiting: list[Part] = []
+        self.attachments: list[Part] = []  # for the next question
 
-    def line(self, text: str) -> bool:
-        """Act on one line; False ends the conversation. What a user can mend is said, and nothing is lost."""
+    def handle(self, line: str) -> bool:
+        """Execute one line of input; False ends the conversation. Prints errors and keeps the conversation."""
         try:
-            _check_unicode(text)
-            return self._act(text.strip()) if text.strip() else True
+            _check_unicode(line)
+            return self._execute(line.strip()) if line.strip() else True
         except (PlaitError, OSError, RuntimeError, ValueError) as error:  # a path that cannot be one, a full disk...
             self.say(f"! {error}")
         except KeyboardInterrupt:
             self.say("! stopped; the question was not answered")
         return True
 
-    def _act(self, text: str) -> bool:
-        command, _, rest = text.partition(" ")
-        rest = rest.strip()
+    def _execute(self, line: str) -> bool:
+        command, _, argument = line.partition(" ")
+        argument = argument.strip()
         if not command.startswith("/"):
-            self.ask(text, None)
+            self.ask(line, None)
         elif registry.suffixes(command[1:]):
-            self.attach(command[1:], rest)
-        elif command[1:] in (orders := verbs()):
-            self.ask(rest, orders[command[1:]])
+            self.attach(command[1:], argument)
+        elif command[1:] in (kinds := verbs()):
+            self.ask(argument, kinds[command[1:]])
         elif command == "/seed":
-            self.set_seed(rest)
+            self.set_seed(argument)
         elif command == "/save":
-            self.save(rest)
+            self.save(argument)
         elif command == "/new":
-            self.history, self.waiting = [], []
+            self.history, self.attachments = [], []
             self.say("a new conversation")
         elif command == "/history":
-            self.say("\n".join(map(_in_a_line, self.history)) or "nothing was said yet")
+            self.say("\n".join(map(_as_line, self.history)) or "nothing was said yet")
         elif command in ("/quit", "/exit"):
             return False
         elif command == "/help":
@@ -122,67 +122,70 @@ class Chat:
             raise ConfigError(f"got {command}; expected one of the commands that /help lists, or words")
         return True
 
-    def attach(self, kind: str, rest: str) -> None:
-        """Keep a medium for the next question; ask at once if words follow its name."""
-        name, words = _file_and_words(rest)
+    def attach(self, kind: str, argument: str) -> None:
+        """Attach a file to the next question, and ask at once if words follow its name. Raises ConfigError without a file,
+        and what reading the part raises."""
+        name, words = _file_and_words(argument)
         if not name:
             raise ConfigError(f"/{kind}: no file; expected /{kind} FILE, one of {', '.join(registry.suffixes(kind))}")
         path = Path(name).expanduser()
         if not path.is_file():
             raise ConfigError(f"/{kind}: {path} is not there; expected the path of a file, in quotes if it has blanks")
         part = Part(kind, str(path))
-        self.model_reads(part)
-        self.waiting.append(part)
+        self._check_readable(part)
+        self.attachments.append(part)
         if words:
             self.ask(words, None)
         else:
             self.say(f"{path.name} goes with the next question")
 
-    def model_reads(self, part: Part) -> None:
-        """Raises what reading the part raises, before it is kept for a question."""
+    def _check_readable(self, part: Part) -> None:
+        """Raise what reading the part raises, before it is attached."""
         reads = getattr(self.model, "reads", None)
         if reads is not None:
             reads(part)
 
     def ask(self, words: str, to: str | None) -> None:
-        """Ask with what is waiting, and show the answer."""
-        parts = (*self.waiting, *([Part(WORDS, words)] if words else []))
+        """Ask the model with the attachments and `words`, and show the answer. Raises ConfigError for an empty question."""
+        parts = (*self.attachments, *([Part(WORDS, words)] if words else []))
         if not parts:
             raise ConfigError("nothing was asked; expected words after the command, or a picture or sound before it")
         question = Message("user", parts)
         earlier = self.history[-2 * self.memory :] if self.memory else []
         answer = self.model.reply((*earlier, question), to=to, seed=self.seed)
         self.history += [question, answer]
-        self.waiting = []
+        self.attachments = []
         if not answer.parts:
             self.say("(the model said nothing)")
         for number, part in enumerate(answer.parts):
             self.show(part, number)
 
     def show(self, part: Part, number: int) -> None:
-        """What is printed as it is; of anything else a look at it and the file's name."""
-        written = write_part(part, self.out, number)
+        """Print a text; of other parts print a rendering, the file's name and the facts."""
+        text_or_path = write_part(part, self.out, number)
         renders = registry.renders(part.type)
-        if renders is None or written == str(part.value):
-            self.say(written)
+        if renders is None or text_or_path == str(part.value):
+            self.say(text_or_path)
             return
         if self.terminal:
             self.say(renders.terminal(part, self.terminal.columns, self.terminal.protocol))
-        self.say(f"[{written}{_facts(part)}]")
+        self.say(f"[{text_or_path}{_facts(part)}]")
 
-    def set_seed(self, rest: str) -> None:
-        if not rest.isdecimal():
-            raise ConfigError(f"/seed {rest}: expected a whole number, 0 or larger; it is {self.seed} now")
-        self.seed = int(rest)
+    def set_seed(self, argument: str) -> None:
+        """Set the seed of the next answers. Raises ConfigError unless `argument` is a whole number."""
+        if not argument.isdecimal():
+            raise ConfigError(f"/seed {argument}: expected a whole number, 0 or larger; it is {self.seed} now")
+        self.seed = int(argument)
         self.say(f"seed {self.seed}")
 
-    def save(self, rest: str) -> None:
-        """Write the conversation as one row of training data, without questions that got no answer."""
+    def save(self, argument: str) -> None:
+        """Write the conversation to a new folder as one row of training data, without unanswered questions. Raises
+        ConfigError without a folder or an answer."""
         if not any(message.parts for message in self.history[1::2]):
             raise ConfigError("/save: nothing was said yet; expected a conversation to keep")
-        if not rest:
+        if not argument:
             raise ConfigError("/save: no folder; expected /save FOLDER, a new one")
-        folder = Path(rest).expanduser()
+        folder = Path(argument).expanduser()
         with Writer(folder) as writer:
             pairs = zip(self.history[::2], self.history[1::2], strict=True)
             answered = [message for pair in pairs if pair[1].parts for message in pair]
@@ -192,25 +195,25 @@ class Chat:
         self.say(f"kept in {folder / 'train.jsonl'}")
 
 
-def _file_and_words(rest: str) -> tuple[str, str]:
-    """A file's name, in quotes or up to the first blank (or all of it, if that is a file), and the words after it."""
-    with contextlib.suppress(OSError, RuntimeError):  # too long for a name: words follow
-        if Path(rest).expanduser().is_file():
-            return rest, ""
+def _file_and_words(argument: str) -> tuple[str, str]:
+    """A file's name and the words after it. The name is `argument` if that is a file, else in quotes or up to a blank."""
+    with contextlib.suppress(OSError, RuntimeError):  # too long for a file name: words follow it
+        if Path(argument).expanduser().is_file():
+            return argument, ""
     for mark in ("'", '"'):
-        if rest.startswith(mark) and mark in rest[1:]:
-            name, _, words = rest[1:].partition(mark)
+        if argument.startswith(mark) and mark in argument[1:]:
+            name, _, words = argument[1:].partition(mark)
             return name, words.strip()
-    name, _, words = rest.partition(" ")
+    name, _, words = argument.partition(" ")
     return name, words.strip()
 
 
 def _storable(message: Message) -> Message:
-    """The message without what only a running conversation needs."""
-    return Message(message.role, tuple(Part(part.type, _stored(part)) for part in message.parts))
+    """The message without options, which only a running conversation needs, and with files as bytes."""
+    return Message(message.role, tuple(Part(part.type, _storable_value(part)) for part in message.parts))
 
 
-def _stored(part: Part) -> Any:
+def _storable_value(part: Part) -> Any:
     value = part.value
     return (
         Blob(Path(value).read_bytes(), Path(value).suffix) if part.type != WORDS and isinstance(value, str) else value
@@ -218,13 +221,14 @@ def _stored(part: Part) -> Any:
 
 
 def _facts(part: Part) -> str:
+    """Facts of the part's header, each after a comma."""
     measures = registry.measures(part.type)
     facts = measures.facts(part) if measures else {}
     return "".join(f", {value if isinstance(value, str) else f'{value:g} {name}'}" for name, value in facts.items())
 
 
 def _check_unicode(text: str) -> None:
-    """Raise ConfigError for bytes that are no UTF-8, which Python's terminal input keeps as half surrogates."""
+    """Raise ConfigError for bytes that are not UTF-8, which Python's input() decodes to lone surrogates."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -233,20 +237,21 @@ def _check_unicode(text: str) -> None:
         ) from error
 
 
-def _in_a_line(message: Message) -> str:
-    said = (str(p.value) if isinstance(p.value, str) else f"<{p.type}>" for p in message.parts)
-    return f"{message.role}: {' '.join(said)}"
+def _as_line(message: Message) -> str:
+    """The message on one line: its role, texts, and the types of other parts."""
+    values = (str(p.value) if isinstance(p.value, str) else f"<{p.type}>" for p in message.parts)
+    return f"{message.role}: {' '.join(values)}"
 
 
-def terminal_of() -> Terminal | None:
-    """This terminal; None where there is none."""
+def detect_terminal() -> Terminal | None:
+    """The terminal of standard output; None where that is no terminal."""
     if not sys.stdout.isatty():
         return None
-    return Terminal(min(WIDEST, shutil.get_terminal_size().columns), graphics(os.environ))
+    return Terminal(min(MAX_COLUMNS, shutil.get_terminal_size().columns), graphics(os.environ))
 
 
-def lines_of_terminal(prompt: str = "> ") -> Iterable[str]:
-    """Lines that a person types, or that come through a pipe, until their end."""
+def read_lines(prompt: str = "> ") -> Iterable[str]:
+    """Yield the lines of standard input until its end; prompts in a terminal."""
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - line editing and recall for input()

@@ -1,4 +1,4 @@
-"""`plait data ...`: fetch, build, import, check and look at data."""
+"""`plait data ...`: fetch, build, import, check, show and count data."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ def data_import(
     source: Annotated[Path, typer.Argument(help="A file or folder in a known format.")],
     to: Annotated[Path, typer.Option(help="New folder for the rows and their media.")],
     form: Annotated[Optional[str], typer.Option("--format", help="The format, if it is not recognised.")] = None,  # noqa: UP045
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first entry that cannot be used instead of passing over a few."),
+    ] = False,
 ) -> None:
-    """Turn other people's formats into rows: captions, class folders, LJSpeech, Common Voice, COCO, VOC, chats, IDX..."""
+    """Turn other people's formats into rows: captions, class folders, LJSpeech, Common Voice, COCO, VOC, YOLO, chats..."""
     from plait.data import importers
 
-    for split, count in importers.run(source, to, form, typer.echo).items():
+    for split, count in importers.run(source, to, form, typer.echo, strict).items():
         typer.echo(f"{to / split}.jsonl: {count} rows")
 
 
@@ -45,19 +49,19 @@ def data_check(
     rows: Annotated[Path, typer.Argument(help="A .jsonl file of rows.")],
     out: Annotated[Optional[Path], typer.Option(help="Write the bad rows here, as JSONL.")] = None,  # noqa: UP045
 ) -> None:
-    """Check every row and decode its media; bad ones are named, and the exit code is 1."""
+    """Check every row and decode its media; list the bad ones and exit with code 1 if there are any."""
     from plait import api
 
-    found = api.check(rows, out, say=typer.echo)
-    raise typer.Exit(1 if found.bad_lines else 0)
+    report = api.check(rows, out, say=typer.echo)
+    raise typer.Exit(1 if report.bad_lines else 0)
 
 
 @data_app.command("fetch")
 def data_fetch(
     names: Annotated[Optional[list[str]], typer.Argument(metavar="SOURCE", help="Names of sources.")] = None,  # noqa: UP045
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    fetch_all: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     to: Annotated[Optional[Path], typer.Option(help="Where; PLAIT_SOURCES or data/sources if not given.")] = None,  # noqa: UP045
-    given: Annotated[
+    from_folder: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--from", help="Folder with the files of one source, fetched by hand."),
     ] = None,
@@ -65,19 +69,19 @@ def data_fetch(
         bool, typer.Option("--any-version", help="Whatever versions are offered, not those that are pinned.")
     ] = False,
 ) -> None:
-    """Fetch sources of data with their package managers; without names, list them. What cannot be had is said."""
-    if not names and not every and given is None:
+    """Fetch sources of data with their package managers, and report those that are unavailable; without names, list them."""
+    if not names and not fetch_all and from_folder is None:
         print_sources(to)
         return
     from plait import api
     from plait.data import sources
 
-    missing = api.fetch(sources.names() if every else names or [], to, given, any_version, typer.echo)
+    missing = api.fetch(sources.names() if fetch_all else names or [], to, from_folder, any_version, typer.echo)
     raise typer.Exit(1 if missing else 0)
 
 
 def print_sources(to: Path | None) -> None:
-    """The sources as a table, with whether each is in the folder `to`."""
+    """Print the sources as a table, with whether each is in the folder `to` (the default folder if None)."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -91,8 +95,8 @@ def print_sources(to: Path | None) -> None:
     for name in sources.names():
         source = sources.module(name).SOURCE
         managers = ", ".join(sorted({package.manager for package in source.packages}))
-        here = "yes" if ((to or places()) / name / FACTS).is_file() else "no"
-        row = (name, source.what, source.licence, str(source.size), managers, here, source.public)
+        fetched = "yes" if ((to or places()) / name / FACTS).is_file() else "no"
+        row = (name, source.what, source.licence, str(source.size), managers, fetched, source.public)
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
@@ -124,7 +128,7 @@ def data_stats(
     html: Annotated[Optional[Path], typer.Option(help="Write a page with plots here.")] = None,  # noqa: UP045
     json: Annotated[Optional[Path], typer.Option(help="Write the numbers here.")] = None,  # noqa: UP045
 ) -> None:
-    """Count rows, media, languages, lengths, tokens and answers; say sources, and what was left out and why."""
+    """Count rows, media, languages, lengths, tokens and answers; list the sources, and what was left out and why."""
     from plait import api
     from plait.data.corpus.statistics import print_tables
 

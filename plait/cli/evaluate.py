@@ -34,7 +34,7 @@ def evaluate(
         ),
     ] = 0.03,
 ) -> None:
-    """Measure every cell on held-out data; of two checkpoints also what changed: the exit code is 1 if a cell regressed."""
+    """Measure every cell on held-out data. Compare two checkpoints; the exit code is 1 if a cell regressed."""
     from plait import api
     from plait.eval.runner import inference_threads
 

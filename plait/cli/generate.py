@@ -14,42 +14,42 @@ from plait.cli.app import app, make_folder
 from plait.errors import ConfigError
 
 SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens")  # of plait.infer.request.Request
-RENAMED = {"size": "image.size"}  # flag of before -> setting
+RENAMED = {"size": "image.size"}  # former flag -> setting
 USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
 
 
 @dataclass
-class Asked:
-    """A command line of `plait generate`, taken apart: inputs in their order, and settings by their dotted names."""
+class CommandLine:
+    """A parsed command line of `plait generate`: (modality, value) of the inputs in order, settings by dotted name."""
 
     checkpoint: Path | None = None
     inputs: list[tuple[str, str]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def take_apart(arguments: Sequence[str], kinds: Sequence[str]) -> Asked:
-    """`RUN --KIND VALUE ... key=value ...` in any order. Raises ConfigError for what is none of these."""
-    asked = Asked()
+def parse_arguments(arguments: Sequence[str], kinds: Sequence[str]) -> CommandLine:
+    """Parse `RUN --KIND VALUE ... key=value ...` in any order. Raises ConfigError for any other argument."""
+    line = CommandLine()
     words = iter(arguments)
     for word in words:
         if word.startswith("--"):
             kind, equals, value = word[2:].partition("=")
             if kind not in kinds:
                 raise ConfigError(f"got {word}; expected one of {', '.join(f'--{name}' for name in kinds)}: {USAGE}")
-            asked.inputs.append((kind, value if equals else _value_after(word, words)))
+            line.inputs.append((kind, value if equals else _next_value(word, words)))
         elif "=" in word and not Path(word).exists():
             key, _, value = word.partition("=")
-            asked.settings[key] = value
-        elif asked.checkpoint is None:
-            asked.checkpoint = Path(word)
+            line.settings[key] = value
+        elif line.checkpoint is None:
+            line.checkpoint = Path(word)
         else:
             raise ConfigError(
-                f"got {word!r} after the checkpoint {asked.checkpoint}; expected --KIND VALUE or key=value: {USAGE}"
+                f"got {word!r} after the checkpoint {line.checkpoint}; expected --KIND VALUE or key=value: {USAGE}"
             )
-    return asked
+    return line
 
 
-def _value_after(flag: str, words: Iterator[str]) -> str:
+def _next_value(flag: str, words: Iterator[str]) -> str:
     value = next(words, None)
     if value is None:
         raise ConfigError(f"got {flag} without a value; expected one after it: {USAGE}")
@@ -57,7 +57,8 @@ def _value_after(flag: str, words: Iterator[str]) -> str:
 
 
 def request_options(settings: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
-    """Fields of `Request` from settings: `steps` is its own, `image.size` an option of a modality. Raises ConfigError."""
+    """Fields of `Request` from settings: `steps` is a field, `image.size` an option of a modality. Raises ConfigError for
+    any other."""
     from plait.recipes.overrides import parse_value
 
     options: dict[str, Any] = {}
@@ -97,38 +98,38 @@ def generate(
 ) -> None:
     """Answer any mix of inputs. Prints text; writes files and prints their names."""
     kinds = registry.available()
-    asked = take_apart(arguments, kinds)
+    line = parse_arguments(arguments, kinds)
     flags = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature, "size": size}
     for flag, value in flags.items():
         if value is not None:
             setting = RENAMED.get(flag, flag)
             typer.echo(f"note: --{flag} {value} is {setting}={value} now, and will go with the next release", err=True)
-            asked.settings.setdefault(setting, value)
-    if asked.checkpoint is None:
+            line.settings.setdefault(setting, value)
+    if line.checkpoint is None:
         raise ConfigError(f"got no checkpoint; expected a run folder, a checkpoint or an archive: {USAGE}")
-    if not asked.inputs:
+    if not line.inputs:
         raise ConfigError(
             f"nothing was asked; give at least one of {', '.join(f'--{kind}' for kind in kinds)}: {USAGE}"
         )
-    options = request_options(asked.settings, kinds)
+    options = request_options(line.settings, kinds)
     make_folder(out)  # before the work, not after it
     from plait import api
 
-    parts = [api.Part(kind, value) for kind, value in asked.inputs]
-    reply = api.load(asked.checkpoint).generate(parts, to=None if to == "auto" else to, **options)
+    parts = [api.Part(kind, value) for kind, value in line.inputs]
+    reply = api.load(line.checkpoint).generate(parts, to=None if to == "auto" else to, **options)
     for number, part in enumerate(reply.parts):
         typer.echo(write_part(part, out, number))
 
 
 def free_stem(out: Path, number: int) -> str:
-    """answer-NUMBER, or the next number that is free: earlier answers are kept."""
+    """answer-NUMBER, or with the next number that no file has, so that earlier answers stay."""
     while any(out.glob(f"answer-{number}.*")):
         number += 1
     return f"answer-{number}"
 
 
 def write_part(part: Any, out: Path, number: int) -> str:
-    """What is printed as it is; anything else as a file, whose name is returned."""
+    """The value of a part that is printed; for other parts, writes a file to `out` and returns its name."""
     renders = registry.renders(part.type)
     if renders is None:
         return str(part.value)

@@ -23,7 +23,7 @@ def export(
 
 @app.command()
 def doctor() -> None:
-    """Say what is here, what is missing and how to mend it."""
+    """Report what is installed, what is missing and how to mend it."""
     from plait.runtime.doctor import report
 
     raise typer.Exit(report())

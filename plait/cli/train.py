@@ -32,9 +32,9 @@ def train(  # noqa: PLR0913 - one parameter an option
     ] = None,
 ) -> None:
     """Train a recipe from scratch, or on rows of your own (--data), or resume."""
-    given = list(overrides or [])
-    if recipe and "=" in recipe:  # no recipe: the first override stands in its place
-        given.insert(0, recipe)
+    settings = list(overrides or [])
+    if recipe and "=" in recipe:  # no recipe: its argument is the first override
+        settings.insert(0, recipe)
         recipe = None
     if recipe is None and data is None:
         raise ConfigError("nothing to train; expected a recipe's name, such as digits, or --data FOLDER with your rows")
@@ -42,13 +42,13 @@ def train(  # noqa: PLR0913 - one parameter an option
 
     options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "strict": strict, "threads": threads}
     if recipe is not None:
-        given += [f"data={data}"] if data else []
+        settings += [f"data={data}"] if data else []
         options["max_seconds"] = float("inf") if max_minutes is None else 60 * max_minutes
-        typer.echo(api.train(recipe, *given, out=out or Path(RUN_FOLDER.format(Path(recipe).stem)), **options))
+        typer.echo(api.train(recipe, *settings, out=out or Path(RUN_FOLDER.format(Path(recipe).stem)), **options))
         return
     assert data is not None
     folder = out or Path(RUN_FOLDER.format(data.resolve().name))
-    saved = api.train_on(data, *given, out=folder, minutes=max_minutes, say=typer.echo, **options)
+    saved = api.train_on(data, *settings, out=folder, minutes=max_minutes, say=typer.echo, **options)
     if not api.finished(saved):
         raise typer.Exit(1)
     report = api.evaluate(saved, data=data, json=folder / "report.json", html=folder / "report.html", say=typer.echo)
@@ -63,12 +63,12 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
     threads: Threads = None,
 ) -> None:
-    """Build the digits data, train, evaluate all nine cells, write a report. An interrupted demo goes on where it was."""
+    """Build the digits data, train, evaluate all nine cells, write a report. Resumes an interrupted demo."""
     from plait import api
 
     recipe = "digits"
     folder = api.settings(recipe, *(overrides or [])).data
-    api.build(recipe, folder, say=lambda what: typer.echo(f"building {recipe}: {what}"))
+    api.build(recipe, folder, say=lambda line: typer.echo(f"building {recipe}: {line}"))
     checkpoint = api.train(
         recipe, *(overrides or []), out=out, resume=not overwrite, overwrite=overwrite, threads=threads
     )

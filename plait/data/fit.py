@@ -1,4 +1,4 @@
-"""What modalities learn from rows before a model does: vocabularies and normalisation statistics."""
+"""Fits modalities to the training rows before the model trains: vocabularies and normalisation statistics."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from plait.contract import Modality, Part, Sample
-from plait.data.media import opened
+from plait.data.media import with_bytes
 
-FIT_PARTS = 2000  # media files that normalisation statistics are taken from
+MAX_FIT_PARTS = 2000  # media files that normalisation statistics are computed on
 
 
 def distinct_parts(samples: Iterable[Sample]) -> dict[str, list[Part]]:
-    """Parts of some rows by modality, each value once, in the order of the values."""
-    found: dict[str, dict[str, Part]] = {}
+    """Distinct parts of `samples` by modality, sorted by value."""
+    by_modality: dict[str, dict[str, Part]] = {}
     for sample in samples:
         for message in sample.messages:
             for part in message.parts:
-                found.setdefault(part.type, {})[str(part.value)] = part
-    return {name: [parts[key] for key in sorted(parts)] for name, parts in found.items()}
+                by_modality.setdefault(part.type, {})[str(part.value)] = part
+    return {name: [parts[key] for key in sorted(parts)] for name, parts in by_modality.items()}
 
 
 def fit(modalities: Mapping[str, Modality], samples: Sequence[Sample], seed: int) -> dict[str, list[Part]]:
-    """Let every modality learn its vocabulary or statistics from parts of the training rows; returns these parts."""
-    parts = distinct_parts(samples)
-    looked_at = {}
+    """Fit every modality to distinct parts of the training rows: at most MAX_FIT_PARTS for a continuous one, drawn with
+    `seed`. Returns those parts by modality."""
+    all_parts = distinct_parts(samples)
+    fitted_parts = {}
     for name, modality in modalities.items():
-        found = parts.get(name, [])
-        if modality.head == "flow" and len(found) > FIT_PARTS:
-            chosen = np.random.default_rng([seed, 2]).choice(len(found), FIT_PARTS, replace=False)
-            found = [found[index] for index in sorted(chosen)]
-        if found:
-            modality.fit(map(opened, found))
-        looked_at[name] = found
-    return looked_at
+        parts = all_parts.get(name, [])
+        if modality.head == "flow" and len(parts) > MAX_FIT_PARTS:
+            indices = np.random.default_rng([seed, 2]).choice(len(parts), MAX_FIT_PARTS, replace=False)
+            parts = [parts[index] for index in sorted(indices)]
+        if parts:
+            modality.fit(map(with_bytes, parts))
+        fitted_parts[name] = parts
+    return fitted_parts

@@ -1,4 +1,4 @@
-"""Resumable stream of optimizer steps. Everything random about a row comes from (seed, draw number)."""
+"""Resumable stream of optimizer steps. All randomness of a row comes from (seed, draw number)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plait.data.pack import Batch, best_fit, collate
 from plait.data.sequence import Encoder, Row
 from plait.errors import RowError
 
-MOST_REFUSED = 1000  # rows in succession that are too long, before that is an error
+MAX_CONSECUTIVE_TOO_LONG = 1000  # rows; more raise an error
 
 
 class PackConfig(BaseModel):
@@ -37,14 +37,14 @@ class Loader:
     ) -> None:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
-        self.waiting: list[tuple[int, Sample, Row]] = []  # drawn, encoded, not yet placed
-        self.refused = 0  # rows since the last that fitted
-        self.too_long: dict[str, str] = {}  # where a row stands -> what is wrong: such rows are left out
-        self.left_over = 0  # how many of them were left over by the last step: placed first, so none waits long
-        self._handed: dict[str, Any] | None = None  # the state after the last step that `steps` handed out
+        self.waiting: list[tuple[int, Sample, Row]] = []  # (draw number, sample, row): encoded, not yet packed
+        self.consecutive_too_long = 0
+        self.too_long: dict[str, tuple[str, str]] = {}  # id of a skipped row -> (its file:line, the problem)
+        self.left_over = 0  # of the waiting rows, those the last step had no room for: packed first, so none starves
+        self._yielded_state: dict[str, Any] | None = None  # the state after the last step that `steps` yielded
 
     def _encode(self, draw: int, sample: Sample) -> Row | None:
-        """The row, or None for one that fits in no sequence. Raises RowError when no row fits."""
+        """The encoded row, or None if it is longer than a sequence. Raises RowError after MAX_CONSECUTIVE_TOO_LONG of those."""
         row = self.encoder.row(sample, np.random.default_rng([self.seed, 0, draw]))
         if len(row) <= self.config.length:
             return row
@@ -52,90 +52,89 @@ class Loader:
             f"{sample.where or 'a row'} of task {sample.task!r} takes {len(row)} tokens with its copies; expected at most "
             f"pack.length={self.config.length}: raise it, or shorten the row"
         )
-        self.too_long.setdefault(sample.where, problem)
-        self.refused += 1
-        if self.refused > MOST_REFUSED:
-            raise RowError(f"{self.refused} rows in succession are too long, the last: {problem}")
+        self.too_long.setdefault(sample.id or sample.where, (sample.where, problem))
+        self.consecutive_too_long += 1
+        if self.consecutive_too_long > MAX_CONSECUTIVE_TOO_LONG:
+            raise RowError(f"{self.consecutive_too_long} rows in succession are too long, the last: {problem}")
         return None
 
     def _draw_until_full(self) -> None:
-        """Draw rows until they would overfill the step by a tenth, so that the best fit has a choice."""
-        wanted = 1.1 * self.config.length * self.config.sequences
-        have = sum(len(row) for _, _, row in self.waiting)
-        while have < wanted:
+        """Draw rows until they overfill the step by a tenth, so that best-fit packing has a choice."""
+        target = 1.1 * self.config.length * self.config.sequences
+        num_tokens = sum(len(row) for _, _, row in self.waiting)
+        while num_tokens < target:
             draw, sample = next(self.mix)
             row = self._encode(draw, sample)
             if row is not None:
                 self.waiting.append((draw, sample, row))
-                self.refused = 0
-                have += len(row)
+                self.consecutive_too_long = 0
+                num_tokens += len(row)
 
     def next_sequences(self) -> list[list[Row]]:
-        """Rows of the next optimizer step, one list a sequence."""
+        """Rows of the next optimizer step: one list per sequence."""
         self._draw_until_full()
         rows = self.waiting
-        contents, left = best_fit(
+        contents, unplaced = best_fit(
             [len(row) for _, _, row in rows], self.config.sequences, self.config.length, first=self.left_over
         )
-        sequences = [[rows[index][2] for index in chosen] for chosen in contents]
-        self.waiting = [rows[index] for index in left]
-        self.left_over = len(left)
+        sequences = [[rows[index][2] for index in indices] for indices in contents]
+        self.waiting = [rows[index] for index in unplaced]
+        self.left_over = len(unplaced)
         return sequences
 
     def next_step(self, rank: int = 0, world: int = 1) -> list[Batch]:
-        """Micro-batches of the next optimizer step that belong to `rank`."""
-        self._return()
+        """Micro-batches of the next optimizer step for rank `rank` of `world`. Raises RowError."""
+        self._discard_prepared()
         return self._next(rank, world)
 
     def _next(self, rank: int, world: int) -> list[Batch]:
-        mine = self.next_sequences()[rank::world]
-        size = self.config.micro or len(mine)
+        sequences = self.next_sequences()[rank::world]
+        size = self.config.micro or len(sequences)
         return [
-            collate(mine[start : start + size], self.config.length, self.encoder.vocabulary)
-            for start in range(0, len(mine), size)
+            collate(sequences[start : start + size], self.config.length, self.encoder.vocabulary)
+            for start in range(0, len(sequences), size)
         ]
 
     @contextmanager
     def steps(self, rank: int = 0, world: int = 1) -> Iterator[Iterator[list[Batch]]]:
-        """Endless `next_step`, each prepared by a thread while the one before it is computed: torch lets go of Python's lock.
-        Errors are raised where the step that has them is asked for. However it ends, the next use begins where the last step
-        that was handed out left the loader."""
-        self._return()
+        """An endless iterator of `next_step`. A thread prepares each step while the model computes the one before it, since
+        torch releases Python's lock. An error is raised when its step is requested. Prepared steps that were not yielded
+        are drawn again by the next use."""
+        self._discard_prepared()
 
         def prepare() -> tuple[list[Batch], dict[str, Any]]:
-            return self._next(rank, world), self._now()
+            return self._next(rank, world), self._current_state()
 
         with ThreadPoolExecutor(1) as thread:
 
-            def handed_out() -> Iterator[list[Batch]]:
+            def yield_steps() -> Iterator[list[Batch]]:
                 job = thread.submit(prepare)
                 while True:
-                    batches, self._handed = job.result()
+                    batches, self._yielded_state = job.result()
                     job = thread.submit(prepare)
                     yield batches
 
-            self._handed = self._now()
-            yield handed_out()
+            self._yielded_state = self._current_state()
+            yield yield_steps()
 
-    def _return(self) -> None:
-        """Give up what was prepared and not handed out."""
-        if self._handed is not None:
-            self.load_state(self._handed)
+    def _discard_prepared(self) -> None:
+        """Return to the state after the last yielded step."""
+        if self._yielded_state is not None:
+            self.load_state(self._yielded_state)
 
-    def _now(self) -> dict[str, Any]:
+    def _current_state(self) -> dict[str, Any]:
         return {"draws": self.mix.draws, "waiting": [draw for draw, _, _ in self.waiting]}
 
     def state(self) -> dict[str, Any]:
-        """JSON: how many rows were drawn, and the draw numbers of those that still wait for a place, after the last step that
-        was handed out."""
-        return self._handed or self._now()
+        """JSON: the number of rows drawn and the draw numbers of those still waiting, after the last yielded step."""
+        return self._yielded_state or self._current_state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken: waiting rows are drawn and encoded again."""
-        self._handed = None
-        wanted = set(state["waiting"])
-        self.mix.seek(min(wanted, default=int(state["draws"])))
-        drawn = [next(self.mix) for _ in range(int(state["draws"]) - self.mix.draws)]
-        encoded = [(draw, sample, self._encode(draw, sample)) for draw, sample in drawn if draw in wanted]
-        self.waiting = [(draw, sample, row) for draw, sample, row in encoded if row is not None]
+        """Continue exactly where `state` was taken; draws and encodes the waiting rows again."""
+        self._yielded_state = None
+        waiting = set(state["waiting"])
+        self.mix.seek(min(waiting, default=int(state["draws"])))
+        draws = [next(self.mix) for _ in range(int(state["draws"]) - self.mix.draws)]
+        rows = [(draw, sample, self._encode(draw, sample)) for draw, sample in draws if draw in waiting]
+        self.waiting = [(draw, sample, row) for draw, sample, row in rows if row is not None]
         self.left_over = len(self.waiting)

@@ -1,4 +1,4 @@
-"""Media as bytes, and parts that are read once: encoded segments are kept in memory by what they were read from."""
+"""Media as bytes, and a cache of encoded segments."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import Image
 from plait.contract import Modality, Part, Segment
 from plait.errors import RowError
 
-KEPT_BYTES = 2**31  # of encoded segments
-A_BLOCK = 500  # bytes that a block takes beside its tokens
+CACHE_BYTES = 2**31  # of encoded segments
+BLOCK_OVERHEAD = 500  # bytes that a block takes beside its tokens
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A medium as the bytes of a file, with the suffix of its format (`.jpg`)."""
+    """The bytes of a media file, and the suffix of its format (`.jpg`)."""
 
     data: bytes
     suffix: str
@@ -31,7 +31,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Member:
-    """A medium inside a larger file, such as a shard: `size` bytes at `offset`."""
+    """A media file inside a larger file, such as a shard: `size` bytes at `offset`."""
 
     path: str
     name: str
@@ -47,8 +47,9 @@ class Member:
             return file.read(self.size)
 
 
-def encoded(value: Any) -> Blob:
-    """A medium as the bytes of a file: files and blobs as they are, pictures as PNG, (samples, rate) as FLAC."""
+def to_blob(value: Any) -> Blob:
+    """A medium as the bytes of a file: paths and blobs unchanged, (samples, rate) as FLAC, PIL images and arrays as PNG.
+    Raises OSError for a path that cannot be read."""
     if isinstance(value, Path | str):
         return Blob(Path(value).read_bytes(), Path(value).suffix.lower())
     if isinstance(value, Blob):
@@ -63,26 +64,26 @@ def encoded(value: Any) -> Blob:
     return Blob(buffer.getvalue(), ".png")
 
 
-def opened(part: Part) -> Part:
-    """A part with its bytes, if it is a member of a larger file, which modalities know nothing of."""
+def with_bytes(part: Part) -> Part:
+    """The part, with the bytes of a `Member` as its value: modalities do not know members."""
     return replace(part, value=part.value.read()) if isinstance(part.value, Member) else part
 
 
 def read(modality: Modality, part: Part) -> Segment:
-    """`modality.read`, of members of larger files too. Raises RowError."""
-    with _named(part):
-        return modality.read(opened(part))
+    """`modality.read`, which also takes a `Member`. Raises RowError."""
+    with _naming_member(part):
+        return modality.read(with_bytes(part))
 
 
 def check(modality: Modality, part: Part) -> None:
-    """`modality.check`, of members of larger files too. Raises RowError."""
-    with _named(part):
-        modality.check(opened(part))
+    """`modality.check`, which also takes a `Member`. Raises RowError."""
+    with _naming_member(part):
+        modality.check(with_bytes(part))
 
 
 @contextmanager
-def _named(part: Part) -> Iterator[None]:
-    """Errors about a member of a larger file say which."""
+def _naming_member(part: Part) -> Iterator[None]:
+    """Puts the name of a `Member` in front of its errors."""
     try:
         yield
     except RowError as error:
@@ -92,31 +93,32 @@ def _named(part: Part) -> Iterator[None]:
 
 
 class CachedReader:
-    """`read`, remembering the segments of text strings and media files, up to `capacity` bytes, oldest forgotten."""
+    """`read` with a cache of the segments of strings (texts, paths) and members, up to `capacity` bytes; drops the oldest
+    first."""
 
-    def __init__(self, modalities: Mapping[str, Modality], capacity: int = KEPT_BYTES) -> None:
+    def __init__(self, modalities: Mapping[str, Modality], capacity: int = CACHE_BYTES) -> None:
         self.modalities, self.capacity = modalities, capacity
-        self.kept: OrderedDict[tuple[str, str | Member], Segment] = OrderedDict()
-        self.held = 0  # bytes
+        self.segments: OrderedDict[tuple[str, str | Member], Segment] = OrderedDict()
+        self.num_bytes = 0  # of the segments
 
     def __call__(self, part: Part) -> Segment:
         if not isinstance(part.value, str | Member):
             return read(self.modalities[part.type], part)
         key = (part.type, part.value)
-        segment = self.kept.get(key)
+        segment = self.segments.get(key)
         if segment is None:
-            segment = self.kept[key] = read(self.modalities[part.type], part)
-            self.held += size_of(segment)
-            while self.held > self.capacity and len(self.kept) > 1:
-                self.held -= size_of(self.kept.popitem(last=False)[1])
+            segment = self.segments[key] = read(self.modalities[part.type], part)
+            self.num_bytes += size_of(segment)
+            while self.num_bytes > self.capacity and len(self.segments) > 1:
+                self.num_bytes -= size_of(self.segments.popitem(last=False)[1])
         return segment
 
-    def forget(self) -> None:
-        """All that was read."""
-        self.kept.clear()
-        self.held = 0
+    def clear(self) -> None:
+        """Empty the cache."""
+        self.segments.clear()
+        self.num_bytes = 0
 
 
 def size_of(segment: Segment) -> int:
-    """Bytes that a segment takes."""
-    return sum(block.tokens.nbytes + A_BLOCK for block in segment.blocks)
+    """Bytes of memory that a segment takes."""
+    return sum(block.tokens.nbytes + BLOCK_OVERHEAD for block in segment.blocks)

@@ -1,6 +1,6 @@
-"""Which sample comes next: tasks are drawn by weight, samples of a task by a fresh shuffle each epoch.
+"""The order of samples: tasks are drawn by weight, samples of a task by a fresh shuffle each epoch.
 
-The draw number alone decides the task, so the stream depends on nothing but the seed and a counter.
+The draw number alone decides the task, so the stream depends only on the seed and a counter.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from plait.contract import Sample
 from plait.errors import ConfigError
 
-Rows = Sequence[Sample] | Mapping[str, Sequence[Sample]]  # a list, or samples by task, which may lie on the disk
+Rows = Sequence[Sample] | Mapping[str, Sequence[Sample]]  # samples, or samples by task, which may be on disk
 
 
-def grouped(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Samples by task, in their order."""
+def group_by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples by task, order preserved."""
     by_task: dict[str, list[Sample]] = {}
     for sample in samples:
         by_task.setdefault(sample.task, []).append(sample)
@@ -25,10 +25,11 @@ def grouped(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
 
 
 class Mix:
-    """Endless, resumable stream of samples. `weights` maps task -> share; a task without a weight counts as 1."""
+    """Endless, resumable stream of samples. `weights` maps task -> share; the default weight is 1. Raises ConfigError for a
+    weight whose task has no rows."""
 
     def __init__(self, samples: Rows, weights: Mapping[str, float], seed: int) -> None:
-        by_task = samples if isinstance(samples, Mapping) else grouped(samples)
+        by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
         unknown = set(weights) - set(by_task)
         if unknown or not by_task:
             raise ConfigError(
@@ -47,12 +48,13 @@ class Mix:
         return rng.permutation(len(self.samples[self.tasks[task]]))
 
     def _tasks_of(self, draws: np.ndarray) -> np.ndarray:
-        """Task number of each draw number, by the golden-ratio sequence: every stretch has the shares asked for."""
+        """[n] task index of each of [n] draw numbers, by the golden-ratio low-discrepancy sequence: every stretch of draws
+        has the configured shares."""
         share = (draws * 0.6180339887498949 + 0.5) % 1.0
         return np.searchsorted(self.cumulative, share, side="right").clip(max=len(self.tasks) - 1)
 
     def seek(self, draws: int) -> None:
-        """Continue at draw number `draws`; the positions within the tasks follow from it."""
+        """Continue at draw number `draws`, which determines the position within every task."""
         self.draws = draws
         self.positions = np.zeros(len(self.tasks), np.int64)
         for start in range(0, draws, 1_000_000):
@@ -63,7 +65,7 @@ class Mix:
         """The draw number and its sample."""
         task = int(self._tasks_of(np.array([self.draws]))[0])
         samples = self.samples[self.tasks[task]]
-        epoch, place = divmod(int(self.positions[task]), len(samples))
+        epoch, index = divmod(int(self.positions[task]), len(samples))
         self.positions[task] += 1
         self.draws += 1
-        return self.draws - 1, samples[int(self._order(task, epoch)[place])]
+        return self.draws - 1, samples[int(self._order(task, epoch)[index])]

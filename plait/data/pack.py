@@ -1,10 +1,10 @@
-"""Rows to packed batches: several rows share one sequence, and the mask keeps them apart."""
+"""Packs rows into batches: several rows share one sequence, and the attention mask separates them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,23 +18,23 @@ PADDING_ROW = -1
 
 
 def best_fit(lengths: Sequence[int], bins: int, capacity: int, first: int = 0) -> tuple[list[list[int]], list[int]]:
-    """Best-fit decreasing: indices of `lengths` in each bin, and the indices that found no place, in order.
+    """Best-fit decreasing bin packing: indices of `lengths` in each bin, and the ascending indices that fit in none.
 
-    The `first` items are placed before the others, whatever their length.
+    Places the `first` items before the others, whatever their length.
     """
     contents: list[list[int]] = [[] for _ in range(bins)]
     room = np.full(bins, capacity)
-    left = []
+    unplaced = []
     for index in sorted(range(len(lengths)), key=lambda i: (i >= first, -lengths[i])):
-        after = room - lengths[index]
-        fits = np.flatnonzero(after >= 0)
+        room_after = room - lengths[index]
+        fits = np.flatnonzero(room_after >= 0)
         if not len(fits):
-            left.append(index)
+            unplaced.append(index)
             continue
-        chosen = int(fits[np.argmin(after[fits])])
-        contents[chosen].append(index)
-        room[chosen] -= lengths[index]
-    return contents, sorted(left)
+        tightest = int(fits[np.argmin(room_after[fits])])
+        contents[tightest].append(index)
+        room[tightest] -= lengths[index]
+    return contents, sorted(unplaced)
 
 
 @dataclass
@@ -46,7 +46,17 @@ class FlowTokens:
     clean: Tensor  # [n, W]
     coordinates: Tensor  # [n, C]
     time: Tensor  # [n]
-    learned: Tensor  # [n] bool
+
+
+@dataclass
+class TableIds:
+    """Tokens of one table in a batch: their indices into [B * L], and their ids in the table."""
+
+    index: Tensor  # [n]
+    ids: Tensor  # [n]
+
+
+Tokens = TypeVar("Tokens", FlowTokens, TableIds)
 
 
 @dataclass
@@ -54,71 +64,101 @@ class Batch:
     """B packed sequences of L tokens. `ids` and `target` are -1 where there is none."""
 
     ids: Tensor  # [B, L]
-    row: Tensor
+    row: Tensor  # numbered over the batch
     block: Tensor
     copy: Tensor
     position: Tensor
     target: Tensor
-    continuous: dict[str, FlowTokens]
+    expert: Tensor
+    tables: dict[str, TableIds]
+    clean: dict[str, FlowTokens]
+    noised: dict[str, FlowTokens]  # has every flow modality, also without tokens
     counts: dict[str, int]  # targets of each loss group
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
 
     @property
     def fill(self) -> float:
+        """Share of the B * L tokens that are not padding."""
         return self.used / self.ids.numel()
 
     def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        tokens = {
-            name: FlowTokens(*(move(getattr(part, field.name)) for field in fields(part)))
-            for name, part in self.continuous.items()
+        def move_all(parts: dict[str, Tokens]) -> dict[str, Tokens]:
+            return {
+                name: type(part)(*(move(getattr(part, field.name)) for field in fields(part)))
+                for name, part in parts.items()
+            }
+
+        tensors: dict[str, Any] = {
+            name: move(getattr(self, name)) for name in ("ids", "row", "block", "copy", "position", "target", "expert")
         }
-        places: dict[str, Any] = {
-            name: move(getattr(self, name)) for name in ("ids", "row", "block", "copy", "position", "target")
-        }
-        return replace(self, continuous=tokens, **places)
+        return replace(
+            self, tables=move_all(self.tables), clean=move_all(self.clean), noised=move_all(self.noised), **tensors
+        )
 
 
 def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary) -> Batch:
-    """Lay rows side by side in `len(sequences)` sequences of `length` tokens."""
+    """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`."""
     shape = (len(sequences), length)
-    ids, block, copy, position = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0))
+    ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
-    pieces: dict[str, list[FlowArrays]] = {}
-    clean_tokens = used = 0
+    clean: dict[str, list[FlowArrays]] = {}
+    noised: dict[str, list[FlowArrays]] = {}
+    clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
-        at = 0
-        for number, row in enumerate(rows):
-            place = slice(at, at + len(row))
-            ids[b, place], block[b, place], copy[b, place] = row.ids, row.block, row.copy
-            position[b, place], target[b, place], row_id[b, place] = row.position, row.target, number
-            for name, part in row.continuous.items():
-                moved = FlowArrays(**{**part.__dict__, "index": part.index + (b * length + at)})
-                pieces.setdefault(name, []).append(moved)
-            at += len(row)
+        start = 0
+        for row in rows:
+            span = slice(start, start + len(row))
+            ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
+            position[b, span], target[b, span], row_id[b, span] = row.position, row.target, number
+            expert[b, span] = row.expert
+            for parts, collected in ((row.clean, clean), (row.noised, noised)):
+                for name, part in parts.items():
+                    collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
+            start += len(row)
+            number += 1
             clean_tokens += row.clean_tokens
-        used += at
+        used += start
     ids[row_id == PADDING_ROW] = 0  # <pad>
-    continuous = {
-        name: _tokens(modality, pieces.get(name))
-        for name, modality in vocabulary.modalities.items()
-        if modality.head == "flow"
-    }
-    counts = dict.fromkeys(vocabulary.groups, 0)
-    counts.update({name: int(tokens.learned.sum()) for name, tokens in continuous.items()})
-    owners = np.bincount(vocabulary.group_of_id[target[target >= 0]], minlength=len(vocabulary.groups))
-    for group, number in zip(vocabulary.groups, owners.tolist(), strict=True):
-        counts[group] += number
-    ids_, row_, block_, copy_, position_, target_ = map(torch.from_numpy, (ids, row_id, block, copy, position, target))
-    return Batch(ids_, row_, block_, copy_, position_, target_, continuous, counts, clean_tokens, used)
+    flows = {name: modality for name, modality in vocabulary.modalities.items() if modality.head == "flow"}
+    counts = dict(zip(vocabulary.groups, vocabulary.counts(target[target >= 0]).tolist(), strict=True))
+    for name in flows:
+        counts[name] += sum(len(part.index) for part in noised.get(name, ()))
+    return Batch(
+        ids=torch.from_numpy(ids),
+        row=torch.from_numpy(row_id),
+        block=torch.from_numpy(block),
+        copy=torch.from_numpy(copy),
+        position=torch.from_numpy(position),
+        target=torch.from_numpy(target),
+        expert=torch.from_numpy(expert),
+        tables=_tables(ids.ravel(), vocabulary),
+        clean={name: _tokens(flows[name], parts) for name, parts in clean.items()},
+        noised={name: _tokens(modality, noised.get(name)) for name, modality in flows.items()},
+        counts=counts,
+        clean_tokens=clean_tokens,
+        used=used,
+    )
 
 
-def _tokens(modality: Modality, parts: list[FlowArrays] | None) -> FlowTokens:
-    """Join; a modality absent from the batch gives empty tensors of the right widths."""
-    if parts is None:
+def _tables(ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, TableIds]:
+    """[B * L] ids, split by table; flow tokens (-1) belong to none."""
+    tables, first = {}, 0
+    for name, size in vocabulary.tables.items():
+        index = np.flatnonzero((ids >= first) & (ids < first + size))
+        tables[name] = TableIds(torch.from_numpy(index), torch.from_numpy(ids[index] - first))
+        first += size
+    return tables
+
+
+def _tokens(modality: Modality, arrays: list[FlowArrays] | None) -> FlowTokens:
+    """The concatenated arrays as tensors; empty ones of the right widths for a modality absent from the batch."""
+    if not arrays:
         width = modality.token_width
         return FlowTokens(
             torch.zeros(0, dtype=torch.long),
@@ -126,14 +166,12 @@ def _tokens(modality: Modality, parts: list[FlowArrays] | None) -> FlowTokens:
             torch.zeros(0, width),
             torch.zeros(0, 0),
             torch.zeros(0),
-            torch.zeros(0, dtype=torch.bool),
         )
-    whole = join(parts)
+    joined = join(arrays)
     return FlowTokens(
-        torch.from_numpy(whole.index),
-        torch.from_numpy(np.ascontiguousarray(whole.inputs, np.float32)),
-        torch.from_numpy(whole.clean),
-        torch.from_numpy(whole.coordinates),
-        torch.from_numpy(whole.time),
-        torch.from_numpy(whole.learned),
+        torch.from_numpy(joined.index),
+        torch.from_numpy(np.ascontiguousarray(joined.inputs, np.float32)),
+        torch.from_numpy(joined.clean),
+        torch.from_numpy(joined.coordinates),
+        torch.from_numpy(joined.time),
     )

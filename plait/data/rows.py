@@ -6,9 +6,8 @@
                   {"role": "assistant", "content": "seven"}],
      "meta": {"digit": 7}}
 
-`content` is a string or a list of parts; a part's value stands under its own type's name. A row
-`{"content": [...]}` is a document: all of it is learned. Strings given for a continuous modality are paths, relative
-to the JSONL file's folder.
+`content` is a string or a list of parts; the key of a part's value is its type. A row `{"content": [...]}` is a document:
+the loss falls on all of it. A string as the value of a continuous modality is a path, relative to the JSONL file's folder.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,33 @@ ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
 
 
-def line_of(sample_where: str) -> int:
+BOM = b"\xef\xbb\xbf"
+
+
+def row_id(line: bytes) -> str:
+    """Id of a row: 16 hexadecimal digits of the hash of its line, so that lists of rows stay valid when rows are added or
+    moved."""
+    return blake2b(line.removeprefix(BOM).rstrip(b"\r\n"), digest_size=8).hexdigest()
+
+
+def line_of(where: str) -> int:
     """The line number in a Sample's `where`, FILE:LINE."""
-    return int(sample_where.rsplit(":", 1)[1])
+    return int(where.rsplit(":", 1)[1])
 
 
-def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) -> Part:
-    """One entry of `content`. Raises RowError naming `where`."""
+def parse_part(raw: Any, base: Path, modalities: Mapping[str, Modality], where: str) -> Part:
+    """Parse one entry of `content`; a path becomes absolute. Raises RowError naming `where`."""
     if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
         raise RowError(f'{where}: got part {raw!r}; expected an object such as {{"type": "text", "text": "..."}}')
     kind = raw["type"]
-    if kind not in known:
-        raise RowError(f"{where}: unknown part type {kind!r}; expected one of {', '.join(sorted(known))}")
+    if kind not in modalities:
+        raise RowError(f"{where}: unknown part type {kind!r}; expected one of {', '.join(sorted(modalities))}")
     if kind not in raw:
         raise RowError(f"{where}: part of type {kind!r} has no value; expected it under the key {kind!r}")
     value = raw[kind]
-    if known[kind].head == "flow" and isinstance(value, str):
+    if modalities[kind].head == "flow" and isinstance(value, str):
         root = os.path.abspath(base)
-        path = os.path.normpath(os.path.join(root, value))  # by name: following links for every row would be slow
+        path = os.path.normpath(os.path.join(root, value))  # lexically: resolving links for every row is slow
         if not path.startswith(root + os.sep):
             raise RowError(
                 f"{where}: {value!r} leaves the data folder {base}; expected a path inside it: copy the file there"
@@ -52,8 +61,8 @@ def parse_part(raw: Any, base: Path, known: Mapping[str, Modality], where: str) 
     return Part(kind, value, {key: entry for key, entry in raw.items() if key not in ("type", kind)})
 
 
-def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = "row") -> Sample:
-    """A decoded JSON object to a Sample; media stay paths. Raises RowError naming `where`."""
+def parse_row(raw: Any, base: Path, modalities: Mapping[str, Modality], where: str = "row", id: str = "") -> Sample:
+    """Parse a decoded JSON object; media stay paths. Raises RowError naming `where`."""
     if not isinstance(raw, dict):
         raise RowError(f"{where}: got {type(raw).__name__}; expected a JSON object with 'messages' or 'content'")
     unknown = set(raw) - KEYS
@@ -63,48 +72,53 @@ def parse_row(raw: Any, base: Path, known: Mapping[str, Modality], where: str = 
         )
     if ("messages" in raw) == ("content" in raw):
         raise RowError(f"{where}: expected exactly one of 'messages' (a conversation) and 'content' (a document)")
-    turns = raw["messages"] if "messages" in raw else [{"role": None, "content": raw["content"]}]
-    if not isinstance(turns, list) or not turns:
-        raise RowError(f"{where}: 'messages' is {turns!r}; expected a list of at least one message")
+    raw_messages = raw["messages"] if "messages" in raw else [{"role": None, "content": raw["content"]}]
+    if not isinstance(raw_messages, list) or not raw_messages:
+        raise RowError(f"{where}: 'messages' is {raw_messages!r}; expected a list of at least one message")
     messages = []
-    for number, turn in enumerate(turns):
-        here = f"{where}, message {number}"
-        if not isinstance(turn, dict) or not {"role", "content"} >= set(turn) or "content" not in turn:
-            raise RowError(f"{here}: got {turn!r}; expected an object with 'role' and 'content'")
-        role = turn.get("role")
+    for number, raw_message in enumerate(raw_messages):
+        message_where = f"{where}, message {number}"
+        if (
+            not isinstance(raw_message, dict)
+            or not {"role", "content"} >= set(raw_message)
+            or "content" not in raw_message
+        ):
+            raise RowError(f"{message_where}: got {raw_message!r}; expected an object with 'role' and 'content'")
+        role = raw_message.get("role")
         if "messages" in raw and role not in ROLES:
-            raise RowError(f"{here}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
-        content = turn["content"]
+            raise RowError(f"{message_where}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
+        content = raw_message["content"]
         parts = [{"type": WORDS, WORDS: content}] if isinstance(content, str) else content
         if not isinstance(parts, list) or not parts:
-            raise RowError(f"{here}: 'content' is {content!r}; expected text or a list of at least one part")
-        messages.append(Message(role, tuple(parse_part(part, base, known, here) for part in parts)))
+            raise RowError(f"{message_where}: 'content' is {content!r}; expected text or a list of at least one part")
+        messages.append(Message(role, tuple(parse_part(part, base, modalities, message_where) for part in parts)))
     task, meta = raw.get("task", ""), raw.get("meta", {})
     if not isinstance(task, str):
         raise RowError(f"{where}: 'task' is {task!r}; expected text: a name, or leave it out")
     if not isinstance(meta, dict):
         raise RowError(f"{where}: 'meta' is {meta!r}; expected an object, such as {{\"note\": ...}}")
-    return Sample(tuple(messages), task, meta, where)
+    return Sample(tuple(messages), task, meta, where, id)
 
 
 def read_rows(
     path: Path,
-    known: Mapping[str, Modality],
-    skip: Container[int] = (),
+    modalities: Mapping[str, Modality],
+    skip: Container[str] = (),
     on_bad: Callable[[RowError], object] | None = None,
 ) -> Iterator[Sample]:
-    """Samples of a JSONL file, one at a time, without the lines whose numbers (from 1) are in `skip`.
+    """Yield the samples of a JSONL file, without the rows whose ids are in `skip`.
 
-    Raises DataError for a missing file, and RowError for a bad row unless `on_bad` is there to be told of it.
+    Calls `on_bad(error)` for each bad row and skips it; without `on_bad` raises its RowError. Raises DataError for a
+    missing file.
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file; expected JSONL rows: build the data first, or check the path")
     with path.open("rb") as lines:  # a line that is not UTF-8 is one bad row, not the end of the file
         for number, line in enumerate(lines, start=1):
-            if number in skip or not line.strip():
+            if not line.strip() or (skip and row_id(line) in skip):
                 continue
             try:
-                sample = parse_line(line, path, number, known)
+                sample = parse_line(line, path, number, modalities)
             except RowError as error:
                 if on_bad is None:
                     raise
@@ -113,8 +127,8 @@ def read_rows(
             yield sample
 
 
-def parse_line(line: bytes, path: Path, number: int, known: Mapping[str, Modality]) -> Sample:
-    """Line `number` of the file `path` as a Sample. Raises RowError naming both."""
+def parse_line(line: bytes, path: Path, number: int, modalities: Mapping[str, Modality]) -> Sample:
+    """Parse line `number` (from 1) of the file `path`. Raises RowError naming both."""
     where = f"{path.name}:{number}"
     try:
         raw = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_constant)
@@ -122,7 +136,7 @@ def parse_line(line: bytes, path: Path, number: int, known: Mapping[str, Modalit
         raise RowError(f"{where}: byte {error.start} is not UTF-8; expected UTF-8: save the file so") from error
     except (ValueError, RecursionError) as error:
         raise RowError(f"{where}: not JSON ({error}); expected one object a line") from error
-    return parse_row(raw, path.parent, known, where)
+    return parse_row(raw, path.parent, modalities, where, row_id(line))
 
 
 def _no_constant(name: str) -> None:
@@ -130,7 +144,7 @@ def _no_constant(name: str) -> None:
 
 
 def dump_row(sample: Sample) -> str:
-    """A Sample as one line of JSONL; values must already be text or paths relative to the file."""
+    """A Sample as one line of JSONL; its values must be text or paths relative to the file."""
     messages = [
         {
             "role": message.role,

@@ -1,4 +1,4 @@
-"""The rows of a data folder's split, whichever way they lie: SPLIT.jsonl, held in memory, or shards, read as they are drawn."""
+"""Rows of a split of a data folder: from SPLIT.jsonl, in memory, or from shards, read as they are drawn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from plait.data.rows import read_rows
 from plait.data.shards import FACTS, ShardRows, index, index_of, shards_of
 from plait.runtime.files import manifest_of, sha256_of
 
-FIT_ROWS = 50_000  # of shards, that vocabularies and statistics are learned from
+MAX_FIT_ROWS = 50_000  # of shards, for fitting vocabularies and statistics
 
 
 def file_of(folder: Path, split: str) -> Path | None:
-    """What stands for a split's rows: its .jsonl, or the facts about its shards; None where there is neither."""
+    """The file that identifies a split's rows: its .jsonl, or the FACTS of its shards' index, written if missing; None where
+    there is neither."""
     path = folder / f"{split}.jsonl"
     if path.is_file():
         return path
@@ -29,29 +30,29 @@ def file_of(folder: Path, split: str) -> Path | None:
 
 
 def digest(folder: Path, split: str) -> str:
-    """sha256 of a split's rows (of the shards' own hashes), or nothing where it has none."""
+    """Hexadecimal sha256 of a split's rows (of the shards' own hashes); empty where it has none."""
     path = file_of(folder, split)
     return sha256_of(path) if path else ""
 
 
-def open_rows(folder: Path, split: str, known: Mapping[str, Modality], skip: Collection[int] = ()) -> Rows:
-    """Rows of a split without the numbers (from 1) in `skip`. Raises DataError where there are none, RowError for a bad one."""
+def open_rows(folder: Path, split: str, modalities: Mapping[str, Modality], skip: Collection[str] = ()) -> Rows:
+    """Rows of a split without those whose ids are in `skip`. Raises DataError where it has no file, RowError for a bad row."""
     path = folder / f"{split}.jsonl"
     if path.is_file() or not shards_of(folder, split):
-        return list(read_rows(path, known, skip))
-    return ShardRows(folder, split, known, skip)
+        return list(read_rows(path, modalities, skip))
+    return ShardRows(folder, split, modalities, skip)
 
 
-def lacking(folder: Path) -> frozenset[str]:
-    """Tasks that a recipe's build has no rows of, because a source could not be had: their weights mean nothing."""
+def missing_tasks(folder: Path) -> frozenset[str]:
+    """Tasks without rows in a recipe's build, because a source was unavailable: their weights have no effect."""
     return frozenset(task for task, rows in (manifest_of(folder).get("tasks") or {}).items() if not rows)
 
 
-def to_fit_on(rows: Rows, seed: int) -> list[Sample]:
-    """All rows that are in memory; of those in shards up to FIT_ROWS, of every task alike."""
+def fitting_samples(rows: Rows, seed: int) -> list[Sample]:
+    """Samples to fit modalities to: all rows in memory, or up to MAX_FIT_ROWS of those in shards, equally many a task."""
     if not isinstance(rows, Mapping):
         return list(rows)
     rng = np.random.default_rng([seed, 4])
-    a_task = -(-FIT_ROWS // len(rows))
-    chosen = {task: sorted(rng.permutation(len(of_task))[:a_task]) for task, of_task in rows.items()}
-    return list(chain.from_iterable((rows[task][place] for place in places) for task, places in chosen.items()))
+    rows_a_task = -(-MAX_FIT_ROWS // len(rows))
+    indices = {task: sorted(rng.permutation(len(of_task))[:rows_a_task]) for task, of_task in rows.items()}
+    return list(chain.from_iterable((rows[task][index] for index in of_task) for task, of_task in indices.items()))

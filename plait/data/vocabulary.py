@@ -1,4 +1,11 @@
-"""Names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities."""
+"""Maps names to ids: the core's own marks, every modality's grammar, then the tokens of the categorical modalities.
+
+Ids lie in *tables*: one for the marks and the grammar, one for each categorical modality. A checkpoint stores the names
+of the first table and the state of the others, so loading maps its ids by name even after modalities are added.
+
+Every token also has an *expert*: 0 for words and the core's marks, then two for each continuous modality, one for parts
+without loss (*given*) and one for parts with loss (*written*).
+"""
 
 from __future__ import annotations
 
@@ -12,15 +19,17 @@ PAD, NULL, END, DOCUMENT = "<pad>", "<null>", "<end>", "<document>"
 ROLES = {"system": "<system>", "user": "<user>", "assistant": "<assistant>", None: DOCUMENT}
 CORE = (PAD, NULL, END, *ROLES.values())
 GRAMMAR = "grammar"
+MARKS = "marks"  # the table of the core's marks and of all grammar names
+SHARED_EXPERT = 0
 
 
 class Vocabulary:
-    """Bijection of names and ids; categorical modality `m` owns the ids `offset[m] .. offset[m] + width - 1`."""
+    """Bijection of names and ids; categorical modality `m` owns the ids `offsets[m] .. offsets[m] + token_width - 1`."""
 
     def __init__(self, modalities: Mapping[str, Modality]) -> None:
         self.modalities = dict(modalities)
-        owned = [name for modality in modalities.values() for name in modality.grammar()]
-        self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *owned)))
+        grammar = [name for modality in modalities.values() for name in modality.grammar()]
+        self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *grammar)))
         self.ids: dict[str, int] = {name: index for index, name in enumerate(self.names)}
         self.openers: dict[int, str] = {
             self.ids[modality.grammar()[0]]: name for name, modality in modalities.items() if modality.head == "flow"
@@ -37,11 +46,40 @@ class Vocabulary:
         self.group_of_id = np.zeros(size, np.int64)
         for name, offset in self.offsets.items():
             self.group_of_id[offset : offset + modalities[name].token_width] = self.groups.index(name)
+        flows = [name for name, modality in modalities.items() if modality.head == "flow"]
+        self._experts = {name: 1 + 2 * number for number, name in enumerate(flows)}
+        self.num_experts = 1 + 2 * len(flows)
+        self._legal: dict[str | None, np.ndarray] = {}
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Number of ids of every table, in the order of the ids."""
+        return {MARKS: len(self.names), **{name: self.modalities[name].token_width for name in self.offsets}}
 
     def encode(self, names: Sequence[str]) -> list[int]:
-        """Ids of grammar names."""
+        """Ids of marks or grammar names. Raises KeyError for an unknown name."""
         return [self.ids[name] for name in names]
 
     def owner(self, index: int) -> str:
-        """Loss group that the id belongs to: a categorical modality's name or `grammar`."""
+        """Loss group of an id: a categorical modality's name or `grammar`."""
         return self.groups[int(self.group_of_id[index])]
+
+    def expert(self, modality: str, written: bool) -> int:
+        """Number of the expert of a modality's tokens and of the header names before them."""
+        first = self._experts.get(modality)
+        return SHARED_EXPERT if first is None else first + int(written)
+
+    def legal(self, to: str | None) -> np.ndarray:
+        """Ids that an answer in the modality `to` (any, if None) may go on with outside a header; always the same array."""
+        if to not in self._legal:
+            openers = [index for index, name in self.openers.items() if to in (None, name)]
+            ids = openers if openers and to is not None else [self.ids[END], *openers]
+            for name, offset in self.offsets.items():
+                if to in (None, name):
+                    ids = [*ids, *range(offset, offset + self.modalities[name].token_width)]
+            self._legal[to] = np.array(ids)
+        return self._legal[to]
+
+    def counts(self, targets: np.ndarray) -> np.ndarray:
+        """[groups] number of the [n] target ids in each loss group."""
+        return np.bincount(self.group_of_id[targets], minlength=len(self.groups))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from plait.contract import WORDS, Message, Part, Sample
-from plait.errors import DataError, MissingError
+from plait.errors import DataError, MissingError, PlaitError
 from plait.eval import statistics
 from plait.eval.compare import SHARES
 from plait.eval.external import cascade_baseline
@@ -26,6 +26,7 @@ from plait.eval.panel import Panel, share
 from plait.eval.progress import NoProgress, Progress
 from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
+from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
 from plait.infer.request import Request
 from plait.runtime.files import atomic_write
@@ -90,17 +91,24 @@ class Evaluation:
         number alone, not on the batches.
         """
         progress = self.progress if what else NoProgress()
-        step = min(ROWS_AT_ONCE, self.engine.batch_size)
         answers: list[Part | None] = []
         with progress.rows(what, len(questions)) as advance:
-            for start in range(0, len(questions), step):
+            for start in range(0, len(questions), ROWS_AT_ONCE):
                 requests = [
                     Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
-                    for number, question in enumerate(questions[start : start + step], start)
+                    for number, question in enumerate(questions[start : start + ROWS_AT_ONCE], start)
                 ]
-                answers += [next(iter(answer.message.parts), None) for answer in self.engine.generate(requests)]
+                answers += [self._first_part(answer, what) for answer in self.engine.generate(requests)]
                 advance(len(answers))
         return answers
+
+    def _first_part(self, answer: Answer, what: str) -> Part | None:
+        """What an answer begins with. A question that the model refuses is noted; any other error is a defect of ours."""
+        if answer.error is not None:
+            if not isinstance(answer.error, PlaitError):
+                raise answer.error
+            self._note_once(f"a question of {what or 'a check'} got no answer: {answer.error}")
+        return next(iter(answer.message.parts), None)
 
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:

@@ -17,7 +17,6 @@ from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
-from plait.data.rows import line_of
 from plait.data.splits import TRAIN, Splits
 from plait.data.validate import check_file
 from plait.errors import PlaitError
@@ -25,7 +24,7 @@ from plait.eval.judges import Judge
 from plait.eval.suites import Cycle, Labelled, Measured, Suite
 from plait.tasks.user_data import Labels, Targets, UserTask, key_of, labels_of, tasks_of, words_of
 from plait.train.config import TrainingConfig
-from plait.train.run import BAD_ROWS, bad_lines, long_lines
+from plait.train.run import BAD_ROWS, bad_rows, long_rows
 
 MOST_ROWS = 500  # of a task and split; words are soon said, so of those four times as many
 MOST_TRAINING_MEDIA = 20_000  # that baselines learn from
@@ -38,8 +37,8 @@ class UserRows:
     """Rows of a folder of JSONL, split by its Splits. Without held-out rows the split is `trained`: training rows."""
 
     def __init__(
-        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[int]],
-        too_long: Container[int] = (),
+        self, folder: Path, splits: Splits, known: Mapping[str, Modality], bad: Mapping[str, Container[str]],
+        too_long: Container[str] = (),
     ) -> None:  # fmt: skip
         self.folder, self.splits, self.known, self.too_long = folder, splits, known, too_long
         self.samples: dict[str, list[Sample]] = {}
@@ -59,7 +58,7 @@ class UserRows:
         assert isinstance(task, UserTask)
         source = self.samples.get(split, [])
         if split == SEEN:
-            source = [sample for sample in self.samples[TRAIN] if line_of(sample.where) not in self.too_long]
+            source = [sample for sample in self.samples[TRAIN] if sample.id not in self.too_long]
         samples = [sample for sample in source if key_of(sample) == (task.task, task.cell)]
         most = MOST_ROWS * (4 if self.known[task.answers_in].head == "categorical" else 1)
         order = np.random.default_rng([2026, 30]).permutation(len(samples))[:most]
@@ -154,8 +153,8 @@ def _cycles(tasks: list[UserTask], rows: UserRows) -> tuple[Cycle, ...]:
 
 def suite(
     recipe: TrainingConfig, run: Path, known: Mapping[str, Modality], targets: Targets
-) -> tuple[Suite, frozenset[int]]:
-    """The suite of the rows in `recipe.data`, and the lines of train.jsonl that training leaves out.
+) -> tuple[Suite, frozenset[str]]:
+    """The suite of the rows in `recipe.data`, and the ids of the rows of train.jsonl that training leaves out.
 
     Splits and judges are stored in the folder `run`.
     """
@@ -163,11 +162,11 @@ def suite(
     listed = (run / BAD_ROWS).is_file()
     given_splits = [split for split in recipe.hold_out if (folder / f"{split}.jsonl").is_file()]
     bad = {
-        split: bad_lines(run, split) if listed else _bad(folder / f"{split}.jsonl", known)
+        split: bad_rows(run, split) if listed else _bad(folder / f"{split}.jsonl", known)
         for split in [TRAIN, *given_splits]
     }
-    splits = held_out.kept(run, folder, recipe.hold_out, known, bad[TRAIN])
-    rows = UserRows(folder, splits, known, bad, long_lines(run))
+    splits = held_out.load_or_make(run, folder, recipe.hold_out, known, bad[TRAIN])
+    rows = UserRows(folder, splits, known, bad, long_rows(run))
     rows.unreadable += [f"{len(lines)} bad rows of {split}.jsonl are left out" for split, lines in bad.items() if lines]
     everything = [sample for split in rows.samples.values() for sample in split]
     tasks = tasks_of(everything, (rows.main,), targets)
@@ -184,5 +183,5 @@ def suite(
     return own_suite, bad[TRAIN] | splits.not_for_training
 
 
-def _bad(path: Path, known: Mapping[str, Modality]) -> frozenset[int]:
-    return frozenset(check_file(path, known, lambda bad: None).bad_lines)
+def _bad(path: Path, known: Mapping[str, Modality]) -> frozenset[str]:
+    return frozenset(check_file(path, known, lambda bad: None).bad_ids)

@@ -1,1 +1,1 @@
-"""Losses and samplers: categorical and flow."""
+"""Output heads and their losses: categorical and flow."""

@@ -3,9 +3,9 @@
 x-prediction with the velocity loss it implies: v = (x - z) / (1 - t), so the squared error is weighted by
 1 / (1 - t)^2, clipped (JiT, arXiv:2511.13720; rectified flow, arXiv:2209.03003).
 
-Where principal components of the data are known, the layer says what it expects of x, and z corrects this outside the trunk:
-the conditional mean of a Gaussian around what was expected (a Kalman filter's update, direction by direction). So the trunk
-need not pass on what z shows already, and it expects the same of x at every time (docs/adr/0013-what-the-noise-shows.md).
+With principal components of the data, the layer predicts the mean of x given the context, and z corrects it outside the
+trunk: the conditional mean of a Gaussian around the prediction (a Kalman filter's update in each direction). The trunk need
+not pass on the information in z, and predicts the same mean at every time (docs/adr/0013-what-the-noise-shows.md).
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from plait.model.layers import Linear, sinusoids
 
 CLIP = 0.05  # smallest 1 - t in the loss weight
 TIME_WIDTH = 128
-MAX_LOG_VAR = (
-    10.0  # logarithm of the largest ratio of what an expectation leaves open to the data's variance, and of its inverse
-)
+MAX_LOG_VAR = 10.0  # bound of |log(variance left open by the prediction / variance of the data)|
 
 
 class FlowEmbedding(nn.Module):
     """(tokens [N, W], coordinates [N, C], time [N]) -> [N, D].
 
-    A linear map, fixed sinusoids of each coordinate, and a small network of the time, which is one value a block.
+    The sum of a linear map, fixed sinusoids of the coordinates, and a small network of the time, which is constant in a
+    block.
     """
 
     def __init__(self, width: int, dim: int, num_coordinates: int) -> None:
@@ -37,25 +36,25 @@ class FlowEmbedding(nn.Module):
         self.dim, self.num_coordinates = dim, num_coordinates
 
     def forward(self, tokens: Tensor, coordinates: Tensor, time: Tensor) -> Tensor:
-        times, which = torch.unique(time, return_inverse=True)  # once a block, not once a token
-        told = self.time(sinusoids(times * 1000.0, TIME_WIDTH).to(tokens.dtype))
-        embedded: Tensor = self.tokens(tokens) + told[which]
+        times, index = torch.unique(time, return_inverse=True)  # once a block, not once a token
+        time_vectors = self.time(sinusoids(times * 1000.0, TIME_WIDTH).to(tokens.dtype))
+        embedded: Tensor = self.tokens(tokens) + time_vectors[index]
         if self.num_coordinates:
-            embedded += self.places(coordinates).to(tokens.dtype)
+            embedded += self.position_features(coordinates).to(tokens.dtype)
         return embedded
 
-    def places(self, coordinates: Tensor) -> Tensor:
-        """[N, C] coordinates -> [N, D] float32: sinusoids of each in a share of the width."""
+    def position_features(self, coordinates: Tensor) -> Tensor:
+        """[N, C] coordinates -> [N, D] float32: sinusoids of each coordinate in an equal share of the width."""
         share = self.dim // self.num_coordinates // 2 * 2
         return F.pad(sinusoids(coordinates, share).flatten(-2), (0, self.dim - share * self.num_coordinates))
 
 
 class FlowHead(nn.Module):
-    """[N, D] hidden states of tokens, the [N, W] noised tokens themselves and their [N] times -> [N, W] predicted clean ones.
+    """[N, D] hidden states, [N, W] noised tokens and their [N] times -> [N, W] float32 predictions of the clean tokens.
 
-    With `components` k > 0 the layer predicts k numbers, and plait.model.pca says what they stand for: `axes` [k, W],
-    orthonormal, `variance` [k] of the data along each, and the data's `mean` [W]. A second layer says how much of the variance
-    along each it leaves open, as a logarithm, so that z may count for more or for less.
+    With `components` k > 0 the layer predicts k principal components, which plait.model.pca sets: orthonormal `axes` [k, W],
+    the data's `variance` [k] along each, and its `mean` [W]. A second layer predicts the logarithm of the share of each
+    variance that the prediction leaves open, so that z may weigh more or less.
     """
 
     def __init__(self, dim: int, width: int, components: int = 0) -> None:
@@ -82,27 +81,27 @@ class FlowHead(nn.Module):
         if not self.components:
             return predicted
         axes, t = self.axes.to(hidden.dtype), time[:, None]
-        along = F.linear((noised - t * self.mean).to(hidden.dtype), axes).float()
+        observed = F.linear((noised - t * self.mean).to(hidden.dtype), axes).float()
         expected = self.variance.sqrt() * predicted
-        left = self.variance * self.log_var(hidden).float().clamp(-MAX_LOG_VAR, MAX_LOG_VAR).exp()
-        gain = t * left / (t.square() * left + (1.0 - t).square())
-        made = expected + gain * (along - t * expected)
-        return self.mean + F.linear(made.to(hidden.dtype), axes.T).float()
+        open_variance = self.variance * self.log_var(hidden).float().clamp(-MAX_LOG_VAR, MAX_LOG_VAR).exp()
+        gain = t * open_variance / (t.square() * open_variance + (1.0 - t).square())
+        corrected = expected + gain * (observed - t * expected)
+        return self.mean + F.linear(corrected.to(hidden.dtype), axes.T).float()
 
     def times(self, steps: int) -> list[float]:
-        """`steps + 1` times from noise (0) to data (1) for Euler's method: equal steps, or where components are known,
-        times between which noise gives up equal shares of the data's variance."""
+        """`steps + 1` times from noise (0) to data (1) for Euler's method: equal steps, or with components, times between
+        which z reveals equal shares of the data's variance."""
         if not self.components:
             return [step / steps for step in range(steps + 1)]
-        variance = self.variance.double().cpu().numpy()
+        variance = self.variance.cpu().double().numpy()  # not every device has float64
         t = 1.0 / (1.0 + np.exp(-np.linspace(-12, 12, 2001)))
-        hidden = variance * (1 - t[:, None]) ** 2 / (t[:, None] ** 2 * variance + (1 - t[:, None]) ** 2)
-        shown = 1.0 - hidden.sum(axis=1) / variance.sum()  # rises from 0 to 1
-        between = np.interp(np.arange(1, steps) / steps, shown, t)
-        return [0.0, *map(float, between), 1.0]
+        hidden_variance = variance * (1 - t[:, None]) ** 2 / (t[:, None] ** 2 * variance + (1 - t[:, None]) ** 2)
+        revealed = 1.0 - hidden_variance.sum(axis=1) / variance.sum()  # rises from 0 to 1
+        inner_times = np.interp(np.arange(1, steps) / steps, revealed, t)
+        return [0.0, *map(float, inner_times), 1.0]
 
     def loss(self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor) -> Tensor:
-        """[N] `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`."""
+        """[N] losses `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`; arguments as in `forward`, and [N, W] clean tokens."""
         error = (self(hidden, noised, time) - clean).square().mean(dim=-1)
         loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
         return loss

@@ -1,171 +1,279 @@
 """One request as a coroutine: it yields what has to be computed and is sent the result.
 
-    prefill   Clean(prompt)             -> logits of the last token
-    step      Clean(one id)             -> logits          (a text or grammar token)
-              Noised(z, t)              -> predicted clean tokens, one tensor a stream
-    commit    Clean(finished block)     -> logits
+    Feed(elements, legal)     -> an id among `legal`, drawn from the logits of the last token; nothing where legal is None
+    Draw(noise, coordinates)  -> the clean tokens of a block, integrated from noise
 
-The engine may run the chunks of many requests in one batch; a request sees only its own.
+The engine runs the steps of many requests in one batch; a request sees only its own.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from plait.contract import Block, Part, Sample, Segment
-from plait.data.sequence import Element, Encoder, FlowBlock, Ids
-from plait.data.vocabulary import END, NULL, ROLES
+from plait.contract import Block, Modality, Part, Sample, Segment
+from plait.data.sequence import Element, Encoder, FlowBlock, Ids, Origin, Span
+from plait.data.vocabulary import END, GRAMMAR, NULL, ROLES, Vocabulary
 from plait.errors import ConfigError
+from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
 from plait.infer.request import Request
-from plait.infer.sampling import guided_velocity, sample_id
+
+UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
 
 
 @dataclass
-class Clean:
-    """Elements to append to the request's streams: first the conditional one, then, if given, the null one."""
+class Feed:
+    """Elements to append to the request's streams: first the conditional one, then, if given, the null one. An id is then
+    chosen among `legal`, if there are any."""
 
     elements: list[Element]
-    null: list[Element] | None = None
+    null: list[Element] = field(default_factory=list)
     restart_null: bool = False  # the null stream begins anew with these elements
+    legal: np.ndarray | None = None
 
 
 @dataclass
-class Noised:
-    """A block in flight: tokens `z` [n, W] at time `t`, asked of both streams if `guided`. Never kept."""
+class Draw:
+    """A block to draw: `noise` [n, W], asked of both streams if `guided`. Its tokens are never kept."""
 
     modality: str
-    z: np.ndarray
+    noise: np.ndarray
     coordinates: np.ndarray
-    t: float
+    expert: int
     guided: bool
+    part: int
 
 
-Chunk = Clean | Noised
-Steps = Generator[Chunk, Any, list[Segment]]
+Step = Feed | Draw
+Steps = Generator[Step, Any, None]
+
+
+def count_tokens(elements: list[Element], vocabulary: Vocabulary) -> Counter[str]:
+    """Tokens by modality; marks and headers under `grammar`."""
+    counts: Counter[str] = Counter()
+    for element in elements:
+        if isinstance(element, FlowBlock):
+            counts[element.modality] += len(element)
+            continue
+        for index in element.ids:
+            counts[vocabulary.owner(index)] += 1
+    return counts
 
 
 class Decoder:
-    """The state of one request while it is answered. `times`: of a modality and a number of steps, when they are taken."""
+    """The state of one request while it is answered. What is known of the answer so far is in its attributes at any time.
 
-    def __init__(self, request: Request, encoder: Encoder, times: Callable[[str, int], list[float]]) -> None:
-        self.request, self.encoder, self.times = request, encoder, times
+    `emit` hears of whole characters and blocks; without it nothing is told, and nothing decoded twice.
+    """
+
+    def __init__(self, request: Request, encoder: Encoder, emit: Callable[[Event], Any] | None = None) -> None:
+        self.request, self.encoder, self.emit = request, encoder, emit
         self.vocabulary = encoder.vocabulary
         self.rng = np.random.default_rng([request.seed, 3])
         self.guided = request.guidance != 1.0
-        self.made = 0
+        self.drawn = 0  # tokens that max_tokens bounds
+        self.segments: list[Segment] = []
+        self.layout: list[Span] = []
+        self.reason: Reason = "length"
+        self._asked: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
+        self._unfed: list[Element] = []
+        self._unfed_null: list[Element] = []
+        self._restart_null = False
+        self._length = 0  # tokens of the answer
+        self._words = Words(self)
         if request.to is not None and request.to not in self.vocabulary.modalities:
             raise ConfigError(
                 f"request: to={request.to!r}; expected one of {', '.join(self.vocabulary.modalities)} or auto"
             )
 
-    def _legal(self) -> np.ndarray:
-        """Ids that may come next outside a header: an array, which thousands of ids make once a request."""
-        vocabulary, to = self.vocabulary, self.request.to
-        openers = [index for index, name in vocabulary.openers.items() if to in (None, name)]
-        if openers and to is not None:
-            return np.array(openers)
-        ids = [vocabulary.ids[END], *openers]
-        for name, offset in vocabulary.offsets.items():
-            if to in (None, name):
-                ids += range(offset, offset + vocabulary.modalities[name].token_width)
-        return np.array(ids)
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return Usage(dict(self._asked), dict(self._answered))
+
+    def prompt(self) -> list[Element]:
+        """What is asked, up to the mark of the answer."""
+        prompt = self.encoder.prompt(Sample(self.request.messages))
+        return [*prompt, Ids([self.vocabulary.ids[ROLES["assistant"]]], False)]
 
     def run(self) -> Steps:
-        """Answer; the return value is the segments made, in order."""
+        """Answer; the segments, their layout, the reason and the usage are in the attributes."""
         vocabulary = self.vocabulary
-        prompt = self.encoder.prompt(Sample(self.request.messages))
-        logits = yield Clean([*prompt, Ids([vocabulary.ids[ROLES["assistant"]]], False)])
-        legal = self._legal()
-        segments: list[Segment] = []
-        pending: list[int] = []
-        while self.made < self.request.max_tokens:
-            chosen = sample_id(logits, legal, self.request.temperature, self.rng)
-            if chosen == vocabulary.ids[END]:
+        self._unfed = self.prompt()
+        self._asked = count_tokens(self._unfed, vocabulary)
+        legal = vocabulary.legal(self.request.to)
+        while self.drawn < self.request.max_tokens:
+            index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
+            if index == vocabulary.ids[END]:
+                self.reason = "stop"
                 break
-            if chosen in vocabulary.openers:
-                segments += self._flush(pending)
-                segment, logits = yield from self._segment(vocabulary.openers[chosen])
-                segments.append(segment)
-                if logits is None:
+            if index in vocabulary.openers:
+                self._words.close()
+                yield from self._segment(vocabulary.openers[index])
+                if self.request.to is not None:
+                    self.reason = "stop" if self._ended else "length"
                     break
                 continue
-            pending.append(chosen)
-            self.made += 1
-            logits = yield Clean([Ids([chosen], False)])
-        return segments + self._flush(pending)
+            name = vocabulary.owner(index)
+            self._answer(Ids([index], False), self._words.begin(name), name)
+            self.drawn += 1
+            if self._words.add(index):
+                self.reason = "stop"
+                break
+        self._words.close()
 
-    def _flush(self, pending: list[int]) -> list[Segment]:
-        """Categorical ids gathered so far, as segments of the modalities that own them."""
-        made: list[Segment] = []
-        for index in pending:
-            name = self.vocabulary.owner(index)
-            own = np.array([index - self.vocabulary.offsets[name]])
-            if made and made[-1].modality == name:
-                own = np.concatenate((made[-1].blocks[0].tokens, own))
-                made.pop()
-            made.append(Segment(name, (Block((), own),)))
-        pending.clear()
-        return made
+    header: tuple[str, ...] = ()  # of the block that is being drawn
+    _ended = False  # whether the last segment was ended by its own header
 
-    def _segment(self, name: str) -> Generator[Chunk, Any, tuple[Segment, Any]]:
-        """One flow segment, from its open id; the logits after it are None when nothing is to follow."""
-        modality = self.vocabulary.modalities[name]
-        options = self.request.options.get(name, {})
+    def _feed(self, legal: np.ndarray | None) -> Feed:
+        """All that was not fed yet."""
+        feed = Feed(self._unfed, self._unfed_null, self._restart_null, legal)
+        self._unfed, self._unfed_null, self._restart_null = [], [], False
+        return feed
+
+    def _answer(self, element: Element, part: int, counted_as: str, block: int = 0) -> None:
+        """A clean element of the answer, to be fed with the next step."""
+        element.origin = Origin(len(self.request.messages), part, block)
+        self._unfed.append(element)
+        self.layout.append(Span(self._length, len(element), 0, element.origin))
+        self._length += len(element)
+        self._answered[counted_as] += len(element)
+
+    def _segment(self, name: str) -> Steps:
+        """One flow segment, from its open id to its last block."""
+        modality, part = self.vocabulary.modalities[name], len(self.segments)
         blocks: list[Block] = []
-        header = [modality.grammar()[0]]
-        fresh = [header[0]]  # names of the header not yet appended to the streams
-        null_before = [Ids([self.vocabulary.ids[NULL]], False)]
-        logits: Any = None
-        while True:
-            while names := modality.expects(tuple(header), {**options, "blocks": len(blocks)}):
-                if len(names) == 1:
-                    fresh.append(names[0])
-                    header.append(names[0])
-                    continue
-                if fresh:
-                    logits = yield self._header(fresh, null_before)
-                    null_before, fresh = [], []
-                chosen = sample_id(logits, self.vocabulary.encode(names), self.request.temperature, self.rng)
-                header.append(self.vocabulary.names[chosen])
-                fresh.append(header[-1])
-            if fresh:
-                yield self._header(fresh, null_before)
-                null_before, fresh = [], []
-            tokens = yield from self._draw(name, tuple(header))
-            blocks.append(Block(tuple(header), tokens))
-            ended = modality.ends(tuple(header)) or self.made >= self.request.max_tokens
-            if ended and self.request.to is not None:
-                return Segment(name, tuple(blocks)), None
-            done: list[Element] = [FlowBlock(name, tokens, modality.coordinates(tuple(header)), False)]
-            logits = yield Clean(done, done if self.guided else None)
-            if ended:
-                return Segment(name, tuple(blocks)), logits
-            header = []
+        self._unfed_null = [Ids([self.vocabulary.ids[NULL]], False)] if self.guided else []
+        self._restart_null = self.guided
+        self._ended = False
+        while not self._ended:
+            header = yield from self._header(modality, part, len(blocks))
+            tokens = yield from self._block(modality, header, part)
+            blocks.append(Block(header, tokens))
+            if len(blocks) == 1:
+                self.segments.append(Segment(name, ()))
+            self.segments[part] = Segment(name, tuple(blocks))
+            self._ended = modality.ends(header)
+            if self.emit is not None:
+                self.emit(BlockDone(part, modality.write(Segment(name, (Block(header, tokens),)))))
+            last = self._ended or self.drawn >= self.request.max_tokens
+            if last and self.request.to is not None:
+                return
+            expert = self.vocabulary.expert(name, written=True)
+            done = FlowBlock(name, tokens, modality.coordinates(header), False, expert=expert)
+            self._answer(done, part, name, len(blocks) - 1)
+            if self.guided:
+                self._unfed_null.append(done)
+            if last:
+                return
 
-    def _header(self, names: list[str], before: list[Ids]) -> Clean:
-        ids: list[Element] = [Ids(self.vocabulary.encode(names), False)]
-        return Clean(ids, [*before, *ids] if self.guided else None, restart_null=bool(before))
+    def _header(self, modality: Modality, part: int, block: int) -> Generator[Step, Any, tuple[str, ...]]:
+        """The names of a block's header: chosen where there is a choice, the others follow by themselves."""
+        options = {**self.request.options.get(modality.name, {}), "blocks": block}
+        header: list[str] = []
+        if block == 0:
+            header.append(modality.grammar()[0])
+            self._name(modality, header[-1], part, block)
+        while names := modality.expects(tuple(header), options):
+            if len(names) == 1:
+                header.append(names[0])
+            else:
+                index = yield self._feed(np.array(self.vocabulary.encode(names)))
+                header.append(self.vocabulary.names[index])
+            self._name(modality, header[-1], part, block)
+        return tuple(header)
 
-    def _draw(self, name: str, header: tuple[str, ...]) -> Generator[Chunk, Any, np.ndarray]:
-        """Integrate one block from noise to data; the last step's prediction is the result."""
-        modality = self.vocabulary.modalities[name]
+    def _name(self, modality: Modality, name: str, part: int, block: int) -> None:
+        expert = self.vocabulary.expert(modality.name, written=True)
+        mark = Ids([self.vocabulary.ids[name]], False, expert)
+        self._answer(mark, part, GRAMMAR, block)
+        if self.guided:
+            self._unfed_null.append(mark)
+
+    def _block(self, modality: Modality, header: tuple[str, ...], part: int) -> Generator[Step, Any, np.ndarray]:
+        """The tokens of one block, drawn from noise."""
+        self.header = header
+        if self.emit is not None:
+            self.emit(BlockBegun(part, modality.name, header))
         count = modality.block_len(header)
-        self.made += count
-        z = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
-        chunk = Noised(name, z, modality.coordinates(header), 0.0, self.guided)
-        schedule = self.times(name, self.request.steps)
-        for t, following in itertools.pairwise(schedule):
-            chunk.t = t
-            predicted, null = yield chunk
-            chunk.z = chunk.z + (following - t) * guided_velocity(predicted, null, chunk.z, t, self.request.guidance)
-        return modality.canonical(chunk.z)
+        self.drawn += count
+        yield self._feed(None)
+        noise = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
+        expert = self.vocabulary.expert(modality.name, written=True)
+        drawn = yield Draw(modality.name, noise, modality.coordinates(header), expert, self.guided, part)
+        return modality.canonical(drawn)
 
 
-def to_parts(segments: list[Segment], encoder: Encoder) -> tuple[Part, ...]:
+class Words:
+    """The words at the end of an answer: ids of one categorical modality after the other, and where a stop string ends
+    them."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.ids: list[int] = []
+        self.modality = ""
+        self.told = ""  # what was emitted
+
+    def begin(self, modality: str) -> int:
+        """The number of the part that the next id of a modality belongs to: a new one if another modality was last."""
+        if modality != self.modality:
+            self.close()
+            self.modality = modality
+            self.decoder.segments.append(Segment(modality, ()))
+        return len(self.decoder.segments) - 1
+
+    def add(self, index: int) -> bool:
+        """Take the next id of the part that was begun; whether a stop string ends the answer."""
+        decoder = self.decoder
+        self.ids.append(index - decoder.vocabulary.offsets[self.modality])
+        stops = decoder.request.stop
+        if not stops and decoder.emit is None:
+            return False
+        text = self._text()
+        cuts = [at for stop in stops if (at := text.find(stop)) >= 0]
+        if cuts:
+            self._cut(text[: min(cuts)])
+            return True
+        held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+        self._tell(text[: len(text) - held].rstrip(UNFINISHED))
+        return False
+
+    def _text(self) -> str:
+        return str(self._part(np.array(self.ids, np.int64)).value)
+
+    def _part(self, ids: np.ndarray) -> Part:
+        return self.decoder.encoder.modality(self.modality).write(Segment(self.modality, (Block((), ids),)))
+
+    def _cut(self, text: str) -> None:
+        """The words end with `text`, which need not end where an id ends."""
+        self._tell(text)
+        segment = self.decoder.encoder.modality(self.modality).read(Part(self.modality, text))
+        self.ids = segment.blocks[0].tokens.tolist()
+
+    def _tell(self, text: str) -> None:
+        if self.decoder.emit is not None and len(text) > len(self.told):
+            self.decoder.emit(TextDelta(len(self.decoder.segments) - 1, text[len(self.told) :]))
+            self.told = text
+
+    def close(self) -> None:
+        """What was gathered becomes a segment."""
+        if not self.modality:
+            return
+        ids = np.array(self.ids, np.int64)
+        if self.decoder.emit is not None:
+            self._tell(self._text())
+        if len(ids):
+            self.decoder.segments[-1] = Segment(self.modality, (Block((), ids),))
+        else:
+            self.decoder.segments.pop()
+        self.ids, self.modality, self.told = [], "", ""
+
+
+def to_parts(segments: list[Segment], modalities: Mapping[str, Modality]) -> tuple[Part, ...]:
     """Segments back to parts."""
-    return tuple(encoder.modality(segment.modality).write(segment) for segment in segments)
+    return tuple(modalities[segment.modality].write(segment) for segment in segments)

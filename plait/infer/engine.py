@@ -1,183 +1,416 @@
-"""Static batches of mixed requests over one KV cache. Steps of text and of flows run in the same forward pass."""
+"""Requests answered together: a step is one packed forward pass over whatever the active ones wait for.
+
+`submit` takes a request, `step` moves all active ones a little on, `cancel` ends one. A prefill chunk, a text token and a
+block in flight are tokens of one sequence without padding; attention alone looks at the streams one by one, batched by
+length (plait.infer.kv_cache). One request's failure ends that request.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from plait.contract import Message, Sample, Segment
+from plait.contract import Block, Message, Segment
 from plait.data.pack import Batch, collate
-from plait.data.sequence import Element, Encoder, FlowBlock, RowBuilder
-from plait.infer.decoder import Chunk, Clean, Decoder, Noised, Steps, to_parts
-from plait.infer.kv_cache import Cache
+from plait.data.sequence import Element, Encoder, FlowBlock, Ids, RowBuilder
+from plait.errors import PlaitError
+from plait.infer.decoder import Decoder, Draw, Feed, Step, Steps, to_parts
+from plait.infer.events import Answer, Event, Finished, Preview, Reason
+from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView, Slot
 from plait.infer.request import Request
+from plait.infer.sampling import euler_step, guided, sample_ids
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
 
+ACTIVE = 128  # requests at once
+CACHE_TOKENS = 262_144  # that all streams may keep together
+PREFILL = 512  # tokens of one stream's prompt a step: others need not wait for a long one
+MARGIN = 16  # tokens that a stream's slot has beside the prompt and max_tokens
+ROUND = 16  # packed tokens a step, beyond so many, are padded to a multiple: each number of rows costs its preparation
+
 
 @dataclass
-class Answer:
-    """What a request got: the message, and the segments it was decoded from."""
-
-    message: Message
-    segments: list[Segment]
-
-
 class Stream:
-    """A sequence being written: its cache slot, and the block number of its next token."""
+    """A sequence being written: its slot, the block number of its next token, what was not fed yet."""
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache, self.slot, self.blocks = cache, cache.take(), 0
+    slot: Slot
+    blocks: int = 0
+    waiting: deque[Element] | None = None
 
-    def close(self) -> None:
-        self.cache.give_back(self.slot)
+
+class Flight:
+    """A block between noise and data: its tokens `z` [n, W] at the time of Euler's step number `step`."""
+
+    def __init__(self, draw: Draw, times: Sequence[float], device: torch.device) -> None:
+        self.draw, self.times, self.step = draw, times, 0
+        self.z = torch.from_numpy(draw.noise).to(device)
+
+    def element(self) -> FlowBlock:
+        """The block as the trunk sees it now."""
+        draw = self.draw
+        tokens = self.z.numpy(force=True)
+        return FlowBlock(draw.modality, tokens, draw.coordinates, False, self.times[self.step], draw.expert)
+
+
+class Ticket:
+    """A request that was submitted. `events` are told if it was asked for; `answer` is there once `done`."""
+
+    def __init__(self, request: Request, stream: bool = False, previews: int = 0) -> None:
+        self.request, self.stream, self.previews = request, stream, previews
+        self.events: deque[Event] = deque()
+        self.answer: Answer | None = None
+        self.decoder: Decoder | None = None
+        self.steps: Steps | None = None
+        self.waits_for: Feed | Flight | None = None
+        self.hidden: Tensor | None = None  # of the last token of what is fed
+        self.main: Stream | None = None
+        self.null: Stream | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is there, for whatever reason."""
+        return self.answer is not None
+
+    def streams(self) -> list[Stream]:
+        """Its streams, the conditional one first."""
+        return [stream for stream in (self.main, self.null) if stream is not None]
 
 
 @dataclass
-class Entry:
-    """One row of a forward pass: new elements of a stream, kept or not."""
+class Piece:
+    """New tokens of a stream in this step: `count` from `first` on."""
 
+    ticket: Ticket
     stream: Stream
-    elements: list[Element]
+    first: int
+    count: int
     keep: bool
 
 
-class Running:
-    """A request under way: its coroutine, its streams, the chunk it waits for."""
-
-    def __init__(
-        self, request: Request, encoder: Encoder, cache: Cache, times: Callable[[str, int], list[float]]
-    ) -> None:
-        self.steps: Steps = Decoder(request, encoder, times).run()
-        self.cache = cache
-        self.stream, self.null = Stream(cache), None
-        self.segments: list[Segment] | None = None
-        self.chunk: Chunk = next(self.steps)
-
-    null: Stream | None
-
-    def entries(self) -> list[Entry]:
-        """Rows that the waiting chunk needs, the conditional stream first."""
-        chunk = self.chunk
-        if isinstance(chunk, Noised):
-            time = np.float32(chunk.t)
-            block: list[Element] = [FlowBlock(chunk.modality, chunk.z, chunk.coordinates, False, float(time))]
-            streams = [self.stream, self.null] if chunk.guided and self.null else [self.stream]
-            return [Entry(stream, block, False) for stream in streams]
-        if chunk.restart_null and chunk.null is not None:
-            if self.null:
-                self.null.close()
-            self.null = Stream(self.cache)
-        made = [Entry(self.stream, chunk.elements, True)]
-        if chunk.null is not None and self.null:
-            made.append(Entry(self.null, chunk.null, True))
-        return made
-
-    def send(self, result: Any) -> None:
-        """Continue the coroutine with what its chunk asked for."""
-        try:
-            self.chunk = self.steps.send(result)
-        except StopIteration as finished:
-            self.segments = finished.value
-            for stream in (self.stream, self.null):
-                if stream:
-                    stream.close()
-
-
 class Engine:
-    """Answers requests with one model. Not thread-safe."""
+    """Answers requests with one model. Not thread-safe: one thread calls it.
 
-    def __init__(self, model: MultimodalTransformer, batch_size: int = 128) -> None:
-        self.model, self.batch_size = model.eval(), batch_size
+    `active` bounds the requests that are answered at once, `cache_tokens` what their streams may keep; others wait.
+    """
+
+    def __init__(self, model: MultimodalTransformer, active: int = ACTIVE, cache_tokens: int = CACHE_TOKENS) -> None:
+        self.model, self.most_active = model.eval(), active
         self.encoder = Encoder(model.vocabulary)
+        self.cache = KVCache(model.trunk.config, model.dtype, model.device, max(1, cache_tokens // PAGE))
+        self.waiting: deque[Ticket] = deque()
+        self.active: list[Ticket] = []
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
+        self._legal_masks: dict[str | None, Tensor] = {}
+        self.steps_taken = self.tokens_computed = 0
+
+    # requests
+
+    def submit(self, request: Request, stream: bool = False, previews: int = 0) -> Ticket:
+        """Take a request. `stream`: its ticket gets events as words and blocks come; `previews` of each block in flight."""
+        ticket = Ticket(request, stream or previews > 0, previews)
+        self.waiting.append(ticket)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """End a request; its answer is what was whole by then."""
+        if not ticket.done:
+            self._finish(ticket, "cancelled")
 
     def generate(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answers in the order of the requests; each depends on its own seed alone, not on its neighbours."""
-        answers = []
-        for start in range(0, len(requests), self.batch_size):
-            answers += self._batch(requests[start : start + self.batch_size])
-        return answers
+        """Answers in the order of the requests; each depends on its own seed alone, not on its neighbours. A request that
+        fails gets an answer with its error."""
+        tickets = [self.submit(request) for request in requests]
+        while any(not ticket.done for ticket in tickets):
+            self.step()
+        return parallel_map(self._with_parts, [ticket.answer for ticket in tickets if ticket.answer is not None])
 
     def prompt_length(self, request: Request) -> int:
         """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""
-        return sum(map(_length, self.encoder.prompt(Sample(request.messages))))
+        return sum(map(len, Decoder(request, self.encoder).prompt()))
 
     @torch.inference_mode()
-    def _batch(self, requests: Sequence[Request]) -> list[Answer]:
-        cache = Cache(self.model.trunk.config, self.model.dtype, self.model.device)
-        running = [Running(request, self.encoder, cache, self._times) for request in requests]
-        active = list(running)
-        while active:
-            self._tick(active, cache)
-            active = [one for one in active if one.segments is None]
-        return parallel_map(self._answer, [one.segments or [] for one in running])
+    def step(self) -> bool:
+        """One packed forward pass; whether anything is left to do."""
+        self._admit()
+        if self.active:
+            pieces, batch, blocks = self._packed()
+            hidden = self._forward(batch, blocks, pieces)
+            self.steps_taken += 1
+            self.tokens_computed += sum(piece.count for piece in pieces)
+            by_ticket: dict[int, list[Piece]] = {}
+            for piece in pieces:
+                by_ticket.setdefault(id(piece.ticket), []).append(piece)
+            self._advance_flights(hidden, by_ticket)
+            self._choose_ids()
+        return bool(self.active or self.waiting)
 
-    def _answer(self, segments: list[Segment]) -> Answer:
-        return Answer(Message("assistant", to_parts(segments, self.encoder)), segments)
+    # the life of a request
 
-    def _tick(self, active: Sequence[Running], cache: Cache) -> None:
-        """One forward pass over the waiting chunks of all active requests."""
-        entries = [one.entries() for one in active]
-        hidden = self._forward([entry for group in entries for entry in group], cache)
-        first = 0
-        logits_at: list[tuple[Running, int]] = []
-        for one, group in zip(active, entries, strict=True):
-            rows = range(first, first + len(group))
-            first += len(group)
-            if isinstance(one.chunk, Clean):
-                logits_at.append((one, rows[0]))
+    def _admit(self) -> None:
+        """Begin waiting requests as long as there is room."""
+        while self.waiting and len(self.active) < self.most_active:
+            ticket = self.waiting[0]
+            if ticket.done:
+                self.waiting.popleft()
                 continue
-            count = len(one.chunk.z)
-            made = self._predict(one.chunk, hidden[rows[0] : rows[-1] + 1, :count]).numpy(force=True)
-            one.send((made[0], made[1] if len(rows) > 1 else None))
-        if logits_at:
-            last = [sum(map(_length, entries[active.index(one)][0].elements)) - 1 for one, _ in logits_at]
-            logits = self.model.categorical(hidden[[row for _, row in logits_at], last]).numpy(force=True)
-            for (one, _), scores in zip(logits_at, logits, strict=True):
-                one.send(scores)
+            if ticket.decoder is None and not self._begin(ticket):
+                self.waiting.popleft()
+                continue
+            tokens = self._room(ticket)
+            if self.active and not self.cache.fits(2 * tokens if ticket.request.guidance != 1.0 else tokens):
+                return  # those before it will make room
+            self.waiting.popleft()
+            ticket.main = Stream(self.cache.take(tokens))
+            self.active.append(ticket)
+            self._wait_for_feed(ticket)
+
+    def _begin(self, ticket: Ticket) -> bool:
+        """Read what is asked; whether that could be done."""
+        try:
+            ticket.decoder = Decoder(ticket.request, self.encoder, ticket.events.append if ticket.stream else None)
+            ticket.steps = ticket.decoder.run()
+            ticket.waits_for = self._step_of(next(ticket.steps), ticket.request)
+            self.cache.check(self._room(ticket))
+        except StopIteration:
+            self._finish(ticket)
+        except Exception as error:
+            self._finish(ticket, "error", error)
+        return not ticket.done
+
+    @staticmethod
+    def _room(ticket: Ticket) -> int:
+        """Tokens of the slot that a ticket's stream begins with."""
+        assert isinstance(ticket.waits_for, Feed)
+        return sum(map(len, ticket.waits_for.elements)) + ticket.request.max_tokens + MARGIN
+
+    def _step_of(self, step: Step, request: Request) -> Feed | Flight:
+        if isinstance(step, Feed):
+            return step
+        return Flight(step, self._times(step.modality, request.steps), self.model.device)
 
     def _times(self, name: str, steps: int) -> list[float]:
         if (name, steps) not in self.schedules:
             self.schedules[name, steps] = self.model.flows[name].times(steps)  # type: ignore[operator]
         return self.schedules[name, steps]
 
-    def _predict(self, chunk: Noised, hidden: torch.Tensor) -> torch.Tensor:
-        """[S, n, W] clean tokens of a block, for each of S streams that were shown the same noised one."""
-        streams, count, _ = hidden.shape
-        noised = torch.from_numpy(np.asarray(chunk.z, np.float32)).to(hidden.device).repeat(streams, 1)
-        time = torch.full((streams * count,), float(np.float32(chunk.t)), device=hidden.device)
-        made: torch.Tensor = self.model.flows[chunk.modality](hidden.flatten(0, 1), noised, time)
-        return made.view(streams, count, -1)
+    def _resume(self, ticket: Ticket, result: Any) -> None:
+        """Continue a request with what it waited for."""
+        assert ticket.steps is not None
+        try:
+            ticket.waits_for = self._step_of(ticket.steps.send(result), ticket.request)
+            self._wait_for_feed(ticket)
+        except StopIteration:
+            self._finish(ticket)
+        except Exception as error:
+            self._finish(ticket, "error", error)
 
-    def _forward(self, entries: list[Entry], cache: Cache) -> torch.Tensor:
-        """[S, n, D] hidden states of new tokens, right-padded; kept entries are written to the cache."""
-        batch, counts = self._lay_out(entries, cache)
-        slots = [entry.stream.slot for entry in entries]
-        view = cache.view(slots, counts, [entry.keep for entry in entries])
-        hidden: torch.Tensor = self.model.trunk(self.model.embed(batch), batch.position, view.mask(batch), view.layers)
-        for entry, count in zip(entries, counts, strict=True):
-            if entry.keep:
-                cache.lengths[entry.stream.slot] += count
-        return hidden
+    def _wait_for_feed(self, ticket: Ticket) -> None:
+        """Queue the elements of a Feed at the streams that they are for."""
+        feed = ticket.waits_for
+        if not isinstance(feed, Feed):
+            return
+        assert ticket.main is not None
+        if feed.restart_null and ticket.null is not None:
+            self.cache.give_back(ticket.null.slot)
+            ticket.null = None
+        if feed.null and ticket.null is None:
+            ticket.null = Stream(self.cache.take(ticket.request.max_tokens + MARGIN))
+        for stream, elements in ((ticket.main, feed.elements), (ticket.null, feed.null)):
+            if stream is not None:
+                stream.waiting = deque(elements)
 
-    def _lay_out(self, entries: list[Entry], cache: Cache) -> tuple[Batch, list[int]]:
-        rows = []
-        for entry in entries:
-            pieces = RowBuilder(first_block=entry.stream.blocks, first_position=cache.lengths[entry.stream.slot])
-            for element in entry.elements:
-                pieces.add_clean(element)
-            rows.append(pieces.row())
-            if entry.keep:
-                entry.stream.blocks = pieces.next_block
-        counts = [len(row) for row in rows]
-        batch = collate([[row] for row in rows], max(counts), self.model.vocabulary)
-        return batch.to(self.model.device), counts
+    def _finish(self, ticket: Ticket, reason: Reason | None = None, error: Exception | None = None) -> None:
+        """The request has its answer, and gives back what it held."""
+        for stream in ticket.streams():
+            self.cache.give_back(stream.slot)
+        ticket.main = ticket.null = ticket.waits_for = None
+        if ticket in self.active:
+            self.active.remove(ticket)
+        decoder = ticket.decoder
+        if decoder is None:
+            ticket.answer = Answer(Message("assistant", ()), [], reason=reason or "stop", error=error)
+        else:
+            segments = [segment for segment in decoder.segments if segment.blocks]
+            ended = reason or decoder.reason
+            ticket.answer = Answer(Message("assistant", ()), segments, decoder.layout, ended, decoder.usage, error)
+        if ticket.stream:
+            ticket.answer = self._with_parts(ticket.answer)
+            ticket.events.append(Finished(ticket.answer))
 
+    def _with_parts(self, answer: Answer) -> Answer:
+        """The answer with its segments decoded."""
+        parts = to_parts(answer.segments, self.encoder.vocabulary.modalities)
+        return Answer(
+            Message("assistant", parts), answer.segments, answer.layout, answer.reason, answer.usage, answer.error
+        )
 
-def _length(element: Element) -> int:
-    return len(element.tokens) if isinstance(element, FlowBlock) else len(element.ids)
+    # a step
+
+    def _packed(self) -> tuple[list[Piece], Batch, np.ndarray]:
+        """New tokens of all active requests, side by side in one sequence; and the block number of each."""
+        builder = RowBuilder()
+        pieces: list[Piece] = []
+        for ticket in self.active:
+            for stream in ticket.streams():
+                elements, keep = self._next_elements(ticket, stream)
+                if not elements:
+                    continue
+                first = len(builder.ids)
+                builder.next_block, builder.clean_length = stream.blocks, stream.slot.length
+                for element in elements:
+                    builder.add_clean(element)
+                pieces.append(Piece(ticket, stream, first, len(builder.ids) - first, keep))
+                if keep:
+                    stream.blocks = builder.next_block
+        row = builder.row()
+        length = len(row) if len(row) <= ROUND else -(-len(row) // ROUND) * ROUND
+        blocks = np.zeros(length, np.int64)
+        blocks[: len(row)] = row.block
+        return pieces, collate([[row]], length, self.model.vocabulary).to(self.model.device), blocks
+
+    @staticmethod
+    def _next_elements(ticket: Ticket, stream: Stream) -> tuple[list[Element], bool]:
+        """What a stream takes in this step, and whether it is kept: a block in flight, or up to PREFILL tokens."""
+        if isinstance(ticket.waits_for, Flight):
+            flight = ticket.waits_for
+            return ([flight.element()] if stream is ticket.main or flight.draw.guided else []), False
+        elements: list[Element] = []
+        room = PREFILL
+        while stream.waiting and room > 0:
+            element = stream.waiting.popleft()
+            if isinstance(element, Ids) and len(element) > room:
+                rest = Ids(element.ids[room:], element.learned, element.expert, element.origin)
+                stream.waiting.appendleft(rest)
+                element = Ids(element.ids[:room], element.learned, element.expert, element.origin)
+            elements.append(element)
+            room -= len(element)
+        return elements, True
+
+    def _forward(self, batch: Batch, blocks: np.ndarray, pieces: Sequence[Piece]) -> Tensor:
+        """[N, D] hidden states of the new tokens; those to keep are in the cache then."""
+        entries = [Entry(piece.stream.slot, piece.first, piece.count) for piece in pieces]
+        view = PackedView(self.cache, entries, blocks)
+        hidden: Tensor = self.model.trunk(self.model.embed(batch), batch.position, None, view.layers)
+        for piece in pieces:
+            if piece.keep:
+                piece.stream.slot.length += piece.count
+                if piece.stream is piece.ticket.main and not piece.stream.waiting:
+                    piece.ticket.hidden = hidden[0, piece.first + piece.count - 1]
+        return hidden[0]
+
+    def _choose_ids(self) -> None:
+        """Send every request whose elements are all fed the id that it asked for."""
+        fed = [
+            ticket
+            for ticket in list(self.active)
+            if isinstance(ticket.waits_for, Feed) and not any(stream.waiting for stream in ticket.streams())
+        ]
+        asking: list[Ticket] = []
+        for ticket in fed:
+            assert isinstance(ticket.waits_for, Feed)
+            if ticket.waits_for.legal is None:
+                self._resume(ticket, None)
+            else:
+                asking.append(ticket)
+        if not asking:
+            return
+        logits = self.model.logits(torch.stack([ticket.hidden for ticket in asking if ticket.hidden is not None]))
+        for ticket, chosen in zip(asking, self._sampled(logits, asking), strict=True):
+            if chosen is None:
+                error = PlaitError(
+                    "the model's numbers are not finite for this request; expected finite weights and media"
+                )
+                self._finish(ticket, "error", error)
+            else:
+                self._resume(ticket, chosen)
+
+    def _sampled(self, logits: Tensor, asking: Sequence[Ticket]) -> Iterator[int | None]:
+        """An id for each of [R, V] logits, among those that its request may say; None where numbers are not finite."""
+        legal = torch.stack([self._legal_mask(ticket) for ticket in asking]).to(logits.device)
+        masked = logits.masked_fill(~legal, -torch.inf)
+        requests = [ticket.request for ticket in asking]
+
+        def each(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        uniform = [t.decoder.rng.random() if t.request.temperature > 0 and t.decoder else 0.0 for t in asking]
+        chosen = sample_ids(
+            masked, each([r.temperature for r in requests]), each([r.top_p for r in requests]), each(uniform)
+        ).tolist()
+        finite = masked.amax(dim=-1).isfinite().tolist()
+        yield from (index if whole else None for index, whole in zip(chosen, finite, strict=True))
+
+    def _legal_mask(self, ticket: Ticket) -> Tensor:
+        """[V] bool: the ids that a request may choose among."""
+        assert isinstance(ticket.waits_for, Feed)
+        legal, to = ticket.waits_for.legal, ticket.request.to
+        usual = legal is self.model.vocabulary.legal(to)
+        if usual and to in self._legal_masks:
+            return self._legal_masks[to]
+        mask = torch.zeros(self.model.vocabulary.size, dtype=torch.bool)
+        mask[torch.from_numpy(np.asarray(legal))] = True
+        if usual:
+            self._legal_masks[to] = mask
+        return mask
+
+    def _advance_flights(self, hidden: Tensor, by_ticket: dict[int, list[Piece]]) -> None:
+        """One of Euler's steps for every block in flight, those of a modality together."""
+        flying: dict[str, list[Ticket]] = {}
+        for ticket in self.active:
+            if isinstance(ticket.waits_for, Flight):
+                flying.setdefault(ticket.waits_for.draw.modality, []).append(ticket)
+        for modality, tickets in flying.items():
+            self._euler(modality, tickets, hidden, by_ticket)
+
+    def _euler(
+        self, modality: str, tickets: Sequence[Ticket], hidden: Tensor, by_ticket: dict[int, list[Piece]]
+    ) -> None:
+        flights = [ticket.waits_for for ticket in tickets if isinstance(ticket.waits_for, Flight)]
+        counts = [len(flight.z) for flight in flights]
+        guidance = [t.request.guidance if f.draw.guided else 1.0 for t, f in zip(tickets, flights, strict=True)]
+
+        def per_token(values: Sequence[float]) -> Tensor:
+            return torch.repeat_interleave(
+                torch.tensor(values, device=hidden.device), torch.tensor(counts, device=hidden.device)
+            )
+
+        def places(number: int) -> list[int]:
+            pieces = [by_ticket[id(ticket)][number] for ticket in tickets if number < len(by_ticket[id(ticket)])]
+            return [at for piece in pieces for at in range(piece.first, piece.first + piece.count)]
+
+        z = torch.cat([flight.z for flight in flights])
+        t = per_token([float(np.float32(flight.times[flight.step])) for flight in flights])
+        scale = per_token(guidance)
+        both = scale != 1.0
+        index = torch.tensor(places(0) + places(1), device=hidden.device)
+        noised, time = torch.cat((z, z[both])), torch.cat((t, t[both]))
+        predicted: Tensor = self.model.flows[modality](hidden[index], noised, time)
+        x_hat = predicted[: len(z)]
+        x_hat[both] = guided(x_hat[both], predicted[len(z) :], scale[both])
+        following = per_token([flight.times[flight.step + 1] for flight in flights])
+        moved = euler_step(z, x_hat, t, following)
+        for ticket, flight, tokens, clean in zip(
+            tickets, flights, torch.split(moved, counts), torch.split(x_hat, counts), strict=True
+        ):
+            flight.z, flight.step = tokens, flight.step + 1
+            if flight.step == len(flight.times) - 1:
+                self._resume(ticket, tokens.numpy(force=True))
+            elif ticket.previews:
+                self._preview(ticket, flight, clean)
+
+    def _preview(self, ticket: Ticket, flight: Flight, clean: Tensor) -> None:
+        """Tell how a block looks by now, as often as was asked for."""
+        steps, every = len(flight.times) - 1, max(1, (len(flight.times) - 1) // (ticket.previews + 1))
+        if flight.step % every or ticket.decoder is None:
+            return
+        modality = self.encoder.modality(flight.draw.modality)
+        header = ticket.decoder.header
+        tokens = modality.canonical(clean.numpy(force=True))
+        part = modality.write(Segment(modality.name, (Block(header, tokens),)))
+        ticket.events.append(Preview(flight.draw.part, flight.step, steps, part))

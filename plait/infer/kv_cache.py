@@ -1,142 +1,208 @@
-"""Keys and values of clean tokens, one slot a stream.
+"""Keys and values of clean tokens: a slot a stream, accounted in pages under a fixed budget.
 
-`S` streams of a batch, `T` kept tokens, `n` new tokens, `H` key/value heads, `K` head width.
+A stream lies contiguous and is read in place: on a CPU gathering pages would copy hundreds of megabytes a step. Slots of
+one capacity lie in one store; a stream that outgrows its slot moves to a store of twice the capacity.
+
+`S` streams of a group, `T` kept and new tokens, `n` new tokens, `N` new tokens of all streams, `H` heads, `K` head width.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from plait.data.pack import Batch
-from plait.model.mask import allowed
+from plait.errors import ConfigError
+from plait.model.attention import attend
+from plait.model.mask import bias
 from plait.model.transformer import TrunkConfig
 
-GROWTH = 64  # tokens
+PAGE = 64  # tokens
+FIRST_SLOTS = 16  # of a store, which then doubles
+NEW_KEY = np.iinfo(np.int64).max  # block number of a key that nobody may see
 
 
-class Cache:
-    """Per layer [slots, H, capacity, K]; slots are taken and given back, capacity grows as needed.
+class Store:
+    """Slots of one capacity: per layer [slots, H, capacity, K] keys and values."""
 
-    On a CPU they are kept in float32: one query against keys in bfloat16 takes two to five times as long, and each new
-    length prepares its product anew (docs/adr/0009-float32-cache.md).
-    """
-
-    def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self.heads, self.width = config.kv_heads, config.head_width
-        self.dtype, self.device = torch.float32 if device.type == "cpu" else dtype, device
-        self.slots = self.capacity = 0
-        self.keys = [self._store(0, 0) for _ in range(config.num_layers)]
-        self.values = [self._store(0, 0) for _ in range(config.num_layers)]
-        self.lengths: list[int] = []
-        self.free: list[int] = []
-
-    def _store(self, slots: int, capacity: int) -> Tensor:
-        return torch.zeros(slots, self.heads, capacity, self.width, dtype=self.dtype, device=self.device)
+    def __init__(self, config: TrunkConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.capacity = capacity
+        self.shape = (config.kv_heads, capacity, config.head_width)
+        self.keys = [torch.zeros(0, *self.shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self.values = [torch.zeros(0, *self.shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self.free: list[int] = []  # a heap: the lowest first, so that slots in use stand together
 
     def take(self) -> int:
-        """An empty slot."""
+        """An empty slot: zeroed, since a masked NaN of an earlier stream would still reach the sums."""
         if not self.free:
-            before, after = len(self.lengths), max(4, 2 * len(self.lengths))
-            self._grow(after, self.capacity)
-            self.free = list(range(after - 1, before - 1, -1))
-            self.lengths += [0] * (after - before)
-        slot = self.free.pop()
-        self.lengths[slot] = 0
+            before = len(self.keys[0])
+            more = max(FIRST_SLOTS, before)
+            for tensors in (self.keys, self.values):
+                for layer, old in enumerate(tensors):
+                    tensors[layer] = torch.cat((old, old.new_zeros(more, *self.shape)))
+            self.free = list(range(before, before + more))
+        slot = heapq.heappop(self.free)
+        for tensor in (*self.keys, *self.values):
+            tensor[slot].zero_()
         return slot
 
     def give_back(self, slot: int) -> None:
-        self.free.append(slot)
-
-    def _grow(self, slots: int, capacity: int) -> None:
-        for stores in (self.keys, self.values):
-            for number, old in enumerate(stores):
-                stores[number] = new = self._store(slots, capacity)
-                new[: self.slots, :, : self.capacity] = old
-        self.slots, self.capacity = slots, capacity
-
-    def view(self, slots: list[int], counts: list[int], write: list[bool]) -> CacheView:
-        """The slots of one forward pass; of stream i, `counts[i]` new tokens are kept if `write[i]`."""
-        needed = max(self.lengths[slot] + count for slot, count in zip(slots, counts, strict=True))
-        if needed > self.capacity:
-            self._grow(self.slots, (needed + GROWTH) // GROWTH * GROWTH)
-        one_each = all(write) and max(counts) == 1
-        return (InPlaceView if one_each else CacheView)(self, slots, counts, write)
+        """The slot may be taken again."""
+        heapq.heappush(self.free, slot)
 
 
-class CacheView:
-    """What a forward pass sees of the cache: T kept tokens a stream, then its new ones; those to keep are written too."""
+@dataclass(eq=False)
+class Slot:
+    """Where a stream's keys and values lie, and how many tokens are kept."""
 
-    def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
-        self.cache, self.slots = cache, torch.tensor(slots)
-        self.lengths = torch.tensor([cache.lengths[slot] for slot in slots])
-        self.kept = int(self.lengths.max())
-        rows: list[int] = []
-        places: list[int] = []
-        targets: list[int] = []
-        slot_of: list[int] = []
-        for number, (slot, count, writes) in enumerate(zip(slots, counts, write, strict=True)):
-            if writes:
-                rows += [number] * count
-                places += range(count)
-                targets += range(cache.lengths[slot], cache.lengths[slot] + count)
-                slot_of += [slot] * count
-        self.source = (torch.tensor(rows, dtype=torch.long), torch.tensor(places, dtype=torch.long))
-        self.target = (torch.tensor(slot_of, dtype=torch.long), torch.tensor(targets, dtype=torch.long))
-        self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
-
-    def mask(self, batch: Batch) -> Tensor | None:
-        """[S, L, T + L] bool: each stream's kept tokens, then what the rule allows among the new ones."""
-        new_SLL = allowed(batch.row, batch.block, batch.copy)
-        kept = torch.arange(self.kept)[None, :] < self.lengths[:, None]
-        return torch.cat((kept[:, None, :].expand(-1, new_SLL.shape[1], -1).to(new_SLL.device), new_SLL), dim=-1)
-
-    def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
-        """[S, H, T + n, K]: kept tokens and new ones."""
-        kept = store[self.slots, :, : self.kept]
-        if len(self.source[0]):
-            rows, places = self.source
-            slots, targets = self.target
-            store[slots, :, targets] = new_SHnK[rows, :, places].to(store.dtype)
-        return torch.cat((kept.to(new_SHnK.dtype), new_SHnK), dim=2)
+    store: Store
+    index: int
+    length: int = 0
 
 
-class InPlaceView(CacheView):
-    """One new token a stream, all to be kept, as in writing text: it is written in its place, and nothing is copied as long
-    as the streams stand in order."""
+class KVCache:
+    """Slots under a budget of `pages`. On a CPU keys and values are kept in float32: one query against keys in bfloat16 takes
+    two to five times as long (docs/adr/0009-float32-cache.md)."""
 
-    def __init__(self, cache: Cache, slots: list[int], counts: list[int], write: list[bool]) -> None:
-        self.cache = cache
-        self.lengths = torch.tensor([cache.lengths[slot] for slot in slots])
-        self.kept = int(self.lengths.max())
-        self.level = self.kept if int(self.lengths.min()) == self.kept else None
-        in_order = slots == list(range(slots[0], slots[0] + len(slots)))
-        self.slots = torch.tensor(slots)
-        self.chosen: slice | Tensor = slice(slots[0], slots[0] + len(slots)) if in_order else self.slots
-        self.layers = [LayerView(self, number) for number in range(len(cache.keys))]
+    def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device, pages: int) -> None:
+        self.config, self.device, self.pages = config, device, pages
+        self.dtype = torch.float32 if device.type == "cpu" else dtype
+        self.stores: dict[int, Store] = {}
+        self.used = 0  # pages
 
-    def mask(self, batch: Batch) -> Tensor | None:
-        """[S, 1, T + 1] bool: a stream's kept tokens and, in the place after them, the new one; None if that is all."""
-        if self.level is not None:
-            return None
-        seen = torch.arange(self.kept + 1)[None, :] <= self.lengths[:, None]
-        return seen[:, None, :].to(batch.ids.device)
+    @staticmethod
+    def capacity_for(tokens: int) -> int:
+        """Tokens of the smallest slot that holds `tokens`: a page, doubled as often as needed."""
+        capacity = PAGE
+        while capacity < tokens:
+            capacity *= 2
+        return capacity
 
-    def join(self, store: Tensor, new_SHnK: Tensor) -> Tensor:
-        if self.level is not None and isinstance(self.chosen, slice):  # a plain copy is a third of a scattered one
-            seen = store[self.chosen, :, : self.level + 1]
-            seen[:, :, self.level] = new_SHnK[:, :, 0]
-            return seen
-        store[self.slots, :, self.lengths] = new_SHnK[:, :, 0].to(store.dtype)
-        return store[self.chosen, :, : self.kept + 1]
+    def fits(self, tokens: int) -> bool:
+        """Whether a stream of `tokens` can be taken now."""
+        return self.used + self.capacity_for(tokens) // PAGE <= self.pages
+
+    def check(self, tokens: int) -> None:
+        """Raise ConfigError for streams that could never be taken."""
+        if self.capacity_for(tokens) // PAGE > self.pages:
+            raise ConfigError(
+                f"got a request of up to {tokens} tokens; expected at most {self.pages * PAGE}, all that the cache holds: "
+                "shorten it, or lower max_tokens"
+            )
+
+    def take(self, tokens: int) -> Slot:
+        """An empty slot for a stream of about `tokens`."""
+        capacity = self.capacity_for(tokens)
+        if capacity not in self.stores:
+            self.stores[capacity] = Store(self.config, capacity, self.dtype, self.device)
+        self.used += capacity // PAGE
+        return Slot(self.stores[capacity], self.stores[capacity].take())
+
+    def give_back(self, slot: Slot) -> None:
+        """The stream has ended."""
+        self.used -= slot.store.capacity // PAGE
+        slot.store.give_back(slot.index)
+
+    def grow(self, slot: Slot, tokens: int) -> None:
+        """Room for `tokens` more: the stream moves if its slot has none. A stream under way is never refused its room."""
+        if slot.length + tokens <= slot.store.capacity:
+            return
+        larger = self.take(slot.length + tokens)
+        for before, after in ((slot.store.keys, larger.store.keys), (slot.store.values, larger.store.values)):
+            for old, new in zip(before, after, strict=True):
+                new[larger.index, :, : slot.length] = old[slot.index, :, : slot.length]
+        self.give_back(slot)
+        slot.store, slot.index = larger.store, larger.index
+
+
+@dataclass
+class Entry:
+    """New tokens of one stream in a packed step: `count` from `first` on."""
+
+    slot: Slot
+    first: int
+    count: int
+
+
+class Group:
+    """Streams of one store with about as many new tokens: one batched attention, whatever their number."""
+
+    def __init__(self, entries: Sequence[Entry], blocks: np.ndarray, store: Store, device: torch.device) -> None:
+        self.store = store
+        counts = np.array([entry.count for entry in entries])
+        firsts = np.array([entry.first for entry in entries])
+        lengths = np.array([entry.slot.length for entry in entries])
+        slots = np.array([entry.slot.index for entry in entries])
+        self.streams, self.n = len(entries), int(counts.max())
+        self.reach = int((lengths + counts).max())
+        steps = np.arange(self.n)
+        valid = steps < counts[:, None]
+        index = firsts[:, None] + np.minimum(steps, counts[:, None] - 1)  # short streams repeat their last token
+        self.index = torch.from_numpy(index.ravel()).to(device)
+        self.written = torch.from_numpy(index[valid]).to(device)
+        self.valid = None if valid.all() else torch.from_numpy(np.flatnonzero(valid.ravel())).to(device)
+        rows = np.nonzero(valid)[0]
+        self.to_slots = torch.from_numpy(slots[rows]).to(device)
+        self.to_places = torch.from_numpy((lengths[:, None] + steps)[valid]).to(device)
+        in_order = bool((np.diff(slots) == 1).all())
+        self.slots: slice | Tensor = (
+            slice(int(slots[0]), int(slots[-1]) + 1) if in_order else torch.from_numpy(slots).to(device)
+        )
+        self.bias = self._bias(blocks[index], lengths, valid).to(device) if self._masks(lengths, counts) else None
+
+    def _masks(self, lengths: np.ndarray, counts: np.ndarray) -> bool:
+        """Whether some key is hidden from some query: never for one new token each after as many kept ones."""
+        return self.n > 1 or bool((lengths != lengths[0]).any())
+
+    def _bias(self, blocks: np.ndarray, lengths: np.ndarray, valid: np.ndarray) -> Tensor:
+        """[S, n, T] numbers to add to scores: of its stream a token sees what is kept, and of the new ones those of its own
+        block and of earlier ones."""
+        key_blocks = np.full((self.streams, self.reach), NEW_KEY)
+        key_blocks[np.arange(self.reach) < lengths[:, None]] = -1
+        rows, columns = np.nonzero(valid)
+        key_blocks[rows, lengths[rows] + columns] = blocks[valid]
+        seen = torch.from_numpy(key_blocks[:, None, :] <= blocks[:, :, None])
+        return bias(seen, self.store.keys[0].dtype)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[M, H, K] mixed values of the group's M tokens; new [H, N, K] keys and values are written to their places."""
+        for stored, new in ((self.store.keys[layer], k), (self.store.values[layer], v)):
+            stored[self.to_slots, :, self.to_places] = new[:, self.written].transpose(0, 1).to(stored.dtype)
+        queries = q[:, self.index].view(q.shape[0], self.streams, self.n, -1).transpose(0, 1)
+        keys, values = (s[layer][self.slots, :, : self.reach] for s in (self.store.keys, self.store.values))
+        mixed = attend(queries, keys, values, self.bias).transpose(1, 2).flatten(0, 1)
+        return mixed if self.valid is None else mixed[self.valid]
+
+
+class PackedView:
+    """What one packed forward pass sees of the cache. New tokens are written behind the kept ones; they are kept once the
+    caller adds them to `length`, and overwritten otherwise."""
+
+    def __init__(self, cache: KVCache, entries: Sequence[Entry], blocks: np.ndarray) -> None:
+        groups: dict[tuple[int, int], list[Entry]] = {}
+        for entry in entries:
+            cache.grow(entry.slot, entry.count)
+            size = 1 << (entry.count - 1).bit_length()  # counts up to a power of two go together
+            groups.setdefault((entry.slot.store.capacity, size), []).append(entry)
+        for members in groups.values():
+            members.sort(key=lambda entry: entry.slot.index)
+        self.groups = [Group(members, blocks, members[0].slot.store, cache.device) for members in groups.values()]
+        self.layers = [LayerView(self, number) for number in range(cache.config.num_layers)]
 
 
 class LayerView:
-    """One layer of a CacheView; follows `plait.model.transformer.LayerCache`."""
+    """One layer of a PackedView; follows `plait.model.transformer.LayerCache`."""
 
-    def __init__(self, view: CacheView, layer: int) -> None:
+    def __init__(self, view: PackedView, layer: int) -> None:
         self.view, self.layer = view, layer
 
-    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        cache = self.view.cache
-        return self.view.join(cache.keys[self.layer], k), self.view.join(cache.values[self.layer], v)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[1, H, N, K] mixed values of all new tokens."""
+        mixed = q.new_zeros(q.shape[2], q.shape[1], q.shape[3])
+        for group in self.view.groups:
+            mixed[group.written] = group.attend(self.layer, q[0], k[0], v[0])
+        return mixed.transpose(0, 1)[None]

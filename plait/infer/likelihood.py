@@ -10,6 +10,7 @@ import torch
 
 from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.pack import best_fit, collate
+from plait.data.sequence import lay_out_clean
 from plait.heads.categorical import log_softmax
 from plait.infer.engine import Engine
 
@@ -49,26 +50,25 @@ def token_log_probabilities(
 
 @torch.inference_mode()
 def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[float]]:
-    """Log-probabilities of the tokens of every (question, answer), `<end>` the last."""
-    made: list[list[float]] = [[] for _ in pairs]
-    rng = np.random.default_rng(0)  # nothing is drawn: a categorical answer has no noised copies
+    """Log-probabilities of the tokens of every (question, answer), `<end>` the last. Nothing is drawn, and of a conversation
+    only the last answer counts."""
+    logs: list[list[float]] = [[] for _ in pairs]
     for start in range(0, len(pairs), ROWS_A_BATCH):
-        group = [
-            engine.encoder.row(Sample((*question, Message("assistant", (answer,)))), rng)
+        rows = [
+            lay_out_clean(engine.encoder.scored(Sample(question), answer))
             for question, answer in pairs[start : start + ROWS_A_BATCH]
         ]
-        length = max(map(len, group))
-        bins, left = best_fit([len(row) for row in group], len(group), length)
-        if left:
-            raise AssertionError("every row has a sequence of its own to fall back on")
+        length = max(map(len, rows))
+        bins, left = best_fit([len(row) for row in rows], len(rows), length)
+        assert not left, "every row has a sequence of its own to fall back on"
         packed = [chosen for chosen in bins if chosen]
-        batch = collate([[group[i] for i in chosen] for chosen in packed], length, engine.model.vocabulary)
+        batch = collate([[rows[i] for i in chosen] for chosen in packed], length, engine.model.vocabulary)
         batch = batch.to(engine.model.device)
         hidden = engine.model.hidden(batch)
         target = batch.target.flatten()
         at = (target >= 0).nonzero().flatten()
-        scores = log_softmax(engine.model.categorical(hidden[at])).gather(1, target[at, None])[:, 0].tolist()
-        sequence, row_id = (at // length).tolist(), batch.row.flatten()[at].tolist()
-        for s, r, score in zip(sequence, row_id, scores, strict=True):
-            made[start + packed[s][r]].append(score)
-    return made
+        scores = log_softmax(engine.model.logits(hidden[at])).gather(1, target[at, None])[:, 0].tolist()
+        order = [index for chosen in packed for index in chosen]  # rows are numbered as they lie
+        for row, score in zip(batch.row.flatten()[at].tolist(), scores, strict=True):
+            logs[start + order[row]].append(score)
+    return logs

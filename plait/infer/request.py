@@ -17,7 +17,8 @@ class Request:
     """A conversation to continue. `to` names the modality of the answer; None lets the model choose and mix.
 
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
-    `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id. `max_tokens` bounds the answer.
+    `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
+    this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings.
     """
 
     messages: tuple[Message, ...]
@@ -28,6 +29,8 @@ class Request:
     temperature: float = 0.0
     max_tokens: int = 512
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
@@ -40,6 +43,10 @@ class Request:
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
             )
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"request: top_p={self.top_p}; expected a share above 0, at most 1")
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise ConfigError(f"request: stop={self.stop!r}; expected strings that are not empty, such as ('END',)")
         values = [part.value for message in self.messages for part in message.parts]
         if all(isinstance(value, str) and not value for value in values):
             raise ConfigError("request: nothing was asked; expected a text that is not empty, a picture or a sound")

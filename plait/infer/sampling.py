@@ -1,28 +1,40 @@
-"""What is drawn from a head's prediction: an id from logits, a velocity from clean tokens."""
+"""What is drawn from a head's prediction: an id from logits, a velocity from clean tokens. For many requests at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-
-def sample_id(
-    logits: np.ndarray, legal: Sequence[int] | np.ndarray | None, temperature: float, rng: np.random.Generator
-) -> int:
-    """One id from [V] `logits` among the `legal` ones (None: all). Temperature 0 takes the best."""
-    places = np.arange(len(logits)) if legal is None else np.asarray(legal)
-    scores = logits[places].astype(np.float64)
-    if temperature <= 0 or len(places) == 1:
-        return int(places[int(scores.argmax())])
-    with np.errstate(over="ignore"):  # a tiny temperature sends what is not the best to minus infinity, as it should
-        weights = np.exp((scores - scores.max()) / temperature)
-    return int(rng.choice(places, p=weights / weights.sum()))
+import torch
+from torch import Tensor
 
 
-def guided_velocity(x_hat: np.ndarray, null: np.ndarray | None, z: np.ndarray, t: float, guidance: float) -> np.ndarray:
-    """v = (x_hat - z) / (1 - t); with a null stream, v_null + guidance * (v - v_null) (arXiv:2207.12598)."""
-    if null is not None:
-        x_hat = null + guidance * (x_hat - null)
-    velocity: np.ndarray = (x_hat - z) / (1.0 - t)  # t < 1: the last of n steps begins at 1 - 1 / n
-    return velocity
+def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    """[R] choices among the [R, V] `logits` that are legal; temperature 0 takes the best.
+
+    `uniform` [R] in [0, 1) is each request's own chance: an id is where it falls in the cumulative probabilities, likeliest
+    first, of those that hold `top_p` of them (Holtzman et al., 2020).
+    """
+    best = logits.argmax(dim=-1)
+    if bool((temperature <= 0).all()):
+        return best
+    device, logits = logits.device, logits.cpu()  # in float64, which not every device has
+    temperature, top_p, uniform = temperature.cpu(), top_p.cpu(), uniform.cpu()
+    scaled = logits.double() / temperature.double().clamp_min(1e-6)[:, None]
+    shares, order = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
+    before = shares.cumsum(dim=-1) - shares
+    shares = torch.where(before < top_p.double()[:, None], shares, 0.0)  # the likeliest always stays
+    cumulative = shares.cumsum(dim=-1)
+    aim = uniform.double()[:, None] * cumulative[:, -1:]
+    rank = torch.searchsorted(cumulative, aim, right=True).clamp_max(logits.shape[-1] - 1)
+    drawn = order.gather(1, rank)[:, 0]
+    return torch.where(temperature <= 0, best.cpu(), drawn).to(device)
+
+
+def guided(x_hat: Tensor, null: Tensor, guidance: Tensor) -> Tensor:
+    """[n, W] predictions moved away from those of the null stream by [n] `guidance` (arXiv:2207.12598); since all share one
+    z, guiding clean tokens guides their velocities."""
+    return null + guidance[:, None] * (x_hat - null)
+
+
+def euler_step(z: Tensor, x_hat: Tensor, t: Tensor, following: Tensor) -> Tensor:
+    """z [n, W] at times t [n] moved to `following` along v = (x_hat - z) / (1 - t); t < 1."""
+    share = ((following - t) / (1.0 - t))[:, None]
+    return z + share * (x_hat - z)

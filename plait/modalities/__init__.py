@@ -1,9 +1,8 @@
 """One folder a modality; each defines `MODALITY`, a class that follows `plait.contract.Modality`.
 
-Beside the codec a folder may have files that say more of its parts. Each is found by being there (`plait.registry`), is
-loaded when it is first asked for, and follows one of the protocols below; a module's functions are its methods. Without
-a file the rest of the program does without: what has no `augment.py` is not varied, what has no `render.py` is shown
-by its type.
+Beside the codec a folder may have optional modules. `plait.registry` discovers them and imports each on first use. Each
+follows one of the protocols below; the module's functions are the protocol's methods. Without a module the program does
+without its feature: a modality without `augment.py` is not augmented, one without `render.py` is shown by its type.
 """
 
 from __future__ import annotations
@@ -23,45 +22,45 @@ if TYPE_CHECKING:
 
 
 class Augments(Protocol):
-    """`augment.py`: other looks at the same thing, for parts that training only looks at."""
+    """`augment.py`: augmentation of training inputs, the parts without loss."""
 
     def augment(self, modality: Any, segment: Segment, rng: np.random.Generator) -> Segment:
-        """The same thing, seen or heard a little differently, as the settings of `modality` allow."""
+        """A varied copy of `segment` with the same meaning, within the settings of `modality`."""
 
 
 class Suggests(Protocol):
-    """`suggest.py`: settings from data."""
+    """`suggest.py`: settings derived from data."""
 
     def suggest(self, modality: Any, parts: Sequence[Part]) -> dict[str, Any]:
-        """Settings (keyword arguments of the class) that suit a small model of parts like these."""
+        """Settings (keyword arguments of the class) for a small model of parts like these. Raises RowError."""
 
 
 class Measures(Protocol):
-    """`measure.py`: what can be said of a part without a model."""
+    """`measure.py`: measurements of a part that need no model."""
 
     def distances(self, modality: Any, part: Part, reference: Part) -> dict[str, float]:
-        """Plain distances between two parts, by name; a part is at 0 from itself."""
+        """Distances between two parts by the name of the measure; 0 between equal parts."""
 
     def features(self, modality: Any, part: Part) -> np.ndarray:
-        """[n] float32, n fixed for the modality: for baselines and nearest neighbours."""
+        """[n] float32 features, n fixed for the modality, for baselines and nearest neighbours."""
 
     def features_are_alike(self) -> bool:
-        """Whether all features have one unit, as pixels have, so that none is to be scaled by its own spread."""
+        """Whether all features share one unit, as pixels do, so that none is scaled by its own standard deviation."""
 
     def blank(self, modality: Any, part: Part) -> Part:
-        """A part like this one with nothing in it."""
+        """An empty part of the same shape: a black picture, silence, no words."""
 
     def facts(self, part: Part) -> Mapping[str, str | float]:
-        """What its header says, without decoding it: words to count (`size`), numbers to plot (`seconds`)."""
+        """Facts from the part's header, without decoding it: words to count (`size`), numbers to plot (`seconds`)."""
 
 
 @dataclass(frozen=True)
 class JudgeView:
-    """How a convolutional judge sees the parts of a modality.
+    """The input of a convolutional judge for the parts of a modality.
 
-    `view` gives [channels, height, width] float32 of one size, through features that the model does not have; `augment`
-    varies a training batch of them. `round_trip` gives a real part as the codec would give it back, where what is made
-    can be told from recordings by that alone.
+    `view` returns [channels, height, width] float32 of a fixed size, from features that the model does not have. `augment`
+    varies a training batch [B, channels, height, width] of them. `round_trip` encodes and decodes a real part, for codecs
+    whose artefacts alone would tell generated parts from recordings.
     """
 
     channels: int
@@ -73,29 +72,29 @@ class JudgeView:
 
 
 class Judged(Protocol):
-    """`judge.py`: how an independent judge looks at the parts."""
+    """`judge.py`: the input of an independent judge."""
 
     def judge_view(self, modality: Any, parts: Sequence[Part]) -> JudgeView:
-        """A view that suits parts like these."""
+        """A view for parts like these."""
 
 
 class Renders(Protocol):
-    """`render.py`: how people meet a part: in files, on pages, in a terminal."""
+    """`render.py`: presentation of a part to people: in files, on pages, in a terminal."""
 
     def accepts(self, value: Any) -> bool:
-        """Whether a Python value is meant to be a part of this modality (a string, a PIL picture...)."""
+        """Whether a Python value is a part of this modality (a string, a PIL picture...)."""
 
     def verb(self) -> str:
-        """What asks for a part of this modality in a chat: `draw`."""
+        """The chat command that requests a part of this modality: `draw`."""
 
     def reads_files(self) -> Sequence[str]:
-        """Suffixes of the files that `read` takes, lower case; none for what is typed."""
+        """Suffixes of the files that `read` takes, in lower case; none for a modality that is typed."""
 
     def html(self, part: Part, notes: Sequence[str] = ()) -> str:
-        """The part on a page, whole in itself; `notes` are texts that may point into it, as boxes point into a picture."""
+        """Self-contained HTML of the part; `notes` are texts that may refer to places in it, such as boxes in a picture."""
 
     def terminal(self, part: Part, columns: int, protocol: str | None) -> str:
-        """The part in a terminal `columns` wide; `protocol`: kitty, iterm, or none that shows pictures."""
+        """The part as terminal output `columns` wide; `protocol` for pictures: kitty, iterm, or None."""
 
     def save(self, part: Part, folder: Path, stem: str) -> Path | None:
-        """Write the part to a file `stem` with a suffix of its own; None for what is printed instead."""
+        """Write the part to `folder` as `stem` with the modality's suffix; returns the path, or None if it is printed instead."""

@@ -1,1 +1,1 @@
-"""The trunk: it sees vectors, positions and a mask, and never knows a modality."""
+"""The model. Its trunk reads vectors, positions and a mask, and knows no modality."""

@@ -1,4 +1,4 @@
-"""The mask, whole (docs/notation.md).
+"""The attention mask (docs/notation.md).
 
 Query i may attend to key j iff row_i = row_j and either (copy_j = 0 and block_j < block_i) or
 (block_j = block_i and copy_j = copy_i).
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def allowed(row: Tensor, block: Tensor, copy: Tensor) -> Tensor:
-    """[B, L] integers each -> [B, L, L] bool, query by key."""
+    """[B, L] integers each -> [B, L, L] bool: whether query i (axis 1) may attend to key j (axis 2)."""
     same_row = row[:, :, None] == row[:, None, :]
     earlier = (copy[:, None, :] == 0) & (block[:, None, :] < block[:, :, None])
     together = (block[:, None, :] == block[:, :, None]) & (copy[:, None, :] == copy[:, :, None])
@@ -19,7 +19,7 @@ def allowed(row: Tensor, block: Tensor, copy: Tensor) -> Tensor:
 
 
 def allowed_by_definition(row: list[int], block: list[int], copy: list[int]) -> list[list[bool]]:
-    """The rule read aloud, one pair at a time: the slow reference of `allowed`."""
+    """The slow reference of `allowed` for one sequence: the rule, pair by pair."""
     length = range(len(row))
     return [
         [
@@ -32,5 +32,5 @@ def allowed_by_definition(row: list[int], block: list[int], copy: list[int]) -> 
 
 
 def bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where `mask` allows, a large negative number elsewhere; to be added to scores."""
+    """The additive mask in `dtype`: 0 where `mask` is true, a large negative number elsewhere."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -1e4)

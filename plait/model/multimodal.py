@@ -1,16 +1,17 @@
-"""The whole model: embeddings and heads in dictionaries built from the modalities, around one trunk."""
+"""The complete model: embedding tables, embedders and heads by modality, around one trunk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from plait.contract import Modality
-from plait.data.pack import Batch
-from plait.data.vocabulary import GRAMMAR, Vocabulary
-from plait.heads.categorical import CategoricalHead
+from plait.data.pack import PADDING_ROW, Batch
+from plait.data.vocabulary import Vocabulary
+from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
 from plait.model.attention import prepare
 from plait.model.init import initialise
@@ -19,96 +20,134 @@ from plait.model.mask import allowed
 from plait.model.transformer import Trunk, TrunkConfig
 
 
-class MultimodalTransformer(nn.Module):
-    """One transformer over ids and continuous tokens. `dtype` is what the trunk computes in; weights stay float32.
+@dataclass
+class TokenLosses:
+    """The losses of n targets of one kind: ids, or the noised tokens of a flow modality."""
 
-    `components`: by modality, how many principal components its flow head knows (plait.model.pca)."""
+    loss: Tensor  # [n]
+    row: Tensor  # [n] number of the target's row in the batch
+    group: Tensor | None = None  # [n] index of each target's loss group; None: all belong to one, the modality's
+
+
+class MultimodalTransformer(nn.Module):
+    """One transformer over ids and continuous tokens. The trunk computes in `dtype`; weights stay float32.
+
+    `components`: number of principal components of each modality's flow head (plait.model.pca). `tied`: tables that share
+    their weights with their head. A `seed` of None leaves the weights uninitialised, for loading.
+    """
 
     def __init__(
         self,
         config: TrunkConfig,
         vocabulary: Vocabulary,
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: torch.dtype = torch.float32,
         components: Mapping[str, int] | None = None,
+        tied: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self.vocabulary, self.dtype = vocabulary, dtype
+        self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
-        self.ids = nn.Embedding(vocabulary.size, config.dim)
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
         self.trunk = Trunk(config)
-        self.categorical = CategoricalHead(config.dim, vocabulary.size)
-        known = components or {}
-        self.flows = nn.ModuleDict(
-            {name: FlowHead(config.dim, m.token_width, known.get(name, 0)) for name, m in flows.items()}
+        self.categorical = nn.ModuleDict(
+            {
+                name: CategoricalHead(config.dim, size, self._table(name) if name in self.tied else None)
+                for name, size in vocabulary.tables.items()
+            }
         )
-        initialise(self, seed)
+        num_components = components or {}
+        self.flows = nn.ModuleDict(
+            {name: FlowHead(config.dim, m.token_width, num_components.get(name, 0)) for name, m in flows.items()}
+        )
+        if seed is not None:
+            initialise(self, seed)
+
+    def _table(self, name: str) -> nn.Embedding:
+        table = self.tables[name]
+        assert isinstance(table, nn.Embedding)
+        return table
 
     @property
     def device(self) -> torch.device:
-        return self.ids.weight.device
+        """Device of the weights."""
+        return next(self.parameters()).device
 
     def for_inference(self) -> MultimodalTransformer:
-        """The same model with its weights settled in `dtype`: faster, and no longer to be trained."""
+        """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
         for module in self.modules():
             if isinstance(module, (Linear, Norm, FlowHead)):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
     def compile_trunk(self) -> None:
-        """torch.compile what a training step spends its time in; on a CUDA device attention becomes FlexAttention."""
+        """Compile the trunk with torch.compile; on a CUDA device attention becomes FlexAttention."""
         self.flexible = self.device.type == "cuda"
         self.trunk.compile()
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""
         B, L = batch.ids.shape
-        x = self.ids(batch.ids.clamp_min(0).flatten()).to(self.dtype)
-        for name, tokens in batch.continuous.items():
-            if len(tokens.index):
-                made = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
-                x = x.index_copy(0, tokens.index, made)
-        vectors: Tensor = x.view(B, L, -1)
-        return vectors
+        indices: list[Tensor] = []
+        vectors: list[Tensor] = []
+        for name, ids in batch.tables.items():
+            if len(ids.index):
+                embedded = self.tables[name](ids.ids).to(self.dtype)
+                scale = self.trunk.config.embedding_scale
+                indices.append(ids.index)
+                vectors.append(embedded if scale == 1.0 else embedded * scale)
+        for flow_tokens in (batch.clean, batch.noised):
+            for name, tokens in flow_tokens.items():
+                if len(tokens.index):
+                    indices.append(tokens.index)
+                    vectors.append(self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time))
+        unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
+        x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
+        return x.view(B, L, -1)
 
     def hidden(self, batch: Batch) -> Tensor:
-        """[B * L, D] hidden states."""
-        seen = allowed(batch.row, batch.block, batch.copy)
-        mask = prepare(seen, self.dtype, flexible=True) if self.flexible else seen
-        hidden: Tensor = self.trunk(self.embed(batch), batch.position, mask)
+        """[B * L, D] hidden states of a batch."""
+        mask = allowed(batch.row, batch.block, batch.copy)
+        prepared = prepare(mask, self.dtype, flexible=True) if self.flexible else mask
+        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared)
         return hidden.flatten(0, 1)
 
-    def loss_sums(self, batch: Batch) -> dict[str, Tensor]:
-        """Sum of the losses of each group over the batch; the caller divides by counts of the whole step."""
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[N, D] hidden states -> [N, V] logits over all ids."""
+        return side_by_side(self.categorical.values(), hidden)
+
+    def token_losses(self, batch: Batch) -> dict[str, TokenLosses]:
+        """The loss of every target: of ids under the empty name, of a flow modality's tokens under its name.
+
+        A modality absent from the batch has one loss of weight zero, so that every rank uses every weight; otherwise
+        sharded training hangs.
+        """
         hidden = self.hidden(batch)
-        sums = self._categorical_sums(hidden, batch)
-        for name, tokens in batch.continuous.items():
+        target = batch.target.flatten()
+        index = (target >= 0).nonzero().flatten()
+        targets, rows = target[index], batch.row.flatten()
+        groups = torch.from_numpy(self.vocabulary.group_of_id).to(target.device)[targets]
+        losses = {
+            "": TokenLosses(cross_entropy(self.logits(hidden.index_select(0, index)), targets), rows[index], groups)
+        }
+        for name, tokens in batch.noised.items():
             head = self.flows[name]
             if not len(tokens.index):
-                sums[name] = self._absent(name)  # every rank must touch every weight, or sharded training hangs
+                losses[name] = TokenLosses(self._absent(name), tokens.index.new_full((1,), PADDING_ROW))
                 continue
-            learned = tokens.learned
-            at = tokens.index[learned]
-            given = tokens.inputs[learned], tokens.clean[learned], tokens.time[learned]
-            sums[name] = head.loss(hidden.index_select(0, at), *given).sum()  # type: ignore[operator]
-        return sums
-
-    def _categorical_sums(self, hidden: Tensor, batch: Batch) -> dict[str, Tensor]:
-        target = batch.target.flatten()
-        at = (target >= 0).nonzero().flatten()
-        losses = self.categorical.loss(hidden.index_select(0, at), target[at])
-        owner = torch.from_numpy(self.vocabulary.group_of_id).to(target.device)[target[at]]
-        sums = torch.zeros(len(self.vocabulary.groups), device=losses.device).index_add(0, owner, losses)
-        names = [GRAMMAR, *self.vocabulary.offsets]
-        return {name: sums[self.vocabulary.groups.index(name)] for name in names}
+            noised = tokens.inputs, tokens.clean, tokens.time
+            loss = head.loss(hidden.index_select(0, tokens.index), *noised)  # type: ignore[operator]
+            losses[name] = TokenLosses(loss, rows[tokens.index])
+        return losses
 
     def _absent(self, name: str) -> Tensor:
+        """[1] zero with a gradient to every weight of the modality."""
         modality = self.vocabulary.modalities[name]
         header = modality.read(modality.example(0)).blocks[0].header
         coordinates = torch.from_numpy(modality.coordinates(header)[:1]).to(self.device)
-        nothing = torch.zeros(1, modality.token_width, device=self.device, dtype=self.dtype)
+        zeros = torch.zeros(1, modality.token_width, device=self.device, dtype=self.dtype)
         time = torch.ones(1, device=self.device)
-        embedded = self.embedders[name](nothing, coordinates, time)
-        return 0.0 * self.flows[name](embedded, nothing, time).sum()  # type: ignore[no-any-return]
+        embedded = self.embedders[name](zeros, coordinates, time)
+        return 0.0 * self.flows[name](embedded, zeros, time).sum(dim=-1)  # type: ignore[no-any-return]

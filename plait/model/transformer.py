@@ -1,10 +1,12 @@
-"""The trunk. Pre-norm, QK-norm, rotary positions, SwiGLU, grouped-query attention; `vanilla` is the founding paper's.
+"""The trunk: pre-norm, QK-norm, rotary positions, SwiGLU, grouped-query attention; `vanilla` is the original Transformer.
 
 `B` batch, `L` queries, `T` keys, `H` heads, `K` head width, `D` model width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import torch.nn.functional as F
@@ -15,11 +17,22 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from plait.model.attention import Prepared, attend, prepare
 from plait.model.layers import Linear, Norm, sinusoids
-from plait.model.rope import rotary_table, rotate
+from plait.model.rope import RotaryScaling, rotary_table, rotate
+
+FeedForwardKind = Literal["swiglu", "geglu", "relu", "gelu", "gelu_tanh"]
+GATED: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": partial(F.gelu, approximate="tanh")}
+PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 class TrunkConfig(BaseModel):
-    """Shape of the trunk. Unknown keys are errors."""
+    """Configuration of the trunk: covers our own presets, the original Transformer, Llama, SmolLM, Qwen, Gemma 1 and GPT-2.
+
+    Unknown keys are errors.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,34 +40,59 @@ class TrunkConfig(BaseModel):
     num_layers: int = Field(6, ge=1)
     num_heads: int = Field(4, ge=1)
     num_kv_heads: int | None = Field(None, ge=1, description="key/value heads shared by the query heads; none: all")
-    hidden: int | None = Field(None, ge=1, description="feed-forward width; none: 8/3 of dim (4 of dim for ReLU)")
+    head_dim: int | None = Field(None, ge=2, description="width of a head; none: dim / num_heads")
+    hidden: int | None = Field(None, ge=1, description="feed-forward width; none: 8/3 of dim if gated, else 4 of dim")
     norm: Literal["pre", "post"] = "pre"
+    norm_kind: Literal["layer", "rms"] = "layer"
+    norm_eps: float = Field(1e-5, gt=0)
+    norm_plus_one: bool = Field(False, description="weights of norms are stored as their distance from 1")
     qk_norm: bool = True
-    positions: Literal["rotary", "sinusoidal"] = "rotary"
-    feed_forward: Literal["swiglu", "relu"] = "swiglu"
-    bias: bool = False
+    positions: Literal["rotary", "sinusoidal", "learned"] = "rotary"
+    max_positions: int | None = Field(None, ge=1, description="length of the table of learned positions")
+    rotary_base: float = Field(10_000.0, gt=0)
+    rotary_scaling: RotaryScaling | None = None
+    no_rotary_layers: tuple[int, ...] = Field((), description="numbers of layers without rotary positions")
+    feed_forward: FeedForwardKind = "swiglu"
+    bias: bool = Field(False, description="of every projection and norm")
+    qkv_bias: bool | None = Field(
+        None, description="of the projections to queries, keys and values; none: as bias says"
+    )
+    embedding_scale: float = Field(1.0, gt=0, description="factor of the embeddings of ids")
 
     @model_validator(mode="after")
     def _fits(self) -> TrunkConfig:
-        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+        if self.head_dim is None and self.dim % self.num_heads:
+            raise ValueError(f"dim={self.dim} does not split into {self.num_heads} heads; set head_dim")
+        if self.head_width % 2:
             raise ValueError(f"dim={self.dim} does not split into {self.num_heads} heads of even width")
         if self.num_heads % self.kv_heads:
             raise ValueError(f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.kv_heads}")
+        if self.positions == "learned" and not self.max_positions:
+            raise ValueError("positions=learned needs max_positions, the length of their table")
+        if beyond := [layer for layer in self.no_rotary_layers if not 0 <= layer < self.num_layers]:
+            raise ValueError(f"no_rotary_layers names {beyond}; there are layers 0 to {self.num_layers - 1}")
         return self
 
     @property
     def head_width(self) -> int:
-        return self.dim // self.num_heads
+        """Width of one head."""
+        return self.head_dim or self.dim // self.num_heads
 
     @property
     def kv_heads(self) -> int:
+        """Number of key/value heads."""
         return self.num_kv_heads or self.num_heads
 
     @property
     def hidden_width(self) -> int:
+        """Width inside the feed-forward network."""
         if self.hidden:
             return self.hidden
-        return 4 * self.dim if self.feed_forward == "relu" else (8 * self.dim // 3 + 63) // 64 * 64
+        return (8 * self.dim // 3 + 63) // 64 * 64 if self.feed_forward in GATED else 4 * self.dim
+
+    def make_norm(self, width: int, bias: bool = False) -> Norm:
+        """A norm of the configured kind over `width` features."""
+        return Norm(width, bias, self.norm_kind, self.norm_eps, self.norm_plus_one)
 
 
 def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkConfig:
@@ -73,10 +111,10 @@ def vanilla(dim: int = 256, num_layers: int = 6, num_heads: int = 4) -> TrunkCon
 
 @runtime_checkable
 class LayerCache(Protocol):
-    """Where one layer's keys and values of earlier tokens are kept (plait.infer.kv_cache)."""
+    """Cache of one layer's keys and values of earlier tokens (plait.infer.kv_cache)."""
 
-    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Kept keys and values with [B, H, L, K] new ones appended."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[1, H, N, K] outputs of [1, H, N, K] queries over the cached and the [1, Hkv, N, K] new keys and values."""
 
 
 class Attention(nn.Module):
@@ -86,10 +124,11 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         width = config.head_width
-        self.project = Linear(config.dim, (config.num_heads + 2 * config.kv_heads) * width, bias=config.bias)
+        qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
+        self.project = Linear(config.dim, (config.num_heads + 2 * config.kv_heads) * width, bias=qkv_bias)
         self.out = Linear(config.num_heads * width, config.dim, bias=config.bias)
-        self.norm_q = Norm(width) if config.qk_norm else nn.Identity()
-        self.norm_k = Norm(width) if config.qk_norm else nn.Identity()
+        self.norm_q = config.make_norm(width) if config.qk_norm else nn.Identity()
+        self.norm_k = config.make_norm(width) if config.qk_norm else nn.Identity()
 
     def forward(
         self, x_BLD: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
@@ -102,21 +141,18 @@ class Attention(nn.Module):
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if cache is not None:
-            k, v = cache.join(k, v)
-        if config.kv_heads != config.num_heads:
-            repeat = config.num_heads // config.kv_heads
-            k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-        mixed: Tensor = self.out(attend(q, k, v, mask).transpose(1, 2).reshape(B, L, -1))
-        return mixed
+        values = attend(q, k, v, mask) if cache is None else cache.attend(q, k, v)
+        output: Tensor = self.out(values.transpose(1, 2).reshape(B, L, -1))
+        return output
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer, 2020) or the founding paper's ReLU network, token by token."""
+    """Feed-forward network per token: gated (Shazeer, 2020), or plain (Vaswani et al., 2017)."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        self.gated = config.feed_forward == "swiglu"
+        self.gated = config.feed_forward in GATED
+        self.activation = (GATED if self.gated else PLAIN)[config.feed_forward]
         width = config.hidden_width
         self.up = Linear(config.dim, 2 * width if self.gated else width, bias=config.bias)
         self.down = Linear(width, config.dim, bias=config.bias)
@@ -125,23 +161,23 @@ class FeedForward(nn.Module):
         h = self.up(x_BLD)
         if self.gated:
             gate, value = h.chunk(2, dim=-1)
-            h = F.silu(gate) * value
+            h = self.activation(gate) * value
         else:
-            h = F.relu(h)
-        made: Tensor = self.down(h)
-        return made
+            h = self.activation(h)
+        output: Tensor = self.down(h)
+        return output
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward around a residual stream, normalised before (pre) or after (post) each."""
+    """Attention and feed-forward on a residual stream, each normalised before (pre) or after (post)."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.post = config.norm == "post"
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
-        self.norm_attention = Norm(config.dim, bias=config.bias)
-        self.norm_feed_forward = Norm(config.dim, bias=config.bias)
+        self.norm_attention = config.make_norm(config.dim, bias=config.bias)
+        self.norm_feed_forward = config.make_norm(config.dim, bias=config.bias)
 
     def forward(
         self, x: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
@@ -156,32 +192,38 @@ class Layer(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Embedded tokens, positions and a mask to hidden states."""
+    """The stack of layers: [B, L, D] embedded tokens, their positions and a mask -> [B, L, D] hidden states."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.config = config
+        if config.positions == "learned":
+            assert config.max_positions is not None
+            self.position = nn.Embedding(config.max_positions, config.dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-        self.norm = Norm(config.dim, bias=config.bias) if config.norm == "pre" else nn.Identity()
+        self.norm = config.make_norm(config.dim, bias=config.bias) if config.norm == "pre" else nn.Identity()
 
     def forward(
         self,
         x_BLD: Float[Tensor, "B L D"],
         position: Int[Tensor, "B L"],
         mask: Bool[Tensor, "B L T"] | BlockMask | None,
-        caches: list[LayerCache] | None = None,
+        caches: Sequence[LayerCache] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`mask` says which of the T keys (kept ones first, if there are caches) each query may see, None that all may be
-        seen; one that is prepared for FlexAttention is taken as it is."""
+        """`mask`: which of the T keys each query may attend to, None for all; a `BlockMask` selects FlexAttention. With
+        `caches`, each layer's cache attends instead, and the mask is ignored."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
-            cos, sin = rotary_table(position, config.head_width)
+            cos, sin = rotary_table(position, config.head_width, config.rotary_base, config.rotary_scaling)
             rotary = cos.to(x_BLD.dtype), sin.to(x_BLD.dtype)
-        else:
+        elif config.positions == "sinusoidal":
             x_BLD = x_BLD + sinusoids(position, config.dim).to(x_BLD.dtype)
+        else:
+            x_BLD = x_BLD + self.position(position).to(x_BLD.dtype)
         prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         for number, layer in enumerate(self.layers):
-            x_BLD = layer(x_BLD, prepared, rotary, caches[number] if caches else None)
+            layer_rotary = None if number in config.no_rotary_layers else rotary
+            x_BLD = layer(x_BLD, prepared, layer_rotary, caches[number] if caches else None)
         x_BLD = self.norm(x_BLD)
         return x_BLD

@@ -1,4 +1,5 @@
-"""One file a recipe; a new one is found by being there. `recipe` has their settings, `autoconfig` proposes some from data."""
+"""Recipes, one module each, discovered on disk. `recipe` defines their settings, `overrides` changes them by dotted keys,
+`autoconfig` proposes a recipe from data."""
 
 from __future__ import annotations
 
@@ -13,18 +14,18 @@ from plait.errors import ConfigError
 if TYPE_CHECKING:
     from plait.recipes.recipe import Recipe
 
-MACHINERY = {"recipe", "overrides", "autoconfig"}  # files of this folder that are no recipes
+MACHINERY = {"recipe", "overrides", "autoconfig"}  # modules of this folder that are no recipes
 
 
 def names() -> tuple[str, ...]:
-    """Recipes that come with the package."""
+    """Names of the recipes in the package, in alphabetical order."""
     return tuple(sorted({entry.name for entry in pkgutil.iter_modules(__path__)} - MACHINERY))
 
 
 def module(name: str) -> Any:
-    """The recipe's module. Raises ConfigError.
+    """The module of the recipe `name`. Raises ConfigError for an unknown name.
 
-    It has RECIPE, `build(folder, say)`, and either `suite(folder, known)` or TARGETS for the suite of
+    The module defines RECIPE, `build(folder, say)`, and either `suite(folder, modalities)` or TARGETS for the suite of
     plait.eval.user_data.
     """
     if name not in names():
@@ -33,7 +34,7 @@ def module(name: str) -> Any:
 
 
 def load(name: str) -> Recipe:
-    """The recipe `name`, or that of a file NAME.json, such as a run's proposal.json. Raises ConfigError."""
+    """The recipe `name`, or the one in a file NAME.json, such as a run's proposal.json. Raises ConfigError."""
     from plait.recipes.recipe import Recipe
 
     if not name.endswith(".json"):

@@ -1,4 +1,4 @@
-"""A small recipe for data that nobody here prepared: looked at, proposed, and timed before it is trained."""
+"""Proposes a small recipe for a user's rows: inspects the data, derives the settings, and measures the time of a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plait.data.augment import AugmentConfig
 from plait.data.fit import distinct_parts, fit
 from plait.data.importers import detect
 from plait.data.loader import PackConfig
-from plait.data.rows import line_of, read_rows
+from plait.data.rows import read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
 from plait.data.vocabulary import Vocabulary
@@ -32,24 +32,24 @@ from plait.train.probe import Probe, probe
 SPLITS = ("test", "judge")
 PREFIX = "own-"  # of the names of proposed recipes
 MINUTES = 15.0
-LOOKED_AT = 400  # parts of a modality that settings are suggested from
+MAX_PARTS = 400  # of a modality, that its settings are suggested from
 MEASURED_ROWS = 1000  # rows whose length is measured
 SHORTEST, LONGEST = 192, 1024  # tokens of a packed sequence
 TOKENS_A_STEP = 4032
-LEAST_GROUPS = 100  # fewer media (or questions) than this: none is held out
-TEST_SHARE, MOST_TEST = 0.1, 1000
-JUDGE_SHARE, MOST_JUDGE = 0.15, 5000
-PASSES = 400  # over the rows: more only learns a small set by heart
-LEAST_STEPS = 500
-TEXT_SHARE = 0.5  # of a task that answers in words, against one that makes media: words are learned sooner
-AUGMENTED = 0.7
-LABELLED_GUIDANCE = 3.0  # where many pictures or clips go with one text
-CAPTION_GUIDANCE = 1.5  # where each has its own, more only saturates (docs/experiments.md)
+MIN_GROUPS = 100  # media (or questions); with fewer, none is held out
+TEST_SHARE, MAX_TEST_GROUPS = 0.1, 1000
+JUDGE_SHARE, MAX_JUDGE_GROUPS = 0.15, 5000
+MAX_EPOCHS = 400  # more only memorises a small set
+MIN_STEPS = 500
+TEXT_WEIGHT = 0.5  # of a task that answers in words, relative to one that generates media: words are learned sooner
+AUGMENT_SHARE = 0.7
+LABELLED_GUIDANCE = 3.0  # many pictures or clips share one text
+CAPTION_GUIDANCE = 1.5  # each has a text of its own: more guidance only saturates (docs/experiments/own-data.md)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe, what it rests on, and what it will take."""
+    """A recipe, the splits and facts it is derived from, and its measured cost."""
 
     recipe: Recipe
     splits: Splits
@@ -58,6 +58,7 @@ class Proposal:
 
     @property
     def seconds(self) -> float:
+        """Estimated training time."""
         return self.probe.seconds(self.recipe)
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class Proposal:
 
 
 def rows_file(folder: Path) -> Path:
-    """The rows of a data folder. Raises DataError saying how to get some."""
+    """Path of the training rows of a data folder. Raises DataError that says how to get them where there are none."""
     path = folder / f"{TRAIN}.jsonl"
     if path.is_file():
         return path
@@ -99,106 +100,112 @@ def rows_file(folder: Path) -> Path:
     )
 
 
-def modalities_wished(overrides: list[str]) -> dict[str, Modality]:
-    """All modalities there are, as overrides such as `modalities.audio.max_seconds=60` want them: what rows are checked
-    with before anything is proposed. Raises ConfigError."""
+def overridden_modalities(overrides: list[str]) -> dict[str, Modality]:
+    """All available modalities, with overrides such as `modalities.audio.max_seconds=60` applied, to check rows with before
+    there is a recipe. Raises ConfigError."""
     bare = Recipe(name="bare", data="", modalities={name: {} for name in registry.available()})
-    wishes = [entry for entry in overrides if entry.startswith("modalities.")]
-    return registry.build_all(override(bare, wishes).modalities)
+    relevant = [entry for entry in overrides if entry.startswith("modalities.")]
+    return registry.build_all(override(bare, relevant).modalities)
 
 
-def settles_steps(overrides: Sequence[str]) -> bool:
-    """Whether overrides say how many steps there are, so that none are proposed."""
+def overrides_steps(overrides: Sequence[str]) -> bool:
+    """Whether overrides set the number of steps, so that none is proposed."""
     return any(entry.startswith("steps=") for entry in overrides)
 
 
-def _hold_out(folder: Path, samples: list[Sample], known: Mapping[str, Modality]) -> dict[str, float]:
-    """Shares of the groups for the test, and for judges where enough media that are written have labels."""
-    groups = {group for sample in samples for group in held_out.groups(sample, known)}
+def _hold_out(folder: Path, samples: list[Sample], modalities: Mapping[str, Modality]) -> dict[str, float]:
+    """Shares of the groups for the test, and for judges where enough generated media have labels; empty for few groups."""
+    groups = {group for sample in samples for group in held_out.groups(sample, modalities)}
     shares = {}
-    if len(groups) >= LEAST_GROUPS or (folder / "test.jsonl").is_file():
-        shares["test"] = min(TEST_SHARE, MOST_TEST / len(groups))
+    if len(groups) >= MIN_GROUPS or (folder / "test.jsonl").is_file():
+        shares["test"] = min(TEST_SHARE, MAX_TEST_GROUPS / len(groups))
     labels = labels_of(samples)
-    written = {p.type for s in samples if cell_of(s) for p in s.messages[-1].parts} & set(labels.values)
-    share = min(JUDGE_SHARE, MOST_JUDGE / len(groups))
-    for kind in written:
-        media = sum(1 for of, _ in labels.of if of == kind)
-        if shares and share * media >= least_for_a_judge(labels.values[kind]):
+    generated = {p.type for s in samples if cell_of(s) for p in s.messages[-1].parts} & set(labels.values)
+    share = min(JUDGE_SHARE, MAX_JUDGE_GROUPS / len(groups))
+    for kind in generated:
+        num_media = sum(1 for other_kind, _ in labels.of if other_kind == kind)
+        if shares and share * num_media >= least_for_a_judge(labels.values[kind]):
             shares["judge"] = share
     return shares
 
 
 def _weights(samples: list[Sample]) -> dict[str, float]:
-    """Shares of the tasks: as the square root of their rows, so that small ones are heard, less for answers in words."""
+    """Weights of the tasks: the square root of their rows, so that small ones count, times TEXT_WEIGHT for answers in
+    words."""
     rows = Counter(sample.task for sample in samples)
     words = Counter(sample.task for sample in samples if (cell_of(sample) or "text").endswith("text"))
     return {
-        task: round(math.sqrt(count / max(rows.values())) * (TEXT_SHARE if words[task] > count / 2 else 1.0), 3)
+        task: round(math.sqrt(count / max(rows.values())) * (TEXT_WEIGHT if words[task] > count / 2 else 1.0), 3)
         for task, count in sorted(rows.items())
     }
 
 
 def _augment(samples: list[Sample]) -> dict[str, AugmentConfig]:
-    """Tasks that name the label of a medium: there another look at it has the same answer."""
-    return {task: AugmentConfig(share=AUGMENTED) for task in sorted({task for task, _ in labels_of(samples).answers})}
+    """Augmentation of the tasks that name the label of a medium: varying the medium keeps the answer."""
+    return {
+        task: AugmentConfig(share=AUGMENT_SHARE) for task in sorted({task for task, _ in labels_of(samples).answers})
+    }
 
 
 def _longest(samples: list[Sample], recipe: Recipe) -> int:
-    """Tokens of the longest of some rows, with copies."""
+    """Tokens of the longest row, noised copies included, estimated from MEASURED_ROWS of the samples."""
     modalities = registry.build_all(recipe.modalities)
     fit(modalities, samples, recipe.seed)
     encoder = Encoder(Vocabulary(modalities), recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0}))
     rng = np.random.default_rng([2026, 41])
-    chosen = rng.permutation(len(samples))[:MEASURED_ROWS]
-    lengths = sorted(len(encoder.row(samples[index], rng)) for index in chosen)
-    return lengths[-1] if recipe.augment == {} else math.ceil(1.15 * lengths[-1])
+    indices = rng.permutation(len(samples))[:MEASURED_ROWS]
+    longest = max(len(encoder.row(samples[index], rng)) for index in indices)
+    return longest if recipe.augment == {} else math.ceil(1.15 * longest)
 
 
 def _pack(longest: int) -> PackConfig:
+    """Sequences that hold a row of `longest` tokens, about TOKENS_A_STEP tokens in all."""
     length = min(LONGEST, max(SHORTEST, -(-longest // 64) * 64))
     return PackConfig(length=length, sequences=max(2, round(TOKENS_A_STEP / length)))
 
 
 def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str, ...]:
-    counts = ", ".join(f"{len(found)} different {name} parts" for name, found in sorted(parts.items()))
+    """Two lines for the user: the rows and distinct parts, and the commonest tasks."""
+    counts = ", ".join(f"{len(distinct)} different {name} parts" for name, distinct in sorted(parts.items()))
     tasks = Counter(key for sample in samples if (key := key_of(sample)))
     answers: dict[tuple[str, str], set[str]] = {}
     for sample in samples:
         if (key := key_of(sample)) and key[1].endswith("->text"):
             answers.setdefault(key, set()).add(str(sample.messages[-1].parts[0].value))
-    said = [
+    descriptions = [
         f"{task or cell}: {count} rows"
         + (f", {len(answers[task, cell])} different answers" if (task, cell) in answers else "")
         for (task, cell), count in tasks.most_common(12)
     ]
-    return (f"data: {len(samples)} rows, {counts}", "tasks: " + "; ".join(said))
+    return (f"data: {len(samples)} rows, {counts}", "tasks: " + "; ".join(descriptions))
 
 
 def propose(
-    folder: Path, run: Path, known: Mapping[str, Modality], bad: Mapping[str, frozenset[int]], overrides: list[str],
+    folder: Path, run: Path, modalities: Mapping[str, Modality], bad: Mapping[str, frozenset[str]], overrides: list[str],
     minutes: float, say: Callable[[str], object],
 ) -> Proposal:  # fmt: skip
-    """Look at the rows in `folder`, without the lines in `bad` of each split's file, and measure what training on them takes.
+    """Propose a recipe for the rows in `folder`, and measure its training on this machine.
 
-    `steps` are what `minutes` allow on this machine, and no more than PASSES over the rows. Overrides are applied before
-    anything is measured. Raises DataError, ConfigError.
+    `bad` has the ids of rows to leave out, by split; `run` is the folder that stores the splits. `steps` fit into
+    `minutes` and MAX_EPOCHS. Applies `overrides` before measuring. Raises DataError where no row is left to train on,
+    ConfigError for a bad override.
     """
-    samples = list(read_rows(rows_file(folder), known, bad[TRAIN]))
-    wishes = [entry for entry in overrides if entry.startswith("hold_out")]
-    bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, known))
-    shares = override(bare, wishes).hold_out
-    splits = held_out.kept(run, folder, shares, known, bad[TRAIN])
-    out = splits.not_for_training
-    samples = [sample for sample in samples if line_of(sample.where) not in out]
+    samples = list(read_rows(rows_file(folder), modalities, bad[TRAIN]))
+    relevant = [entry for entry in overrides if entry.startswith("hold_out")]
+    bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, modalities))
+    shares = override(bare, relevant).hold_out
+    splits = held_out.load_or_make(run, folder, shares, modalities, bad[TRAIN])
+    held_out_ids = splits.not_for_training
+    samples = [sample for sample in samples if sample.id not in held_out_ids]
     if not samples:
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
     parts = distinct_parts(samples)
     rng = np.random.default_rng([2026, 40])
     settings = {}
-    for name, found in sorted(parts.items()):
-        chosen = [found[index] for index in rng.permutation(len(found))[:LOOKED_AT]]
+    for name, distinct in sorted(parts.items()):
+        examples = [distinct[index] for index in rng.permutation(len(distinct))[:MAX_PARTS]]
         suggests = registry.suggests(name)
-        settings[name] = suggests.suggest(known[name], chosen) if suggests is not None else {}
+        settings[name] = suggests.suggest(modalities[name], examples) if suggests is not None else {}
     settings.setdefault("text", {})  # questions in words can always be asked
     first = Recipe(
         name=PREFIX + folder.resolve().name, data=str(folder), hold_out=shares, modalities=settings,
@@ -212,12 +219,12 @@ def propose(
     pack = _pack(_longest(samples, recipe))
     sampling = recipe.sampling.model_copy(update={"max_tokens": pack.length})  # no answer is longer than its row
     recipe = override(recipe.model_copy(update={"pack": pack, "sampling": sampling}), overrides)
-    measured = probe(recipe, out | bad[TRAIN])
-    if not settles_steps(overrides):
-        by_time = (60 * minutes - measured.seconds_to_read) / (
+    measured = probe(recipe, held_out_ids | bad[TRAIN])
+    if not overrides_steps(overrides):
+        steps_by_time = (60 * minutes - measured.seconds_to_read) / (
             measured.seconds_a_step + measured.seconds_a_save / recipe.save_every
         )
-        by_rows = max(LEAST_STEPS, PASSES * measured.rows / measured.rows_a_step)
-        steps = max(20, int(min(by_time, by_rows) // 10 * 10))
+        steps_by_rows = max(MIN_STEPS, MAX_EPOCHS * measured.rows / measured.rows_a_step)
+        steps = max(20, int(min(steps_by_time, steps_by_rows) // 10 * 10))
         recipe = recipe.model_copy(update={"steps": steps})
     return Proposal(recipe, splits, measured, _facts(samples, parts))

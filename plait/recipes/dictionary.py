@@ -30,17 +30,17 @@ SOURCES = (
     "emoji", "stamps", "openclipart", "clothes", "maps", "bccd", "prompts", "voices", "music", "scripture", "declaration",
     "interface", "conversations", "quiz", "glosses", "medquad", "letters", "nouns",
 )  # fmt: skip
-EVERY = {"clothes": 6}  # 70,000 photographs would outweigh all drawings
+TAKE_EVERY = {"clothes": 6}  # one in six: all photographs would outweigh the drawings
 FORMAT = 10
 
-STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # all stays where it is; only the light changes
+STILL = {"move": 0.0, "crop": 0.0, "erase": 0.0}  # nothing moves or disappears; only the light changes
 AUGMENT = {
     task: AugmentConfig(share=0.3)
     for task in (
         "draw", "say", "translate-name", "translate", "written-language", "answer", "chat", "define", "medical", "caption",
         "category",
     )
-} | {  # where a variation would change the answer, it is off for the task
+} | {  # variations that would change the answer are off for the task
     "name": AugmentConfig(share=0.3, modalities={"image": {"colour": 0.0, "erase": 0.0}}),  # tones of skin, a clock's hands
     "clothes": AugmentConfig(share=0.3, modalities={"image": {"flip": True}}),  # names of drawings tell left from right
     "detect": AugmentConfig(share=0.3, transform="boxes.move_and_mirror"),
@@ -70,7 +70,7 @@ RECIPE = Recipe(
     flow=FlowConfig(time_mean=-3.2, time_std=1.3),
     pack=PackConfig(length=320, sequences=13),
     optim=OptimConfig(lr=0.005, decay_fraction=1.0, flow_lr_scale=0.03),
-    weights={  # a row with pictures takes a fifth of the tokens of one with sound or verses
+    weights={  # a row with pictures has a fifth of the tokens of one with sound or verses
         "name": 14.0, "caption": 1.5, "category": 2.5, "clothes": 1.5, "colour": 1.0, "count": 3.5, "where": 2.5, "detect": 5.0,
         "blood": 0.3,
         "draw": 12.0, "restyle": 6.0, "tone": 3.0, "translate-name": 3.0, "translate": 1.2, "written-language": 0.2,
@@ -78,7 +78,7 @@ RECIPE = Recipe(
         "translate-speech": 0.7, "speaker": 0.25, "spoken-language": 0.5, "sound": 0.15, "draw-heard": 0.8, "respeak": 0.7,
     },
     augment=AUGMENT,
-    loss_weights={"image": 6.0, "audio": 2.0},  # what context can still save of them is a fraction of a unit, of text several
+    loss_weights={"image": 6.0, "audio": 2.0},  # context lowers these losses by a fraction of a unit, that of text by several
     pca=384,
     steps=4800,
     sampling=Sampling(max_tokens=240),
@@ -86,11 +86,11 @@ RECIPE = Recipe(
 
 
 def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str] = SOURCES) -> dict[str, Any]:
-    """Fetch, collect, split and pack; returns the manifest, which is also written there. What is complete is kept.
+    """Fetch, collect, split and pack the data; returns the manifest, which it also writes to `folder`. Keeps a complete build.
 
-    `names` are the sources to take. One that cannot be had is said, noted in the manifest, and the rest goes on. Raises
-    ConfigError for an unknown one, DataError when none can be had, when a split leaks, or when the folder holds something
-    else, be it data of other sources.
+    `names` are the sources to take. Reports each that is unavailable through `say`, notes it in the manifest and skips it.
+    Raises ConfigError for an unknown source, DataError when none is available, when a split leaks, or when the folder
+    holds anything else, such as data of other sources.
     """
     unknown = sorted(set(names) - set(SOURCES))
     if unknown:
@@ -103,7 +103,7 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
                 f"{folder} was built of {', '.join(manifest['asked'])}; got {', '.join(names)}: choose another --folder for "
                 "it, or remove that one"
             )
-        if not _found(manifest["missing"], say) and not _changed(manifest["archives"], say):
+        if not _any_available(manifest["missing"], say) and not _any_changed(manifest["archives"], say):
             return manifest
     collected = folder / "collected"
     if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
@@ -112,16 +112,16 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         old.unlink(missing_ok=True)
     shutil.rmtree(folder / "composites", ignore_errors=True)
     collected.mkdir(parents=True, exist_ok=True)
-    here, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
-    if not here:
+    available, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
+    if not available:
         raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
-    unpacked = {one.name: fetch.places() / one.name for one in here}
-    counts, failed = collect_all(unpacked, collected.resolve(), say, EVERY)
+    unpacked = {source.name: fetch.places() / source.name for source in available}
+    counts, failed = collect_all(unpacked, collected.resolve(), say, TAKE_EVERY)
     say("grouping, splitting")
-    made = corpus.split(corpus.load(counts, collected.resolve()))
-    corpus.add_composites(made, folder.resolve() / "composites")
+    dataset = corpus.split(corpus.load(counts, collected.resolve()))
+    corpus.add_composites(dataset, folder.resolve() / "composites")
     say("rows")
-    written = corpus.write(made, folder, say)
+    written = corpus.write(dataset, folder, say)
     facts = {name: corpus.read_facts(fetch.places(), name) for name in counts}
     manifest = {
         "recipe": RECIPE.name,
@@ -129,11 +129,11 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "asked": names,
         "sources": corpus.manifest_sources(facts, counts),
         "missing": sorted(missing),
-        "archives": {name: archives_of(place) for name, place in unpacked.items()},
+        "archives": {name: archives_of(path) for name, path in unpacked.items()},
         "notes": [f"{name} left out: {why}" for name, why in (missing | failed).items()]
         + [f"{n}: {w}" for n, w in written["few"].items()],
-        "counts": {place: len(groups) for place, groups in made.splits.items()},
-        "joined": made.joined,
+        "counts": {split: len(groups) for split, groups in dataset.splits.items()},
+        "joined": dataset.joined,
         "tasks": written["tasks"],
         "files": written["files"],
     }
@@ -141,31 +141,32 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
     return manifest
 
 
-def _found(missing: Sequence[str], say: Callable[[str], None]) -> bool:
-    """Whether one of the sources that a build did without can be had by now."""
+def _any_available(missing: Sequence[str], say: Callable[[str], None]) -> bool:
+    """Whether a source that was unavailable to a build can be fetched now."""
     if not missing:
         return False
-    here, _ = fetch.several([sources.module(name).SOURCE for name in missing], fetch.places(), say)
-    say(f"{', '.join(one.name for one in here)}: there by now, so all is built anew" if here else "still without those")
-    return bool(here)
+    available, _ = fetch.several([sources.module(name).SOURCE for name in missing], fetch.places(), say)
+    names = ", ".join(source.name for source in available)
+    say(f"{names}: there by now, so all is built anew" if available else "still without those")
+    return bool(available)
 
 
-def _changed(archives: Mapping[str, str], say: Callable[[str], None]) -> bool:
-    """Whether sources that a build was made of, or that failed in it, have been fetched anew from other archives since."""
-    now = {name: archives_of(fetch.places() / name) for name in archives}
-    others = [name for name, was in archives.items() if now[name] not in ("", was)]
-    if others:
-        say(f"{', '.join(others)}: fetched from other archives since, so all is built anew")
-    return bool(others)
+def _any_changed(archives: Mapping[str, str], say: Callable[[str], None]) -> bool:
+    """Whether a source of a build, used or failed in it, has been fetched from other archives since."""
+    current = {name: archives_of(fetch.places() / name) for name in archives}
+    changed = [name for name, before in archives.items() if current[name] not in ("", before)]
+    if changed:
+        say(f"{', '.join(changed)}: fetched from other archives since, so all is built anew")
+    return bool(changed)
 
 
-def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
-    """What `plait eval` measures on the data in `folder`."""
+def suite(folder: Path, modalities: Mapping[str, Modality]) -> Suite:
+    """The evaluation of `plait eval` on the data in `folder`."""
     return Suite(
         tasks=[
             task for task in TASKS if any((folder / f"{task.name}.{split}.jsonl").is_file() for split in task.splits)
         ],
-        rows=FolderRows(folder, known),
+        rows=FolderRows(folder, modalities),
         judges={},
         judges_at=folder / "judges",
         in_words=lambda attribute, label: str(label),

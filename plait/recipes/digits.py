@@ -38,9 +38,9 @@ from plait.train.optim import OptimConfig
 
 ROWS_A_TASK = 12_000
 ROWS_A_TEST = 500
-ROWS_A_DEV = 200  # to choose settings by; the report never looks at them
-PICTURES = {"test": 0.2, "judge": 0.2, "dev": 0.04}  # shares; the rest trains the model
-VARIED = 2  # distorted copies of each training picture
+ROWS_A_DEV = 200  # for choosing settings; the report does not use them
+PICTURE_SHARES = {"test": 0.2, "judge": 0.2, "dev": 0.04}  # the rest trains the model
+DISTORTED_COPIES = 2  # of each training picture
 SETTINGS = {"train": 12, "judge": 6, "test": 4, "dev": 2}  # (rate, pitch) settings a voice
 FORMAT = 2
 
@@ -80,51 +80,52 @@ RECIPE = Recipe(
 
 
 def _pictures(folder: Path, notes: list[str], manifest: dict[str, Any]) -> dict[str, list[Picture]]:
-    """PNG files by split: stratified by digit, fixed seed. Test and judge pictures never train the model."""
+    """Write PNG files, by split: stratified by digit, fixed seed. Test and judge pictures never train the model."""
     data = handwriting.load(folder / "cache", notes)
     manifest["sources"].append({"what": "handwritten digits", "from": data.source, "licence": data.licence})
-    made: dict[str, list[Picture]] = {split: [] for split in SETTINGS}
+    pictures: dict[str, list[Picture]] = {split: [] for split in SETTINGS}
     rng = np.random.default_rng([2026, 20])
-    ends = dict(zip(PICTURES, np.cumsum(list(PICTURES.values())), strict=True))
+    ends = dict(zip(PICTURE_SHARES, np.cumsum(list(PICTURE_SHARES.values())), strict=True))
     for digit in DIGITS:
-        chosen = rng.permutation(np.flatnonzero(data.labels == digit))
-        for number, index in enumerate(chosen):
-            share = number / len(chosen)
-            split = next((name for name, end in ends.items() if share < end), "train")
+        order = rng.permutation(np.flatnonzero(data.labels == digit))
+        for number, index in enumerate(order):
+            position = number / len(order)
+            split = next((name for name, end in ends.items() if position < end), "train")
             name = f"media/{split}/picture-{digit}-{index}.png"
             Image.fromarray(data.images[index]).save(folder / name)
-            made[split].append(Picture(name, digit))
-    return made
+            pictures[split].append(Picture(name, digit))
+    return pictures
 
 
-def _distorted(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Turned, scaled, slanted and moved a little about its middle, as another hand might have written it."""
+def _distort(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Rotate, scale, shear and shift a picture a little about its centre, as another hand might have written it."""
     turn, slant = rng.normal(0.0, 0.12), rng.normal(0.0, 0.12)
-    wide, high = rng.normal(1.0, 0.08, 2)
+    width_scale, height_scale = rng.normal(1.0, 0.08, 2)
     centre = (np.array(picture.size) - 1) / 2
-    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    matrix = rotation @ [[width_scale, slant], [0.0, height_scale]]
     shift = centre - matrix @ centre + rng.normal(0.0, 0.04, 2) * picture.size
     coefficients = (*matrix[0], shift[0], *matrix[1], shift[1])
     return picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
 
 
-def _varied(folder: Path, pictures: Iterable[Picture]) -> list[Picture]:
-    """Distorted copies of the training pictures, for the model to look at; what it is to draw stays as scanned."""
+def _distorted_copies(folder: Path, pictures: Iterable[Picture]) -> list[Picture]:
+    """Write distorted copies of the training pictures, as inputs only; pictures to draw stay as scanned."""
     rng = np.random.default_rng([2026, 24])
-    made = []
+    copies = []
     for picture in pictures:
         with Image.open(folder / picture.path) as original:
-            for number in range(VARIED):
+            for number in range(DISTORTED_COPIES):
                 name = picture.path.replace(".png", f"-{number}.png")
-                _distorted(original, rng).save(folder / name)
-                made.append(Picture(name, picture.digit))
-    return made
+                _distort(original, rng).save(folder / name)
+                copies.append(Picture(name, picture.digit))
+    return copies
 
 
 def _clips(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Clip]]:
-    """FLAC files by split: every digit, language and voice at the (rate, pitch) settings of the split."""
+    """Write FLAC files, by split: every digit, language and voice at the (rate, pitch) settings of the split."""
     rng = np.random.default_rng([2026, 21])
-    made: dict[str, list[Clip]] = {split: [] for split in SETTINGS}
+    clips: dict[str, list[Clip]] = {split: [] for split in SETTINGS}
     settings = {}
     with espeak.Espeak() as speaker:
         for voice in VOICES:
@@ -139,43 +140,44 @@ def _clips(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Clip]]:
                             name = f"media/{split}/clip-{language}-{digit}-{voice}-{rate}-{pitch}.flac"
                             samples = speaker.say(word(digit, language), f"{spoken_as}+{voice}", rate, pitch)
                             soundfile.write(folder / name, samples, espeak.RATE)
-                            made[split].append(Clip(name, digit, language, voice))
+                            clips[split].append(Clip(name, digit, language, voice))
     manifest["settings"] = settings
     manifest["sources"].append({"what": "synthetic speech", "from": "espeak-ng", "licence": espeak.LICENCE})
-    return made
+    return clips
 
 
-def _recorded(folder: Path, manifest: dict[str, Any]) -> list[Clip]:
-    """Recorded number words for the reality check; none, with a note, where they cannot be had."""
-    made = []
+def _recorded_clips(folder: Path, manifest: dict[str, Any]) -> list[Clip]:
+    """Write recorded number words for the reality check; none, and a note in `manifest`, where they are unavailable."""
+    clips = []
     try:
         for language in sorted(LANGUAGES.keys() & prompts.LANGUAGES):
             for digit, samples in prompts.digits(language, folder / "cache").items():
                 name = f"media/recorded/{language}-{digit}.flac"
                 soundfile.write(folder / name, samples, prompts.RATE)
-                made.append(Clip(name, digit, language, ""))
+                clips.append(Clip(name, digit, language, ""))
     except (DataError, MissingError) as error:
         manifest["notes"].append(f"recorded number words left out: {error}")
         return []
     source = {"what": "recorded number words, tested on only", "from": "Debian asterisk-core-sounds-*-g722"}
     manifest["sources"].append({**source, "licence": prompts.SOURCE.licence})
-    return made
+    return clips
 
 
-def _heard(clips: Iterable[Clip]) -> dict[str, list[Sample]]:
-    """Rows of the reality check: which digit, and which language, is this?"""
-    made: dict[str, list[Sample]] = {"hear-digit": [], "hear-language": []}
+def _reality_check(clips: Iterable[Clip]) -> dict[str, list[Sample]]:
+    """Rows of the reality check, by task: which digit, and which language, is this?"""
+    rows: dict[str, list[Sample]] = {"hear-digit": [], "hear-language": []}
     for clip in clips:
         slots = {"audio": Part("audio", clip.path)}
         labels = {"digit": word(clip.digit, "en"), "language": LANGUAGES[clip.language]}
         for name, attribute in (("hear-digit", "digit"), ("hear-language", "language")):
             task = BY_NAME[name]
             item = Item(slots, Part("text", labels[attribute]), {attribute: labels[attribute]})
-            made[name].append(task.sample(task.phrasings[0], item))
-    return made
+            rows[name].append(task.sample(task.phrasings[0], item))
+    return rows
 
 
 def _write(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
+    """Write a JSONL file; returns its number of rows and sha256 for the manifest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [dump_row(sample) for sample in samples]
     text = "\n".join(lines) + "\n"
@@ -183,8 +185,8 @@ def _write(path: Path, samples: Iterable[Sample]) -> dict[str, Any]:
     return {"rows": len(lines), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _labelled(media: Iterable[Picture | Clip]) -> Iterable[Sample]:
-    """Documents with labels, for judges, ceilings and baselines."""
+def _labelled_documents(media: Iterable[Picture | Clip]) -> Iterable[Sample]:
+    """Yield a document with its labels for each medium, for judges, ceilings and baselines."""
     for item in media:
         if isinstance(item, Picture):
             part = Part("image", item.path)
@@ -196,21 +198,22 @@ def _labelled(media: Iterable[Picture | Clip]) -> Iterable[Sample]:
 
 
 def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Fetch, speak, split and write rows under `folder`; returns the manifest, which is also written there.
+    """Fetch pictures, synthesise speech, split, and write rows to `folder`; returns the manifest, which it also writes there.
 
-    What is already complete is kept. A half-built folder is built again.
+    Keeps a complete build; builds an incomplete one anew. Raises DataError where the folder holds anything else,
+    MissingError without espeak-ng.
     """
     manifest: dict[str, Any] = {}
     if (folder / MANIFEST).is_file():
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest.get("format") == FORMAT:
             return manifest
-    ours = (folder / "cache").is_dir() or (folder / MANIFEST).is_file()
-    if not ours and folder.exists() and any(folder.iterdir()):
+    is_own_folder = (folder / "cache").is_dir() or (folder / MANIFEST).is_file()
+    if not is_own_folder and folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
     shutil.rmtree(folder / "media", ignore_errors=True)
-    shutil.rmtree(folder / "judges", ignore_errors=True)  # they were fitted on the media that go
-    for rows in manifest.get("files", {}):  # they name the media that go
+    shutil.rmtree(folder / "judges", ignore_errors=True)  # they were fitted to the removed media
+    for rows in manifest.get("files", {}):  # they name the removed media
         (folder / rows).unlink(missing_ok=True)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     for split in (*SETTINGS, "recorded"):
@@ -223,7 +226,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     say("rows")
     files = manifest["files"]
     rng = np.random.default_rng([2026, 22])
-    pool = Pool(pictures["train"], clips["train"], "train", rng, _varied(folder, pictures["train"]))
+    pool = Pool(pictures["train"], clips["train"], "train", rng, _distorted_copies(folder, pictures["train"]))
     files["train.jsonl"] = _write(
         folder / "train.jsonl",
         (task.sample(pool.pick(task.trained_phrasings), task.make(pool)) for task in TASKS for _ in range(ROWS_A_TASK)),
@@ -231,25 +234,23 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     for number, task in enumerate(TASKS):
         for split in (*task.splits, "dev"):
             media = "dev" if split == "dev" else "test"
-            held = Pool(pictures[media], clips[media], split, np.random.default_rng([2026, 23, number]))
+            held_out_pool = Pool(pictures[media], clips[media], split, np.random.default_rng([2026, 23, number]))
             phrasings = [task.held_out_phrasing] if split == "phrasing" else task.trained_phrasings
             count = ROWS_A_DEV if split == "dev" else ROWS_A_TEST
             name = f"{task.name}.{split}.jsonl"
-            files[name] = _write(
-                folder / name, (task.sample(held.pick(phrasings), task.make(held)) for _ in range(count))
-            )
-    for name, samples in _heard(_recorded(folder, manifest)).items():
-        if samples:
-            files[f"{name}.recorded.jsonl"] = _write(folder / f"{name}.recorded.jsonl", samples)
+            samples = (task.sample(held_out_pool.pick(phrasings), task.make(held_out_pool)) for _ in range(count))
+            files[name] = _write(folder / name, samples)
+    for name, recorded in _reality_check(_recorded_clips(folder, manifest)).items():
+        if recorded:
+            files[f"{name}.recorded.jsonl"] = _write(folder / f"{name}.recorded.jsonl", recorded)
     for split in SETTINGS:
         files[f"labelled-{split}.jsonl"] = _write(
-            folder / f"labelled-{split}.jsonl", _labelled([*pictures[split], *clips[split]])
+            folder / f"labelled-{split}.jsonl", _labelled_documents([*pictures[split], *clips[split]])
         )
     manifest["languages"] = LANGUAGES
     manifest["counts"] = {split: {"pictures": len(pictures[split]), "clips": len(clips[split])} for split in SETTINGS}
-    atomic_write(
-        folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False)
-    )  # says that the data is complete
+    # last, because the manifest marks the build as complete
+    atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return manifest
 
 
@@ -258,25 +259,29 @@ def _judges() -> dict[str, Callable[[], Any]]:
     from plait.modalities.audio.judge import sound_view
     from plait.modalities.image.judge import picture_view
 
-    spoken: dict[str, list[Any]] = {"digit": list(DIGITS), "language": list(LANGUAGES), "speaker": list(VOICES)}
+    classes_of_speech: dict[str, list[Any]] = {
+        "digit": list(DIGITS),
+        "language": list(LANGUAGES),
+        "speaker": list(VOICES),
+    }
     return {
         "image": lambda: Judge({"digit": list(DIGITS)}, picture_view()),
-        "audio": lambda: Judge(spoken, sound_view()),
+        "audio": lambda: Judge(classes_of_speech, sound_view()),
     }
 
 
 def _in_words(attribute: str, label: Any) -> str:
-    """A label as the model's answer says it."""
+    """A label in the words of the model's answers."""
     if attribute == "digit":
         return word(int(label), "en")
     return LANGUAGES.get(label, str(label))
 
 
-def suite(folder: Path, known: Mapping[str, Modality]) -> Suite:
-    """What `plait eval` measures on the data in `folder`."""
+def suite(folder: Path, modalities: Mapping[str, Modality]) -> Suite:
+    """The evaluation of `plait eval` on the data in `folder`."""
     return Suite(
         tasks=TASKS,
-        rows=FolderRows(folder, known),
+        rows=FolderRows(folder, modalities),
         judges=_judges(),
         judges_at=folder / "judges",
         in_words=_in_words,

@@ -4,10 +4,10 @@
 
 The promise, on two CPU cores with AVX-512 BF16: in 15 minutes (2,000 steps) a label named right for 88 % of the official
 test pictures, and pictures drawn to order that a judge recognises at 85 % of its own ceiling. Measured with seed 0: 89.6 and
-96.0 % (ceiling 85.1) in 13.6 minutes; with `steps=8000`, about an hour, 92.1 and 97.6 % (docs/experiments.md).
+96.0 % (ceiling 85.1) in 13.6 minutes; with `steps=8000`, about an hour, 92.1 and 97.6 % (docs/experiments/fashion.md).
 
-Nothing here is tuned to the data: model and training are what `plait train --data` proposes for it, except that mirrored
-pictures mean the same and that the steps are fixed.
+Model and training are those that `plait train --data` proposes for the data, except that pictures may be mirrored and that
+the number of steps is fixed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from plait.runtime.files import MANIFEST, atomic_write, manifest_of, sha256_of
 from plait.train.optim import OptimConfig
 
 LABELS = clothes.LABELS
-NAME, DRAW = "image->text classes", "text->image classes"  # as the importer of IDX files calls the tasks
+NAME, DRAW = "image->text classes", "text->image classes"  # the task names of the IDX importer
 TARGETS = {NAME: {"classes": 0.88}, DRAW: {"classes": 0.85}}
 FORMAT = 1
 
 RECIPE = Recipe(
     name="fashion",
     data="data/fashion",
-    hold_out={"test": 0.1, "judge": 0.09},  # the test is the official one
+    hold_out={"test": 0.1, "judge": 0.09},  # the test split is the official one
     modalities={
         "text": {"vocab_size": 320},
         "image": {"patch": 28, "channels": 1, "max_patches": 1, "flip": True},
@@ -51,14 +51,14 @@ RECIPE = Recipe(
 
 
 def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Fetch the Debian package, unpack it without installing, and write rows; returns the manifest.
+    """Fetch the Debian package, unpack it without installing, and write rows; returns the manifest. Keeps a complete build.
 
-    Raises MissingError without apt-get, DataError where the package cannot be had or the folder holds something else.
+    Raises MissingError without apt-get, DataError where the package is unavailable or the folder holds anything else.
     """
     manifest = manifest_of(folder)
     if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT:
         return manifest
-    cache, ours = folder / "cache", folder / "rows.partial"
+    cache, partial = folder / "cache", folder / "rows.partial"
     if folder.exists() and any(path.name not in ("cache", "rows.partial") for path in folder.iterdir()):
         raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
     try:
@@ -70,14 +70,14 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             "plait data import FOLDER --to NEW_FOLDER, and trained on with plait train --data NEW_FOLDER"
         ) from error
     say("pictures and rows")
-    shutil.rmtree(ours, ignore_errors=True)
-    with Writer(ours) as writer:
+    shutil.rmtree(partial, ignore_errors=True)
+    with Writer(partial) as writer:
         for record in idx.records(source, LABELS):
             writer.add(record)
         counts = writer.finish()
-    for path in ours.iterdir():
+    for path in partial.iterdir():
         path.rename(folder / path.name)
-    ours.rmdir()
+    partial.rmdir()
     manifest = {
         "recipe": RECIPE.name,
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""Settings by dotted key: `optim.lr=0.001`."""
+"""Overrides of a recipe's settings by dotted key: `optim.lr=0.001`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plait.recipes.recipe import Recipe
 
 
 def parse_value(text: str) -> Any:
-    """JSON where it is JSON, else the text itself."""
+    """The decoded value if `text` is JSON, else `text` itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -21,7 +21,10 @@ def parse_value(text: str) -> Any:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Apply `key=value` with dotted keys, values as JSON or plain text. Raises ConfigError for a bad one."""
+    """A copy of `recipe` with overrides `key=value` applied: dotted keys, values as JSON or plain text.
+
+    Raises ConfigError for an unknown key or an impossible value.
+    """
     settings = recipe.model_dump()
     for entry in overrides:
         key, equals, value = entry.partition("=")

@@ -1,4 +1,4 @@
-"""A recipe: data, model, schedule and promise in one object."""
+"""A recipe: data, model, schedule and sampling settings in one object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from plait.train.config import TrainingConfig
 
 
 class Sampling(BaseModel):
-    """Fields of `Request` that the evaluation uses; `generate` takes all but the last from here too."""
+    """Fields of `Request` for the evaluation; `generate` also defaults to them, except for `max_tokens`. Unknown keys are
+    errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,7 +21,7 @@ class Sampling(BaseModel):
 
 
 class Recipe(TrainingConfig):
-    """What `plait train` needs to know, and how its model is asked. Unknown keys are errors."""
+    """Settings of `plait train`, and of sampling from the trained model. Unknown keys are errors."""
 
     turns: int = Field(1, ge=1, description="questions in the longest conversation of the rows; chat remembers as many")
     sampling: Sampling = Sampling()

@@ -1,4 +1,4 @@
-"""Where a model computes, and in which numbers: one place for what differs between processors."""
+"""Resolves the device and the dtype of a model: the only module that knows the differences between processors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """`auto`: an NVIDIA or AMD GPU, else Apple's, else the CPU. Raises ConfigError for one that is not here."""
+    """`auto`: an NVIDIA or AMD GPU, else Apple's, else the CPU. Raises ConfigError for an unavailable device."""
     import torch
 
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in here.items() if there)
-    if not here.get(name, False):
+        name = next(kind for kind, is_available in available.items() if is_available)
+    if not available.get(name, False):
         raise ConfigError(
             f"device={name}: torch {torch.__version__} finds none here; expected one of "
-            f"{', '.join(kind for kind, there in here.items() if there)}, or a build of torch for it: see plait doctor"
+            f"{', '.join(kind for kind, is_available in available.items() if is_available)}, or a build of torch for it: see plait doctor"
         )
     return torch.device(name)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the processor multiplies in it (AVX-512 BF16; GPUs since Ampere), else float32."""
+    """`auto`: bfloat16 where the processor multiplies in it (AVX-512 BF16; GPUs since Ampere), else float32."""
     import torch
 
     if name != "auto":

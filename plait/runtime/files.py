@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writes, hashes of files, and the manifest of a data folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MANIFEST = "manifest.json"
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read piece by piece."""
+    """Hexadecimal sha256 of a file, read in chunks. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
+        while chunk := file.read(2**20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file or a folder on the disk."""
+    """Flush a file or a folder to the disk (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -31,7 +31,8 @@ def sync(path: Path) -> None:
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it, so that nobody ever finds a part of it. Raises OSError."""
+    """Write `text` to a partial file beside `path`, sync and rename it: readers see the old file or the new one, complete.
+    Raises OSError."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -44,10 +45,10 @@ def atomic_write(path: Path, text: str) -> None:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """What `plait data build` wrote about a data folder; empty for any other folder, whatever its manifest.json says."""
+    """The manifest that `plait data build` wrote; empty for any other folder, even if it has a manifest.json."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    ours = isinstance(found, dict) and {"format", "sources", "notes", "files"} <= set(found)
-    return found if ours and isinstance(found["files"], dict) else {}
+    is_own = isinstance(manifest, dict) and {"format", "sources", "notes", "files"} <= set(manifest)
+    return manifest if is_own and isinstance(manifest["files"], dict) else {}

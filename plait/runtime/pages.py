@@ -1,4 +1,4 @@
-"""Pages that are one file each, with the media and the plots in them."""
+"""Parts of self-contained HTML pages: media as data URLs, plots as SVG."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 from plait.errors import ConfigError
 from plait.runtime.files import atomic_write
 
-SIDE = 256  # pixels of the longer side of a picture in a page, at most
-SHARP = 128  # pixels of the longer side up to which a picture is kept exactly
-WIDTH, ROW, NAMES, VALUES = 460, 20, 170, 70  # pixels of a plot, of a bar, and of the words before and behind it
-HEIGHT = 130  # pixels of a histogram without its numbers
-Bins = Sequence[tuple[float, float, int]]  # from, to, how many
+SIDE = 256  # pixels: larger pictures are scaled down to this longer side
+LOSSLESS_SIDE = 128  # pixels of the longer side up to which compression is lossless
+WIDTH, ROW, NAMES, VALUES = 460, 20, 170, 70  # pixels: width of a plot, height of a bar, widths of its name and value
+HEIGHT = 130  # pixels of a histogram without its labels
+Bins = Sequence[tuple[float, float, int]]  # (low edge, high edge, count)
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file for somebody to look at. Raises ConfigError where it cannot be."""
+    """Write a page, and its folder if it is missing. Raises ConfigError where that is impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, text)
@@ -32,34 +32,34 @@ def write_file(path: Path, text: str) -> None:
 
 
 def grouped(number: float) -> str:
-    """12345.0 as 12,345, and 0.123 as 0.12."""
+    """A number with thousands separators, two decimals at most: 12345.0 as 12,345, 0.123 as 0.12."""
     return f"{int(number) if number == int(number) else round(number, 2):,}"
 
 
 def data_url(kind: str, data: bytes) -> str:
-    """Bytes of a media type as an address that needs no file."""
+    """Data URL of bytes of the media type `kind`."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def picture_url(picture: Image.Image) -> str:
-    """A picture of at most SIDE pixels as the address of its own bytes."""
+    """Data URL of a picture, scaled down to SIDE pixels if it is larger; WebP, lossless up to LOSSLESS_SIDE."""
     picture = picture.copy()
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=max(picture.size) <= SHARP, quality=88)
+    picture.save(buffer, "WEBP", lossless=max(picture.size) <= LOSSLESS_SIDE, quality=88)
     return data_url("image/webp", buffer.getvalue())
 
 
 def bars(counts: Mapping[str, float]) -> Markup:
-    """A bar a name, with its number."""
-    most = max(counts.values(), default=0) or 1
+    """Bar chart as SVG: a bar with its name and count for each entry."""
+    largest = max(counts.values(), default=0) or 1
     lines = [
         Markup(
             '<g><title>{}: {}</title><text class="name" x="{}" y="{}">{}</text>'
             '<rect x="{}" y="{}" width="{:.1f}" height="{}"/><text x="{:.1f}" y="{}">{}</text></g>'
         ).format(
             name, grouped(count), NAMES - 6, ROW * number + 14, name if len(name) <= 26 else f"{name[:25]}…",
-            NAMES, ROW * number + 3, (length := (WIDTH - NAMES - VALUES) * count / most), ROW - 6,
+            NAMES, ROW * number + 3, (length := (WIDTH - NAMES - VALUES) * count / largest), ROW - 6,
             NAMES + length + 5, ROW * number + 14, grouped(count),
         )
         for number, (name, count) in enumerate(counts.items())
@@ -70,12 +70,12 @@ def bars(counts: Mapping[str, float]) -> Markup:
 
 
 def histogram(bins: Bins) -> Markup:
-    """A column a bin, all of one width; below stand their edges, above how many each has, in per cent."""
-    total, most = sum(count for *_, count in bins) or 1, max((count for *_, count in bins), default=0) or 1
+    """Histogram as SVG: columns of equal width, with their edges below and their shares in per cent above."""
+    total, largest = sum(count for *_, count in bins) or 1, max((count for *_, count in bins), default=0) or 1
     width = (WIDTH - 40) / max(1, len(bins))
     columns = []
     for number, (low, high, count) in enumerate(bins):
-        left, height = 10 + width * number, (HEIGHT - 20) * count / most
+        left, height = 10 + width * number, (HEIGHT - 20) * count / largest
         share = 100 * count / total
         columns.append(
             Markup(

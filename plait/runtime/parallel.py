@@ -1,4 +1,4 @@
-"""Many small independent jobs, such as turning mel frames into sound, on all of the process's threads."""
+"""Parallel maps over small independent jobs, such as turning mel frames into sound, on the process's threads."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import TypeVar
 
 import torch
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def parallel_map(function: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
-    """`[function(item) for item in items]`, an item a thread; the first exception is raised.
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`[function(item) for item in items]` on as many threads as torch has. Raises the first exception in item order.
 
-    torch lets go of Python's lock, and one small job keeps one core busy. A worker has torch's threads for itself (one),
-    so that a call inside a call runs in place, and the caller's inference mode.
+    torch releases Python's lock, and a small job uses one core only. Each worker has one torch thread, so that a nested
+    call runs inline, and inherits the caller's inference mode.
     """
-    given, workers, inference = list(items), torch.get_num_threads(), torch.is_inference_mode_enabled()
-    if workers == 1 or len(given) < 2:
-        return [function(item) for item in given]
+    jobs, workers, inference = list(items), torch.get_num_threads(), torch.is_inference_mode_enabled()
+    if workers == 1 or len(jobs) < 2:
+        return [function(item) for item in jobs]
 
-    def job(item: Given) -> Made:
+    def run(item: Item) -> Result:
         with torch.inference_mode(inference):
             return function(item)
 
     with thread_pool(workers) as executor:
-        return list(executor.map(job, given))
+        return list(executor.map(run, jobs))
 
 
 @contextmanager
 def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for jobs, each with one of torch's threads; what is left over when the block ends is dropped."""
-    before = torch.get_num_threads()
+    """Context manager of an executor of `workers` threads with one torch thread each; cancels pending jobs at its end."""
+    num_threads = torch.get_num_threads()
     executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_threads)

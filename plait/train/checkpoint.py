@@ -29,6 +29,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.runtime.files import sha256_of, sync
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
+from plait.train.weights import fitted
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -36,6 +37,7 @@ SEAL = "config_sha256"
 WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
 SEALED_SINCE = 3  # format
+RESUMABLE_SINCE = 5
 STEP_NAME = "step-{:08d}"
 
 
@@ -103,6 +105,7 @@ def save(
         "trunk": model.trunk.config.model_dump(),
         "modalities": modalities,
         "vocabulary": list(model.vocabulary.names),
+        "tied": list(model.tied),
         "recipe": dict(recipe),
         "sha256": sums,
     }
@@ -193,11 +196,22 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTransformer, dict[str, Any]]:
     """The model with its EMA weights, and config.json. Raises CheckpointError for anything missing or damaged."""
     config = read_config(folder)
-    vocabulary = Vocabulary(_modalities(folder, config))
-    if list(vocabulary.names) != config["vocabulary"]:
-        raise CheckpointError(
-            f"{folder}: its grammar differs from that of the installed modalities; install the version that wrote it"
-        )
+    vocabulary = Vocabulary(load_modalities(folder, config))
+    model = load_model(folder, config, vocabulary, dtype=dtype)
+    return model.eval(), config
+
+
+def load_model(
+    folder: Path,
+    config: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    dtype: torch.dtype = torch.float32,
+    seed: int | None = None,
+) -> MultimodalTransformer:
+    """The EMA weights of a checkpoint in a model of `vocabulary`; with a `seed`, what the checkpoint lacks is drawn.
+
+    Raises CheckpointError.
+    """
     try:
         trunk = TrunkConfig(**config["trunk"])
     except (ValidationError, TypeError) as error:
@@ -206,22 +220,17 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTr
         ) from error
     try:
         weights = load_weights(folder, config)
-        components = {
-            name: len(weights[key]) for name in config["modalities"] if (key := f"flows.{name}.axes") in weights
-        }
-        model = MultimodalTransformer(trunk, vocabulary, dtype=dtype, components=components)
-        model.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
+        return fitted(trunk, vocabulary, weights, config["vocabulary"], dtype=dtype, tied=config["tied"], seed=seed)
+    except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
-    return model.eval(), config
 
 
 def load_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """EMA weights by today's names; `config` as `read_config` gives it."""
-    return migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS])
+    return migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS], len(config["vocabulary"]))
 
 
-def _modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:
+def load_modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:
     """The modalities that a checkpoint was made with, what their files hold included. Raises CheckpointError."""
     modalities = {}
     for name, stored in config["modalities"].items():
@@ -252,8 +261,12 @@ def load_train_state(folder: Path) -> TrainState:
     config = read_stored_config(folder)
     for name in (STATE_TENSORS, STATE_JSON):
         _check_hash(folder / name, config["sha256"].get(name, ""))
-    counters = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
-    return TrainState(migrate_tensors(load_file(folder / STATE_TENSORS), config["format"]), counters)
+    if config["format"] < RESUMABLE_SINCE:
+        raise CheckpointError(
+            f"{folder} was written as format {config['format']}, whose training state this version cannot continue exactly; "
+            f"start a new run from its weights: init={folder}"
+        )
+    return TrainState(load_file(folder / STATE_TENSORS), json.loads((folder / STATE_JSON).read_text(encoding="utf-8")))
 
 
 def discard(folder: Path) -> None:

@@ -29,6 +29,9 @@ class TrainingConfig(BaseModel):
     flow: FlowConfig = FlowConfig()
     pack: PackConfig = PackConfig()
     optim: OptimConfig = OptimConfig()
+    init: str = Field("", description="checkpoint, run folder or archive whose weights the training starts from")
+    trainable: tuple[str, ...] = Field(("*",), description="patterns of the names of parameters that move")
+    tied: tuple[str, ...] = Field((), description="tables of ids whose head has their weights")
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"

@@ -7,6 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from plait.contract import WORDS
+from plait.data.vocabulary import MARKS
+
 FORMAT = 5
 
 Config = dict[str, Any]
@@ -40,7 +43,8 @@ def _from_3(config: Config) -> Config:
 
 
 def _from_4(config: Config) -> Config:
-    """Format 5: settings have the field's names, and augmentation is a table of its own with a share a task."""
+    """Format 5: settings have the field's names, augmentation is a table of its own with a share a task, and ids lie in a
+    table for the marks and one for each categorical modality."""
     recipe = dict(config["recipe"])
     for (part, before), since in RENAMED_SETTINGS.items():
         node = recipe
@@ -49,7 +53,7 @@ def _from_4(config: Config) -> Config:
         if before in node:
             node[since] = node.pop(before)
     recipe["augment"] = {task: {"share": share} for task, share in recipe.pop("vary", {}).items()}
-    return {**config, "format": 5, "recipe": recipe}
+    return {**config, "format": 5, "recipe": recipe, "tied": []}
 
 
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
@@ -62,8 +66,23 @@ def migrate_config(config: Config) -> Config:
     return config
 
 
-def migrate_tensors(tensors: Mapping[str, Tensor], written_as: int) -> dict[str, Tensor]:
-    """Weights by name, from a checkpoint of format `written_as`, by today's names."""
+TABLES_BEFORE = {"ids.weight": "tables.{}.weight"} | {
+    f"categorical.logits.{kind}": f"categorical.{{}}.logits.{kind}" for kind in ("weight", "bias")
+}
+
+
+def migrate_tensors(tensors: Mapping[str, Tensor], written_as: int, marks: int) -> dict[str, Tensor]:
+    """Weights by today's names, from a checkpoint of format `written_as` with `marks` names of marks and grammar.
+
+    Before format 5 one table held the marks and, after them, the ids of the only categorical modality, text.
+    """
     if written_as >= FORMAT:
         return dict(tensors)
-    return {name.replace(".trust.", ".log_var."): tensor for name, tensor in tensors.items()}
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name in TABLES_BEFORE:
+            renamed[TABLES_BEFORE[name].format(MARKS)] = tensor[:marks].clone()
+            renamed[TABLES_BEFORE[name].format(WORDS)] = tensor[marks:].clone()
+        else:
+            renamed[name.replace(".trust.", ".log_var.")] = tensor
+    return renamed

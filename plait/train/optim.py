@@ -42,12 +42,14 @@ class OptimConfig(BaseModel):
 
 
 def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
-    """Optimizers over all parameters of `model`; matrices inside `trunk` go to Muon if it is chosen."""
+    """Optimizers over the parameters of `model` that move; matrices inside `trunk` go to Muon if it is chosen."""
     matrices: list[nn.Parameter] = []
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {  # by share of the rate, and whether they decay
         (share, decays): [] for share in dict.fromkeys((1.0, config.flow_lr_scale)) for decays in (True, False)
     }
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2:
             matrices.append(parameter)
             continue
@@ -58,6 +60,7 @@ def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
             [
                 {"params": found, "weight_decay": config.weight_decay if decays else 0.0, SHARE: share}
                 for (share, decays), found in groups.items()
+                if found
             ],
             lr=config.lr,
             betas=config.betas,

@@ -45,8 +45,8 @@ def _distinct(samples: Sequence[Sample]) -> int:
     return len({(p.type, str(p.value)) for sample in samples for m in sample.messages for p in m.parts})
 
 
-def probe(recipe: TrainingConfig, skip: Collection[int]) -> Probe:
-    """Run a few steps of `recipe` on its own rows, without the lines in `skip`."""
+def probe(recipe: TrainingConfig, skip: Collection[str]) -> Probe:
+    """Run a few steps of `recipe` on its own rows, without those whose ids are in `skip`."""
     training = start(recipe, skip)
     loader = training.loader
     reader = loader.encoder.encode_part
@@ -63,8 +63,8 @@ def probe(recipe: TrainingConfig, skip: Collection[int]) -> Probe:
             return (time.perf_counter() - begin) / STEPS
 
     a_step()  # lets the allocator and the processor warm up
-    drawn, read = loader.mix.draws, len(reader.kept)
-    reader.forget()
+    drawn, read = loader.mix.draws, len(reader.segments)
+    reader.clear()
     cold = a_step()
     warm: list[float] = []
     while len(warm) < LEAST_ROUNDS or sum(warm) * STEPS < WARM_SECONDS:
@@ -72,7 +72,7 @@ def probe(recipe: TrainingConfig, skip: Collection[int]) -> Probe:
     seconds_a_step = sum(warm) / len(warm)
     samples = [sample for of_task in loader.mix.samples.values() for sample in of_task]
     distinct = _distinct(samples)
-    to_come = min(reader.held / max(1, read) * distinct, reader.capacity) - reader.held
+    to_come = min(reader.num_bytes / max(1, read) * distinct, reader.capacity) - reader.num_bytes
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         trainer.save(training, recipe, Path(folder))

@@ -21,6 +21,43 @@ from plait.train.state import Training
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
+class Preparation:
+    """What happens before the first step, told while it happens: a spinner on a terminal, a line a stage elsewhere.
+
+    Use as a context; `silent`: of a process beside the first.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=silent)
+        self.status = self.console.status("") if self.console.is_terminal else None
+        self.begin = self.last_line = time.monotonic()
+
+    def __enter__(self) -> Preparation:
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def stage(self, name: str) -> None:
+        """A new stage begins."""
+        self._tell(f"preparing: {name}")
+
+    def rows(self, path: Path, count: int) -> None:
+        """So many rows of a file are checked; a plain line at most every PLAIN_EVERY seconds."""
+        if self.status or time.monotonic() - self.last_line > PLAIN_EVERY:
+            self._tell(f"preparing: {count:,} rows of {path.name} checked")
+
+    def _tell(self, line: str) -> None:
+        self.last_line = time.monotonic()
+        if self.status:
+            self.status.update(f"{line} ({self.last_line - self.begin:.0f} s)")
+        else:
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 class Progress:
     """Context manager; `update` takes the state, the mean losses and the fill of the packed sequences. `silent`: of a process
     beside the first, which tells nothing."""

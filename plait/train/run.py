@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,20 @@ from plait import registry
 from plait.contract import Modality
 from plait.data import splits, store
 from plait.data.fit import fit
+from plait.data.mix import Rows
 from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.model import pca
+from plait.model.multimodal import MultimodalTransformer
 from plait.runtime import allocator
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
-from plait.train import checkpoint, distributed, trainer
+from plait.train import archive, checkpoint, distributed, trainer
 from plait.train.config import TrainingConfig
-from plait.train.progress import Progress
+from plait.train.progress import Preparation, Progress
 from plait.train.state import Training
 
 BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
@@ -124,9 +127,10 @@ def check(
     run: Path,
     strict: bool,
     say: Callable[[str], None],
-) -> dict[str, frozenset[int]]:
+    progress: Callable[[Path, int], Any] = lambda path, rows: None,
+) -> dict[str, frozenset[str]]:
     """Check the rows of the folder `data` once a run, those of training and of the splits `held_out` that have a file; returns
-    the numbers of each split's bad lines, which `run/bad_rows.jsonl` explains.
+    the ids of each split's bad rows, which `run/bad_rows.jsonl` explains.
 
     Rows that `plait data build` wrote are not decoded again: their manifest has the file's hash. Raises DataError with
     `strict`, or when no row of a file is left.
@@ -136,7 +140,7 @@ def check(
     unchecked = [split for split in [TRAIN, *given] if not _as_built(data, split)]
     sums = {f"{split}.jsonl": store.digest(data, split) for split in unchecked}
     if sums and not (summed.is_file() and listed.is_file() and json.loads(summed.read_text(encoding="utf-8")) == sums):
-        counts = list_bad_rows([data / f"{split}.jsonl" for split in unchecked], modalities, listed)
+        counts = list_bad_rows([data / f"{split}.jsonl" for split in unchecked], modalities, listed, progress=progress)
         for found in counts:
             say(f"{found.path.name}: {found}" + (f"; they are left out, see {listed}" if found.bad_lines else ""))
         empty = next((found for found in counts if not found.good), None)
@@ -149,7 +153,7 @@ def check(
     bad = _listed(listed)
     if bad and strict:
         raise DataError(f"{len(bad)} rows of {data} are bad, see {listed}; the first: {bad[0]['problem']}")
-    return {split: _lines(listed, f"{split}.jsonl") for split in [TRAIN, *given]}
+    return {split: _ids(listed, f"{split}.jsonl") for split in [TRAIN, *given]}
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
@@ -157,28 +161,31 @@ def _listed(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
-def _lines(listed: Path, file: str) -> frozenset[int]:
-    return frozenset(entry["line"] for entry in _listed(listed) if entry["file"] == file)
+def _ids(listed: Path, file: str) -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _listed(listed) if entry["file"] == file)
 
 
-def bad_lines(run: Path, split: str = TRAIN) -> frozenset[int]:
-    """Numbers of the lines of a split's file that a run found bad."""
-    return _lines(run / BAD_ROWS, f"{split}.jsonl")
+def bad_rows(run: Path, split: str = TRAIN) -> frozenset[str]:
+    """Ids of the rows of a split's file that a run found bad."""
+    return _ids(run / BAD_ROWS, f"{split}.jsonl")
 
 
-def long_lines(run: Path) -> frozenset[int]:
-    """Numbers of the lines of train.jsonl that a run found too long for its sequences."""
-    return _lines(run / LONG_ROWS, f"{TRAIN}.jsonl")
+def long_rows(run: Path) -> frozenset[str]:
+    """Ids of the rows of train.jsonl that a run found too long for its sequences."""
+    return _ids(run / LONG_ROWS, f"{TRAIN}.jsonl")
 
 
-def _list_long_rows(run: Path, found: Mapping[str, str]) -> int:
-    """Add rows to the list of those that were too long, by where they stand; returns how many there are now."""
+def _list_long_rows(run: Path, too_long: Mapping[str, tuple[str, str]]) -> None:
+    """Add rows to the list of those that were too long."""
+    if not too_long:
+        return
     listed = run / LONG_ROWS
-    problems = {entry["line"]: entry["problem"] for entry in _listed(listed)}
-    problems.update({line_of(where): problem for where, problem in found.items()})
-    rows = [BadRow(f"{TRAIN}.jsonl", line, problem) for line, problem in sorted(problems.items())]
-    atomic_write(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in rows))
-    return len(problems)
+    rows = {entry["id"]: BadRow(**entry) for entry in _listed(listed)}
+    rows |= {
+        name: BadRow(f"{TRAIN}.jsonl", line_of(where), name, problem) for name, (where, problem) in too_long.items()
+    }
+    in_order = sorted(rows.values(), key=lambda row: row.line)
+    atomic_write(listed, "".join(f"{json.dumps(asdict(row), ensure_ascii=False)}\n" for row in in_order))
 
 
 def _as_built(data: Path, split: str) -> bool:
@@ -187,7 +194,7 @@ def _as_built(data: Path, split: str) -> bool:
     return isinstance(facts, dict) and facts.get("sha256") == store.digest(data, split)
 
 
-def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
+def fingerprint(recipe: TrainingConfig, skip: Collection[str]) -> str:
     """What a run was trained on: the hash of its rows, and where some of them are left out or a split has a file of its
     own, of those too, so that no row changes sides unseen."""
     rows = store.digest(Path(recipe.data), TRAIN)
@@ -199,26 +206,58 @@ def fingerprint(recipe: TrainingConfig, skip: Collection[int]) -> str:
 
 
 def start(
-    recipe: TrainingConfig, skip: Collection[int] = (), say: Callable[[str], Any] = lambda told: None
+    recipe: TrainingConfig, skip: Collection[str] = (), say: Callable[[str], Any] = lambda line: None
 ) -> Training:
-    """Data, modalities and model of a recipe, at step 0; lines of the training rows in `skip` are left out. `say` is told
-    what was found in the data."""
-    modalities = registry.build_all(recipe.modalities)
-    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
-    parts = fit(modalities, store.to_fit_on(rows, recipe.seed), recipe.seed)
-    found = {}
-    for name, modality in modalities.items():
-        if recipe.pca and modality.head == "flow" and parts[name]:
-            found[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
-            say(
-                f"{name}: {len(found[name].axes)} principal components hold {100 * found[name].share:.1f} % of the variance"
-            )
-    training = trainer.build(recipe, rows, trainer.model_of(recipe, Vocabulary(modalities), found))
+    """Data, modalities and model of a recipe, at step 0; rows whose ids are in `skip` are left out. `say` hears what
+    was found in the data and what moves."""
+    if recipe.init:
+        with archive.opened(Path(recipe.init)) as folder:
+            model, rows = _from_checkpoint(recipe, folder, skip)
+    else:
+        model, rows = _from_scratch(recipe, skip, say)
+    training = trainer.build(recipe, rows, model)
     training.data = fingerprint(recipe, skip)
+    if recipe.init or recipe.trainable != ("*",):
+        say(trainer.moving(model))
     return training
 
 
-def restart(recipe: TrainingConfig, folder: Path, skip: Collection[int] = ()) -> Training:
+def _from_scratch(
+    recipe: TrainingConfig, skip: Collection[str], say: Callable[[str], Any]
+) -> tuple[MultimodalTransformer, Rows]:
+    """A new model, whose modalities learn vocabularies and statistics from the rows."""
+    modalities = registry.build_all(recipe.modalities)
+    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    parts = fit(modalities, store.fitting_samples(rows, recipe.seed), recipe.seed)
+    components = {}
+    for name, modality in modalities.items():
+        if recipe.pca and modality.head == "flow" and parts[name]:
+            components[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
+            held = f"{len(components[name].axes)} principal components hold {100 * components[name].share:.1f} %"
+            say(f"{name}: {held} of the variance")
+    return trainer.model_of(recipe, Vocabulary(modalities), components), rows
+
+
+def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[str]) -> tuple[MultimodalTransformer, Rows]:
+    """The model of a checkpoint, with modalities that the recipe adds; these alone learn from the rows.
+
+    Raises CheckpointError where settings of the recipe do not fit the weights.
+    """
+    config = checkpoint.read_config(folder)
+    stored = checkpoint.load_modalities(folder, config)
+    known = {
+        name: registry.build(name, modality.state() | recipe.modalities.get(name, {}))
+        for name, modality in stored.items()
+    }
+    added = registry.build_all({name: s for name, s in recipe.modalities.items() if name not in stored})
+    modalities = {name: (known | added)[name] for name in sorted(known | added)}
+    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    fit(added, store.fitting_samples(rows, recipe.seed), recipe.seed)
+    model = checkpoint.load_model(folder, config, Vocabulary(modalities), seed=recipe.seed)
+    return model, rows
+
+
+def restart(recipe: TrainingConfig, folder: Path, skip: Collection[str] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, config = checkpoint.load(folder)
     rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
@@ -258,43 +297,65 @@ def train(
     known = registry.build_all(recipe.modalities)
     notes: list[str] = []
 
-    def get_ready() -> None:
-        if not prepared:
-            prepare(run, resume, overwrite)
-        checkpoint.sweep(run)  # only now is the folder known to be a run's
-        bad = check(data, recipe.hold_out, known, run, strict, notes.append)
-        if recipe.hold_out:
-            notes.append(str(splits.kept(run, data, recipe.hold_out, known, bad[TRAIN])))
-
     with distributed.joined():
-        distributed.first_alone(get_ready)
-        skip = bad_lines(run)
-        if recipe.hold_out:
-            skip |= splits.kept(run, data, recipe.hold_out, known, skip).not_for_training
-        return _train(recipe, run, skip, notes, max_seconds)
+        with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
+
+            def get_ready() -> None:
+                if not prepared:
+                    prepare(run, resume, overwrite)
+                checkpoint.sweep(run)  # only now is the folder known to be a run's
+                preparation.stage("checking rows and media")
+                bad = check(data, recipe.hold_out, known, run, strict, notes.append, preparation.rows)
+                if recipe.hold_out:
+                    preparation.stage("holding out rows by content")
+                    notes.append(str(splits.load_or_make(run, data, recipe.hold_out, known, bad[TRAIN])))
+
+            distributed.first_alone(get_ready)
+            skip = bad_rows(run)
+            if recipe.hold_out:
+                skip |= splits.load_or_make(run, data, recipe.hold_out, known, skip).not_for_training
+            training = _begin(recipe, run, skip, notes.append, preparation.stage)
+        return _train(training, recipe, run, notes, max_seconds)
 
 
-def _train(recipe: TrainingConfig, run: Path, skip: Collection[int], notes: list[str], max_seconds: float) -> Path:
-    """Start or go on, train and write down what it took."""
+def _begin(
+    recipe: TrainingConfig,
+    run: Path,
+    skip: Collection[str],
+    say: Callable[[str], Any],
+    stage: Callable[[str], Any],
+) -> Training:
+    """The training at its first step, or where its newest checkpoint left it."""
     begin = time.perf_counter()
     steps = checkpoint.steps_of(run)
-    if steps:
-        _check_same(recipe, type(recipe)(**checkpoint.read_config(steps[-1])["recipe"]))
     with trainer.memory_advice(0, recipe):
-        training = restart(recipe, steps[-1], skip) if steps else start(recipe, skip, notes.append)
+        if steps:
+            _check_same(recipe, type(recipe)(**checkpoint.read_config(steps[-1])["recipe"]))
+            stage("reading rows and the checkpoint")
+            training = restart(recipe, steps[-1], skip)
+        else:
+            stage("reading rows, learning vocabularies and statistics")
+            training = start(recipe, skip, say)
+    training.preparing_seconds = time.perf_counter() - begin
+    return training
+
+
+def _train(training: Training, recipe: TrainingConfig, run: Path, notes: list[str], max_seconds: float) -> Path:
+    """Train and write down what it took."""
     before = training.seconds
     rank, world = distributed.ranks()
+    training.before_save = partial(_list_long_rows, run, training.loader.too_long)  # a kill may come at any moment
     with Progress(run, recipe.steps, training.step, silent=rank > 0) as progress:
         for note in notes:
             progress.say(note)
         progress.say(
             f"{recipe.name}: {_parameters(training) / 1e6:.1f}M parameters, {recipe.steps} steps, "
-            f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {time.perf_counter() - begin:.1f} s"
+            f"{training.model.dtype}, {torch.get_num_threads()} threads{f' in each of {world} processes' if world > 1 else ''}; prepared in {training.preparing_seconds:.1f} s"
             + (f"; resumed at step {training.step}" if training.step else "")
         )
         folder = trainer.run_loop(training, recipe, run, progress.update, max_seconds, progress.say)
         if training.loader.too_long and rank == 0:
-            count = _list_long_rows(run, training.loader.too_long)
+            count = len(_listed(run / LONG_ROWS))
             progress.say(f"{count} rows were longer than pack.length and left out, see {run / LONG_ROWS}")
         done = training.step >= recipe.steps
         progress.say(

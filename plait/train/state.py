@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plait.data.loader import Loader
 from plait.errors import ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.checkpoint import TrainState
+from plait.train.objectives import Objective
+from plait.train.objectives.pretrain import Pretrain
 
 
 class Training:
     """The mutable state of a run, and its exact image on disk."""
 
-    def __init__(self, model: MultimodalTransformer, optimizers: list[Optimizer], loader: Loader) -> None:
+    def __init__(
+        self,
+        model: MultimodalTransformer,
+        optimizers: list[Optimizer],
+        loader: Loader,
+        objective: Objective | None = None,
+    ) -> None:
         self.model, self.optimizers, self.loader = model, optimizers, loader
-        self.names = [name for name, _ in model.named_parameters()]
-        self.parameters = [parameter for _, parameter in model.named_parameters()]
+        self.objective = objective or Pretrain()
+        moving = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.names, self.parameters = list(moving), list(moving.values())
         self.ema = [parameter.detach().clone() for parameter in self.parameters]
         self.step = 0
         self.tokens = 0  # row tokens, counted once
         self.stored = 0  # tokens with their copies, without padding: what the arithmetic is spent on
-        self.seconds = 0.0
+        self.seconds = self.preparing_seconds = 0.0
         self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
+        self.before_save: Callable[[], Any] = lambda: None  # what is to be on the disk before a checkpoint is
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:
@@ -35,17 +46,25 @@ class Training:
         torch._foreach_lerp_(self.ema, [parameter.detach() for parameter in self.parameters], weight)
 
     def ema_weights(self) -> dict[str, Tensor]:
-        """By name, with what is not trained."""
-        return dict(zip(self.names, self.ema, strict=True)) | dict(self.model.named_buffers())
+        """By name, with what does not move."""
+        fixed = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        return fixed | dict(zip(self.names, self.ema, strict=True)) | dict(self.model.named_buffers())
+
+    def _optimized(self) -> Iterator[tuple[str, Optimizer, nn.Parameter]]:
+        """Every parameter that an optimizer moves, with its name."""
+        names = {id(parameter): name for name, parameter in zip(self.names, self.parameters, strict=True)}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from ((names[id(parameter)], optimizer, parameter) for parameter in group["params"])
 
     def image(self) -> TrainState:
-        """Tensors by name and counters, enough to continue bit-exactly."""
+        """Tensors by the names of their parameters, and counters: enough to continue bit-exactly."""
         tensors = {
             f"weights.{name}": p.detach().contiguous() for name, p in zip(self.names, self.parameters, strict=True)
         }
-        for number, optimizer in enumerate(self.optimizers):
-            for index, entries in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{index}.{key}": value.contiguous() for key, value in entries.items()}
+        for name, optimizer, parameter in self._optimized():
+            for key, value in optimizer.state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
         return TrainState(tensors, self.counters() | {"loader": self.loader.state()})
 
     def counters(self) -> dict[str, Any]:
@@ -69,13 +88,13 @@ class Training:
         for name, parameter, averaged in zip(self.names, self.parameters, self.ema, strict=True):
             parameter.copy_(image.tensors[f"weights.{name}"])
             averaged.copy_(average[name])
-        for number, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in image.tensors.items():
-                if name.startswith(f"optimizer.{number}."):
-                    index, key = name.split(".", 3)[2:]
-                    state.setdefault(int(index), {})[key] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        stored: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in image.tensors.items():
+            if key.startswith("optimizer."):
+                _, field, name = key.split(".", 2)
+                stored.setdefault(name, {})[field] = tensor
+        for name, optimizer, parameter in self._optimized():
+            optimizer.state[parameter] = {field: tensor.clone() for field, tensor in stored.get(name, {}).items()}
         counters = image.counters
         self.step, self.tokens, self.stored = counters["step"], counters["tokens"], counters["stored"]
         self.seconds = counters["seconds"]

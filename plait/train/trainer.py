@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ from plait.runtime.device import resolve_device, resolve_dtype
 from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, ranks, sum_over_ranks
+from plait.train.objectives import Objective
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
@@ -37,21 +39,22 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", 
 
 
 def accumulate(
-    model: MultimodalTransformer, batches: Sequence[Batch], weights: Mapping[str, float]
+    model: MultimodalTransformer, batches: Sequence[Batch], objective: Objective, weights: Mapping[str, float]
 ) -> dict[str, float]:
     """Gradients of one optimizer step: every group's sum over its count in *all* micro-batches and ranks, weighted.
 
     Returns each group's mean loss. So 1 x 8 sequences, 8 x 1 and 2 ranks x 4 give the same gradients.
     """
-    groups = model.vocabulary.groups
-    counts = torch.tensor([sum(batch.counts[group] for batch in batches) for group in groups], dtype=torch.float64)
+    groups = objective.groups(model)
+    counted = [objective.counts(batch) for batch in batches]
+    counts = torch.tensor([sum(count[group] for count in counted) for group in groups], dtype=torch.float64)
     sum_over_ranks([counts])
     scale = {
         group: weights.get(group, 1.0) / max(1.0, float(count)) for group, count in zip(groups, counts, strict=True)
     }
     totals = torch.zeros(len(groups), dtype=torch.float64)
     for batch in batches:
-        sums = model.loss_sums(batch.to(model.device))
+        sums = objective.sums(model, batch.to(model.device))
         torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
         for group, value in sums.items():
             totals[groups.index(group)] += value.detach().cpu().double()
@@ -62,7 +65,7 @@ def accumulate(
 
 def one_step(training: Training, batches: Sequence[Batch], recipe: TrainingConfig) -> dict[str, float]:
     """One optimizer step on its micro-batches; returns each group's mean loss."""
-    losses = accumulate(training.model, batches, recipe.loss_weights)
+    losses = accumulate(training.model, batches, training.objective, recipe.loss_weights)
     norm = torch.nn.utils.clip_grad_norm_(training.parameters, recipe.optim.clip)
     if not math.isfinite(norm):  # before the weights are touched, so that what is saved stays sound
         raise TrainingError(
@@ -86,15 +89,41 @@ def one_step(training: Training, batches: Sequence[Batch], recipe: TrainingConfi
 
 
 def model_of(
-    recipe: TrainingConfig, vocabulary: Vocabulary, found: Mapping[str, pca.PrincipalComponents] | None = None
+    recipe: TrainingConfig, vocabulary: Vocabulary, components: Mapping[str, pca.PrincipalComponents] | None = None
 ) -> MultimodalTransformer:
-    """The model of a recipe before its first step. `found`: of flow modalities, the components of their tokens
+    """The model of a recipe before its first step. `components`: of flow modalities, those of their tokens
     (plait.model.pca)."""
-    given = {name: one for name, one in (found or {}).items() if len(one.axes)}
-    sizes = {name: len(one.axes) for name, one in given.items()}
-    model = MultimodalTransformer(recipe.trunk, vocabulary, seed=recipe.seed, components=sizes)
-    pca.start(model, given, recipe.seed)
+    known = {name: of_tokens for name, of_tokens in (components or {}).items() if len(of_tokens.axes)}
+    sizes = {name: len(of_tokens.axes) for name, of_tokens in known.items()}
+    model = MultimodalTransformer(recipe.trunk, vocabulary, seed=recipe.seed, components=sizes, tied=recipe.tied)
+    pca.start(model, known, recipe.seed)
     return model
+
+
+def select_trainable(model: MultimodalTransformer, patterns: Sequence[str]) -> None:
+    """Only parameters whose name fits one of some patterns (`trunk.*`, `*.image.*`) move. Raises ConfigError for a pattern
+    that fits none."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            examples = ", ".join(sorted({name.rsplit(".", 2)[0] + ".*" for name in names})[:6])
+            raise ConfigError(f"trainable: no parameter fits {pattern!r}; expected patterns such as {examples}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(fnmatchcase(name, pattern) for pattern in patterns))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"trainable={list(patterns)}: nothing moves; expected patterns of parameters' names")
+
+
+def moving(model: MultimodalTransformer) -> str:
+    """How many parameters move, by the modality that they are for; the trunk and the marks by their own names."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        owner, _, rest = name.partition(".")
+        key = owner if owner == "trunk" else rest.partition(".")[0]
+        moves, total = counts.setdefault(key, [0, 0])
+        counts[key] = [moves + parameter.numel() * parameter.requires_grad, total + parameter.numel()]
+    table = ", ".join(f"{key} {moves:,} of {total:,}" for key, (moves, total) in sorted(counts.items()))
+    return f"parameters that move: {table}"
 
 
 def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -> Training:
@@ -103,7 +132,7 @@ def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -
     unknown = set(recipe.loss_weights) - set(vocabulary.groups)
     if unknown:
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
-    lacking = store.lacking(Path(recipe.data))
+    lacking = store.missing_tasks(Path(recipe.data))
     tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
     if unknown := set(recipe.augment) - tasks - lacking:
         raise ConfigError(
@@ -118,6 +147,7 @@ def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -
     device = resolve_device(recipe.device)
     model.dtype = resolve_dtype(recipe.dtype, device)
     model = model.to(device).train()
+    select_trainable(model, recipe.trainable)
     if recipe.compile:
         model.compile_trunk()
     weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
@@ -129,6 +159,7 @@ def save(training: Training, recipe: TrainingConfig, run: Path) -> Path:
     """Write a checkpoint of the run and drop all but the newest few. Raises TrainingError when it cannot be written."""
     folder = run / "checkpoints" / checkpoint.STEP_NAME.format(training.step)
     try:
+        training.before_save()
         checkpoint.save(
             folder, training.model, training.ema_weights(), recipe.model_dump(mode="json"), training.image()
         )

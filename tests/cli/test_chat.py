@@ -58,9 +58,9 @@ def talk(tmp_path):
 
 
 def test_words_pictures_and_sound(talk, tmp_path):
-    assert talk.line("hello")
-    assert talk.line("/draw a thing")
-    assert talk.line("/say a thing")
+    assert talk.handle("hello")
+    assert talk.handle("/draw a thing")
+    assert talk.handle("/say a thing")
     assert [to for _, to, _ in talk.model.seen] == [None, "image", "audio"]
     assert talk.said[0] == "an answer"
     assert "▀" in talk.said[1]
@@ -68,37 +68,37 @@ def test_words_pictures_and_sound(talk, tmp_path):
     assert (tmp_path / "answer-1.wav").is_file()
     assert "0.05 s" in talk.said[-2]
     assert "0.05 seconds" in talk.said[-1]
-    assert not talk.line("/quit")
+    assert not talk.handle("/quit")
 
 
 def test_media_go_with_the_next_question(talk, tmp_path):
     Image.new("L", (5, 5)).save(tmp_path / "my cat.png")
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
-    talk.line(f"/image {tmp_path / 'my cat.png'}")
-    talk.line(f"/audio '{tmp_path / 'a.wav'}' what is it?")
+    talk.handle(f"/image {tmp_path / 'my cat.png'}")
+    talk.handle(f"/audio '{tmp_path / 'a.wav'}' what is it?")
     ((question,), to, _) = talk.model.seen[0]
     assert [part.type for part in question.parts] == ["image", "audio", "text"]
     assert question.parts[2].value == "what is it?"
     assert to is None
-    talk.line("and now?")
+    talk.handle("and now?")
     assert len(talk.model.seen[1][0][0].parts) == 1, "the picture went along a second time"
 
 
 def test_memory_is_as_long_as_asked(talk):
     for line in ("one", "two", "three"):
-        talk.line(line)
+        talk.handle(line)
     assert [len(messages) for messages, _, _ in talk.model.seen] == [1, 1, 1]
     talk.memory = 1
-    talk.line("four")
+    talk.handle("four")
     assert [m.role for m in talk.model.seen[-1][0]] == ["user", "assistant", "user"]
-    talk.line("/new")
-    talk.line("five")
+    talk.handle("/new")
+    talk.handle("five")
     assert len(talk.model.seen[-1][0]) == 1
 
 
 def test_the_seed_goes_along(talk):
-    talk.line("/seed 7")
-    talk.line("x")
+    talk.handle("/seed 7")
+    talk.handle("x")
     assert talk.model.seen[0][2] == {"seed": 7}
 
 
@@ -117,25 +117,25 @@ def test_the_seed_goes_along(talk):
     ],
 )
 def test_mistakes_are_said_and_the_conversation_goes_on(talk, line, expected):
-    assert talk.line(line)
+    assert talk.handle(line)
     assert expected in talk.said[-1]
     assert talk.said[-1].startswith("!")
     assert not talk.model.seen
-    assert talk.line("hello")
+    assert talk.handle("hello")
 
 
 def test_a_conversation_is_kept_as_rows(talk, tmp_path):
     Image.new("L", (5, 5), 9).save(tmp_path / "in.png")
-    talk.line(f"/image {tmp_path / 'in.png'} what?")
-    talk.line("/draw it")
-    talk.line(f"/save {tmp_path / 'kept'}")
+    talk.handle(f"/image {tmp_path / 'in.png'} what?")
+    talk.handle("/draw it")
+    talk.handle(f"/save {tmp_path / 'kept'}")
     (sample,) = read_rows(tmp_path / "kept/train.jsonl", registry.build_all(registry.available()))
     assert [m.role for m in sample.messages] == ["user", "assistant", "user", "assistant"]
     with Image.open(sample.messages[3].parts[0].value) as picture:
         assert picture.size == (4, 6)
-    talk.line(f"/save {tmp_path / 'kept'}")
+    talk.handle(f"/save {tmp_path / 'kept'}")
     assert "not empty" in talk.said[-1]
-    talk.line("/save")
+    talk.handle("/save")
     assert "expected /save FOLDER" in talk.said[-1]
 
 
@@ -176,7 +176,7 @@ def test_a_real_model_in_a_real_terminal(run, tmp_path, small_digits):
 
 
 def test_bytes_that_are_no_text_are_said(talk):
-    assert talk.line(b"caf\xe9?".decode("utf-8", "surrogateescape"))
+    assert talk.handle(b"caf\xe9?".decode("utf-8", "surrogateescape"))
     assert "not UTF-8 at character 4" in talk.said[-1]
     assert not talk.model.seen
 

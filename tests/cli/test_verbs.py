@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import plait
 from plait import api, registry
 from plait.cli import app
-from plait.cli.generate import request_options, take_apart, write_part
+from plait.cli.generate import parse_arguments, request_options, write_part
 from plait.contract import Message, Part
 from plait.errors import ConfigError, DataError
 from plait.eval import card, statistics
@@ -85,7 +85,7 @@ def test_generate_asks_for_input(run):
 
 def test_inputs_keep_their_order():
     line = ["x", "--image", "a.png", "seed=3", "--text=b", "--audio", "c.wav", "--text", "d", "image.size=28x14"]
-    asked = take_apart(line, registry.available())
+    asked = parse_arguments(line, registry.available())
     assert asked.inputs == [("image", "a.png"), ("text", "b"), ("audio", "c.wav"), ("text", "d")]
     assert str(asked.checkpoint) == "x"
     assert request_options(asked.settings, registry.available()) == {"seed": 3, "options": {"image": {"size": "28x14"}}}
@@ -101,7 +101,7 @@ def test_inputs_keep_their_order():
 )
 def test_bad_command_lines(line, expected):
     with pytest.raises(ConfigError, match=expected):
-        take_apart(line, registry.available())
+        parse_arguments(line, registry.available())
 
 
 @pytest.mark.parametrize("key", ["colour", "image.", "smell.size", "Seed"])

@@ -57,10 +57,15 @@ def test_rows_follow_the_layout(sample, flow, seed):
     firsts = [row.position[row.block == block].min() for block in np.unique(row.block)]
     assert sorted(firsts) == firsts
     # a learned block has a clean copy iff something follows it
+    assert [span.first for span in row.spans] == list(np.cumsum([0, *(span.count for span in row.spans)])[:-1])
+    assert sum(span.count for span in row.spans) == len(row), "every token stems from an element"
+    for span in row.spans:
+        assert set(row.copy[span.first : span.first + span.count]) == {span.copy}
     last = row.block.max()
-    for name, tokens in row.continuous.items():
+    for name in {*row.clean, *row.noised}:
         assert WORLD.modalities[name].head == "flow"
-        for block in np.unique(row.block[tokens.index]):
+        index = np.concatenate([part[name].index for part in (row.clean, row.noised) if name in part])
+        for block in np.unique(row.block[index]):
             copies = set(row.copy[row.block == block])
             learned = max(copies) > 0
             assert (0 in copies) == (block < last or not learned)
@@ -116,13 +121,12 @@ def test_packing_fills_nine_tenths(seed):
 def moved(batch, change):
     """Which hidden states move when the inputs of the tokens in `change` (flat places) do."""
     before = MODEL.hidden(batch)
-    for tokens in batch.continuous.values():
+    for tokens in (*batch.clean.values(), *batch.noised.values()):
         hit = torch.isin(tokens.index, change)
         tokens.inputs = torch.where(hit[:, None], tokens.inputs + 3.0, tokens.inputs)
-    flat = batch.ids.flatten()
-    hit = torch.zeros_like(flat, dtype=torch.bool)
-    hit[change] = True
-    batch.ids = torch.where(hit & (flat >= 0), (flat + 1) % WORLD.vocabulary.size, flat).view_as(batch.ids)
+    for name, tokens in batch.tables.items():
+        hit = torch.isin(tokens.index, change)
+        tokens.ids = torch.where(hit, (tokens.ids + 1) % WORLD.vocabulary.tables[name], tokens.ids)
     return ((MODEL.hidden(batch) - before).abs().amax(dim=-1) > 1e-5).numpy()
 
 

@@ -5,20 +5,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import static_loop
 import torch
 from torch import nn
 from worlds import TINY, World, rng, text
 
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
-from plait.data.sequence import Encoder, FlowBlock, FlowConfig
+from plait.data.sequence import Encoder, FlowBlock, FlowConfig, RowBuilder, lay_out_clean
 from plait.errors import ConfigError
 from plait.heads.flow import FlowEmbedding
-from plait.infer.engine import Engine, Entry, Stream
-from plait.infer.kv_cache import Cache
+from plait.infer.engine import Engine, Piece, Stream
 from plait.infer.request import Request
 from plait.model.attention import attend, attend_by_formula, prepare
 from plait.model.layers import Linear, sinusoids
@@ -28,6 +29,7 @@ from plait.model.transformer import Layer, TrunkConfig, vanilla
 from plait.recipes.recipe import Recipe
 from plait.runtime.device import resolve_device
 from plait.train import trainer
+from plait.train.objectives.pretrain import Pretrain
 
 
 def rows(world, seed=0):
@@ -54,9 +56,9 @@ def test_storage_order_is_irrelevant(world, seed):
     hidden = model.hidden(batch)
     order = torch.from_numpy(rng(seed).permutation(batch.ids.shape[1]))
     inverse = torch.argsort(order)
-    for name in ("ids", "row", "block", "copy", "position", "target"):
+    for name in ("ids", "row", "block", "copy", "position", "target", "expert"):
         setattr(batch, name, getattr(batch, name)[:, order])
-    for tokens in batch.continuous.values():
+    for tokens in (*batch.tables.values(), *batch.clean.values(), *batch.noised.values()):
         tokens.index = inverse[tokens.index]
     torch.testing.assert_close(model.hidden(batch), hidden[order], atol=1e-5, rtol=1e-4)
 
@@ -64,8 +66,8 @@ def test_storage_order_is_irrelevant(world, seed):
 def test_packed_rows_are_rows_alone(world):
     model = world.model()
     packed = rows(world)
-    together = model.loss_sums(batch_of(world, [packed[:6], packed[6:]], 512))
-    alone = [model.loss_sums(batch_of(world, [[row]], 160)) for row in packed]
+    together = Pretrain().sums(model, batch_of(world, [packed[:6], packed[6:]], 512))
+    alone = [Pretrain().sums(model, batch_of(world, [[row]], 160)) for row in packed]
     for group, value in together.items():
         torch.testing.assert_close(value, sum(one[group] for one in alone), atol=1e-3, rtol=1e-4)
 
@@ -165,49 +167,79 @@ def test_multi_head_attention_is_heads_side_by_side():
         torch.testing.assert_close(attention(x, prepare(mask, x.dtype), None, None), expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "config", [TINY, vanilla(32, 2, 2), TrunkConfig(dim=32, num_layers=2, num_heads=4, num_kv_heads=2)]
-)
+def forward(engine, stream, elements, keep=True):
+    """[n, D] hidden states of new elements of one stream, as a step of the engine computes them."""
+    builder = RowBuilder(stream.blocks, stream.slot.length)
+    for element in elements:
+        builder.add_clean(element)
+    row = builder.row()
+    ticket = SimpleNamespace(main=None)
+    batch = collate([[row]], len(row), engine.model.vocabulary)
+    hidden = engine._forward(batch, row.block, [Piece(ticket, stream, 0, len(row), keep)])
+    if keep:
+        stream.blocks = builder.next_block
+    return hidden
+
+
+CONFIGS = [TINY, vanilla(32, 2, 2), TrunkConfig(dim=32, num_layers=2, num_heads=4, num_kv_heads=2)]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_cache_is_no_cache(world, config):
-    """Feeding a row block by block through the cache gives the hidden states of the whole row at once."""
+    """Feeding a row element by element through the cache gives the hidden states of the whole row at once."""
     model = world.model(config).eval()
     engine = Engine(model)
-    sample = world.samples()[10]
-    elements = world.encoder.prompt(sample)
+    elements = world.encoder.prompt(world.samples()[10])
+    row = lay_out_clean(elements)
     with torch.inference_mode():
-        cache = Cache(config, torch.float32, model.device)
-        stream = Stream(cache)
-        stepwise = [engine._forward([Entry(stream, [element], True)], cache)[0] for element in elements]
-        whole_cache = Cache(config, torch.float32, model.device)
-        whole = engine._forward([Entry(Stream(whole_cache), elements, True)], whole_cache)[0]
-        row = world.encoder.lay_out(elements, rng())
+        stream = Stream(engine.cache.take(2))  # it outgrows its slot on the way
+        stepwise = [forward(engine, stream, [element]) for element in elements]
+        whole = forward(engine, Stream(engine.cache.take(len(row))), elements)
         trained = model.hidden(batch_of(world, [[row]], len(row)))
     torch.testing.assert_close(torch.cat(stepwise), whole, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(whole, trained, atol=1e-5, rtol=1e-4)
 
 
 def requests(world):
-    made = []
+    asked = []
     for seed, sample in enumerate(world.samples()):
         to = ("text", "image", "audio", None)[seed % 4]
         options = {"image": {"size": (8, 8)}} if to == "image" else {}
         question = (sample.messages[0],) if sample.messages[0].role == "user" else sample.messages[:2]
         guidance = (1.0, 2.5)[seed % 2]
-        made.append(Request(question, to=to, seed=seed, steps=3, guidance=guidance, max_tokens=12, options=options))
-    return made
+        asked.append(Request(question, to=to, seed=seed, steps=3, guidance=guidance, max_tokens=12, options=options))
+    return asked
+
+
+def assert_same_segments(some, others):
+    assert [s.modality for s in some] == [s.modality for s in others]
+    for one, other in zip(some, others, strict=True):
+        for x, y in zip(one.blocks, other.blocks, strict=True):
+            assert x.header == y.header
+            np.testing.assert_allclose(x.tokens, y.tokens, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_engine_is_its_slow_twin(world, config):
+    """Mixed requests in one packed batch get what each gets alone from everything computed anew: words, headers, guided
+    pictures and sound."""
+    model = world.model(config).eval()
+    answers = Engine(model).generate(requests(world))
+    for request, answer in zip(requests(world), answers, strict=True):
+        decoder = static_loop.answer(model, world.encoder, request)
+        assert_same_segments(answer.segments, [segment for segment in decoder.segments if segment.blocks])
+        assert (answer.reason, answer.usage, answer.layout) == (decoder.reason, decoder.usage, decoder.layout)
 
 
 def test_a_batch_is_its_requests_alone(world):
-    """Mixed requests in one static batch get what each gets alone; tolerance 1e-4 on generated tokens."""
     model = world.model()
-    together = Engine(model, batch_size=64).generate(requests(world))
+    together = Engine(model).generate(requests(world))
     alone = [Engine(model).generate([request])[0] for request in requests(world)]
-    for a, b in zip(together, alone, strict=True):
-        assert [s.modality for s in a.segments] == [s.modality for s in b.segments]
-        for one, other in zip(a.segments, b.segments, strict=True):
-            for x, y in zip(one.blocks, other.blocks, strict=True):
-                assert x.header == y.header
-                np.testing.assert_allclose(x.tokens, y.tokens, atol=1e-4)
+    waiting = Engine(model, active=3).generate(requests(world))
+    crowded = Engine(model, cache_tokens=256).generate(requests(world))
+    for a, *others in zip(together, alone, waiting, crowded, strict=True):
+        for b in others:
+            assert_same_segments(a.segments, b.segments)
 
 
 def test_a_forced_size_and_modality_are_kept(world):
@@ -222,7 +254,7 @@ def gradients(world, micro, sequences=8):
     recipe = Recipe(name="t", data="", modalities={}, dtype="float32")
     loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=sequences, micro=micro), 0)
     model = world.model()
-    losses = trainer.accumulate(model, loader.next_step(), recipe.loss_weights)
+    losses = trainer.accumulate(model, loader.next_step(), Pretrain(), recipe.loss_weights)
     return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
@@ -240,7 +272,7 @@ def test_an_absent_modality_still_touches_its_weights(world):
     texts = [sample for sample in world.samples() if sample.task == "text->text"]
     loader = Loader(texts, {}, world.encoder, PackConfig(length=64, sequences=1), 0)
     model = world.model()
-    trainer.accumulate(model, loader.next_step(), {})
+    trainer.accumulate(model, loader.next_step(), Pretrain(), {})
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: sharded training would hang"
 
@@ -311,19 +343,18 @@ def test_a_noised_step_is_the_training_copy(world, name, null):
     row = encoder.lay_out(elements, rng(2))
     model = world.model().eval()
     trained = model.hidden(batch_of(world, [[row]], len(row)))
-    noised = row.continuous[name]
-    last = noised.learned & (row.block[noised.index] == row.block.max())
+    noised = row.noised[name]
+    last = row.block[noised.index] == row.block.max()
     z, time = noised.inputs[last], float(noised.time[last][0])
     assert name == "image" or len(set(row.block[noised.index])) > 1, "the sound should be a chain"
     engine = Engine(model)
     with torch.inference_mode():
-        cache = Cache(TINY, torch.float32, model.device)
-        stream = Stream(cache)
+        stream = Stream(engine.cache.take(len(row)))
         for element in elements[:-1]:
-            engine._forward([Entry(stream, [element], True)], cache)
+            forward(engine, stream, [element])
         block = FlowBlock(name, z, elements[-1].coordinates, False, time)
-        first = engine._forward([Entry(stream, [block], False)], cache)[0]
-        again = engine._forward([Entry(stream, [block], False)], cache)[0]
+        first = forward(engine, stream, [block], keep=False)
+        again = forward(engine, stream, [block], keep=False)
     torch.testing.assert_close(first, trained[noised.index[last]], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(first, again, atol=0, rtol=0)  # a step in flight is never kept
 

@@ -10,6 +10,7 @@ import torch
 
 from plait.data.loader import Loader, PackConfig
 from plait.train import trainer
+from plait.train.objectives.pretrain import Pretrain
 
 
 def test_two_ranks_are_one(world, tmp_path):
@@ -28,7 +29,7 @@ def test_two_ranks_are_one(world, tmp_path):
     together = torch.load(tmp_path / "out.pt", weights_only=True)
     loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=8), 0)
     model = world.model()
-    losses = trainer.accumulate(model, loader.next_step(), {})
+    losses = trainer.accumulate(model, loader.next_step(), Pretrain(), {})
     assert losses == pytest.approx(together["losses"], rel=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(together["gradients"][name], parameter.grad, atol=2e-5, rtol=1e-3)

@@ -11,6 +11,7 @@ from worlds import World
 
 from plait.data.loader import Loader, PackConfig
 from plait.train import trainer
+from plait.train.objectives.pretrain import Pretrain
 
 rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
@@ -18,7 +19,7 @@ dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, worl
 world = World()
 loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=8), 0)
 model = world.model()
-losses = trainer.accumulate(model, loader.next_step(rank, 2), {})
+losses = trainer.accumulate(model, loader.next_step(rank, 2), Pretrain(), {})
 if rank == 0:
     torch.save({"losses": losses, "gradients": {name: p.grad for name, p in model.named_parameters()}}, out)
 dist.destroy_process_group()

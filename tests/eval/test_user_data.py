@@ -157,9 +157,11 @@ def test_the_same_picture_under_two_names_is_in_one_split(tmp_path):
     twins = [Part("image", part.value.replace("0-", "copy-")) for part in parts]
     write(tmp_path, [row(asked(part, "what?"), "noise") for part in (*parts, *twins)])
     divided = splits.make(tmp_path, {"test": 0.3}, KNOWN)
-    held = set(divided.lines["test"])
+    ids = [sample.id for sample in read_rows(tmp_path / "train.jsonl", KNOWN)]
+    held = [number for number, name in enumerate(ids) if name in divided.ids["test"]]
     assert 5 < len(held) < 80
-    assert held == {line + 60 for line in held if line <= 60} | {line for line in held if line <= 60}
+    assert {number % 60 for number in held[: len(held) // 2]} == {number % 60 for number in held[len(held) // 2 :]}
+    assert all((number + 60) % 120 in held for number in held)
 
 
 def test_leaks_into_a_given_test_are_left_out_of_training(tmp_path):
@@ -169,7 +171,8 @@ def test_leaks_into_a_given_test_are_left_out_of_training(tmp_path):
     divided = splits.make(tmp_path, {"test": 0.1}, KNOWN)
     assert divided.given == ("test",)
     assert divided.leaks == 4
-    assert divided.not_for_training == {1, 2, 3, 4}
+    ids = [sample.id for sample in read_rows(tmp_path / "train.jsonl", KNOWN)]
+    assert divided.not_for_training == set(ids[:4])
     assert "4 training rows left out" in str(divided)
     assert len(list(divided.rows("test", KNOWN))) == 4
     assert len(list(divided.rows("train", KNOWN))) == 16
@@ -179,7 +182,7 @@ def test_rows_across_splits_belong_to_none(tmp_path):
     parts = pictures(tmp_path, 40)
     write(tmp_path, [row(asked(a, "next"), b) for a, b in itertools.pairwise(parts)])
     divided = splits.make(tmp_path, {"test": 0.5}, KNOWN)
-    assert divided.lines["apart"], "every pair landed in one split"
+    assert divided.ids["apart"], "every pair landed in one split"
     train = {p.value for s in divided.rows("train", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
     test = {p.value for s in divided.rows("test", KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
     assert not train & test
@@ -302,12 +305,27 @@ def test_questions_in_words_are_grouped_without_case_and_marks():
 def test_splits_are_remembered_until_something_changes(tmp_path):
     parts = pictures(tmp_path / "data", 30)
     write(tmp_path / "data", [row(asked(part, "what?"), "noise") for part in parts])
-    first = splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
+    first = splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN)
     text = (tmp_path / splits.NAME).read_text()
-    assert splits.kept(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
-    other = splits.kept(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
-    assert len(other.lines["test"]) > len(first.lines["test"])
+    assert splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.3}, KNOWN) == first
+    other = splits.load_or_make(tmp_path, tmp_path / "data", {"test": 0.5}, KNOWN)
+    assert len(other.ids["test"]) > len(first.ids["test"])
     assert (tmp_path / splits.NAME).read_text() == text, "the run's own splits were overwritten"
+
+
+def test_an_appended_file_keeps_its_splits(tmp_path):
+    """Rows that are put before, between or behind others change no row's side."""
+    parts = pictures(tmp_path, 80)
+    rows = [row(asked(part, "what?"), "noise") for part in parts]
+    write(tmp_path, rows[:50])
+    before = splits.make(tmp_path, {"test": 0.3}, KNOWN)
+    write(tmp_path, [*rows[50:60], *rows[:50:-1][-20:], *rows[:50]])
+    after = splits.make(tmp_path, {"test": 0.3}, KNOWN)
+    sides = {sample.id: split for split in ("train", "test") for sample in after.rows(split, KNOWN)}
+    assert set(before.ids["test"]) <= set(after.ids["test"])
+    write(tmp_path, rows[:50])
+    for split in ("train", "test"):
+        assert all(sides[sample.id] == split for sample in before.rows(split, KNOWN))
 
 
 def test_too_few_rows_are_all_trained_on_and_said_so(tmp_path):

@@ -12,7 +12,7 @@ from plait.contract import Message, Part
 from plait.errors import CheckpointError, ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
-from plait.infer.sampling import guided_velocity
+from plait.infer.sampling import euler_step
 from plait.model import pca
 from plait.model.multimodal import MultimodalTransformer
 from plait.train import checkpoint, optim, run, trainer
@@ -217,14 +217,11 @@ def test_a_model_that_expects_the_data_s_mean_samples_a_gaussian_of_these_compon
     with torch.no_grad():
         for t, following in itertools.pairwise(head.times(60)):
             predicted = head(torch.zeros(len(draws), model.trunk.config.dim), draws, torch.full((len(draws),), t))
-            draws = torch.from_numpy(guided_step(predicted.numpy(), draws.numpy(), t, following))
+            at, to = (torch.full((len(draws),), time) for time in (t, following))
+            draws = euler_step(draws, predicted, at, to)
     along = (draws - found.mean) @ found.axes.T
     torch.testing.assert_close(along.var(dim=0), found.variance, rtol=0.15, atol=0)
     torch.testing.assert_close(along @ found.axes + found.mean, draws, rtol=0, atol=1e-3)
-
-
-def guided_step(predicted, z, t, following):
-    return z + (following - t) * guided_velocity(predicted, None, z, t, 1.0)
 
 
 def test_the_engine_draws_with_it_alone_and_in_a_batch():

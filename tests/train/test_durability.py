@@ -225,8 +225,11 @@ def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_dig
     given = copy.deepcopy(older)
     assert migrate_config(given)["recipe"] == migrated["recipe"]
     assert given == older, "no pure function"
-    done = run(small_digits, tmp_path / "run", "--resume")
-    assert f"resumed at step {STEPS}" in done.stderr
+    done = run(small_digits, tmp_path / "run", "--resume", check=False)
+    assert done.returncode == 2
+    assert f"start a new run from its weights: init={folder}" in done.stderr
+    done = run(small_digits, tmp_path / "new", f"init={folder}")
+    assert "parameters that move: audio" in done.stderr
 
 
 def limited(which, size):

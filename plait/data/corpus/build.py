@@ -30,7 +30,7 @@ from plait.data.corpus.duplicates import Fingerprints, Groups, PictureSignature
 from plait.data.rows import dump_row
 from plait.data.shards import ShardWriter
 from plait.data.sources import Asset
-from plait.data.splits import chosen
+from plait.data.splits import split_of
 from plait.runtime.files import atomic_write
 from plait.tasks.dictionary import TASKS
 from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, hashed, labels_of
@@ -114,7 +114,7 @@ def split(assets: Iterable[Asset]) -> Corpus:
         corpus.splits[NEVER_TRAINED[asset.source]].setdefault(_name_of(asset), []).append(asset)
     for name, members in by_group.items():
         official = {OFFICIAL[asset.split] for asset in members if asset.split}
-        split_name = next((s for s in (TEST, DEV, TRAIN) if s in official), None) or chosen(hashed(name), SHARES)
+        split_name = next((s for s in (TEST, DEV, TRAIN) if s in official), None) or split_of(hashed(name), SHARES)
         corpus.splits[split_name][name] = members
     return corpus
 

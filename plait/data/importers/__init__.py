@@ -1,72 +1,57 @@
 """Other people's formats to rows. One file an importer; a new one is found by being there.
 
 An importer module has `HELP` (one line: what it reads), `matches(source)` (whether this looks like its format) and
-`records(source)`, which yields what it finds. Media may be files, Blobs, pictures or samples; `write` gives each a name
-by its content, copies it beside the rows, and splits by content where the source gives no splits.
+`records(source)`, which yields what there is; `SIGNS` and `GENERALITY` if it wants them. What importers share is in
+`core`: the walk over files, the reader of lists, the search for the files that they name, boxes, and the report of what
+is passed over. `run` takes the records: media are checked and copied beside the rows under a name by their content, and
+rows are split by content where the source gives no splits.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import pkgutil
-import re
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from plait.contract import Message, Part, Sample
-from plait.data.media import encoded
-from plait.data.rows import dump_row
+from plait.data.importers.core.intake import Intake
+from plait.data.importers.core.records import Record, split_in
+from plait.data.importers.core.report import Report
+from plait.data.importers.core.source import Source
+from plait.data.importers.core.writer import Writer, by_content
 from plait.errors import ConfigError, DataError, PlaitError
-from plait.runtime.files import atomic_write
 
-WORDS = {  # (modality, task) -> how it is asked about, and ordered
-    ("image", "classes"): ("What is this?", "Draw: {text}"),
-    ("image", "captions"): ("Describe the picture.", "Draw: {text}"),
-    ("audio", "classes"): ("What is this sound?", "Make the sound: {text}"),
-    ("audio", "captions"): ("What is heard?", "Make the sound: {text}"),
-    ("audio", "speech"): ("What is said?", "Say: {text}"),
-}
-NAMES_OF_SPLITS = {
-    "train": "train", "training": "train", "val": "dev", "valid": "dev", "validation": "dev", "validated": "train",
-    "dev": "dev", "test": "test", "testing": "test", "t10k": "test",
-}  # fmt: skip
-HELD_OUT = {"test": 0.1, "dev": 0.05}  # shares of the groups, where the source gives no splits
-SUFFIXES = {"image": (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"),
-            "audio": (".wav", ".flac", ".ogg", ".mp3", ".opus")}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row to be: a conversation, its split where the source gives one, and what must not be torn apart by splits.
-
-    Rows of one `group` (the same picture asked two ways, the same speaker's clip) land in one split.
-    """
-
-    sample: Sample
-    split: str = ""
-    group: str = ""
+__all__ = [
+    "Importer",
+    "Record",
+    "Report",
+    "Source",
+    "Writer",
+    "by_content",
+    "detect",
+    "importer",
+    "names",
+    "run",
+    "split_in",
+]
 
 
 class Importer(Protocol):
-    """What a module of this package provides."""
+    """What a module of this package provides. It may also have `SIGNS`, modalities and endings of files that its sources
+    have, and `GENERALITY`: of several formats that match the one with the smallest is meant (0 if it does not say)."""
 
     HELP: str
 
-    def matches(self, source: Path) -> bool: ...
+    def matches(self, source: Source) -> bool: ...
 
-    def records(self, source: Path) -> Iterator[Record | None]:
-        """What the source holds; None for an entry that has nothing to learn from, which is counted and said."""
+    def records(self, source: Source) -> Iterator[Record]:
+        """What the source holds. Entries that cannot be used are passed over in `source.report`."""
 
 
 def names() -> tuple[str, ...]:
-    """Importers that are there."""
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
+    """Importers that are there: the modules of this package, but not its folders."""
+    return tuple(sorted(entry.name for entry in pkgutil.iter_modules(__path__) if not entry.ispkg))
 
 
 def importer(name: str) -> Importer:
@@ -77,157 +62,105 @@ def importer(name: str) -> Importer:
     return module  # type: ignore[no-any-return]
 
 
-def detect(source: Path) -> str:
-    """The one format that `source` looks like. Raises DataError when there is none, or more than one."""
-    if not source.exists():
-        raise DataError(f"{source} is not there; expected a file or folder to import")
-    try:
-        found = [name for name in names() if importer(name).matches(source)]
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source} holds a list that is not UTF-8 ({error}); expected UTF-8: save it so, or name it with --format"
-        ) from error
-    if len(found) == 1:
-        return found[0]
-    looks = f"looks like {' and '.join(found)}" if found else "looks like none of the known formats"
-    raise DataError(f"{source} {looks}; expected one: name it with --format ({', '.join(names())})")
+def detect(path: Path) -> str:
+    """The one format that a file or folder looks like. Raises DataError when there is none, or more than one."""
+    return _detect(Source(path))
 
 
-def told_both_ways(medium: Part, text: str, task: str, split: str = "", group: str = "") -> Iterator[Record]:
-    """A medium with its text as two rows: what is it, and make one, in the words that WORDS has for the task."""
-    ask, order = WORDS[medium.type, task]
-    asked = Message("user", (medium, Part("text", ask)))
-    ordered = Message("user", (Part("text", order.format(text=text)),))
-    told = Part("text", text)
-    yield Record(Sample((asked, Message("assistant", (told,))), f"{medium.type}->text {task}"), split, group)
-    yield Record(Sample((ordered, Message("assistant", (medium,))), f"text->{medium.type} {task}"), split, group)
+def _detect(source: Source) -> str:
+    if not source.path.exists():
+        raise DataError(f"{source.path} is not there; expected a file or folder to import")
+    matching, problems = [], []
+    for name in names():
+        try:
+            if importer(name).matches(source):
+                matching.append(name)
+        except DataError as error:
+            problems.append(error)
+        except Exception as error:  # a stranger's file may have anything in it
+            problems.append(DataError(f"{source.path} as {name}: {error!r}; expected {importer(name).HELP}"))
+    least = min((getattr(importer(name), "GENERALITY", 0) for name in matching), default=0)
+    meant = [name for name in matching if getattr(importer(name), "GENERALITY", 0) == least]
+    if len(meant) == 1:
+        return meant[0]
+    if not meant and problems:
+        raise problems[0]
+    choice = f"name it with --format ({', '.join(names())})"
+    if meant:
+        raise DataError(f"{source.path} looks like {' and '.join(meant)}; expected one: {choice}")
+    nearest = _nearest(source)
+    raise DataError(
+        f"{source.path} looks like none of the known formats: there is {source.seen()}; expected one: {choice}"
+        + (f"; nearest is {nearest}: {importer(nearest).HELP}" if nearest else "")
+    )
 
 
-def kind_of(path: Path) -> str | None:
-    """Modality of a media file by its suffix."""
-    return next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+def _nearest(source: Source) -> str:
+    """The format of whose signs the most are there, of several the most general; nothing where there are none."""
+    here = {kind for _, kind in source.media}
+
+    def fit(name: str) -> tuple[int, int]:
+        module = importer(name)
+        count = sum(sign in here or bool(source.ending(sign)) for sign in getattr(module, "SIGNS", ()))
+        return count, getattr(module, "GENERALITY", 0)
+
+    nearest = max(names(), key=fit)
+    return nearest if fit(nearest)[0] else ""
 
 
-def split_of(path: Path, root: Path) -> str:
-    """Split that a folder between `root` and `path` is named for, or nothing."""
-    folders = path.relative_to(root).parts[:-1]
-    return next((NAMES_OF_SPLITS[part.lower()] for part in folders if part.lower() in NAMES_OF_SPLITS), "")
-
-
-def split_in(name: str) -> str:
-    """Split that a word of a file's name says (`instances_val2017`, `t10k-images`), or nothing."""
-    words = re.findall(r"[a-z]+(?:10k)?", name.lower())
-    return next((NAMES_OF_SPLITS[word] for word in words if word in NAMES_OF_SPLITS), "")
-
-
-class Writer:
-    """Rows and media of a new data folder. Use as a context; nothing is a data folder before all is written."""
-
-    def __init__(self, folder: Path) -> None:
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(
-                f"{folder} is not empty; expected a new folder for the imported rows: choose another --to"
-            )
-        self.folder = folder
-        self.counts: Counter[str] = Counter()
-        self._files: dict[str, IO[str]] = {}
-
-    def __enter__(self) -> Writer:
-        (self.folder / "media").mkdir(parents=True, exist_ok=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def add(self, record: Record) -> None:
-        """Write one row, its media first."""
-        messages = tuple(
-            replace(message, parts=tuple(map(self._stored, message.parts))) for message in record.sample.messages
-        )
-        sample = replace(record.sample, messages=messages)
-        group = record.group or next((str(p.value) for m in messages for p in m.parts if p.type != "text"), "")
-        split = record.split or (by_content(group) if group else "train")  # words are split by whoever trains on them
-        if split not in self._files:
-            self._files[split] = (self.folder / f"{split}.jsonl.partial").open("w", encoding="utf-8")
-        self._files[split].write(dump_row(sample) + "\n")
-        self.counts[split] += 1
-
-    def finish(self) -> dict[str, int]:
-        """Give the files their names; returns rows by split."""
-        for split, file in self._files.items():
-            file.close()
-            Path(file.name).rename(self.folder / f"{split}.jsonl")
-        return dict(self.counts)
-
-    def _stored(self, part: Part) -> Part:
-        """The part with its medium in `media/`, named by content; text as it is."""
-        if part.type == "text":
-            return part
-        blob = encoded(part.value)
-        name = f"media/{hashlib.sha256(blob.data).hexdigest()[:24]}{blob.suffix}"
-        place = self.folder / name
-        if not place.is_file():
-            place.write_bytes(blob.data)
-        return replace(part, value=name)
-
-
-def by_content(group: str) -> str:
-    """A split for a group, by its hash: the same group always lands in the same one."""
-    share = int.from_bytes(hashlib.blake2b(group.encode("utf-8", "replace"), digest_size=8).digest(), "little") / 2**64
-    end = 0.0
-    for split, width in HELD_OUT.items():
-        end += width
-        if share < end:
-            return split
-    return "train"
-
-
-def run(source: Path, folder: Path, form: str | None = None, say: Callable[[str], None] = print) -> dict[str, int]:
-    """Import `source` into the new `folder`; returns rows by split. Raises ConfigError, DataError."""
-    name = form or detect(source)
-    Writer(folder)  # refuses a folder that is in use, before anything in it is ours to take back
-    say(f"reading {source} as {name}: {importer(name).HELP}")
-    try:
-        with Writer(folder) as writer:
-            nothing = 0
-            for record in importer(name).records(source):
-                if record is None:
-                    nothing += 1
-                else:
-                    writer.add(record)
-            counts = writer.finish()
-    except PlaitError:
-        _discard(folder)
-        raise
-    except Exception as error:  # a reader may raise anything for a damaged source
-        _discard(folder)
-        raise DataError(
-            f"{source} as {name}: {error!r}; expected {importer(name).HELP}: is the source whole?"
-        ) from error
-    except BaseException:
-        _discard(folder)
-        raise
-    if nothing:
-        say(f"{nothing} entries passed over: no medium or no text")
-    if not counts.get("train"):
-        _discard(folder)
-        raise DataError(f"{source} as {name} gave no training rows; expected some: is it the format that you mean?")
-    facts = {"format": 1, "imported": {"from": str(source), "as": name}, "rows": counts}
-    atomic_write(folder / "import.json", json.dumps(facts, indent=1))
+def run(
+    path: Path, folder: Path, form: str | None = None, say: Callable[[str], None] = print, strict: bool = False
+) -> dict[str, int]:
+    """Import a file or folder into the new `folder`; returns rows by split. `strict` stops at the first entry that cannot be
+    used; otherwise such entries are passed over, if they are not more than a tenth. Raises ConfigError, DataError."""
+    source = Source(path, Report(strict))
+    name = form or _detect(source)
+    writer = Writer(folder)  # refuses a folder that is in use or cannot be written, before any work
+    say(f"reading {path} as {name}: {importer(name).HELP}")
+    with writer:
+        try:
+            counts = _convert(source, name, writer)
+            writer.note({"format": 1, "imported": {"from": str(path), "as": name}, "rows": counts})
+        except PlaitError:
+            writer.discard()
+            raise
+        except Exception as error:  # a reader may raise anything for a damaged source
+            writer.discard()
+            where = f" near {source.report.current}" if source.report.current else ""
+            raise DataError(
+                f"{path} as {name}{where}: {error!r}; expected {importer(name).HELP}: is the source whole?"
+            ) from error
+        except BaseException:
+            writer.discard()
+            raise
+    for line in source.report.lines():
+        say(line)
     return counts
 
 
-def _discard(folder: Path) -> None:
-    """Remove what this import wrote, so that no half of a data set is taken for a whole one."""
-    shutil.rmtree(folder / "media", ignore_errors=True)
-    for path in folder.glob("*.jsonl*"):
-        path.unlink()
-
-
-def lines_of(path: Path) -> Iterable[tuple[int, str]]:
-    """Numbered lines of a text file that are not blank."""
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line
+def _convert(source: Source, name: str, writer: Writer) -> dict[str, int]:
+    """Write all rows of the source; returns their numbers by split. Raises DataError where there is too little to learn
+    from."""
+    intake, report = Intake(), source.report
+    for record in importer(name).records(source):
+        source.use(
+            *(
+                part.value
+                for message in record.sample.messages
+                for part in message.parts
+                if isinstance(part.value, Path)
+            )
+        )
+        with report.entry(record.where):
+            writer.add(intake.checked(record))
+            report.take(record.where)
+    report.check_share()
+    source.account()
+    counts = writer.finish()
+    if not counts.get("train"):
+        counted = ", ".join(f"{count} of {split}" for split, count in counts.items()) or "none at all"
+        raise DataError(
+            f"{source.path} as {name} gave no training rows ({counted}); expected some: is it the format that you mean? "
+            + "; ".join(report.lines())
+        )
+    return counts

@@ -1,101 +1,81 @@
-"""A folder of pictures with captions: a .csv or .jsonl list beside them, or a .txt of the same name beside each."""
+"""Pictures or clips with texts: a list beside them (also one a split, as Hugging Face's folders have it), or a text file of
+the same name beside each."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from plait.contract import Part
-from plait.data.importers import Record, kind_of, lines_of, split_of, told_both_ways
-from plait.errors import DataError, RowError
+from plait.data.importers.core.boxes import looks_like_boxes
+from plait.data.importers.core.columns import Columns, choose, records_of, rows_of
+from plait.data.importers.core.conversation import turns_of
+from plait.data.importers.core.lists import COLUMN_ENDINGS, JSON_ENDINGS, Table
+from plait.data.importers.core.records import Record
+from plait.data.importers.core.report import EntryError
+from plait.data.importers.core.source import Source
+from plait.errors import DataError
 
-HELP = "pictures with captions (captions.csv, captions.jsonl, or a .txt beside each picture)"
-FILE_KEYS = ("file_name", "file", "filename", "image", "path", "image_path")
-TEXT_KEYS = ("caption", "text", "captions", "description", "title")
-
-SEPARATORS = (",", ";", "\t")  # the commonest in the head is the list's
-
-
-def _lists(source: Path) -> list[Path]:
-    return sorted(path for suffix in ("*.csv", "*.tsv", "*.jsonl") for path in source.glob(suffix) if _columns(path))
-
-
-def _columns(path: Path) -> tuple[str, str] | None:
-    """Names of the column of files and of the column of texts, from the first row; None if it has not both."""
-    first = next(iter(_entries(path)), None)
-    if first is None:
-        return None
-    entry = {key.lower(): key for key in first[1]}
-    file = next((entry[key] for key in FILE_KEYS if key in entry), None)
-    text = next((entry[key] for key in TEXT_KEYS if key in entry), None)
-    return (file, text) if file and text else None
+HELP = "pictures or clips with texts (captions.csv, metadata.jsonl with file_name, or a .txt beside each)"
+SIGNS = ("image", "audio", ".csv", ".tsv", ".jsonl", ".txt")
+GENERALITY = 1  # lists of Common Voice and of LJSpeech are lists of clips too
+LIST_ENDINGS = (*COLUMN_ENDINGS, *JSON_ENDINGS)
+TEXT_ENDINGS = (".txt", ".caption", ".lab")
+TEXT = "text"
+DESCRIBED = 0.5  # of the media have a text beside them
 
 
-def _entries(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(line number, row) of a list; rows that are no objects are left to whoever asks for their columns."""
-    if path.suffix == ".jsonl":
-        for number, line in lines_of(path):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RowError(f"{path}:{number}: not JSON ({error}); expected one object a line") from error
-            yield number, entry if isinstance(entry, dict) else {}
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
-        file.seek(0)
-        reader = csv.DictReader(file, delimiter=max(SEPARATORS, key=head.count))
-        for row in reader:
-            yield reader.line_num, {key: value for key, value in row.items() if key is not None}
-
-
-def _beside(source: Path) -> list[Path]:
-    pictures = (path for path in sorted(source.rglob("*")) if kind_of(path) == "image")
-    return [path for path in pictures if path.with_suffix(".txt").is_file()]
-
-
-def matches(source: Path) -> bool:
-    if not source.is_dir() or not any(kind_of(path) == "image" for path in source.rglob("*")):
-        return False
-    return bool(_lists(source)) or next((True for _ in _beside(source)), False)
-
-
-def _both(picture: Path, caption: str, split: str) -> Iterator[Record]:
-    yield from told_both_ways(Part("image", picture), caption, "captions", split)
-
-
-def records(source: Path) -> Iterator[Record | None]:
-    """Two rows a caption: describe the picture, and draw it. Raises RowError for a list's bad row."""
-    lists = _lists(source)
-    for listed in lists:
-        columns = _columns(listed)
-        if columns is None:
+def _lists(source: Source) -> Iterator[tuple[Table, Columns]]:
+    """Lists of media with something to say of them."""
+    for table in source.tables(*LIST_ENDINGS):
+        if any(turns_of(entry.values) for entry in table.sample):
             continue
-        file_key, text_key = columns
-        for number, entry in _entries(listed):
-            name, texts = entry.get(file_key), entry.get(text_key)
-            if not isinstance(name, str) or not texts:
-                raise RowError(
-                    f"{listed}:{number}: got {dict(entry)!r}; expected {file_key!r} and {text_key!r}: fill them in"
-                )
-            picture = next((p for p in (source / name, source / "images" / name) if p.is_file()), None)
-            if picture is None:
-                raise RowError(f"{listed}:{number}: {name} is not there; expected it beside the list or in images/")
-            for text in texts if isinstance(texts, list) else [texts]:
-                yield from _both(picture, str(text).strip(), split_of(picture, source))
+        columns = choose(table, source)
+        if columns.medium and columns.says_something:
+            yield table, columns
+
+
+def _beside(source: Source) -> list[tuple[Path, str, Path]]:
+    """(medium, modality, file of its text)."""
+    pairs = ((path, kind, source.beside(path, TEXT_ENDINGS)) for path, kind in source.media)
+    return [(path, kind, text) for path, kind, text in pairs if text is not None]
+
+
+def matches(source: Source) -> bool:
+    if next(_lists(source), None):
+        return True
+    pairs = _beside(source) if source.path.is_dir() else []
+    described = len(pairs) >= DESCRIBED * len(source.media) and bool(pairs)
+    return described and not all(_is_boxes(text) for _, _, text in pairs[:20])
+
+
+@lru_cache(maxsize=64)
+def _is_boxes(path: Path) -> bool:
+    """Whether a label file of YOLO's stands where a text is expected; an empty one may be one."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return not text.strip() or looks_like_boxes(text)
+
+
+def records(source: Source) -> Iterator[Record]:
+    """Two rows a text: what is it, and make one. Raises DataError where there are neither lists nor texts."""
+    lists = list(_lists(source))
+    for table, columns in lists:
+        yield from records_of(table, columns, source)
     if lists:
         return
-    pictures = _beside(source)
-    if not pictures:
+    pairs = _beside(source)
+    if not pairs:
         raise DataError(
-            f"{source} has no captions; expected captions.csv, captions.jsonl, or a .txt beside each picture"
+            f"{source.path} has no captions; expected captions.csv, captions.jsonl, or a .txt beside each picture"
         )
-    for picture in pictures:
-        caption = picture.with_suffix(".txt").read_text(encoding="utf-8-sig").strip()
-        if caption:
-            yield from _both(picture, caption, split_of(picture, source))
-        else:
-            yield None
+    columns = Columns(texts=(TEXT,))
+    for path, kind, text_path in pairs:
+        where = source.label(text_path)
+        source.use(path, text_path)
+        with source.report.entry(where):
+            text = source.text(text_path).strip()
+            if looks_like_boxes(text):
+                raise EntryError("it is a label file of boxes", "words: boxes are read with --format yolo")
+            values, split = {TEXT: text}, source.split(path)
+            yield from rows_of(Part(kind, path), values, columns, split, where, source.report, "files beside the media")

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 
-from plait.contract import Part
-from plait.data.importers import NAMES_OF_SPLITS, Record, told_both_ways
-from plait.errors import RowError
+from plait.data.importers.core.columns import Columns, records_of
+from plait.data.importers.core.lists import Table
+from plait.data.importers.core.records import NAMES_OF_SPLITS, Record
+from plait.data.importers.core.source import Source
 
 HELP = "Common Voice (train.tsv, dev.tsv, test.tsv or validated.tsv, clips/)"
+SIGNS = (".tsv", "audio")
+OFFICIAL: tuple[str, ...] = ("train", "dev", "test")
+CLIP, SENTENCE, SPEAKER = "path", "sentence", "client_id"
 
 
-def _lists(source: Path) -> list[Path]:
+def _lists(source: Source) -> Iterator[Table]:
     """The lists of the official splits, or validated.tsv alone where they are missing."""
-    split = [source / f"{name}.tsv" for name in ("train", "dev", "test")]
-    return [path for path in split if path.is_file()] or [p for p in [source / "validated.tsv"] if p.is_file()]
+    paths = {path.stem.lower(): path for path in source.ending(".tsv")}
+    official = [name for name in OFFICIAL if name in paths]
+    for name in official or [name for name in paths if name == "validated"]:
+        table = source.table(paths[name], quoted=False)  # sentences begin and end with quotes of their own
+        if table is not None and {CLIP, SENTENCE} <= set(table.columns):
+            yield table
 
 
-def matches(source: Path) -> bool:
-    return (source / "clips").is_dir() and bool(_lists(source))
+def matches(source: Source) -> bool:
+    return next(_lists(source), None) is not None
 
 
-def records(source: Path) -> Iterator[Record]:
+def records(source: Source) -> Iterator[Record]:
     """Two rows a clip: what was said, and say it. Where no splits are given, a speaker's clips stay together."""
-    for path in _lists(source):
-        split = "" if path.stem == "validated" else NAMES_OF_SPLITS[path.stem]
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            for row in reader:
-                name, text = row.get("path"), (row.get("sentence") or "").strip()
-                clip = source / "clips" / name if name else None
-                if clip is None or not text or not clip.is_file():
-                    raise RowError(
-                        f"{path}:{reader.line_num}: got path {name!r}, sentence {text[:60]!r}; expected a file in clips/ and a sentence"
-                    )
-                yield from told_both_ways(Part("audio", clip), text, "speech", split, row.get("client_id") or "")
+    for table in _lists(source):
+        name = table.path.stem.lower()
+        split = "" if name == "validated" else NAMES_OF_SPLITS[name]
+        columns = Columns(CLIP, (SENTENCE,), group=SPEAKER)
+        yield from records_of(table, columns, source, table.path.parent / "clips", split)

@@ -5,31 +5,25 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plait.contract import Message, Part, Sample
-from plait.data.importers import SUFFIXES, Record, split_in, split_of, told_both_ways
-from plait.data.importers.chat import conversation
-from plait.data.media import Blob
+from plait.data.importers.core.columns import by_name, rows_of
+from plait.data.importers.core.conversation import conversation
+from plait.data.importers.core.keys import CHATS, LABELS, TEXTS
+from plait.data.importers.core.media import KINDS
+from plait.data.importers.core.records import Record, split_in
+from plait.data.importers.core.report import EntryError
+from plait.data.importers.core.source import Source
 from plait.errors import DataError, MissingError
 
 HELP = "Parquet of Hugging Face datasets (pictures or clips with texts or classes, questions and answers, chats)"
-TEXTS = ("text", "caption", "captions", "sentence", "transcription", "transcript", "description", "title")
-LABELS = ("label", "labels", "class", "category")
-PAIRS = (("question", "answer"), ("instruction", "output"), ("instruction", "response"), ("prompt", "completion"),
-         ("prompt", "response"), ("input", "output"))  # fmt: skip
-CHATS = ("messages", "conversations")
+SIGNS = (".parquet",)
 
 
-def _files(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source] if source.suffix == ".parquet" else []
-    return sorted(source.rglob("*.parquet"))
-
-
-def matches(source: Path) -> bool:
-    return bool(_files(source))
+def matches(source: Source) -> bool:
+    return bool(source.ending(".parquet"))
 
 
 def _datasets() -> Any:
@@ -41,53 +35,63 @@ def _datasets() -> Any:
         ) from error
 
 
-def records(source: Path) -> Iterator[Record | None]:
-    """A row a conversation or question, two a medium; None for what lacks a medium or a text. Raises MissingError,
-    DataError for columns that nothing can be made of."""
+def records(source: Source) -> Iterator[Record]:
+    """A row a conversation or question, two a medium. Raises MissingError, DataError for columns that nothing can be made
+    of."""
     datasets = _datasets()
-    for path in _files(source):
+    for path in source.ending(".parquet"):
+        source.use(path)
         rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         features = dict(rows.features or {})
         for name, feature in features.items():
-            if isinstance(feature, datasets.Image | datasets.Audio):  # the file as it is: the validator decodes it
-                rows = rows.cast_column(name, type(feature)(decode=False))
-        split = split_in(path.stem) or split_of(path, source if source.is_dir() else source.parent)
-        yield from _of_file(path, rows, features, split)
+            undecoded = _undecoded(feature, datasets)
+            if undecoded is not None:  # the file as it is: it is decoded when it is checked
+                rows = rows.cast_column(name, undecoded)
+        split = split_in(path.stem) or source.split(path)
+        if {name.lower() for name in features} & set(CHATS):
+            yield from _conversations(path, rows, source, split)
+        else:
+            yield from _of_columns(path, rows, features, source, split)
 
 
-def _of_file(path: Path, rows: Any, features: Mapping[str, Any], split: str) -> Iterator[Record | None]:
-    names = {name.lower(): name for name in features}
-    datasets = _datasets()
-    chat = next((names[name] for name in CHATS if name in names), None)
-    if chat is not None:
-        for number, row in enumerate(rows):
-            yield conversation(row[chat], f"{path}, row {number}", split)
-        return
-    kind, column = _medium(features, datasets)
-    if column:
-        text = next((names[name] for name in TEXTS if name in names), None)
-        label = next((names[name] for name in LABELS if name in names), None)
-        if text is None and label is None:
-            raise DataError(f"{path} has columns {', '.join(features)}; expected one of {', '.join((*TEXTS, *LABELS))}")
-        for row in rows:
-            yield from _told(kind, row[column], _words(row, text, label, features), text is not None, split)
-        return
-    pair = next(((names[q], names[a]) for q, a in PAIRS if q in names and a in names), None)
-    if pair is None:
-        raise DataError(
-            f"{path} has columns {', '.join(features)}; expected a picture or clip with a text or label, a question and "
-            "an answer, or messages"
-        )
-    for row in rows:
-        asked, answered = ("" if row[name] is None else str(row[name]).strip() for name in pair)
-        turns = (Message("user", (Part("text", asked),)), Message("assistant", (Part("text", answered),)))
-        yield Record(Sample(turns, "text->text answers"), split, asked) if asked and answered else None
+def _undecoded(feature: Any, datasets: Any) -> Any:
+    """The feature of media, or of lists of them, as bytes and paths; None for any other."""
+    if isinstance(feature, datasets.Image | datasets.Audio):
+        return type(feature)(decode=False)
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    undecoded = None if inner is None else _undecoded(inner, datasets)
+    return None if undecoded is None else [undecoded] if isinstance(feature, list) else type(feature)(undecoded)
+
+
+def _conversations(path: Path, rows: Any, source: Source, split: str) -> Iterator[Record]:
+    label = source.label(path)
+    for number, row in enumerate(rows):
+        where = f"{label}, row {number}"
+        with source.report.entry(where):
+            entry = {name.lower() if name.lower() in CHATS else name: value for name, value in row.items()}
+            yield conversation(entry, where, label, source, path.parent, split)
+
+
+def _of_columns(path: Path, rows: Any, features: Mapping[str, Any], source: Source, split: str) -> Iterator[Record]:
+    label, report = source.label(path), source.report
+    kind, medium = _medium(features, _datasets())
+    columns = replace(by_name(list(features), medium), split="")
+    if not columns.says_something or not (medium or columns.question):
+        wanted = ", ".join((*TEXTS, *LABELS)) if medium else "a picture or clip, a question and an answer, or messages"
+        raise DataError(f"{path} has columns {', '.join(features)}; expected {wanted}")
+    report.keys(label, features, columns.used)
+    for number, row in enumerate(rows):
+        where = f"{label}, row {number}"
+        with report.entry(where):
+            part = source.part(row[medium], path.parent, kind) if medium else None
+            values = {**row, columns.label: _class(row.get(columns.label), features.get(columns.label))}
+            yield from rows_of(part, values, columns, split, where, report, label)
 
 
 def _medium(features: Mapping[str, Any], datasets: Any) -> tuple[str, str]:
     """(modality, column) of the first picture or clip; empty where there is none."""
     for name, feature in features.items():
-        for kind, known in (("image", datasets.Image), ("audio", datasets.Audio)):
+        for kind, known in zip(KINDS, (datasets.Image, datasets.Audio), strict=True):
             if isinstance(feature, known):
                 return kind, name
             if isinstance(feature, dict) and {"bytes", "path"} <= set(feature) and kind in name.lower():
@@ -95,36 +99,12 @@ def _medium(features: Mapping[str, Any], datasets: Any) -> tuple[str, str]:
     return "", ""
 
 
-def _words(row: Mapping[str, Any], text: str | None, label: str | None, features: Mapping[str, Any]) -> list[str]:
-    """The texts of a row, or the name of its class."""
-    if text is not None:
-        found = row[text] if isinstance(row[text], list) else [row[text]]
-        return [str(one).strip() for one in found if one and str(one).strip()]
-    assert label is not None
-    value = row[label]
-    if isinstance(value, int) and hasattr(features[label], "int2str"):
-        return [features[label].int2str(value).replace("_", " ")] if value >= 0 else []
+def _class(value: Any, feature: Any) -> Any:
+    """The name of a class, where the column has names. Raises EntryError for several classes in a row."""
     if isinstance(value, list):
-        raise DataError(
-            f"column {label!r} has lists such as {value!r}; expected one class a row, or texts in one of {', '.join(TEXTS)}"
+        raise EntryError(
+            "it has a list of classes", f"one class, or texts in one of {', '.join(TEXTS)}", f"{value!r:.60}"
         )
-    return [str(value)] if value is not None else []
-
-
-def _told(kind: str, medium: Any, texts: list[str], captions: bool, split: str) -> Iterator[Record | None]:
-    data = (medium or {}).get("bytes")
-    suffix = _suffix(kind, data, str((medium or {}).get("path") or ""))
-    if not data or not texts:
-        yield None
-        return
-    task = "classes" if not captions else "speech" if kind == "audio" else "captions"
-    for text in texts:
-        yield from told_both_ways(Part(kind, Blob(data, suffix)), text, task, split)
-
-
-def _suffix(kind: str, data: bytes | None, name: str) -> str:
-    """The ending that belongs to the bytes, else that of the name."""
-    starts = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"RIFF": ".wav" if kind == "audio" else ".webp", b"fLaC": ".flac",
-              b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"GIF8": ".gif", b"BM": ".bmp"}  # fmt: skip
-    found = next((ending for start, ending in starts.items() if (data or b"").startswith(start)), "")
-    return found or Path(name).suffix.lower() or SUFFIXES[kind][0]
+    if isinstance(value, int) and hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None
+    return value

@@ -1,4 +1,4 @@
-"""Other ways to hear the same thing, for training: in a room, in noise, faster, lower, with gaps."""
+"""Augmentation of sound: rooms, noise, tempo, pitch, loudness and gaps."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from plait.modalities.audio.mel import HOP, MELS, RATE, WINDOW, filterbank, log_
 if TYPE_CHECKING:
     from plait.modalities.audio.codec import Audio
 
-ABOVE_NOISE = (5.0, 30.0)  # dB that a clip's power is above that of noise
-BELOW_DIRECT = (0.0, 12.0)  # dB that the power of a room's tail is below that of what comes straight
-DECAY = (0.2, 0.8)  # seconds until a room's tail has fallen by 60 dB
+SIGNAL_TO_NOISE = (5.0, 30.0)  # dB
+DIRECT_TO_REVERBERANT = (0.0, 12.0)  # dB, ratio of the powers
+REVERBERATION_TIME = (0.2, 0.8)  # seconds until the reverberation has fallen by 60 dB
 
 
 def in_room(frames: np.ndarray, seconds: float, below: float) -> np.ndarray:
-    """[T, MELS] log-mel frames with a room's tail: the power of each goes on in the later ones, falling exponentially by
-    60 dB in `seconds`, in all `below` dB under its own."""
+    """[T, MELS] log-mel frames with reverberation: the power of each frame decays into the later ones, exponentially by
+    60 dB in `seconds`; the tail's total power is `below` dB below the frame's own."""
     power = np.exp(2.0 * frames)
-    fall = 10 ** (-6 * HOP / RATE / seconds)  # of power, a frame
+    decay = 10 ** (-6 * HOP / RATE / seconds)  # of power, per frame
     tail = np.zeros_like(power)
     for time in range(1, len(power)):
-        tail[time] = fall * (tail[time - 1] + power[time - 1])
-    share = 10 ** (-below / 10) * (1 - fall) / fall
-    made: np.ndarray = 0.5 * np.log(power + share * tail)
-    return made
+        tail[time] = decay * (tail[time - 1] + power[time - 1])
+    share = 10 ** (-below / 10) * (1 - decay) / decay
+    reverberant: np.ndarray = 0.5 * np.log(power + share * tail)
+    return reverberant
 
 
 def in_noise(frames: np.ndarray, above: float, pink: bool, rng: np.random.Generator) -> np.ndarray:
-    """[T, MELS] log-mel frames with steady noise, white or pink (power as 1 / f), its mean power over all frames and bins
-    `above` dB under theirs. Powers add: a log-mel is that of a magnitude, hence twice."""
+    """[T, MELS] log-mel frames plus stationary noise, white or pink (power as 1 / f), at a signal-to-noise ratio of `above`
+    dB, taken over the mean power of all frames and bins. Powers add, and log-mels are logs of magnitudes: hence the 2."""
     noise = log_mel(rng.standard_normal(len(frames) * HOP))[: len(frames)]
     if pink:
         filters = filterbank().numpy()
@@ -40,33 +40,34 @@ def in_noise(frames: np.ndarray, above: float, pink: bool, rng: np.random.Genera
         noise = noise - 0.5 * np.log(hertz)
     power, noise_power = np.exp(2.0 * frames).mean(), np.exp(2.0 * noise).mean()
     noise = noise + 0.5 * (np.log(power / noise_power) - above * np.log(10) / 10)
-    made: np.ndarray = 0.5 * np.logaddexp(2.0 * frames, 2.0 * noise)
-    return made
+    noisy: np.ndarray = 0.5 * np.logaddexp(2.0 * frames, 2.0 * noise)
+    return noisy
 
 
 def augment(modality: Audio, segment: Segment, rng: np.random.Generator) -> Segment:
-    """A little faster or slower, lower or higher, louder or softer, in a room and in noise where the settings say so, and
-    with one gap in time and one in frequency (SpecAugment, Park et al. 2019). What is off draws nothing from `rng`."""
+    """A clip at another tempo, pitch and loudness, in a room and in noise with the probabilities of `modality`, with one gap
+    in time and one in frequency (SpecAugment, Park et al., 2019). A room or noise of probability 0 draws nothing from
+    `rng`."""
     tokens = np.concatenate([block.tokens for block in segment.blocks])
     frames = tokens.reshape(-1, MELS)
     length = max(1, round(len(frames) * rng.uniform(0.9, 1.1)))
-    places = np.linspace(0, len(frames) - 1, length)
-    low = places.astype(int)
-    share = (places - low)[:, None].astype(np.float32)
+    positions = np.linspace(0, len(frames) - 1, length)
+    low = positions.astype(int)
+    share = (positions - low)[:, None].astype(np.float32)
     frames = frames[low] * (1 - share) + frames[np.minimum(low + 1, len(frames) - 1)] * share
     if modality.room and rng.random() < modality.room:
         frames = modality.normalised(
-            in_room(modality.log_mels(frames), rng.uniform(*DECAY), rng.uniform(*BELOW_DIRECT))
+            in_room(modality.log_mels(frames), rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
         )
     if modality.noise and rng.random() < modality.noise:
         frames = modality.normalised(
-            in_noise(modality.log_mels(frames), rng.uniform(*ABOVE_NOISE), rng.random() < 0.5, rng)
+            in_noise(modality.log_mels(frames), rng.uniform(*SIGNAL_TO_NOISE), rng.random() < 0.5, rng)
         )
     step = int(rng.integers(-modality.pitch, modality.pitch + 1))
-    bins = np.clip(np.arange(MELS) - step, 0, MELS - 1)  # what moves in at the edge is like the edge
+    bins = np.clip(np.arange(MELS) - step, 0, MELS - 1)  # the edge bin fills the gap of the shift
     frames = frames[:, bins] + np.float32(rng.normal(0.0, 0.15))
-    wide, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))
-    frames[:, start : start + wide] = 0.0  # the mean of a bin: tokens are normalised
-    wide, start = int(rng.integers(0, 1 + min(8, length // 4))), int(rng.integers(0, length))
-    frames[start : start + wide] = 0.0
+    width, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))
+    frames[:, start : start + width] = 0.0  # the mean of a bin: frames are normalised
+    width, start = int(rng.integers(0, 1 + min(8, length // 4))), int(rng.integers(0, length))
+    frames[start : start + width] = 0.0
     return modality.chain(np.pad(frames, ((0, -length % modality.frames), (0, 0)), mode="edge"))

@@ -23,61 +23,61 @@ OPEN = "<open:audio>"
 MORE = "<more>"
 LEVEL = 10 ** (-23 / 20)  # root mean square
 PEAK = 10 ** (-1 / 20)
-LARGEST = 1e9  # of a sample; resampling sums of larger ones can overflow
-MOST_CHANNELS = 32
-CANCELLED = 1e-3  # of the channels' loudness: a mean below it is silence
+MAX_SAMPLE = 1e9  # magnitude; resampling larger ones can overflow
+MAX_CHANNELS = 32
+CANCELLED = 1e-3  # RMS of the channels' mean relative to theirs, below which they cancel out
 
 
 def rms(samples: np.ndarray) -> float:
-    """Root mean square; 0 of no samples."""
+    """Root mean square of `samples`; 0 if there are none."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
 
 
-def open_sound(value: Any, most_seconds: float) -> tuple[np.ndarray, int]:
-    """[n] or [n, channels] float32 samples and their rate, from a path, bytes or (samples, rate). Raises RowError.
+def open_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
+    """[n] or [n, channels] float32 samples and their rate in Hz, from a path, bytes or (samples, rate). Raises RowError.
 
-    What the header announces is checked before anything is decoded, so a small file cannot ask for gigabytes.
+    Checks the header before decoding, so that a small file cannot ask for gigabytes.
     """
     if isinstance(value, tuple):
         samples, rate = value
         samples, rate = np.asarray(samples, np.float32), int(rate)
-        check_length(len(samples), rate, most_seconds)
+        check_length(len(samples), rate, max_seconds)
         return samples, rate
-    if isinstance(value, int):  # libsndfile would take it for an open file, and close that
+    if isinstance(value, int):  # libsndfile would take it for a file descriptor and close it
         raise RowError(f"audio part: got the number {value}; expected the path of a sound file, or its bytes")
-    if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile says "System error"
+    if isinstance(value, str | Path) and not Path(value).exists():  # libsndfile reports "System error"
         raise RowError(f"audio part: {value} is not there; expected the path of a sound file")
     try:
         source = io.BytesIO(value) if isinstance(value, bytes) else str(value) if isinstance(value, Path) else value
         with soundfile.SoundFile(source) as file:
-            check_length(file.frames, file.samplerate, most_seconds)
-            if file.channels > MOST_CHANNELS:
+            check_length(file.frames, file.samplerate, max_seconds)
+            if file.channels > MAX_CHANNELS:
                 raise RowError(
-                    f"audio part: got {file.channels} channels; expected at most {MOST_CHANNELS}: save it as mono"
+                    f"audio part: got {file.channels} channels; expected at most {MAX_CHANNELS}: save it as mono"
                 )
             return file.read(dtype="float32"), int(file.samplerate)
     except RowError:
         raise
     except (OSError, RuntimeError, TypeError) as error:
-        what = "bytes" if isinstance(value, bytes) else value
+        name = "bytes" if isinstance(value, bytes) else value
         raise RowError(
-            f"audio part: cannot decode {what}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+            f"audio part: cannot decode {name}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
         ) from error
 
 
-def check_length(count: int, rate: int, most_seconds: float) -> None:
-    """Raise RowError for `count` samples a channel at `rate` that are too long, or for an impossible rate."""
+def check_length(count: int, rate: int, max_seconds: float) -> None:
+    """Raise RowError for an impossible `rate`, or if `count` samples a channel last longer than `max_seconds`."""
     if rate < 1:
         raise RowError(f"audio part: got a sample rate of {rate}; expected samples a second, such as 16000")
-    if count / rate > most_seconds:
+    if count / rate > max_seconds:
         raise RowError(
-            f"audio part: got {count / rate:.1f} s; expected at most {most_seconds} s: cut the clip or train with a larger "
+            f"audio part: got {count / rate:.1f} s; expected at most {max_seconds} s: cut the clip or train with a larger "
             "modalities.audio.max_seconds"
         )
 
 
 def level(samples: np.ndarray) -> np.ndarray:
-    """Scale to -23 dB RMS unless that would push the peak above -1 dB; silence stays silence."""
+    """[n] float32 samples scaled to LEVEL, or less so that the peak stays below PEAK; silence is unchanged."""
     loudness = rms(samples)
     if loudness < 1e-6:
         return samples
@@ -88,9 +88,9 @@ def level(samples: np.ndarray) -> np.ndarray:
 class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
-    `mean` and `std` (one number a mel bin) come from `fit`. `max_seconds` bounds what `read` accepts and what is made. What `augment` may do:
-    `pitch` is the most mel bins that it moves a clip by; `room` and `noise` are the chances that it puts a clip in a room, and
-    that it adds noise.
+    `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
+    Of `augment`, `pitch` is the largest shift in mel bins, `room` and `noise` are the probabilities of reverberation and of
+    noise. Raises ConfigError for impossible settings.
     """
 
     name = "audio"
@@ -130,8 +130,8 @@ class Audio:
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
         if tuple(header) not in ((), (OPEN,)):
             return ()
-        most = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))  # tokens
-        room = most - options.get("blocks", 0) * self.block
+        max_tokens = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
+        room = max_tokens - options.get("blocks", 0) * self.block
         more = () if room <= self.block else (MORE,)
         return (*more, *self.grammar()[2 : 2 + max(1, min(room, self.block))])
 
@@ -145,7 +145,7 @@ class Audio:
         return np.arange(self.block_len(header), dtype=np.float32)[:, None]
 
     def _mono(self, part: Part) -> tuple[np.ndarray, int]:
-        """Float32 samples and their rate. Raises RowError for empty, overlong, cancelling or non-finite sound."""
+        """[n] float32 samples and their rate in Hz. Raises RowError for empty, overlong, cancelling or non-finite sound."""
         samples, rate = open_sound(part.value, self.max_seconds)
         if samples.ndim == 2:
             channels, samples = samples, samples.mean(axis=1)
@@ -155,59 +155,62 @@ class Audio:
                     "in phase: save one channel alone, or turn one of them over"
                 )
         largest = float(np.abs(samples).max(initial=0.0))
-        if samples.size == 0 or not largest <= LARGEST:  # which no number is not, either
-            what = "no samples" if samples.size == 0 else "samples that are not finite numbers"
+        if samples.size == 0 or not largest <= MAX_SAMPLE:  # also true if `largest` is not a number
+            got = "no samples" if samples.size == 0 else "samples that are not finite numbers"
             if math.isfinite(largest) and samples.size:
-                what = f"a sample of {largest:.3g}"
-            raise RowError(f"audio part: got {what}; expected finite sound, samples from -1 to 1: save the file anew")
+                got = f"a sample of {largest:.3g}"
+            raise RowError(f"audio part: got {got}; expected finite sound, samples from -1 to 1: save the file anew")
         return samples, rate
 
     def samples(self, part: Part) -> np.ndarray:
-        """Mono float32 samples at 16 kHz, levelled. Raises RowError for empty, overlong or non-finite sound."""
+        """[n] float32 mono samples at RATE, at the same loudness for all clips. Raises RowError for empty, overlong,
+        cancelling or non-finite sound."""
         samples, rate = self._mono(part)
         if rate != RATE:
             samples = soxr.resample(samples, rate, RATE)
         return level(samples)
 
-    def _kept(self, part: Part) -> np.ndarray | None:
-        """The mel that a conversation kept, since mel does not survive the waveform. Raises RowError."""
-        kept = part.options.get("mel")
-        if kept is None:
+    def _stored_mel(self, part: Part) -> np.ndarray | None:
+        """[T, MELS] log-mel frames that `write` stored with a generated part, since the waveform does not preserve them;
+        None without them. Raises RowError."""
+        mel = part.options.get("mel")
+        if mel is None:
             return None
-        if not isinstance(kept, np.ndarray) or kept.ndim != 2 or kept.shape[1] != MELS or not len(kept):
-            what = f"an array of shape {kept.shape}" if isinstance(kept, np.ndarray) else type(kept).__name__
-            raise RowError(f"audio part: got {what} as mel; expected an array [frames, {MELS}], or none: leave mel out")
-        if not np.isfinite(kept).all():
+        if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != MELS or not len(mel):
+            got = f"an array of shape {mel.shape}" if isinstance(mel, np.ndarray) else type(mel).__name__
+            raise RowError(f"audio part: got {got} as mel; expected an array [frames, {MELS}], or none: leave mel out")
+        if not np.isfinite(mel).all():
             raise RowError("audio part: got a mel that is not finite; expected finite numbers: leave mel out")
-        return kept
+        return mel
 
     def _tokens(self, part: Part) -> np.ndarray:
-        frames = self._kept(part)
+        """[n, token_width] float32 tokens of a clip, padded with silence to whole tokens."""
+        frames = self._stored_mel(part)
         if frames is None:
             frames = log_mel(self.samples(part))
-        short = -len(frames) % self.frames
-        frames = np.pad(frames, ((0, short), (0, 0)), constant_values=np.log(FLOOR))
+        missing = -len(frames) % self.frames
+        frames = np.pad(frames, ((0, missing), (0, 0)), constant_values=np.log(FLOOR))
         return self.normalised(frames).reshape(-1, self.token_width)
 
     def normalised(self, logs: np.ndarray) -> np.ndarray:
-        """Log-mel frames as tokens have them."""
-        made: np.ndarray = ((logs - self.mean) / self.std).astype(np.float32)
-        return made
+        """[..., MELS] log-mel frames -> normalised float32 frames, as tokens hold them."""
+        frames: np.ndarray = ((logs - self.mean) / self.std).astype(np.float32)
+        return frames
 
     def log_mels(self, frames: np.ndarray) -> np.ndarray:
-        """Log-mel frames of normalised ones."""
-        made: np.ndarray = frames * self.std + self.mean
-        return made
+        """[..., MELS] normalised frames -> log-mel frames: the inverse of `normalised`."""
+        logs: np.ndarray = frames * self.std + self.mean
+        return logs
 
     def check(self, part: Part) -> None:
-        if self._kept(part) is None:
+        if self._stored_mel(part) is None:
             self._mono(part)
 
     def read(self, part: Part) -> Segment:
         return self.chain(self._tokens(part))
 
     def chain(self, tokens: np.ndarray) -> Segment:
-        """The chain of blocks of [n, token_width] tokens."""
+        """The segment of [n, token_width] tokens: a chain of blocks."""
         tokens = tokens.reshape(-1, self.token_width)
         blocks = []
         for start in range(0, len(tokens), self.block):

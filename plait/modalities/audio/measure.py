@@ -1,4 +1,4 @@
-"""What can be said of a clip without a model."""
+"""Measurements of a clip that need no model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from plait.modalities.audio.mel import RATE, log_mel
 if TYPE_CHECKING:
     from typing import Any
 
-BLANK_SECONDS = 0.5  # one length: duration is a hint too
+BLANK_SECONDS = 0.5  # the same for all clips, since a duration is a hint too
 
 
 def waveform(part: Part) -> np.ndarray:
-    """[n] samples of a clip at RATE, however long: the model's limit is its own."""
+    """[n] float32 samples of a clip at RATE, of any length. Raises RowError."""
     return Audio(max_seconds=math.inf).samples(part)
 
 
 def features(modality: Any, part: Part) -> np.ndarray:
-    """[480] four quarters of the clip: mean of each mel bin; and over the whole clip its mean and deviation."""
+    """[6 * MELS] float32: the means of each mel bin over four quarters of the clip, then over all of it, and its standard
+    deviations. Raises RowError."""
     frames = log_mel(waveform(part))
     frames = np.pad(frames, ((0, max(0, 4 - len(frames))), (0, 0)), mode="edge")
     quarters = [quarter.mean(axis=0) for quarter in np.array_split(frames, 4)]
@@ -34,19 +35,20 @@ def features(modality: Any, part: Part) -> np.ndarray:
 
 
 def features_are_alike() -> bool:
-    """Means and deviations are not."""
+    """False: means and standard deviations differ in scale."""
     return False
 
 
 def distances(modality: Audio, part: Part, reference: Part) -> dict[str, float]:
-    """Mean absolute error of the log-mel frames that both have, and how many more frames the part has."""
+    """`log_mel_mae`: mean absolute error of the log-mel frames that both have; `frames`: how many more the part has. Raises
+    RowError."""
     a, b = log_mel(modality.samples(part)), log_mel(modality.samples(reference))
     shared = min(len(a), len(b))
     return {"log_mel_mae": float(np.abs(a[:shared] - b[:shared]).mean()), "frames": float(len(a) - len(b))}
 
 
 def blank(modality: Any, part: Part) -> Part:
-    """Half a second of silence."""
+    """BLANK_SECONDS of silence."""
     return Part(Audio.name, (np.zeros(int(BLANK_SECONDS * RATE), np.float32), RATE))
 
 

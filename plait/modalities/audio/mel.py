@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -48,27 +48,32 @@ def _window() -> Tensor:
 
 
 def stft(samples: Tensor) -> Tensor:
-    """[n] -> [1 + n // HOP, WINDOW // 2 + 1] complex: what `torch.stft` gives, turned, in less time (docs/experiments.md)."""
+    """[n] -> [1 + n // HOP, WINDOW // 2 + 1] complex: the transpose of `torch.stft`, faster (docs/experiments/cpu.md)."""
     padded = F.pad(samples, (WINDOW // 2, WINDOW // 2))
     spectrum: Tensor = torch.fft.rfft(padded.unfold(-1, WINDOW, HOP) * _window())
     return spectrum
 
 
 def _overlap_add(frames: Tensor) -> Tensor:
-    """[T, WINDOW] frames, HOP apart, added up: [at least (T - 1) * HOP + WINDOW]."""
+    """[T, WINDOW] frames -> their sum at offsets of HOP, [at least (T - 1) * HOP + WINDOW]."""
     count, pieces = len(frames), -(-WINDOW // HOP)
-    cut = F.pad(frames, (0, pieces * HOP - WINDOW)).view(count, pieces, HOP)
+    chunks = F.pad(frames, (0, pieces * HOP - WINDOW)).view(count, pieces, HOP)
     total = frames.new_zeros(count + pieces - 1, HOP)
     for number in range(pieces):
-        total[number : number + count] += cut[:, number]
+        total[number : number + count] += chunks[:, number]
     return total.flatten()
+
+
+@lru_cache(256)
+def _weight(count: int, length: int) -> Tensor:
+    """[length] how much of the squared windows of `count` frames falls on each sample: the same for all clips so long."""
+    return _overlap_add(_window().square().expand(count, WINDOW))[WINDOW // 2 : WINDOW // 2 + length]
 
 
 def istft(spectrum: Tensor, length: int) -> Tensor:
     """The least-squares inverse of `stft` (Griffin and Lim, 1984): [T, WINDOW // 2 + 1] complex -> [length]."""
-    inside = slice(WINDOW // 2, WINDOW // 2 + length)
-    weight = _overlap_add(_window().square().expand(len(spectrum), WINDOW))[inside]
-    return _overlap_add(torch.fft.irfft(spectrum, WINDOW) * _window())[inside] / weight
+    samples = _overlap_add(torch.fft.irfft(spectrum, WINDOW) * _window())
+    return samples[WINDOW // 2 : WINDOW // 2 + length] / _weight(len(spectrum), length)
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -81,8 +86,8 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 def griffin_lim(frames: np.ndarray, iterations: int = 32, momentum: float = 0.99) -> np.ndarray:
     """[T, MELS] log-mel frames -> [(T - 1) * HOP] samples whose log-mel is close to them.
 
-    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard, 2013) from the pseudo-inverse of the filterbank, starting
-    at random phases from a fixed seed, so that the same frames always give the same sound.
+    Fast Griffin-Lim (Perraudin, Balazs and Sondergaard, 2013) on magnitudes from the pseudo-inverse of the filterbank.
+    The random initial phases have a fixed seed, so that equal frames give equal samples.
     """
     length = (frames.shape[0] - 1) * HOP
     if length <= 0:
@@ -90,9 +95,9 @@ def griffin_lim(frames: np.ndarray, iterations: int = 32, momentum: float = 0.99
     mel = torch.from_numpy(np.ascontiguousarray(frames, np.float32)).exp()
     filters = filterbank().T.contiguous()
     magnitude = (mel @ _pseudo_inverse().T).clamp_min(0.0)
-    wanted = mel @ filters.T
+    target = mel @ filters.T
     for _ in range(10):  # a few multiplicative updates towards the non-negative solution (Lee and Seung, 2001)
-        magnitude = magnitude.clamp_min(1e-8) * (wanted / ((magnitude @ filters) @ filters.T).clamp_min(1e-8))
+        magnitude = magnitude.clamp_min(1e-8) * (target / ((magnitude @ filters) @ filters.T).clamp_min(1e-8))
     phases = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * (2 * np.pi)
     spectrum = torch.polar(magnitude, phases)
     previous = torch.zeros_like(spectrum)

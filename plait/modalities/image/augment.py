@@ -1,4 +1,4 @@
-"""Other looks at the same picture, for training: moved, cropped, partly hidden, in other light."""
+"""Augmentation of pictures: affine maps, crops, erased rectangles, brightness, contrast and colour."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HUE = 0.6  # radians that `colour` = 1 would turn hues by
 
 @dataclass(frozen=True)
 class Variation:
-    """How much a picture may change, each 0 (or False) where it would change what a picture means.
+    """Strengths of the variations; set to 0 (or False) those that would change the meaning of a picture.
 
-    `flip`: mirror. `move`: turn, scale, slant and shift, 1 for what another hand would do. `crop`: the most that is cut off
-    each side's length. `colour`: the most that brightness, contrast and saturation change by, with a little of the hue.
-    `erase`: the largest share of the picture that a rectangle of the border's colour hides (random erasing, Zhong et al.
-    2020). Raises ConfigError.
+    `flip`: mirror half of the pictures. `move`: rotate, scale, shear and shift; 1 is as much as another hand's writing.
+    `crop`: largest share cut off each side. `colour`: largest relative change of brightness, contrast and saturation, and
+    in proportion of the hue. `erase`: largest share of the picture that a rectangle of the border's colour hides (random
+    erasing, Zhong et al., 2020). Raises ConfigError for impossible strengths.
     """
 
     flip: bool = False
@@ -41,8 +41,8 @@ class Variation:
             )
 
     def of(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Turned, scaled, slanted and moved a little about the middle; mirrored, cropped, partly hidden and in other light
-        where the settings say so; the same size and mode (L or RGB). What is off draws nothing from `rng`."""
+        """A varied copy of `picture`, of the same size and mode (L or RGB). A variation that is off draws nothing from `rng`,
+        except for `move`."""
         border = np.asarray(picture)[[0, -1]]  # top and bottom rows
         mean = border.reshape(-1, len(picture.getbands())).mean(axis=0).astype(int)
         paper = tuple(map(int, mean)) if len(mean) > 1 else int(mean[0])
@@ -52,39 +52,44 @@ class Variation:
             Image.Resampling.BILINEAR, fillcolor=paper,
         )  # fmt: skip
         if self.erase:
-            varied.paste(paper, self._hidden(varied.size, rng))
-        return self._lit(varied, rng) if self.colour else varied
+            varied.paste(paper, self._erased_box(varied.size, rng))
+        return self._recolour(varied, rng) if self.colour else varied
 
     def _affine(self, size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Matrix and shift from a place in the varied picture of `size` (width, height) to that in the picture as it is."""
+        """Matrix [2, 2] and shift [2] that map a position in the varied picture of `size` (width, height), in pixels, to one
+        in the original."""
         turn, slant = rng.normal(0.0, 0.1 * self.move, 2)
-        wide, high = rng.normal(1.0, 0.08 * self.move, 2)
+        width_scale, height_scale = rng.normal(1.0, 0.08 * self.move, 2)
         centre = (size - 1) / 2
-        matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[wide, slant], [0.0, high]]
+        rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        matrix = rotation @ [[width_scale, slant], [0.0, height_scale]]
         if self.flip and rng.random() < 0.5:
             matrix[:, 0] *= -1
         shift = centre - matrix @ centre + rng.normal(0.0, 0.04 * self.move, 2) * size
         if self.crop:
-            kept = 1 - rng.uniform(0.0, self.crop, 2)
-            shift = shift + matrix @ (rng.random(2) * (1 - kept) * size)
-            matrix = matrix * kept
+            remaining = 1 - rng.uniform(0.0, self.crop, 2)
+            shift = shift + matrix @ (rng.random(2) * (1 - remaining) * size)
+            matrix = matrix * remaining
         return matrix, shift
 
-    def _hidden(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """The corners of a rectangle, up to twice as wide as high or as high as wide, of up to `erase` of the picture."""
+    def _erased_box(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) in pixels of a random rectangle of up to `erase` of the picture, aspect 1:2 to 2:1."""
         area, aspect = rng.uniform(0.0, self.erase), 2 ** rng.uniform(-1.0, 1.0)
         sides = np.minimum(1.0, np.sqrt([area * aspect, area / aspect]))
-        first = rng.random(2) * (1 - sides)
-        left, top, right, bottom = (round(float(at)) for at in np.concatenate([first, first + sides]) * (*size, *size))
+        corner = rng.random(2) * (1 - sides)
+        left, top, right, bottom = (
+            round(float(edge)) for edge in np.concatenate([corner, corner + sides]) * (*size, *size)
+        )
         return left, top, right, bottom
 
-    def _lit(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """In other light. Brightness and contrast scale and stretch the odds of a level, so that black and white stay and
-        nothing is clipped; saturation and hue stretch and turn colours about the axis of greys (Rodrigues' formula)."""
+    def _recolour(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Change brightness, contrast, saturation and hue. Brightness scales the odds of a level and contrast raises them to
+        a power, so that black and white stay and nothing is clipped; saturation and hue scale and rotate colours about
+        the grey axis (Rodrigues' formula)."""
         bright, contrast, saturation = rng.uniform(1 - self.colour, 1 + self.colour, 3)
         angle = rng.uniform(-HUE, HUE) * self.colour
         levels = np.asarray(picture, np.float32) / 255
-        light = bright**2 * levels**contrast  # squared: middle grey then changes by `bright`
+        light = bright**2 * levels**contrast  # squared, so that middle grey changes by about `bright`
         levels = light / (light + (1 - levels) ** contrast)
         if levels.ndim == 3:
             grey = np.full((3, 3), 1 / 3)
@@ -94,6 +99,6 @@ class Variation:
 
 
 def augment(modality: ImageModality, segment: Segment, rng: np.random.Generator) -> Segment:
-    """Another look at the same thing, as the settings say; the same size."""
+    """A varied copy of a picture's segment, of the same size, within `modality.variation`."""
     varied = modality.variation.of(modality.write(segment).value, rng)
     return Segment(modality.name, (Block(segment.blocks[0].header, modality.patches(varied)),))

@@ -24,13 +24,14 @@ MAX_SIDE = 64  # patches; bounds the number of <rows:R> and <cols:C> ids
 class Image:
     """Flow modality over patches of `patch` x `patch` pixels and `channels` (3 RGB, 1 grey) floats.
 
-    A token holds levels from -1 (black) to 1, less `mean` and divided by `std`. With those of the training pictures it is
-    centred: what all share, such as white paper, then does not drown what tells them apart (docs/experiments.md).
+    A token holds levels from -1 (black) to 1 (white), minus `mean`, divided by `std`. With those of the training pictures
+    the tokens are centred, so that common features such as white paper do not dominate
+    (docs/experiments/dictionary-reading.md).
 
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
     patches; it is never enlarged beyond that rounding.
 
-    Further settings are those of `Variation`: what `augment` may do.
+    Further settings are those of `Variation`, for `augment`. Raises ConfigError for impossible settings.
     """
 
     name = "image"
@@ -73,8 +74,8 @@ class Image:
             return (f"<rows:{forced[0]}>",) if forced else self.grammar()[1 : self.max_side + 1]
         if len(header) == 2:
             rows = int(header[1][6:-1])
-            most = min(self.max_side, self.max_patches // rows)
-            return (f"<cols:{forced[1]}>",) if forced else tuple(f"<cols:{c}>" for c in range(1, most + 1))
+            max_cols = min(self.max_side, self.max_patches // rows)
+            return (f"<cols:{forced[1]}>",) if forced else tuple(f"<cols:{c}>" for c in range(1, max_cols + 1))
         return ()
 
     @staticmethod
@@ -88,13 +89,15 @@ class Image:
         return width, height
 
     def _forced(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of a picture that must be exactly `width` x `height`. Raises ConfigError if it cannot be."""
+        """Rows and columns of patches of a picture of exactly `width` x `height` pixels. Raises ConfigError where that is
+        impossible."""
         rows, cols = height // self.patch, width // self.patch
-        whole = width == cols * self.patch and height == rows * self.patch
-        if not whole or min(rows, cols) < 1 or rows * cols > self.max_patches or max(rows, cols) > self.max_side:
-            wanted = f"sides that are multiples of {self.patch} pixels and at most {self.max_patches} patches in all"
-            wanted = f"{self.patch}x{self.patch}, the only size of this model" if self.max_patches == 1 else wanted
-            raise ConfigError(f"image: got size {width}x{height}; expected {wanted}")
+        is_multiple = width == cols * self.patch and height == rows * self.patch
+        if not is_multiple or min(rows, cols) < 1 or rows * cols > self.max_patches or max(rows, cols) > self.max_side:
+            expected = f"sides that are multiples of {self.patch} pixels and at most {self.max_patches} patches in all"
+            if self.max_patches == 1:
+                expected = f"{self.patch}x{self.patch}, the only size of this model"
+            raise ConfigError(f"image: got size {width}x{height}; expected {expected}")
         return rows, cols
 
     def _shape(self, header: Sequence[str]) -> tuple[int, int]:
@@ -109,11 +112,11 @@ class Image:
 
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
         rows, cols = self._shape(header)
-        places: np.ndarray = np.indices((rows, cols), np.float32).reshape(2, -1).T
-        return np.ascontiguousarray(places)
+        positions: np.ndarray = np.indices((rows, cols), np.float32).reshape(2, -1).T
+        return np.ascontiguousarray(positions)
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of patches for a picture of `width` x `height` pixels."""
+        """Rows and columns of patches that a picture of `width` x `height` pixels is scaled to."""
         if width < 1 or height < 1:
             raise ConfigError(f"image: got size {width}x{height}; expected both sides >= 1 pixel")
         scale = 1.0
@@ -143,21 +146,21 @@ class Image:
         return Segment(self.name, (Block((OPEN, f"<rows:{rows}>", f"<cols:{cols}>"), self.patches(picture)),))
 
     def patches(self, picture: PILImage.Image) -> np.ndarray:
-        """[rows * cols, token_width] float32."""
+        """[rows * cols, token_width] float32 tokens of a picture whose sides are multiples of `patch`."""
         rows, cols = picture.height // self.patch, picture.width // self.patch
         pixels = np.asarray(picture, np.float32).reshape(rows, self.patch, cols, self.patch, self.channels)
         return self._tokens(pixels.transpose(0, 2, 1, 3, 4).reshape(rows * cols, self.token_width))
 
     def _tokens(self, eight_bit: np.ndarray) -> np.ndarray:
-        """Levels from 0 to 255 as the model sees them."""
+        """Tokens of levels from 0 to 255."""
         levels: np.ndarray = eight_bit / np.float32(127.5) - np.float32(1.0)
         return (levels - np.float32(self.mean)) / np.float32(self.std)
 
     def _eight_bit(self, tokens: np.ndarray) -> np.ndarray:
-        """The reverse: whole numbers from 0 to 255."""
+        """Levels of tokens, rounded to whole numbers from 0 to 255."""
         levels = tokens * self.std + self.mean
-        whole: np.ndarray = np.rint((levels.clip(-1, 1) + 1.0) * 127.5)
-        return whole
+        rounded: np.ndarray = np.rint((levels.clip(-1, 1) + 1.0) * 127.5)
+        return rounded
 
     def write(self, segment: Segment) -> Part:
         block = segment.blocks[0]
@@ -176,7 +179,7 @@ class Image:
         return FlowEmbedding(self.token_width, dim, num_coordinates=2)
 
     def fit(self, parts: Iterable[Part]) -> None:
-        """Nothing is learned: `mean` and `std` are settings."""
+        """Learns nothing: `mean` and `std` are settings."""
 
     def state(self) -> dict[str, Any]:
         names = ("patch", "channels", "max_patches", "mean", "std")

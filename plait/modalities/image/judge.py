@@ -1,4 +1,4 @@
-"""How an independent judge looks at pictures."""
+"""The input of an independent judge of pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 30
 SMALLEST, LARGEST = 28, 64  # pixels a side
-LOOKED_AT = 200  # pictures that the side is chosen by
+MAX_PARTS = 200  # pictures that determine the side
 
 
 def _levels(part: Part, side: int, channels: int) -> np.ndarray:
@@ -30,27 +30,27 @@ def _levels(part: Part, side: int, channels: int) -> np.ndarray:
     return levels.transpose(2, 0, 1).copy()
 
 
-def _moved(x: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
-    """Turned, scaled and shifted a little, and mirrored half of the time if a mirrored picture means the same."""
+def _affine(x: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+    """[B, channels, side, side] rotated, scaled and shifted a little; half of them mirrored if `flip`."""
     n = len(x)
     noise = torch.randn(n, 2, 3, generator=generator) * torch.tensor([0.12, 0.12, 0.08])
-    looks = torch.eye(2, 3).repeat(n, 1, 1)
+    transforms = torch.eye(2, 3).repeat(n, 1, 1)
     if flip:
-        looks[:, 0, 0] = torch.randint(0, 2, (n,), generator=generator) * 2.0 - 1.0
-    grid = F.affine_grid(looks + noise, list(x.shape), align_corners=False)
+        transforms[:, 0, 0] = torch.randint(0, 2, (n,), generator=generator) * 2.0 - 1.0
+    grid = F.affine_grid(transforms + noise, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 
 
 def picture_view(channels: int = 1, side: int = SMALLEST, flip: bool = False) -> JudgeView:
-    """Pictures of `side` x `side` pixels, grey or RGB. `flip`: a mirrored picture means the same."""
+    """A view of `side` x `side` pixels, grey or RGB; `flip` if a mirrored picture means the same."""
     return JudgeView(
-        channels, partial(_levels, side=side, channels=channels), partial(_moved, flip=flip), epochs=EPOCHS
+        channels, partial(_levels, side=side, channels=channels), partial(_affine, flip=flip), epochs=EPOCHS
     )
 
 
 def judge_view(modality: ImageModality, parts: Sequence[Part]) -> JudgeView:
-    """Pictures about as large as these, in the colours that the model sees."""
+    """A view as large as the median of the parts, within bounds, with the channels of `modality`. Raises RowError."""
     side = int(
-        np.clip(np.median([max(open_picture(part.value).size) for part in parts[:LOOKED_AT]]), SMALLEST, LARGEST)
+        np.clip(np.median([max(open_picture(part.value).size) for part in parts[:MAX_PARTS]]), SMALLEST, LARGEST)
     )
     return picture_view(modality.channels, side, modality.variation.flip)

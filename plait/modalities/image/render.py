@@ -1,4 +1,4 @@
-"""How people meet a picture: in files, on pages, in a terminal."""
+"""Presentation of a picture: in files, on pages, in a terminal."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from plait.modalities.image.boxes import boxes_in_text
 from plait.runtime.pages import SIDE, picture_url
 from plait.runtime.pictures import open_picture, to_canvas
 
-SMALLEST, SMALLEST_BOXED = 64, 128  # pixels that a picture on a page is shown with at least, or nearly
-NAMED = 160  # pixels of a picture's width from which the boxes in it have their names beside them
-WIDEST = 64  # columns of a picture in half blocks
+MIN_SIDE, MIN_SIDE_WITH_BOXES = 64, 128  # pixels that smaller pictures on a page are enlarged to, about
+MIN_LABEL_WIDTH = 160  # pixels: boxes in narrower pictures have no visible labels
+MAX_COLUMNS = 64  # of a picture in half blocks
 
 
 def accepts(value: Any) -> bool:
-    """A PIL picture."""
+    """Whether the value is a PIL picture."""
     return isinstance(value, Image.Image)
 
 
 def verb() -> str:
-    """What asks for one in a chat: /draw."""
+    """The chat command: /draw."""
     return "draw"
 
 
@@ -38,46 +38,49 @@ def reads_files() -> Sequence[str]:
 
 
 def save(part: Part, folder: Path, stem: str) -> Path:
-    """As PNG."""
+    """Write a PNG; returns its path. Raises RowError."""
     path = folder / f"{stem}.png"
     open_picture(part.value).save(path)
     return path
 
 
 def html(part: Part, notes: Sequence[str] = ()) -> str:
-    """The picture on white with the boxes that `notes` name drawn over it. Raises RowError."""
+    """The picture on white, with the boxes in the texts `notes` drawn over it. Raises RowError."""
     picture = to_canvas(open_picture(part.value), 3)
-    boxed = any(boxes_in_text(text, picture.size) for text in notes)
-    longer, least = max(picture.size), SMALLEST_BOXED if boxed else SMALLEST
-    scale = SIDE / longer if longer > SIDE else max(1, round(least / longer))
+    has_boxes = any(boxes_in_text(text, picture.size) for text in notes)
+    longer, shortest = max(picture.size), MIN_SIDE_WITH_BOXES if has_boxes else MIN_SIDE
+    scale = SIDE / longer if longer > SIDE else max(1, round(shortest / longer))
     size = [max(1, round(side * scale)) for side in picture.size]
     return Markup('<span class="frame"><img src="{}" width="{}" height="{}"{} alt="picture">{}</span>').format(
-        picture_url(picture), *size, Markup(' class="small"') if scale > 1 else "", _drawn(notes, size) if boxed else ""
+        picture_url(picture),
+        *size,
+        Markup(' class="small"') if scale > 1 else "",
+        _overlay(notes, size) if has_boxes else "",
     )
 
 
-def _drawn(texts: Iterable[str], size: Sequence[int]) -> Markup:
-    """The boxes that texts name over a picture of `size`; what several are called stands at the first of them."""
-    shapes, named = [], {""}
+def _overlay(texts: Iterable[str], size: Sequence[int]) -> Markup:
+    """SVG of the boxes in `texts` over a picture of `size`; a label shared by several boxes stands at the first."""
+    shapes, shown_labels = [], {""}
     for box in (box for text in texts for box in boxes_in_text(text, size)):
         (x1, y1, x2, y2), label = box["box"], box["label"]
         shape = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
         shapes.append(Markup(shape).format(x1, y1, x2 - x1, y2 - y1, label))
-        if label not in named and size[0] >= NAMED:
+        if label not in shown_labels and size[0] >= MIN_LABEL_WIDTH:
             corner = (x1 + 2, y1 - 3 if y1 > 12 else y1 + 11)
             shapes.append(Markup('<text x="{:.1f}" y="{:.1f}">{}</text>').format(*corner, label))
-        named.add(label)
+        shown_labels.add(label)
     return Markup('<svg viewBox="0 0 {} {}">{}</svg>').format(*size, Markup("").join(shapes))
 
 
 def terminal(part: Part, columns: int, protocol: str | None) -> str:
-    """The picture in the terminal's own protocol, or in half blocks."""
+    """The picture in the terminal's graphics protocol, or in half blocks. Raises RowError."""
     picture = open_picture(part.value)
-    return in_protocol(picture, protocol) if protocol else half_blocks(picture, min(WIDEST, columns))
+    return in_protocol(picture, protocol) if protocol else half_blocks(picture, min(MAX_COLUMNS, columns))
 
 
-def half_blocks(picture: Image.Image, columns: int = WIDEST) -> str:
-    """A picture as text: two pixels a character, upper ones as the colour of ▀, lower ones as its background."""
+def half_blocks(picture: Image.Image, columns: int = MAX_COLUMNS) -> str:
+    """A picture as text, two pixels a character: the upper one is the colour of ▀, the lower one its background."""
     width, height = picture.size
     scale = min(1.0, columns / width)
     size = max(1, round(width * scale)), max(2, 2 * round(height * scale / 2))
@@ -93,10 +96,10 @@ def half_blocks(picture: Image.Image, columns: int = WIDEST) -> str:
 
 
 def in_protocol(picture: Image.Image, protocol: str) -> str:
-    """A picture in a terminal's own protocol, enlarged if it is tiny. Sources: kitty's graphics protocol, iTerm2's
-    inline images."""
-    times = max(1, 160 // max(picture.size))
-    large = picture.convert("RGB").resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    """A picture as escape sequences, enlarged if it is tiny: kitty's graphics protocol, or iTerm2's inline images for
+    `iterm`."""
+    factor = max(1, 160 // max(picture.size))
+    large = picture.convert("RGB").resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     large.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()

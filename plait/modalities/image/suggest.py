@@ -1,4 +1,4 @@
-"""Settings that suit pictures nobody here has seen before."""
+"""Settings of the modality, derived from pictures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from plait.contract import Part
 from plait.runtime.pictures import open_picture, to_canvas
 
-SMALL = 28  # pixels a side: as one token a picture learns fastest (docs/experiments)
-WIDE_PATCH = 16
-MOST_PATCHES = 16
+MAX_SINGLE_PATCH = 28  # pixels a side: one token a picture learns fastest (docs/experiments/image-tokens.md)
+PATCH = 16
+MAX_PATCHES = 16
 
 
 def _is_grey(picture: Image.Image) -> bool:
@@ -24,13 +24,14 @@ def _is_grey(picture: Image.Image) -> bool:
 
 
 def suggest(modality: Any, parts: Sequence[Part]) -> dict[str, Any]:
-    """Grey where all are grey. One size up to 28 x 28: a picture is one token. Otherwise patches of 16 x 16, as many as
-    a canvas of 64 x 64 has at most."""
+    """One channel if all pictures are grey. One patch a picture if all are grey squares of one size of at most
+    MAX_SINGLE_PATCH; otherwise patches of PATCH x PATCH, as many as the median size has, at most MAX_PATCHES. Raises
+    RowError."""
     pictures = [open_picture(part.value) for part in parts]
     sizes = {picture.size for picture in pictures}
     grey = all(_is_grey(picture) for picture in pictures)
     width, height = np.median([picture.size for picture in pictures], axis=0)
-    if grey and len(sizes) == 1 and width == height <= SMALL:
+    if grey and len(sizes) == 1 and width == height <= MAX_SINGLE_PATCH:
         return {"patch": int(width), "channels": 1, "max_patches": 1}
-    fitting = max(1, round(width / WIDE_PATCH)) * max(1, round(height / WIDE_PATCH))
-    return {"patch": WIDE_PATCH, "channels": 1 if grey else 3, "max_patches": int(min(MOST_PATCHES, fitting))}
+    num_patches = max(1, round(width / PATCH)) * max(1, round(height / PATCH))
+    return {"patch": PATCH, "channels": 1 if grey else 3, "max_patches": int(min(MAX_PATCHES, num_patches))}

@@ -1,4 +1,4 @@
-"""The same words typed with less care, for training."""
+"""Augmentation of text: typing slips."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ENDS = ".?!"
 
 
 def augment(modality: Text, segment: Segment, rng: np.random.Generator) -> Segment:
-    """The same words typed with less care: in another case, with the final punctuation gone or put, with a blank twice;
-    each by chance `careless`. What is off draws nothing from `rng`."""
+    """The text with slips, each with probability `careless`: another case, final punctuation removed or added, one blank
+    doubled. Draws nothing from `rng` when `careless` is 0."""
     if not modality.careless:
         return segment
     text = str(modality.write(segment).value)
-    cased, ended, spaced = rng.random(3) < modality.careless
-    if cased:
+    change_case, change_end, double_blank = rng.random(3) < modality.careless
+    if change_case:
         text = CASES[rng.integers(len(CASES))](text)
-    if ended:
+    if change_end:
         bare = text.rstrip(ENDS)
         text = bare if bare not in ("", text) else text + ENDS[rng.integers(len(ENDS))]
-    blanks = [place for place, letter in enumerate(text) if letter == " "]
-    if spaced and blanks:
-        place = blanks[rng.integers(len(blanks))]
-        text = f"{text[:place]} {text[place:]}"
+    blanks = [index for index, character in enumerate(text) if character == " "]
+    if double_blank and blanks:
+        index = blanks[rng.integers(len(blanks))]
+        text = f"{text[:index]} {text[index:]}"
     return modality.read(Part(modality.name, text))

@@ -21,7 +21,7 @@ class Text:
 
     `vocab_size` is the largest vocabulary that `fit` may learn (256 bytes and the merges); `tokenizer_json` is a
     trained tokenizer in the format of the `tokenizers` library. Before `fit` the vocabulary is the 256 bytes.
-    `careless`: the chance of each slip that `augment` makes.
+    `careless` is the probability of each slip of `augment`. Raises ConfigError for impossible settings.
     """
 
     name = "text"
@@ -43,7 +43,7 @@ class Text:
 
     def _train(self, texts: Iterable[str]) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE())
-        # A digit is a token: of numbers that are tokens of their own none tells what its neighbour is.
+        # A digit is a token: a model that has numbers as single tokens cannot see which are neighbours.
         digits = pre_tokenizers.Split(Regex(r" ?[0-9]"), "isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         tokenizer.decoder = decoders.ByteLevel()

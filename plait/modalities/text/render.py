@@ -1,4 +1,4 @@
-"""How people meet a text: as it is."""
+"""Presentation of a text: unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def accepts(value: Any) -> bool:
 
 
 def verb() -> str:
-    """What asks for one in a chat: /text."""
+    """The chat command: /text."""
     return "text"
 
 
@@ -32,10 +32,10 @@ def save(part: Part, folder: Path, stem: str) -> Path | None:
 
 
 def html(part: Part, notes: Sequence[str] = ()) -> str:
-    """The words, whichever way they are written."""
+    """The text in HTML, in its own writing direction."""
     return Markup('<span class="words" dir="auto">{}</span>').format(part.value)
 
 
 def terminal(part: Part, columns: int, protocol: str | None) -> str:
-    """The words."""
+    """The text."""
     return str(part.value)

@@ -1,4 +1,4 @@
-"""Settings that suit texts nobody here has read before."""
+"""Settings of the modality, derived from texts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from plait.contract import Part
 
 
 def suggest(modality: Any, parts: Sequence[Part]) -> dict[str, Any]:
-    """A vocabulary that grows with the text: merges are worth an embedding only where they are seen often."""
+    """A vocabulary that grows with the number of characters: only frequent merges are worth an embedding."""
     size = sum(len(text) for text in {part.value for part in parts})
     return {"vocab_size": 256 + min(3840, max(64, size // 16))}

@@ -1,0 +1,33 @@
+"""Next token and flow, each group by itself: pretraining, and supervised fine-tuning, which is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from plait.data.pack import Batch
+from plait.model.multimodal import MultimodalTransformer
+
+
+class Pretrain:
+    """Every target counts once, in the group that owns it: the grammar, or a modality."""
+
+    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
+        """The grammar, then every modality."""
+        return model.vocabulary.groups
+
+    def counts(self, batch: Batch) -> Mapping[str, float]:
+        """Targets of each group."""
+        return batch.counts
+
+    def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
+        """Losses of ids by their owners, and of each flow modality."""
+        losses = model.token_losses(batch)
+        ids = losses.pop("")
+        groups = model.vocabulary.groups
+        assert ids.group is not None
+        by_owner = torch.zeros(len(groups), device=ids.loss.device).index_add(0, ids.group, ids.loss)
+        sums = {group: by_owner[number] for number, group in enumerate(groups) if group not in losses}
+        return sums | {name: of_flow.loss.sum() for name, of_flow in losses.items()}
