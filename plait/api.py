@@ -386,7 +386,6 @@ def evaluate(
     evaluation.notes += notes
     begin = time.perf_counter()
     measured = runner.run(evaluation, say)
-    trained = reports.training_summary(folder, sum(p.numel() for p in model.network.parameters()), recipe)
     report = {
         "format": runner.FORMAT,
         "checkpoint": str(path),
@@ -394,7 +393,7 @@ def evaluate(
         "seed": recipe.seed,
         "sampling_seed": seed,
         "machine": runs.machine(),
-        "train": trained,
+        "train": reports.training_summary(folder, sum(p.numel() for p in model.network.parameters()), recipe),
         **measured,
         "data": reports.data_summary(place),
         "evaluation_seconds": round(time.perf_counter() - begin, 1),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.progress import Task as BarTask
+from rich.table import Column
 from rich.text import Text
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -59,7 +60,8 @@ class ConsoleProgress:
             yield lambda done: self._line(what, done, total, self.clock() - begin)
             return
         columns = (
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(16), MofNCompleteColumn(), _Rate(Column(no_wrap=True)), TimeRemainingColumn(), TextColumn("left"),
         )  # fmt: skip
         with Bar(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(what, total=total)

@@ -17,7 +17,8 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (low if successes else 0.0), (high if successes < n else 1.0)  # rounding would leave the share outside
 
 
 def equal_error_rate(scores: np.ndarray, genuine: np.ndarray) -> float:

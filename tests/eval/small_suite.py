@@ -10,6 +10,7 @@ from plait.contract import Message, Part, Sample
 from plait.eval import runner
 from plait.eval.suites import Outcome, Suite
 from plait.infer.engine import Engine
+from plait.modalities import JudgeView
 from plait.tasks.user_data import UserTask
 
 WORLD = World()
@@ -58,3 +59,42 @@ def drawn(answers, references):
 
 def picture(levels):
     return Part("image", Image.fromarray(np.asarray(levels, np.uint8)))
+
+
+# entries of a report
+
+
+def cell(**changes):
+    """An entry of report.json."""
+    facts = {
+        "cell": "text->image", "task": "draw", "split": "test", "metric": "digit accuracy", "higher_is_better": True,
+        "value": 0.5, "ci95": [0.4, 0.6], "n": 20, "baseline": 0.1, "judge": None, "judge_ceiling": None, "blank_input": None,
+        "target": None, "seconds": 1.0, "by": {},
+    }  # fmt: skip
+    return {**facts, **changes}
+
+
+# media with labels, and how a judge sees them
+
+CLASSES = {"side": ["left", "right"], "a.b": [0, 1, 2]}  # names that torch would not take for modules, and numbers
+
+
+def levels_of(part):
+    return np.asarray(part.value, np.float32)[None] / 255
+
+
+def view(epochs=8, round_trip=None):
+    return JudgeView(1, levels_of, lambda x, generator: x, epochs, round_trip=round_trip)
+
+
+def lit(count, seed):
+    """Pictures lit on a side, in one of three shades."""
+    rng = np.random.default_rng(seed)
+    parts, labels = [], []
+    for number in range(count):
+        canvas = rng.integers(0, 30, (16, 16))
+        side, shade = number % 2, number // 2 % 3
+        canvas[:, 8 * side : 8 * side + 8] = 80 + 80 * shade
+        parts.append(Part("image", canvas))
+        labels.append({"side": CLASSES["side"][side], "a.b": shade})
+    return parts, labels

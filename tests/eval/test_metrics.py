@@ -24,7 +24,7 @@ from plait.infer.engine import Engine
 from plait.infer.likelihood import log_likelihoods, token_log_probabilities
 from plait.tasks.boxes import boxes_as_text, boxes_in_text
 from plait.tasks.dictionary import BY_NAME, TASKS, Group
-from plait.tasks.dictionary.words import ABSTAINS, quote_of
+from plait.tasks.dictionary.words import ABSTAINS
 
 WORLD = World()
 
@@ -106,15 +106,6 @@ def test_abstention_counts_what_could_be_known_apart():
     assert cell_of(cells, "abstains, unknown: rate")["value"] == 0.5
     assert cell_of(cells, "abstains, known: rate")["value"] == 0.5
     assert [cell["higher_is_better"] for cell in cells] == [True, False]
-
-
-def test_quotes_end_with_a_sentence():
-    assert quote_of("One. Two is longer. Three.", most=20) == "One. Two is longer."
-    assert quote_of("a very long sentence without an end", most=12) == "a very long…", "what is cut says so"
-    assert quote_of("What are the signs of this? Fever, mostly. And?") == "Fever, mostly."
-    assert quote_of("Key Points - Cells divide too fast.") == "Cells divide too fast."
-    assert quote_of("What are its signs? The Human Phenotype Ontology provides a list. Signs - Fever 90 %") == ""
-    assert quote_of("These resources address the diagnosis of this: - A registry") == quote_of("Why?") == ""
 
 
 def test_calibration_error():

@@ -5,22 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from small_suite import picture, task
+from small_suite import cell, picture, task
 from worlds import text
 
 from plait.contract import Message, Part, Sample
 from plait.eval import report
 from plait.eval.runner import SHOWN
 from plait.eval.suites import Outcome
-
-
-def cell(**changes):
-    facts = {
-        "cell": "text->image", "task": "draw", "split": "test", "metric": "digit accuracy", "higher_is_better": True,
-        "value": 0.5, "ci95": [0.4, 0.6], "n": 20, "baseline": 0.1, "judge": None, "judge_ceiling": None, "blank_input": None,
-        "target": None, "seconds": 1.0, "by": {},
-    }  # fmt: skip
-    return {**facts, **changes}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from plait.eval import user_data
 from plait.eval.suites import partners
 from plait.modalities.image import judge as image_judge
 from plait.recipes.recipe import Recipe
-from plait.tasks import user_data as user_tasks
 from plait.train import probe
 
 TINY = [
@@ -316,8 +315,8 @@ def test_splits_are_remembered_until_something_changes(tmp_path):
 
 def test_an_appended_file_keeps_its_splits(tmp_path):
     """Rows that are put before, between or behind others change no row's side."""
-    found = pictures(tmp_path, 80)
-    rows = [row(asked(part, "what?"), "noise") for part in found]
+    parts = pictures(tmp_path, 80)
+    rows = [row(asked(part, "what?"), "noise") for part in parts]
     write(tmp_path, rows[:50])
     before = splits.make(tmp_path, {"test": 0.3}, KNOWN)
     write(tmp_path, [*rows[50:60], *rows[:50:-1][-20:], *rows[:50]])
@@ -327,61 +326,6 @@ def test_an_appended_file_keeps_its_splits(tmp_path):
     write(tmp_path, rows[:50])
     for split in ("train", "test"):
         assert all(sides[sample.id] == split for sample in before.rows(split, KNOWN))
-
-
-def test_labels_are_closed_sets():
-    kinds = ["cat", "dog"]
-    rows = [row(asked(Part("image", f"{n}.png"), "What is this?"), kinds[n % 2], "name") for n in range(20)]
-    rows += [row(asked(f"Draw: {kinds[n % 2]}"), Part("image", f"{n}.png"), "draw") for n in range(20)]
-    labels = user_data.labels_of(rows)
-    assert labels.values == {"image": {"name": ["cat", "dog"]}}
-    assert labels.expected(rows[0]) == {"name": "cat"}
-    assert labels.expected(rows[20]) == {"name": "cat"}
-    other = row(asked("Draw something"), Part("image", "0.png"), "draw")
-    assert labels.expected(other) == {}, "nothing was ordered that a judge could see"
-
-
-def test_open_answers_are_no_labels():
-    rows = [row(asked(Part("image", f"{n}.png"), "Describe."), f"picture number {n}", "tell") for n in range(20)]
-    labels = user_data.labels_of(rows)
-    assert labels.values == {}
-    assert labels.expected(rows[3]) == {"exact": "picture number 3"}
-
-
-def test_two_questions_about_one_clip_are_two_attributes():
-    rows = []
-    for n in range(30):
-        clip = Part("audio", f"{n}.wav")
-        rows.append(row(asked(clip, "Which word?"), ["yes", "no"][n % 2], "hear"))
-        rows.append(row(asked(clip, "Who speaks?"), ["Ann", "Bob", "Cem"][n % 3], "hear"))
-        rows.append(row(asked(f"Say {['yes', 'no'][n % 2]} as {['Ann', 'Bob', 'Cem'][n % 3]}"), clip, "say"))
-    labels = user_data.labels_of(rows)
-    assert set(labels.values["audio"]) == {"Which word?", "Who speaks?"}
-    assert labels.expected(rows[0]) == {"Which word?": "yes"}
-    assert labels.expected(rows[2]) == {"Which word?": "yes", "Who speaks?": "Ann"}
-
-
-def test_phrasings_are_one_attribute():
-    rows = []
-    for n in range(20):
-        words = "What is this?" if n % 2 else "Name it"
-        rows.append(row(asked(Part("image", f"{n}.png"), words), ["cat", "dog"][n // 10], "name"))
-    assert user_data.labels_of(rows).values == {"image": {"name": ["cat", "dog"]}}
-
-
-def test_tasks_are_found_and_named():
-    clip = Part("audio", "a.wav")
-    rows = [
-        row(asked("hi"), "ho"),
-        row(asked(clip, "loud?"), "yes", "loud"),
-        row(asked(clip, "draw"), Part("image", "b.png")),
-    ]
-    rows.append(Sample((Message(None, (Part("text", "a document"),)),)))
-    tasks = user_data.tasks_of(rows, ("test",), {"loud": {"loud": 0.9}})
-    assert {(task.name, task.cell) for task in tasks} == {
-        ("text->text", "text->text"), ("loud", "audio->text"), ("audio->image", "audio->image"),
-    }  # fmt: skip
-    assert next(task for task in tasks if task.name == "loud").targets == {"loud": 0.9}
 
 
 def test_too_few_rows_are_all_trained_on_and_said_so(tmp_path):
@@ -585,15 +529,6 @@ def test_measured_rows_are_mixed(trained, rows_of_digits):
     suite, _ = user_data.suite(Recipe(**json.loads((out / "proposal.json").read_text())), out, KNOWN, {})
     rows = suite.rows.rows(suite.tasks[0], "test")[:20]
     assert len({str(sample.meta["expect"]) for sample in rows}) > 3
-
-
-@pytest.mark.parametrize(
-    ("words", "label", "named"),
-    [("say: banana", "a", False), ("say: a banana", "a", True), ("画一只猫。", "猫", True), ("draw: cats", "cat", False),
-     ("a cat!", "cat", True), ("cats and a cat", "cat", True)],
-)  # fmt: skip
-def test_labels_are_words(words, label, named):
-    assert user_tasks._names(words, label) is named
 
 
 def test_attributes_of_one_task_have_their_own_names(tmp_path):

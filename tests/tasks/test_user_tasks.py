@@ -3,7 +3,7 @@
 import pytest
 
 from plait.contract import Message, Part, Sample
-from plait.tasks.user_data import EXACT, MOST_ATTRIBUTES, labels_of, shown_in_words, split_answer
+from plait.tasks.user_data import EXACT, MOST_ATTRIBUTES, _names, labels_of, shown_in_words, split_answer, tasks_of
 
 
 def asked(*parts):
@@ -18,6 +18,73 @@ def row(question, answer, task=""):
 def heard(labels, question="What?", task="hear"):
     """A row for each label, about a clip of its own."""
     return [row(asked(Part("audio", f"{n}.wav"), question), label, task) for n, label in enumerate(labels)]
+
+
+# tasks and labels
+
+
+def test_labels_are_closed_sets():
+    kinds = ["cat", "dog"]
+    rows = [row(asked(Part("image", f"{n}.png"), "What is this?"), kinds[n % 2], "name") for n in range(20)]
+    rows += [row(asked(f"Draw: {kinds[n % 2]}"), Part("image", f"{n}.png"), "draw") for n in range(20)]
+    labels = labels_of(rows)
+    assert labels.values == {"image": {"name": ["cat", "dog"]}}
+    assert labels.expected(rows[0]) == {"name": "cat"}
+    assert labels.expected(rows[20]) == {"name": "cat"}
+    other = row(asked("Draw something"), Part("image", "0.png"), "draw")
+    assert labels.expected(other) == {}, "nothing was ordered that a judge could see"
+
+
+def test_open_answers_are_no_labels():
+    rows = [row(asked(Part("image", f"{n}.png"), "Describe."), f"picture number {n}", "tell") for n in range(20)]
+    labels = labels_of(rows)
+    assert labels.values == {}
+    assert labels.expected(rows[3]) == {"exact": "picture number 3"}
+
+
+def test_two_questions_about_one_clip_are_two_attributes():
+    rows = []
+    for n in range(30):
+        clip = Part("audio", f"{n}.wav")
+        rows.append(row(asked(clip, "Which word?"), ["yes", "no"][n % 2], "hear"))
+        rows.append(row(asked(clip, "Who speaks?"), ["Ann", "Bob", "Cem"][n % 3], "hear"))
+        rows.append(row(asked(f"Say {['yes', 'no'][n % 2]} as {['Ann', 'Bob', 'Cem'][n % 3]}"), clip, "say"))
+    labels = labels_of(rows)
+    assert set(labels.values["audio"]) == {"Which word?", "Who speaks?"}
+    assert labels.expected(rows[0]) == {"Which word?": "yes"}
+    assert labels.expected(rows[2]) == {"Which word?": "yes", "Who speaks?": "Ann"}
+
+
+def test_phrasings_are_one_attribute():
+    rows = []
+    for n in range(20):
+        words = "What is this?" if n % 2 else "Name it"
+        rows.append(row(asked(Part("image", f"{n}.png"), words), ["cat", "dog"][n // 10], "name"))
+    assert labels_of(rows).values == {"image": {"name": ["cat", "dog"]}}
+
+
+def test_tasks_are_found_and_named():
+    clip = Part("audio", "a.wav")
+    rows = [
+        row(asked("hi"), "ho"),
+        row(asked(clip, "loud?"), "yes", "loud"),
+        row(asked(clip, "draw"), Part("image", "b.png")),
+    ]
+    rows.append(Sample((Message(None, (Part("text", "a document"),)),)))
+    tasks = tasks_of(rows, ("test",), {"loud": {"loud": 0.9}})
+    assert {(task.name, task.cell) for task in tasks} == {
+        ("text->text", "text->text"), ("loud", "audio->text"), ("audio->image", "audio->image"),
+    }  # fmt: skip
+    assert next(task for task in tasks if task.name == "loud").targets == {"loud": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("words", "label", "named"),
+    [("say: banana", "a", False), ("say: a banana", "a", True), ("画一只猫。", "猫", True), ("draw: cats", "cat", False),
+     ("a cat!", "cat", True), ("cats and a cat", "cat", True)],
+)  # fmt: skip
+def test_labels_are_words(words, label, named):
+    assert _names(words, label) is named
 
 
 # labels of several parts

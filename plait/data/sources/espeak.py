@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -40,7 +41,8 @@ class Espeak:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pipe(self._process.stdin).close()
+        with suppress(BrokenPipeError):  # it died, which `say` has reported
+            self._pipe(self._process.stdin).close()
         self._process.wait(timeout=10)
         self._pipe(self._process.stdout).close()
 
@@ -54,8 +56,9 @@ class Espeak:
         `pitch` 0-100. Raises DataError when nothing is spoken."""
         request = {"text": text, "voice": voice, "rate": rate, "pitch": pitch}
         sink, source = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
-        sink.write(json.dumps(request).encode() + b"\n")
-        sink.flush()
+        with suppress(BrokenPipeError):  # then there is no answer either
+            sink.write(json.dumps(request).encode() + b"\n")
+            sink.flush()
         head = source.readline()
         if not head:
             raise DataError(f"espeak-ng stopped at {request}; expected sound")
