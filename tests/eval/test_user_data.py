@@ -127,7 +127,7 @@ def test_the_run_goes_on_as_it_was_proposed(trained, rows_of_digits, tmp_path):
 def test_held_out_rows_are_not_trained_on(trained, rows_of_digits):
     out, _ = trained
     stored = json.loads((out / splits.NAME).read_text())
-    held = splits.Splits(rows_of_digits, tuple(stored["given"]), stored["lines"], stored["leaks"])
+    held = splits.Splits(rows_of_digits, tuple(stored["given"]), stored["ids"], stored["leaks"])
     media = {
         split: {p.value for s in held.rows(split, KNOWN) for m in s.messages for p in m.parts if p.type == "image"}
         for split in ("train", "judge", "test")

@@ -61,7 +61,7 @@ def open_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     except (OSError, RuntimeError, TypeError) as error:
         name = "bytes" if isinstance(value, bytes) else value
         raise RowError(
-            f"audio part: cannot decode {name}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+            f"audio part: cannot decode {name}: {getattr(error, 'error_string', error)}; expected a whole wav, flac, ogg, mp3 or opus file"
         ) from error
 
 
