@@ -46,7 +46,7 @@ def run(data, out, *more, check=True):
 def final(out):
     """Hash of everything that the end of a run holds, except seconds."""
     assert checkpoint.steps_of(Path(out))[-1].name == checkpoint.STEP_NAME.format(STEPS)
-    return image(Path(out))
+    return fingerprint(Path(out))
 
 
 @pytest.fixture(scope="module")
