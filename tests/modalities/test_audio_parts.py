@@ -64,7 +64,7 @@ def test_no_longer_chain_is_begun_than_may_be_read():
 def test_the_last_token_is_filled_with_silence():
     audio = Audio(frames=4, block=8)
     samples = tone(0.05)  # 6 frames: 1 + 800 / 160
-    frames = audio.log_mels(frames_of(audio.read(part(samples))))
+    frames = audio.denormalise(frames_of(audio.read(part(samples))))
     assert frames.shape == (8, MELS)
     np.testing.assert_allclose(frames[:6], log_mel(level(samples.astype(np.float32))), atol=1e-4)
     np.testing.assert_allclose(frames[6:], np.log(FLOOR), atol=1e-4)
@@ -75,7 +75,7 @@ def test_a_mel_that_was_kept_is_read_as_it_is():
     audio = Audio(frames=2, block=4)
     written = audio.write(audio.read(part(tone(0.3))))
     kept = frames_of(audio.read(written))
-    np.testing.assert_allclose(audio.log_mels(kept), written.options["mel"], atol=1e-4)
+    np.testing.assert_allclose(audio.denormalise(kept), written.options["mel"], atol=1e-4)
     heard = frames_of(audio.read(Part("audio", written.value)))
     assert np.abs(heard[: len(kept)] - kept[: len(heard)]).max() > 0.05, (
         "the waveform keeps it: the test could not fail"
@@ -142,7 +142,7 @@ def test_statistics_are_those_of_the_frames():
     frames = np.concatenate([log_mel(audio.samples(clip)) for clip in clips])
     np.testing.assert_allclose(audio.mean, frames.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(audio.std, frames.std(axis=0), atol=1e-5)
-    read = np.concatenate([audio.normalised(log_mel(audio.samples(clip))) for clip in clips])
+    read = np.concatenate([audio.normalise(log_mel(audio.samples(clip))) for clip in clips])
     np.testing.assert_allclose(read.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(read.std(axis=0), 1, atol=1e-3)
 

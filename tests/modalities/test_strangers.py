@@ -18,7 +18,7 @@ from plait.contract import Part
 from plait.errors import RowError
 from plait.modalities.audio import Audio
 from plait.modalities.image import Image
-from plait.runtime.pictures import FORMATS, MOST_PIXELS, open_picture
+from plait.runtime.pictures import FORMATS, MAX_PIXELS, open_picture
 
 MB = 2**20
 SUFFIX_OF = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
@@ -184,7 +184,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded(s
 
 def test_as_many_pixels_as_are_allowed_are_decoded():
     """The bound is where it is said to be: 8,000 x 8,000 in one bit a pixel reach the decoder, which finds them cut short."""
-    assert MOST_PIXELS == 8000**2
+    assert MAX_PIXELS == 8000**2
     with pytest.raises(RowError, match="cannot decode bytes"):
         open_picture(png(8000, 8000, depth=1))
 

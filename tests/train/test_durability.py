@@ -23,7 +23,9 @@ from plait.train.migrations import migrate_config
 from plait.train.progress import Progress
 from plait.train.state import Training
 
-fingerprint = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"))["fingerprint"]  # the long form's
+fingerprint = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"))[
+    "fingerprint"
+]  # the long form's
 STEPS = 24
 SETTINGS = [
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", f"steps={STEPS}", "save_every=3", "log_every=5",
