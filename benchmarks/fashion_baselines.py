@@ -1,12 +1,10 @@
-"""What else reads Fashion-MNIST on the same cores: scikit-learn, which takes as long as it takes, and a small CNN in the same
-minutes.
+"""Baselines on Fashion-MNIST on the same cores: scikit-learn's classifiers without a time limit, a small CNN with one.
 
     plait data build fashion
     python benchmarks/fashion_baselines.py --minutes 15
 
-The official split: 60,000 to learn from, 10,000 to test. scikit-learn's gradient-boosted trees and nearest neighbours
-learn on all pixels; the CNN (two convolutions, 0.4 million weights, float32, random shifts and mirroring) trains until the
-minutes are over, its rate falling to zero, and nothing is chosen by the test.
+On the official split. Gradient-boosted trees and nearest neighbours use all pixels. The CNN (two convolutions, float32,
+random shifts and mirroring) trains until the time is up, its learning rate decaying to zero. The test set selects nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 
 def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """[n, 28, 28] uint8 pictures and [n] labels of a split, from its IDX files anywhere under `folder`."""
     from plait.data.importers.idx import load as read
 
     source = next(folder.rglob(f"{name}-images-idx3-ubyte.gz")).parent
@@ -41,27 +40,27 @@ def cnn(minutes: float, x: np.ndarray, y: np.ndarray, tests: np.ndarray) -> np.n
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
     pictures, labels = torch.from_numpy(x.copy()), torch.from_numpy(y.astype(np.int64))
 
-    def see(chosen: Tensor) -> Tensor:
-        return chosen[:, None].float() / 127.5 - 1.0
+    def to_input(batch: Tensor) -> Tensor:
+        return batch[:, None].float() / 127.5 - 1.0
 
-    begin = time.perf_counter()
-    while (spent := (time.perf_counter() - begin) / (60 * minutes)) < 1.0:
+    start_time = time.perf_counter()
+    while (progress := (time.perf_counter() - start_time) / (60 * minutes)) < 1.0:
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * (1.0 - spent)
-        chosen = torch.randint(0, len(pictures), (256,))
-        shown = F.pad(see(pictures[chosen]), (2, 2, 2, 2), value=-1.0)
+            group["lr"] = 2e-3 * (1.0 - progress)
+        indices = torch.randint(0, len(pictures), (256,))
+        batch = F.pad(to_input(pictures[indices]), (2, 2, 2, 2), value=-1.0)
         down, right = torch.randint(0, 5, (2,)).tolist()
-        shown = shown[:, :, down : down + 28, right : right + 28]
+        batch = batch[:, :, down : down + 28, right : right + 28]
         mirrored = torch.rand(256) < 0.5
-        shown[mirrored] = shown[mirrored].flip(-1)
-        loss = F.cross_entropy(model(shown), labels[chosen])
+        batch[mirrored] = batch[mirrored].flip(-1)
+        loss = F.cross_entropy(model(batch), labels[indices])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     model.eval()
     with torch.inference_mode():
         return torch.cat(
-            [model(see(piece)).argmax(1) for piece in torch.split(torch.from_numpy(tests.copy()), 1000)]
+            [model(to_input(batch)).argmax(1) for batch in torch.split(torch.from_numpy(tests.copy()), 1000)]
         ).numpy()
 
 
@@ -70,27 +69,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/fashion"))
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.neighbors import KNeighborsClassifier
 
-    (x, y), (tests, truth) = load(given.data, "train"), load(given.data, "t10k")
+    (x, y), (tests, truth) = load(arguments.data, "train"), load(arguments.data, "t10k")
     flat, flat_tests = x.reshape(len(x), -1), tests.reshape(len(tests), -1)
     contenders: dict[str, Callable[[], np.ndarray]] = {
-        "nearest neighbours": lambda: KNeighborsClassifier(5, n_jobs=given.threads).fit(flat, y).predict(flat_tests),
+        "nearest neighbours": lambda: (
+            KNeighborsClassifier(5, n_jobs=arguments.threads).fit(flat, y).predict(flat_tests)
+        ),
         "boosted trees": lambda: (
             HistGradientBoostingClassifier(max_iter=150, random_state=0).fit(flat, y).predict(flat_tests)
         ),
-        "small CNN": lambda: cnn(given.minutes, x, y, tests),
+        "small CNN": lambda: cnn(arguments.minutes, x, y, tests),
     }
     rows, facts = [], {}
     for name, run in contenders.items():
-        begin = time.perf_counter()
-        right = float((run() == truth).mean())
-        minutes = (time.perf_counter() - begin) / 60
-        rows.append((name, f"{100 * right:.1f}", f"{minutes:.1f}"))
-        facts[name] = {"accuracy": round(right, 4), "minutes": round(minutes, 1)}
+        start_time = time.perf_counter()
+        accuracy = float((run() == truth).mean())
+        minutes = (time.perf_counter() - start_time) / 60
+        rows.append((name, f"{100 * accuracy:.1f}", f"{minutes:.1f}"))
+        facts[name] = {"accuracy": round(accuracy, 4), "minutes": round(minutes, 1)}
         print(rows[-1], flush=True)
     table("Fashion-MNIST, 10,000 held-out pictures", rows, ("what", "right, %", "minutes"))
     finish("fashion_baselines", facts)

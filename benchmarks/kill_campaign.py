@@ -1,5 +1,6 @@
-"""Kill -9 a training many times, at random moments and in the middle of saves, and check each time that what is left is
-whole and that the resumed run ends bit-exactly where an undisturbed one ends.
+"""Kill a training many times, with SIGKILL, at random moments and during saves.
+
+Checks each time that the checkpoints on disk load, and that the resumed run ends bit-exactly like an undisturbed one.
 
     python benchmarks/kill_campaign.py --kills 100 --data data/digits
 """
@@ -31,13 +32,14 @@ SETTINGS = [
 
 
 def command(data: Path, out: Path) -> list[str]:
+    """The command that starts the run in `out`, or resumes it if the folder exists."""
     resume = ["--resume"] if out.exists() else []
     base = [sys.executable, "-m", "plait", "train", "digits", f"data={data}", *SETTINGS]
     return [*base, "--out", str(out), "--threads", "1", *resume]
 
 
-def image(out: Path) -> str:
-    """Hash of weights, averages, optimizer state and counters (without seconds) of the last checkpoint."""
+def fingerprint(out: Path) -> str:
+    """Hash of the last checkpoint: EMA weights, raw weights, optimizer state, and counters other than seconds."""
     folder = checkpoint.steps_of(out)[-1]
     counters = json.loads((folder / checkpoint.STATE_JSON).read_text())
     counters.pop("seconds")
@@ -48,9 +50,9 @@ def image(out: Path) -> str:
     return digest.hexdigest()
 
 
-def kill_when(process: subprocess.Popen[bytes], due: Callable[[], bool]) -> bool:
-    """Kill once `due`; False if the process ended before."""
-    while process.poll() is None and not due():
+def kill_when(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> bool:
+    """Kill the process once `condition` holds; False if it ended before."""
+    while process.poll() is None and not condition():
         time.sleep(0.0005)
     alive = process.poll() is None
     process.send_signal(signal.SIGKILL)
@@ -58,31 +60,34 @@ def kill_when(process: subprocess.Popen[bytes], due: Callable[[], bool]) -> bool
     return alive
 
 
-def one_kill(data: Path, out: Path, source: random.Random) -> tuple[str, bool]:
-    """Start or resume, and kill: in a save, or some time after the first new checkpoint, or during start-up."""
-    kind = source.choice(["in a save", "in a save", "at random", "at random", "at start"])
+def start_and_kill(data: Path, out: Path, rng: random.Random) -> tuple[str, bool]:
+    """Start or resume the run and kill it: during a save, some time after its first new checkpoint, or during start-up.
+
+    Returns the kind of moment, and whether the kill came before the run ended.
+    """
+    kind = rng.choice(["in a save", "in a save", "at random", "at random", "at start"])
     if kind == "in a save":
-        checkpoint.sweep(out)  # so that what appears is a new one; other kinds leave this to the run
+        checkpoint.sweep(out)  # leftovers, so that a partial checkpoint is new; otherwise the run sweeps
     process = subprocess.Popen(command(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if kind == "in a save":
-        delay = source.uniform(0.0, 0.02)
-        seen: list[float] = []
+        delay = rng.uniform(0.0, 0.02)
+        save_times: list[float] = []
 
-        def due() -> bool:
-            if not seen and any(out.glob("checkpoints/*.partial")):
-                seen.append(time.monotonic())
-            return bool(seen) and time.monotonic() - seen[0] >= delay
+        def condition() -> bool:
+            if not save_times and any(out.glob("checkpoints/*.partial")):
+                save_times.append(time.monotonic())
+            return bool(save_times) and time.monotonic() - save_times[0] >= delay
     else:
-        first, wait = checkpoint.steps_of(out)[-1:], source.uniform(0.0, 1.0)
-        began: list[float] = [time.monotonic()] if kind == "at start" else []
-        wait = source.uniform(0.0, 6.0) if kind == "at start" else wait
+        last_before, delay = checkpoint.steps_of(out)[-1:], rng.uniform(0.0, 1.0)
+        start_times: list[float] = [time.monotonic()] if kind == "at start" else []
+        delay = rng.uniform(0.0, 6.0) if kind == "at start" else delay
 
-        def due() -> bool:
-            if not began and checkpoint.steps_of(out)[-1:] != first:
-                began.append(time.monotonic())
-            return bool(began) and time.monotonic() - began[0] >= wait
+        def condition() -> bool:
+            if not start_times and checkpoint.steps_of(out)[-1:] != last_before:
+                start_times.append(time.monotonic())
+            return bool(start_times) and time.monotonic() - start_times[0] >= delay
 
-    return kind, kill_when(process, due)
+    return kind, kill_when(process, condition)
 
 
 def main() -> None:
@@ -90,31 +95,31 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--data", type=Path, default=Path("data/digits"))
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    source = random.Random(given.seed)
-    begin = time.monotonic()
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    start_time = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "whole"
-        subprocess.run(command(given.data, whole), check=True, capture_output=True)
-        expected = image(whole)
+        reference = Path(folder) / "reference"
+        subprocess.run(command(arguments.data, reference), check=True, capture_output=True)
+        expected = fingerprint(reference)
         kills: dict[str, int] = {}
         partial, runs, wrong = 0, 0, 0
-        while sum(kills.values()) < given.kills:
+        while sum(kills.values()) < arguments.kills:
             runs += 1
             out = Path(folder) / f"run-{runs}"
-            for _ in range(source.randint(2, 6)):
-                kind, hit = one_kill(given.data, out, source)
-                kills[kind] = kills.get(kind, 0) + hit
+            for _ in range(rng.randint(2, 6)):
+                kind, was_killed = start_and_kill(arguments.data, out, rng)
+                kills[kind] = kills.get(kind, 0) + was_killed
                 partial += bool(list(out.glob("checkpoints/*.partial")))
                 for step in checkpoint.steps_of(out):
-                    checkpoint.load(step)  # raises for anything that is not whole
+                    checkpoint.load(step)  # raises for an incomplete checkpoint
                 if checkpoint.steps_of(out) and checkpoint.steps_of(out)[-1].name == checkpoint.STEP_NAME.format(STEPS):
                     break
-            done = subprocess.run(command(given.data, out), capture_output=True, text=True, check=False)
-            same = done.returncode == 0 and image(out) == expected
-            wrong += not same
+            finished = subprocess.run(command(arguments.data, out), capture_output=True, text=True, check=False)
+            is_exact = finished.returncode == 0 and fingerprint(out) == expected
+            wrong += not is_exact
             print(
-                f"run {runs}: {'bit-exact' if same else 'DIFFERENT ' + done.stderr[-500:]}; kills so far {kills}",
+                f"run {runs}: {'bit-exact' if is_exact else 'DIFFERENT ' + finished.stderr[-500:]}; kills so far {kills}",
                 flush=True,
             )
             shutil.rmtree(out)
@@ -125,7 +130,9 @@ def main() -> None:
         "runs": runs,
         "wrong": wrong,
     }
-    print(json.dumps({"benchmark": "kill_campaign", **facts, "minutes": round((time.monotonic() - begin) / 60, 1)}))
+    print(
+        json.dumps({"benchmark": "kill_campaign", **facts, "minutes": round((time.monotonic() - start_time) / 60, 1)})
+    )
     sys.exit(1 if wrong else 0)
 
 

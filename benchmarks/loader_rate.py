@@ -1,4 +1,4 @@
-"""How fast rows are packed, against how fast training eats them.
+"""Tokens per second that the loader packs, against the tokens per second that training consumes.
 
 python benchmarks/loader_rate.py --data data/digits
 """
@@ -22,25 +22,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    recipe = settings("digits", f"data={given.data}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    recipe = settings("digits", f"data={arguments.data}")
     training = start(recipe)
-    for _ in range(60):  # media in memory, as they are for most of a run
+    for _ in range(60):  # fills the cache of media, as in most of a run
         training.loader.next_step()
-    batches = [training.loader.next_step() for _ in range(given.steps)]
+    batches = [training.loader.next_step() for _ in range(arguments.steps)]
     tokens = sum(batch.clean_tokens for step in batches for batch in step)
 
     def load() -> float:
-        made = 0
+        num_tokens = 0
 
         def work() -> None:
-            nonlocal made
-            for _ in range(given.steps):
-                made += sum(batch.clean_tokens for batch in training.loader.next_step())
+            nonlocal num_tokens
+            for _ in range(arguments.steps):
+                num_tokens += sum(batch.clean_tokens for batch in training.loader.next_step())
 
-        taken = seconds(work)
-        return made / taken
+        duration = seconds(work)  # before num_tokens is read
+        return num_tokens / duration
 
     def train() -> float:
         def work() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         return tokens / seconds(work)
 
     contenders: dict[str, Callable[[], float]] = {"loader": load, "training": train}
-    rates = {name: median(values) for name, values in alternate(contenders, given.rounds).items()}
+    rates = {name: median(values) for name, values in alternate(contenders, arguments.rounds).items()}
     table("digits", [(name, f"{rate:.0f}") for name, rate in rates.items()], ("what", "tokens/s"))
     finish(
         "loader_rate",

@@ -1,4 +1,4 @@
-"""How fast rows with media are checked, beside the decoder alone: `plait data check` and Pillow or libsndfile, alternating.
+"""Media per second that `plait data check` checks, against Pillow or libsndfile alone; the two alternate.
 
 python benchmarks/media_check_rate.py data/dictionary/category.test.jsonl data/dictionary/transcribe.test.jsonl
 """
@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import soundfile
 import torch
 from PIL import Image
-from side_by_side import alternate, finish
+from side_by_side import alternate, finish, seconds
 
 from plait import registry
 from plait.data.rows import read_rows
 from plait.data.validate import check_file
 
 
-def decoded(path: str) -> None:
-    """One file, by the library that the modality reads it with."""
+def decode(path: str) -> None:
+    """Decode a file with the library that its modality uses."""
     if Path(path).suffix.lower() in (".wav", ".flac", ".ogg", ".mp3"):
         soundfile.read(path)
     else:
@@ -30,53 +29,44 @@ def decoded(path: str) -> None:
             picture.load()
 
 
-def timed(work: Callable[[], object]) -> Callable[[], float]:
-    def run() -> float:
-        begin = time.perf_counter()
-        work()
-        return time.perf_counter() - begin
-
-    return run
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    known = registry.build_all(registry.available())
-    told: dict[str, dict[str, float]] = {}
-    spent = {"ours": 0.0, "decoder": 0.0}
-    for path in given.rows:
-        samples = list(read_rows(path, known))
-        flows = {n for n, m in known.items() if m.head == "flow"}
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    modalities = registry.build_all(registry.available())
+    results: dict[str, dict[str, float]] = {}
+    totals = {"check": 0.0, "decoder": 0.0}
+    for path in arguments.rows:
+        samples = list(read_rows(path, modalities))
+        flows = {n for n, m in modalities.items() if m.head == "flow"}
         media = {str(p.value) for s in samples for m in s.messages for p in m.parts if p.type in flows}
 
         def decoder(media: set[str] = media) -> None:
-            for one in media:
-                decoded(one)
+            for file in media:
+                decode(file)
 
-        def ours(path: Path = path) -> None:
-            check_file(path, known, print)
+        def check(path: Path = path) -> None:
+            check_file(path, modalities, print)
 
-        seconds = alternate({"ours": timed(ours), "decoder": timed(decoder)}, given.rounds)
-        mine, theirs = (statistics.median(seconds[name]) for name in spent)
-        told[path.name] = rates(len(samples), len(media), mine, theirs)
-        spent = {"ours": spent["ours"] + mine, "decoder": spent["decoder"] + theirs}
-    rows, files = (int(sum(one[what] for one in told.values())) for what in ("rows", "media"))
-    finish("media_check_rate", told | {"all": rates(rows, files, spent["ours"], spent["decoder"])})
+        times = alternate({"check": partial(seconds, check), "decoder": partial(seconds, decoder)}, arguments.rounds)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        results[path.name] = rates(len(samples), len(media), medians["check"], medians["decoder"])
+        totals = {name: total + medians[name] for name, total in totals.items()}
+    rows, files = (int(sum(result[key] for result in results.values())) for key in ("rows", "media"))
+    finish("media_check_rate", results | {"all": rates(rows, files, totals["check"], totals["decoder"])})
 
 
-def rates(rows: int, media: int, mine: float, theirs: float) -> dict[str, float]:
-    """Rates, given the seconds that we and the decoder took."""
+def rates(rows: int, media: int, check_seconds: float, decoder_seconds: float) -> dict[str, float]:
+    """Rates from the seconds of the check and of the decoder."""
     return {
         "rows": rows,
         "media": media,
-        "media_per_s": round(media / mine),
-        "decoder_media_per_s": round(media / theirs),
-        "share_of_the_decoder_s_rate": round(theirs / mine, 2),
+        "media_per_s": round(media / check_seconds),
+        "decoder_media_per_s": round(media / decoder_seconds),
+        "share_of_the_decoder_s_rate": round(decoder_seconds / check_seconds, 2),
     }
 
 

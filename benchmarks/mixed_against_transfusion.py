@@ -3,11 +3,11 @@
     python -m pip install transfusion-pytorch
     python benchmarks/mixed_against_transfusion.py
 
-Both: width 256, 6 layers, 4 heads, 4,096 text ids, 8 x (96 text + 64 image tokens of 48 numbers + 32 text), AdamW,
-bfloat16 over float32 weights, and float32. Tokens are counted once: plait also computes a clean copy of every image that
-text follows, which transfusion-pytorch does without. An image of 64 tokens follows 96 text tokens, guidance 3:
-transfusion-pytorch as it comes (16 steps of the midpoint rule), plait with its default of 12 Euler steps, and with 32 for
-as many evaluations of the model. Every contender has a process of its own.
+Both have the width, depth, vocabulary and sequences of the constants below, AdamW, and run in bfloat16 over float32 weights
+and in float32. Tokens are counted once; plait also computes a clean copy of every image that text follows, which
+transfusion-pytorch does not need. Drawing: an image after BEFORE text tokens with guidance 3; transfusion-pytorch with its
+default of 16 midpoint steps, plait with its default of 12 Euler steps, and with 32 for as many evaluations of the model.
+Every contender runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from side_by_side import Worker, contest, finish, seconds, table
+
+if TYPE_CHECKING:
+    from plait.model.multimodal import MultimodalTransformer
 
 VOCABULARY, DIM, LAYERS, HEADS = 4096, 256, 6, 4
 BEFORE, IMAGE, AFTER, SEQUENCES = 96, 64, 32, 8
 TOKENS = SEQUENCES * (BEFORE + IMAGE + AFTER)
 
 
-def braid(dtype: torch.dtype) -> Any:
+def plait_model(dtype: torch.dtype) -> MultimodalTransformer:
     from text_against_gpt2 import text
 
     from plait.contract import Modality
@@ -44,7 +47,7 @@ def braid(dtype: torch.dtype) -> Any:
 
 
 def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
-    from PIL import Image as Pictures
+    from PIL import Image as PILImage
 
     from plait.contract import Part
     from plait.data.pack import collate
@@ -55,12 +58,12 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
     from plait.train.state import Training
 
     torch.set_num_threads(threads)
-    model = braid(torch.bfloat16 if bfloat16 else torch.float32)
+    model = plait_model(torch.bfloat16 if bfloat16 else torch.float32)
     encoder = Encoder(model.vocabulary)
     rng = np.random.default_rng(0)
     contents = []
     for _ in range(SEQUENCES):
-        picture = Part("image", Pictures.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)))
+        picture = Part("image", PILImage.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)))
         before, after = (
             Ids((rng.integers(0, 4000, n) + model.vocabulary.offsets["text"]).tolist(), True) for n in (BEFORE, AFTER)
         )
@@ -71,9 +74,7 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
 
     def work() -> None:
         for _ in range(steps):
-            rows = [
-                [encoder.lay_out(content, rng)] for content in contents
-            ]  # noise of its own every step, as in training
+            rows = [[encoder.lay_out(content, rng)] for content in contents]  # new noise every step, as in training
             trainer.one_step(training, [collate(rows, longest, model.vocabulary)], recipe)
 
     return lambda: steps * TOKENS / seconds(work)
@@ -120,7 +121,7 @@ def draw_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]:
     torch.set_num_threads(threads)
     tokenizer, ids = text()
     words = tokenizer.write(Segment("text", (Block((), ids[:BEFORE]),))).value
-    engine = Engine(braid(torch.bfloat16 if bfloat16 else torch.float32).for_inference())
+    engine = Engine(plait_model(torch.bfloat16 if bfloat16 else torch.float32).for_inference())
     request = Request(
         (Message("user", (Part("text", words),)),), to="image", steps=steps, guidance=3.0,
         options={"image": {"size": (32, 32)}},
@@ -153,28 +154,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="training steps a round")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     facts: dict[str, Any] = {}
     for bfloat16 in (True, False):
         dtype = "bfloat16" if bfloat16 else "float32"
         rates = contest(
             {
-                "plait": Worker(train_plait, given.threads, given.steps, bfloat16),
-                "transfusion-pytorch": Worker(train_transfusion, given.threads, given.steps, bfloat16),
+                "plait": Worker(train_plait, arguments.threads, arguments.steps, bfloat16),
+                "transfusion-pytorch": Worker(train_transfusion, arguments.threads, arguments.steps, bfloat16),
             },
-            given.rounds,
+            arguments.rounds,
         )
         table(f"training, {dtype}", [(n, f"{r:.0f}") for n, r in rates.items()], ("model", "tokens/s"))
         facts[f"train_{dtype}"] = {name: round(rate) for name, rate in rates.items()}
         facts[f"train_{dtype}_ratio"] = round(rates["plait"] / rates["transfusion-pytorch"], 2)
         times = contest(
             {
-                "plait": Worker(draw_plait, given.threads, 12, bfloat16),
-                "plait, 32 steps": Worker(draw_plait, given.threads, 32, bfloat16),
-                "transfusion-pytorch": Worker(draw_transfusion, given.threads, bfloat16),
+                "plait": Worker(draw_plait, arguments.threads, 12, bfloat16),
+                "plait, 32 steps": Worker(draw_plait, arguments.threads, 32, bfloat16),
+                "transfusion-pytorch": Worker(draw_transfusion, arguments.threads, bfloat16),
             },
-            given.rounds,
+            arguments.rounds,
         )
         table(f"one image, {dtype}", [(n, f"{s:.3f}") for n, s in times.items()], ("model", "seconds"))
         facts[f"image_{dtype}"] = {name: round(value, 3) for name, value in times.items()}

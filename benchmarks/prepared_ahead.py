@@ -1,4 +1,4 @@
-"""Training steps whose rows are prepared by a thread while the step before is computed, against rows and steps in turn.
+"""Time of a training step with rows prepared by a thread during the step before, against rows prepared in turn.
 
 python benchmarks/prepared_ahead.py --recipe dictionary --data data/dictionary
 """
@@ -23,33 +23,33 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
-    given = parser.parse_args()
-    use_threads(given.threads)
-    recipe = settings(given.recipe, f"data={given.data}")
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    recipe = settings(arguments.recipe, f"data={arguments.data}")
     in_turn, ahead = start(recipe), start(recipe)
     losses: dict[str, list[dict[str, float]]] = {"in turn": [], "ahead": []}
 
     def timed(name: str, step: Callable[[], list[Batch]]) -> float:
         training = in_turn if name == "in turn" else ahead
 
-        def one() -> None:
+        def run_step() -> None:
             losses[name].append(trainer.one_step(training, step(), recipe))
 
-        def several() -> None:
-            for _ in range(given.steps):
-                one()
+        def run_steps() -> None:
+            for _ in range(arguments.steps):
+                run_step()
 
-        one()  # the thread's first step of a round was ready before it
-        return float(seconds(several) / given.steps)
+        run_step()  # untimed: the thread prepared its rows before the round
+        return float(seconds(run_steps) / arguments.steps)
 
     with ahead.loader.steps() as steps:
         contenders = {
             "in turn": lambda: timed("in turn", in_turn.loader.next_step),
             "ahead": lambda: timed("ahead", lambda: next(steps)),
         }
-        times = {name: median(values) for name, values in alternate(contenders, given.rounds).items()}
+        times = {name: median(values) for name, values in alternate(contenders, arguments.rounds).items()}
     assert losses["in turn"] == losses["ahead"], "the same steps"
-    table(given.recipe, [(name, f"{time:.3f}") for name, time in times.items()], ("rows", "seconds a step"))
+    table(arguments.recipe, [(name, f"{time:.3f}") for name, time in times.items()], ("rows", "seconds a step"))
     finish("prepared_ahead", {**times, "ratio": round(times["in turn"] / times["ahead"], 2)})
 
 

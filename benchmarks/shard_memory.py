@@ -1,10 +1,10 @@
-"""Memory and rate of the loader on shards of any size.
+"""Memory and rate of the loader on large shards.
 
     python benchmarks/shard_memory.py --gigabytes 10
 
-Writes shards of pictures of noise (which do not compress, so a row is 50 kB) with a name each, opens them and draws packed batches
-from all over them; prints rows, the resident memory on the way, the rate, and whether a loader that resumes in the middle gives the
-same batches. The last line is JSON.
+Writes shards of pictures of noise, which do not compress, with a name each, and draws packed batches from all of them. Prints
+one JSON line: rows, resident memory during the run, the rate, and whether a loader resumed in the middle gives the same
+batches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from side_by_side import finish
 
 from plait import registry
-from plait.contract import Message, Part, Sample
+from plait.contract import Message, Modality, Part, Sample
 from plait.data.loader import Loader, PackConfig
 from plait.data.media import Blob, CachedReader
 from plait.data.sequence import Encoder, FlowConfig
@@ -32,14 +32,15 @@ SIDE = 128
 
 
 def resident_mb() -> float:
-    """Memory of this process that is its own: not the pages of files that the system may drop."""
+    """Anonymous resident memory of this process in MiB: without pages of files, which the system may drop."""
     facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(facts["RssAnon"].split()[0]) / 1024
 
 
-def write(folder: Path, gigabytes: float, known: dict[str, object]) -> None:
+def write(folder: Path, gigabytes: float, modalities: dict[str, Modality]) -> None:
+    """Write shards of about `gigabytes` of pictures."""
     rng = np.random.default_rng(0)
-    with ShardWriter(folder, "train", registry.build_all(known)) as writer:
+    with ShardWriter(folder, "train", modalities) as writer:
         written = 0
         while written < gigabytes * 1e9:
             buffer = io.BytesIO()
@@ -55,49 +56,50 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--folder", type=Path, help="where the shards are written; a temporary folder if not given")
-    given = parser.parse_args()
-    place = Path(given.folder or tempfile.mkdtemp())
-    known = registry.build_all({"text": {}, "image": {"patch": 16, "max_patches": 16}})
+    arguments = parser.parse_args()
+    folder = Path(arguments.folder or tempfile.mkdtemp())
+    modalities = registry.build_all({"text": {}, "image": {"patch": 16, "max_patches": 16}})
 
-    def loader() -> Loader:
-        rows = ShardRows(place, "train", known)
-        encoder = Encoder(Vocabulary(known), FlowConfig(), CachedReader(known, capacity=2**28))
+    def make_loader() -> Loader:
+        rows = ShardRows(folder, "train", modalities)
+        encoder = Encoder(Vocabulary(modalities), FlowConfig(), CachedReader(modalities, capacity=2**28))
         return Loader(rows, {}, encoder, PackConfig(length=256, sequences=16), 0)
 
     try:
-        begin = time.perf_counter()
-        if not shards_of(place, "train"):
-            write(place, given.gigabytes, {name: modality.state() for name, modality in known.items()})
-        wrote = time.perf_counter() - begin
-        one = loader()
+        start_time = time.perf_counter()
+        if not shards_of(folder, "train"):
+            write(folder, arguments.gigabytes, modalities)
+        write_seconds = time.perf_counter() - start_time
+        loader = make_loader()
         memory = [resident_mb()]
-        begin = time.perf_counter()
-        for step in range(given.steps):
-            if step == given.steps // 2:
-                state = one.state()
-            one.next_step()
+        start_time = time.perf_counter()
+        for step in range(arguments.steps):
+            if step == arguments.steps // 2:
+                state = loader.state()
+            loader.next_step()
             memory.append(resident_mb())
-        seconds = time.perf_counter() - begin
-        two = loader()
-        two.load_state(state)
-        for _ in range(given.steps - given.steps // 2):
-            two.next_step()
-        same = all(
+        seconds = time.perf_counter() - start_time
+        resumed = make_loader()
+        resumed.load_state(state)
+        for _ in range(arguments.steps - arguments.steps // 2):
+            resumed.next_step()
+        resumes_exactly = all(
             (a.ids == b.ids).all() and all((a.noised[n].inputs == b.noised[n].inputs).all() for n in a.noised)
-            for a, b in zip(one.next_step(), two.next_step(), strict=True)
+            for a, b in zip(loader.next_step(), resumed.next_step(), strict=True)
         )
-        rows = len(one.mix.samples["name"])
-        size = sum(path.stat().st_size for path in shards_of(place, "train"))
-        extra = sum(path.stat().st_size for path in index_of(place, "train").iterdir())
+        rows = len(loader.mix.samples["name"])
+        size = sum(path.stat().st_size for path in shards_of(folder, "train"))
+        index_size = sum(path.stat().st_size for path in index_of(folder, "train").iterdir())
         facts = {
-            "gigabytes": round(size / 1e9, 2), "rows": rows, "index_mb": round(extra / 1e6, 1), "write_seconds": round(wrote, 1),
-            "memory_mb": [round(memory[i]) for i in (0, given.steps // 4, given.steps // 2, given.steps)],
-            "rows_a_second": round(one.mix.draws / seconds), "resumes_exactly": same,
+            "gigabytes": round(size / 1e9, 2), "rows": rows, "index_mb": round(index_size / 1e6, 1),
+            "write_seconds": round(write_seconds, 1),
+            "memory_mb": [round(memory[i]) for i in (0, arguments.steps // 4, arguments.steps // 2, arguments.steps)],
+            "rows_a_second": round(loader.mix.draws / seconds), "resumes_exactly": resumes_exactly,
         }  # fmt: skip
         finish("shard_memory", facts)
     finally:
-        if given.folder is None:
-            shutil.rmtree(place, ignore_errors=True)
+        if arguments.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

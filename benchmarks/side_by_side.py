@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders alternate in one run (A B B A), medians, ratios, a table and one JSON line."""
+"""Shared code of the benchmarks: contenders that alternate in one run (A B B A), medians, a table and one JSON line."""
 
 from __future__ import annotations
 
@@ -16,44 +16,48 @@ import torch
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each contender returned in each round; every second round runs them backwards. One warm-up each."""
+    """The number that each contender returns in each round. Every second round runs them backwards, after one warm-up
+    each."""
     for run in contenders.values():
         run()
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    results: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders)[:: 1 if number % 2 == 0 else -1]
         for name in order:
-            found[name].append(contenders[name]())
-    return found
+            results[name].append(contenders[name]())
+    return results
 
 
 class Worker:
-    """A contender in a process of its own, so that no setting of one (its allocator's, say) helps or harms another.
+    """A contender in a process of its own, so that no setting of one (of the allocator, say) affects another.
 
-    `make(*arguments)` is called there once; what it returns is called once a round and returns a number.
+    The process calls `make(*arguments)` once, and the function that it returns once a round for a number. `environment` has
+    further variables for the process.
     """
 
     def __init__(
         self, make: Callable[..., Callable[[], float]], *arguments: Any, environment: Mapping[str, str] | None = None
     ) -> None:
         context = multiprocessing.get_context("spawn")
-        self.ours, theirs = context.Pipe()
-        before = dict(os.environ)
+        self.pipe, worker_pipe = context.Pipe()
+        own_environment = dict(os.environ)
         os.environ.update(environment or {})
-        self.process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self.process = context.Process(target=_serve, args=(worker_pipe, make, arguments), daemon=True)
         self.process.start()
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(own_environment)
 
     def __call__(self) -> float:
-        self.ours.send("go")
-        kind, value = self.ours.recv()
+        """Run one round. Raises RuntimeError with the traceback of an error in the process."""
+        self.pipe.send("go")
+        kind, value = self.pipe.recv()
         if kind == "error":
             raise RuntimeError(value)
         return float(value)
 
     def close(self) -> None:
-        self.ours.send("stop")
+        """End the process."""
+        self.pipe.send("stop")
         self.process.join()
 
 
@@ -68,28 +72,29 @@ def _serve(pipe: Any, make: Callable[..., Callable[[], float]], arguments: tuple
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+    """Seconds that `work()` takes."""
+    start_time = time.perf_counter()
     work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - start_time
 
 
 def contest(contenders: Mapping[str, Worker], rounds: int) -> dict[str, float]:
-    """Median of each worker's rounds; the workers are closed."""
-    found = {name: median(values) for name, values in alternate(contenders, rounds).items()}
+    """Median of each worker's rounds; closes the workers."""
+    medians = {name: median(values) for name, values in alternate(contenders, rounds).items()}
     for worker in contenders.values():
         worker.close()
-    return found
+    return medians
 
 
 def gemm_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """FLOP a second of a square matrix product: what this processor does at best in torch."""
+    """FLOP/s of a square matrix product, the best of `repeats`: an upper bound for torch on this processor."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     torch.mm(a, b)
     return max(2 * size**3 / seconds(lambda: torch.mm(a, b)) for _ in range(repeats))
 
 
 def table(title: str, rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> None:
-    """Print rows under a head, in columns."""
+    """Print a title, and rows under a head in columns."""
     widths = [max(len(str(row[column])) for row in (head, *rows)) for column in range(len(head))]
     print(f"\n{title}")
     for row in (head, *rows):
@@ -97,10 +102,11 @@ def table(title: str, rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) ->
 
 
 def finish(name: str, facts: Mapping[str, Any]) -> None:
-    """The one JSON line."""
+    """Print the one JSON line: the benchmark's name, the machine, and the facts."""
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads(), "python": platform.python_version()}
     print(json.dumps({"benchmark": name, **machine, **facts}))
 
 
 def median(values: list[float]) -> float:
+    """Median of some numbers."""
     return statistics.median(values)

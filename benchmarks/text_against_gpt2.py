@@ -1,12 +1,12 @@
-"""Text alone, against Hugging Face's GPT-2 of equal size: training tokens a second, and greedy decoding.
+"""Text alone, against Hugging Face's GPT-2 of equal size: rates of training and of greedy decoding.
 
     python -m pip install transformers
     python benchmarks/text_against_gpt2.py
 
-Both train on the same ids (the standard library's source, byte-level BPE), 8 x 256 tokens a step, bfloat16 over float32
-weights, AdamW; both decode the same number of tokens after the same prompt with a cache. Random weights: quality is not
-compared. Every contender has a process of its own. GPT-2 is also run with glibc told to keep freed memory, which is what
-plait does for itself.
+Both train on the same ids (the standard library's source, byte-level BPE), SEQUENCES x LENGTH tokens a step, bfloat16 over
+float32 weights, AdamW; both decode as many tokens after the same prompt with a cache. The weights are random: quality is not
+compared. Every contender runs in a process of its own. GPT-2 also runs with glibc set to keep freed memory, as plait sets it
+for itself.
 """
 
 from __future__ import annotations
@@ -16,35 +16,42 @@ import functools
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from side_by_side import Worker, contest, finish, gemm_rate, seconds, table
 
+if TYPE_CHECKING:
+    from plait.modalities.text import Text
+    from plait.model.multimodal import MultimodalTransformer
+
 VOCABULARY, LENGTH, SEQUENCES = 4096, 256, 8
 DIM, LAYERS, HEADS = 320, 6, 5
-KEEP = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 @functools.cache
-def text() -> tuple[Any, np.ndarray]:
-    """A fitted tokenizer and the ids of real text that every machine has: source of the standard library."""
+def text() -> tuple[Text, np.ndarray]:
+    """A fitted tokenizer, and the [n] ids of text that every machine has: the source of the standard library."""
     from plait.contract import Part
     from plait.modalities.text import Text
 
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:120]
     lines = "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files).splitlines()
-    made = Text(VOCABULARY)
-    made.fit([Part("text", line) for line in lines])
-    return made, np.concatenate([made.read(Part("text", line + "\n")).blocks[0].tokens for line in lines[:20000]])
+    tokenizer = Text(VOCABULARY)
+    tokenizer.fit([Part("text", line) for line in lines])
+    return tokenizer, np.concatenate(
+        [tokenizer.read(Part("text", line + "\n")).blocks[0].tokens for line in lines[:20000]]
+    )
 
 
 def prompt(ids: np.ndarray) -> np.ndarray:
+    """[128] ids that decoding continues."""
     return ids[:128]
 
 
-def braid() -> Any:
+def plait_model() -> MultimodalTransformer:
     from plait.data.vocabulary import Vocabulary
     from plait.model.multimodal import MultimodalTransformer
     from plait.model.transformer import TrunkConfig
@@ -55,6 +62,11 @@ def braid() -> Any:
     return MultimodalTransformer(
         TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16
     )
+
+
+def multiplied_weights(model: MultimodalTransformer) -> int:
+    """Number of weights that every token is multiplied with: all but the embedding tables, which are look-ups."""
+    return sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.tables.parameters())
 
 
 def gpt2() -> Any:
@@ -76,7 +88,7 @@ def train_plait(threads: int, steps: int) -> Callable[[], float]:
     from plait.train.state import Training
 
     torch.set_num_threads(threads)
-    model = braid()
+    model = plait_model()
     encoder = Encoder(model.vocabulary)
     _, ids = text()
     offset = model.vocabulary.offsets["text"]
@@ -115,7 +127,7 @@ def train_gpt2(threads: int, steps: int) -> Callable[[], float]:
 
 
 def gemm(threads: int) -> Callable[[], float]:
-    """What the processor does at best in torch, measured between the others: its clock is not the same all the time."""
+    """The processor's best rate in torch, measured between the contenders, since its clock varies over time."""
     torch.set_num_threads(threads)
     return lambda: gemm_rate(torch.bfloat16)
 
@@ -128,18 +140,18 @@ def decode_plait(threads: int, size: int, new: int) -> Callable[[], float]:
     torch.set_num_threads(threads)
     tokenizer, ids = text()
     words = tokenizer.write(Segment("text", (Block((), prompt(ids)),)))
-    engine = Engine(braid().for_inference())
+    engine = Engine(plait_model().for_inference())
     request = Request((Message("user", (Part("text", words.value),)),), to="text", max_tokens=new, guidance=1.0)
 
     def run() -> float:
-        made: list[int] = []
+        token_counts: list[int] = []
 
         def work() -> None:
             for answer in engine.generate([request] * size):
-                made.append(sum(len(block.tokens) for segment in answer.segments for block in segment.blocks))
+                token_counts.append(sum(len(block.tokens) for segment in answer.segments for block in segment.blocks))
 
-        taken = seconds(work)
-        return sum(made) / taken
+        duration = seconds(work)  # before token_counts is read
+        return sum(token_counts) / duration
 
     return run
 
@@ -149,12 +161,12 @@ def decode_gpt2(threads: int, size: int, new: int, half: bool) -> Callable[[], f
     model = gpt2().eval()
     if half:
         model = model.to(torch.bfloat16)
-    asked = torch.from_numpy(np.stack([prompt(text()[1])] * size))
+    prompts = torch.from_numpy(np.stack([prompt(text()[1])] * size))
 
     def work() -> None:
         with torch.inference_mode():
             model.generate(
-                asked, attention_mask=torch.ones_like(asked), max_new_tokens=new, min_new_tokens=new, do_sample=False,
+                prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=new, do_sample=False,
                 pad_token_id=0,
             )  # fmt: skip
 
@@ -167,55 +179,57 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=4, help="training steps a round")
     parser.add_argument("--new", type=int, default=128, help="tokens decoded a request")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    a, b = braid(), gpt2()
-    sizes = {"plait": sum(p.numel() for p in a.parameters()), "gpt2": sum(p.numel() for p in b.parameters())}
-    in_products = {  # weights that are multiplied with every token; a tied embedding is multiplied once, as output
-        "plait": sizes["plait"] - a.ids.weight.numel(),
-        "gpt2": sizes["gpt2"] - b.transformer.wpe.weight.numel(),
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    ours, theirs = plait_model(), gpt2()
+    sizes = {"plait": sum(p.numel() for p in ours.parameters()), "gpt2": sum(p.numel() for p in theirs.parameters())}
+    per_token = {  # GPT-2's tied embedding counts once, as output
+        "plait": multiplied_weights(ours),
+        "gpt2": sizes["gpt2"] - theirs.transformer.wpe.weight.numel(),
     }
-    flops = {name: 6 * count + 12 * LAYERS * DIM * LENGTH for name, count in in_products.items()}
+    flops = {name: 6 * count + 12 * LAYERS * DIM * LENGTH for name, count in per_token.items()}
     rates = contest(
         {
-            "plait": Worker(train_plait, given.threads, given.steps),
-            "gpt2": Worker(train_gpt2, given.threads, given.steps),
-            "gpt2, memory kept": Worker(train_gpt2, given.threads, given.steps, environment=KEEP),
-            "GEMM": Worker(gemm, given.threads),
+            "plait": Worker(train_plait, arguments.threads, arguments.steps),
+            "gpt2": Worker(train_gpt2, arguments.threads, arguments.steps),
+            "gpt2, memory kept": Worker(train_gpt2, arguments.threads, arguments.steps, environment=KEEP_MEMORY),
+            "GEMM": Worker(gemm, arguments.threads),
         },
-        given.rounds,
+        arguments.rounds,
     )
-    best_rate = rates.pop("GEMM")
+    gemm_flops = rates.pop("GEMM")
     rows = [
         (
             name,
             f"{sizes[name.split(',')[0]] / 1e6:.2f} M",
             f"{rate:.0f}",
-            f"{rate * flops[name.split(',')[0]] / best_rate:.2f}",
+            f"{rate * flops[name.split(',')[0]] / gemm_flops:.2f}",
         )
         for name, rate in rates.items()
     ]
-    table(f"training, {SEQUENCES} x {LENGTH}, bfloat16, AdamW; GEMM {best_rate / 1e9:.0f} GFLOP/s", rows,
+    table(f"training, {SEQUENCES} x {LENGTH}, bfloat16, AdamW; GEMM {gemm_flops / 1e9:.0f} GFLOP/s", rows,
           ("model", "parameters", "tokens/s", "MFU"))  # fmt: skip
     facts: dict[str, Any] = {
-        "gemm_gflops": round(best_rate / 1e9),
+        "gemm_gflops": round(gemm_flops / 1e9),
         "train": {name: round(rate) for name, rate in rates.items()},
     }
     facts["train_ratio"] = round(rates["plait"] / rates["gpt2"], 3)
-    facts["mfu"] = round(rates["plait"] * flops["plait"] / best_rate, 3)
+    facts["mfu"] = round(rates["plait"] * flops["plait"] / gemm_flops, 3)
     for size in (1, 8):
-        decoders = {"plait": Worker(decode_plait, given.threads, size, given.new)}
+        decoders = {"plait": Worker(decode_plait, arguments.threads, size, arguments.new)}
         for half in (False, True):
             decoders[f"gpt2 {'bfloat16' if half else 'float32'}"] = Worker(
-                decode_gpt2, given.threads, size, given.new, half
+                decode_gpt2, arguments.threads, size, arguments.new, half
             )
-        found = contest(decoders, given.rounds)
+        decoding_rates = contest(decoders, arguments.rounds)
         table(
-            f"decoding, batch {size}", [(name, f"{value:.0f}") for name, value in found.items()], ("model", "tokens/s")
+            f"decoding, batch {size}",
+            [(name, f"{value:.0f}") for name, value in decoding_rates.items()],
+            ("model", "tokens/s"),
         )
-        best = max(value for name, value in found.items() if name != "plait")
-        facts[f"decode_{size}"] = {name: round(value) for name, value in found.items()}
-        facts[f"decode_{size}_ratio"] = round(found["plait"] / best, 3)
+        best = max(value for name, value in decoding_rates.items() if name != "plait")
+        facts[f"decode_{size}"] = {name: round(value) for name, value in decoding_rates.items()}
+        facts[f"decode_{size}_ratio"] = round(decoding_rates["plait"] / best, 3)
     finish("text_against_gpt2", facts)
 
 

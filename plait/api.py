@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
     from plait.eval.progress import Progress
+    from plait.eval.suites import Suite
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
@@ -314,6 +315,19 @@ def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]
     return []
 
 
+def _suite_of(recipe: Recipe, run: Path, model: Model) -> tuple[Suite, frozenset[str]]:
+    """What is measured of a recipe's checkpoint: the recipe's own suite, or that of somebody's rows; and the ids of the
+    training rows that the run left out."""
+    from plait.eval import user_data
+    from plait.train.run import bad_rows
+
+    known = model.network.vocabulary.modalities
+    module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
+    if module is not None and hasattr(module, "suite"):
+        return module.suite(Path(recipe.data), known), bad_rows(run)
+    return user_data.suite(recipe, run, known, getattr(module, "TARGETS", {}))
+
+
 def compare(
     before: PathLike,
     after: PathLike,
@@ -352,7 +366,7 @@ def evaluate(
     noise answers are drawn from (the recipe's if None); `progress` shows how many questions of a task are answered (on
     standard error if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
-    from plait.eval import card, runner, user_data
+    from plait.eval import card, runner
     from plait.eval import report as reports
     from plait.eval.progress import ConsoleProgress
     from plait.recipes.recipe import Recipe
@@ -364,13 +378,7 @@ def evaluate(
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    known, skip = model.network.vocabulary.modalities, runs.bad_rows(run)
-    module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
-    if module is not None and hasattr(module, "suite"):
-        suite = module.suite(place, known)
-    else:
-        at = recipe.model_copy(update={"data": str(place)})
-        suite, skip = user_data.suite(at, run, known, getattr(module, "TARGETS", {}))
+    suite, skip = _suite_of(recipe.model_copy(update={"data": str(place)}), run, model)
     notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
     seed = recipe.seed if seed is None else seed
     sampling = recipe.sampling.model_dump()

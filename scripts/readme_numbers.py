@@ -2,7 +2,7 @@
 
     python scripts/readme_numbers.py docs/demo/seed-0.json docs/demo/seed-1.json docs/demo/seed-2.json
 
-The first report gives the values, all of them the spread over seeds. What stands between a pair of marks is replaced.
+The first report gives the values, all reports the range over seeds. Replaces the text between each pair of marks.
 """
 
 from __future__ import annotations
@@ -38,22 +38,25 @@ ENGLISH = {
 
 
 def percent(value: float | None) -> str:
+    """A share in per cent with one decimal; empty for None."""
     return "" if value is None else f"{100 * value:.1f}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = ["| " + " | ".join(line) + " |" for line in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def spread(reports: Sequence[Report], cell: Cell) -> str:
-    """Lowest and highest value of a cell over the reports. Raises KeyError where a report lacks the cell."""
+    """Lowest and highest value of a cell over the reports, in per cent. Raises KeyError where a report lacks the cell."""
     values = [{tuple(other[k] for k in KEY): other["value"] for other in report["cells"]} for report in reports]
-    mine = [by_key[tuple(cell[k] for k in KEY)] for by_key in values]
-    return f"{percent(min(mine))}-{percent(max(mine))}"
+    values_of_cell = [by_key[tuple(cell[k] for k in KEY)] for by_key in values]
+    return f"{percent(min(values_of_cell))}-{percent(max(values_of_cell))}"
 
 
 def interval(cell: Cell) -> str:
+    """The 95 % interval of a cell, in per cent."""
     return "-".join(map(percent, cell["ci95"]))
 
 
@@ -67,7 +70,7 @@ def headline_cells(report: Report) -> list[Cell]:
 
 
 def headlines(reports: Sequence[Report], words: Mapping[str, str]) -> str:
-    """One line a cell of the 3 x 3 grid."""
+    """Table with one line per cell of the 3 x 3 grid; `words` translates its names."""
     head = [words.get(name, name) for name in ("cell", "task", "metric", "value", "95 %", "seeds", "baseline", "judge's ceiling")]  # fmt: skip
     rows = []
     for cell in headline_cells(reports[0]):
@@ -83,7 +86,7 @@ def headlines(reports: Sequence[Report], words: Mapping[str, str]) -> str:
 
 
 def cells(reports: Sequence[Report], words: Mapping[str, str]) -> str:
-    """Every number of the test split, with what it is measured against."""
+    """Table of every number of the test split, with its baseline, ceiling, blank input and target."""
     head = ("cell", "task", "metric", "value", "95 %", "seeds", "baseline", "judge's ceiling", "blank input", "target", "")  # fmt: skip
     marks = {None: "", True: "met", False: "**missed**"}
     rows = [
@@ -98,7 +101,7 @@ def cells(reports: Sequence[Report], words: Mapping[str, str]) -> str:
 
 
 def splits(reports: Sequence[Report], words: Mapping[str, str]) -> str:
-    """Every number of the other splits: held-out phrasings, pairs and combinations, recordings."""
+    """Table of every number of the other splits: held-out phrasings, pairs and combinations, recordings."""
     head = ("split", "task", "metric", "value", "95 %", "seeds", "n")
     other = sorted((c for c in reports[0]["cells"] if c["split"] != MAIN), key=lambda cell: cell["split"])
     rows = [
@@ -117,7 +120,7 @@ PAGES: dict[str, tuple[tuple[Table, ...], Mapping[str, str]]] = {
 
 
 def replace(text: str, name: str, table: str) -> str:
-    """`text` with the part between the marks of `name` replaced. Raises ValueError when a mark is missing."""
+    """`text` with `table` between the marks of `name`. Raises ValueError where a mark is missing."""
     begin = BEGIN.format(name)
     pattern = f"{re.escape(begin)}.*?{re.escape(END)}"
     if not re.search(pattern, text, flags=re.DOTALL):
@@ -126,7 +129,7 @@ def replace(text: str, name: str, table: str) -> str:
 
 
 def fill(text: str, page: str, reports: Sequence[Report]) -> str:
-    """The text of a page with all of its tables of the reports."""
+    """`text` of the file `page` with its tables filled from the reports."""
     tables, words = PAGES[page]
     for table in tables:
         text = replace(text, table.__name__, table(reports, words))
@@ -134,6 +137,7 @@ def fill(text: str, page: str, reports: Sequence[Report]) -> str:
 
 
 def main(paths: Sequence[str]) -> None:
+    """Rewrite all PAGES from the reports at `paths`."""
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
     for page in PAGES:
         file = Path(page)

@@ -16,9 +16,8 @@ class CategoricalHead(nn.Module):
 
     def __init__(self, dim: int, size: int, tied_to: nn.Embedding | None = None) -> None:
         super().__init__()
-        self._tied_to = (
-            [tied_to] if tied_to is not None else []
-        )  # in a list, so that the table's weights are not registered here
+        # in a list, so that the table's weights are not registered as this module's
+        self._tied_to = [tied_to] if tied_to is not None else []
         if tied_to is None:
             self.logits = Linear(dim, size)
 

@@ -69,8 +69,8 @@ class TrunkConfig(BaseModel):
             raise ValueError(f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.kv_heads}")
         if self.positions == "learned" and not self.max_positions:
             raise ValueError("positions=learned needs max_positions, the length of their table")
-        if beyond := [layer for layer in self.no_rotary_layers if not 0 <= layer < self.num_layers]:
-            raise ValueError(f"no_rotary_layers names {beyond}; there are layers 0 to {self.num_layers - 1}")
+        if out_of_range := [layer for layer in self.no_rotary_layers if not 0 <= layer < self.num_layers]:
+            raise ValueError(f"no_rotary_layers names {out_of_range}; there are layers 0 to {self.num_layers - 1}")
         return self
 
     @property

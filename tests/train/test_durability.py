@@ -23,7 +23,9 @@ from plait.train.migrations import migrate_config
 from plait.train.progress import Progress
 from plait.train.state import Training
 
-image = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"))["image"]  # the long form's
+fingerprint = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kill_campaign.py"))[
+    "fingerprint"
+]  # the long form's
 STEPS = 24
 SETTINGS = [
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", f"steps={STEPS}", "save_every=3", "log_every=5",
@@ -46,7 +48,7 @@ def run(data, out, *more, check=True):
 def final(out):
     """Hash of everything that the end of a run holds, except seconds."""
     assert checkpoint.steps_of(Path(out))[-1].name == checkpoint.STEP_NAME.format(STEPS)
-    return image(Path(out))
+    return fingerprint(Path(out))
 
 
 @pytest.fixture(scope="module")

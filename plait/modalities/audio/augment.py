@@ -56,12 +56,12 @@ def augment(modality: Audio, segment: Segment, rng: np.random.Generator) -> Segm
     share = (positions - low)[:, None].astype(np.float32)
     frames = frames[low] * (1 - share) + frames[np.minimum(low + 1, len(frames) - 1)] * share
     if modality.room and rng.random() < modality.room:
-        frames = modality.normalised(
-            in_room(modality.log_mels(frames), rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
+        frames = modality.normalise(
+            in_room(modality.denormalise(frames), rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
         )
     if modality.noise and rng.random() < modality.noise:
-        frames = modality.normalised(
-            in_noise(modality.log_mels(frames), rng.uniform(*SIGNAL_TO_NOISE), rng.random() < 0.5, rng)
+        frames = modality.normalise(
+            in_noise(modality.denormalise(frames), rng.uniform(*SIGNAL_TO_NOISE), rng.random() < 0.5, rng)
         )
     step = int(rng.integers(-modality.pitch, modality.pitch + 1))
     bins = np.clip(np.arange(MELS) - step, 0, MELS - 1)  # the edge bin fills the gap of the shift

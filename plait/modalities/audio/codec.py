@@ -61,7 +61,7 @@ def open_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     except (OSError, RuntimeError, TypeError) as error:
         name = "bytes" if isinstance(value, bytes) else value
         raise RowError(
-            f"audio part: cannot decode {name}: {error}; expected a whole wav, flac, ogg, mp3 or opus file"
+            f"audio part: cannot decode {name}: {getattr(error, 'error_string', error)}; expected a whole wav, flac, ogg, mp3 or opus file"
         ) from error
 
 
@@ -190,15 +190,15 @@ class Audio:
             frames = log_mel(self.samples(part))
         missing = -len(frames) % self.frames
         frames = np.pad(frames, ((0, missing), (0, 0)), constant_values=np.log(FLOOR))
-        return self.normalised(frames).reshape(-1, self.token_width)
+        return self.normalise(frames).reshape(-1, self.token_width)
 
-    def normalised(self, logs: np.ndarray) -> np.ndarray:
+    def normalise(self, logs: np.ndarray) -> np.ndarray:
         """[..., MELS] log-mel frames -> normalised float32 frames, as tokens hold them."""
         frames: np.ndarray = ((logs - self.mean) / self.std).astype(np.float32)
         return frames
 
-    def log_mels(self, frames: np.ndarray) -> np.ndarray:
-        """[..., MELS] normalised frames -> log-mel frames: the inverse of `normalised`."""
+    def denormalise(self, frames: np.ndarray) -> np.ndarray:
+        """[..., MELS] normalised frames -> log-mel frames: the inverse of `normalise`."""
         logs: np.ndarray = frames * self.std + self.mean
         return logs
 
@@ -222,7 +222,7 @@ class Audio:
 
     def write(self, segment: Segment) -> Part:
         tokens = np.concatenate([block.tokens for block in segment.blocks])
-        frames = self.log_mels(tokens.reshape(-1, MELS))
+        frames = self.denormalise(tokens.reshape(-1, MELS))
         samples = griffin_lim(frames.clip(np.log(FLOOR), 6.0))
         peak = float(np.abs(samples).max(initial=0.0))
         return Part(self.name, (samples * min(1.0, PEAK / max(peak, 1e-9)), RATE), {"mel": frames})

@@ -40,7 +40,7 @@ class Variation:
                 "the others from 0 to below 1"
             )
 
-    def of(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def apply(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         """A varied copy of `picture`, of the same size and mode (L or RGB). A variation that is off draws nothing from `rng`,
         except for `move`."""
         border = np.asarray(picture)[[0, -1]]  # top and bottom rows
@@ -100,5 +100,5 @@ class Variation:
 
 def augment(modality: ImageModality, segment: Segment, rng: np.random.Generator) -> Segment:
     """A varied copy of a picture's segment, of the same size, within `modality.variation`."""
-    varied = modality.variation.of(modality.write(segment).value, rng)
+    varied = modality.variation.apply(modality.write(segment).value, rng)
     return Segment(modality.name, (Block(segment.blocks[0].header, modality.patches(varied)),))
