@@ -55,8 +55,8 @@ def attend(
         return F.scaled_dot_product_attention(q, k, v)
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         keys, queries = k.reshape(B * H, -1, K), q.reshape(B * H, Q, K)
-        bias_of_heads = mask[:, None].expand(B, H, Q, k.shape[2]).reshape(B * H, Q, -1)
-        scores = torch.baddbmm(bias_of_heads, queries, keys.transpose(1, 2), alpha=1.0 / math.sqrt(K))
+        scores = torch.bmm(queries * (1.0 / math.sqrt(K)), keys.transpose(1, 2))
+        scores.view(B, H, Q, -1).add_(mask[:, None])  # in place: the product's gradient does not need its result
         return torch.bmm(torch.softmax(scores, dim=-1), v.reshape(B * H, -1, K)).view(B, H, Q, K)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
 

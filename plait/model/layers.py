@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -37,6 +38,20 @@ class Linear(nn.Linear):
             return output
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
+
+    def in_parts(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+        """The output, split along its last axis into parts of `sizes`.
+
+        While training on a CPU each part is a product of its own: the gradients of a split output would be copied together
+        in the backward pass, which takes longer than the product.
+        """
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return torch.split(self(x), list(sizes), dim=-1)
+        weights = torch.split(self.weight.to(x.dtype), list(sizes))
+        if self.bias is None:
+            return tuple(F.linear(x, weight) for weight in weights)
+        biases = torch.split(self.bias.to(x.dtype), list(sizes))
+        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
 
 
 class Norm(nn.Module):

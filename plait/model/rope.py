@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class RotaryScaling(BaseModel):
@@ -52,5 +53,38 @@ def rotary_table(
 
 
 def rotate(x_BLHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each pair (first half, second half) of a head's width by its angle; `cos` and `sin` from `rotary_table`."""
+    """Rotate each pair (first half, second half) of a head's width by its angle; `cos` and `sin` from `rotary_table`.
+
+    Where gradients flow the result lies in memory as [B, H, L, K], as attention reads it.
+    """
+    if torch.is_grad_enabled():
+        rotated: Tensor = _Rotate.apply(x_BLHK, cos, sin)  # type: ignore[no-untyped-call]
+        return rotated
     return torch.addcmul(x_BLHK * cos, x_BLHK.roll(x_BLHK.shape[-1] // 2, dims=-1), sin)
+
+
+class _Rotate(torch.autograd.Function):
+    """`rotate` in three passes over memory each way, without copies of rolled halves."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x_BLHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """As `rotate`."""
+        ctx.save_for_backward(cos, sin)
+        half = x_BLHK.shape[-1] // 2
+        rotated = torch.empty_like(x_BLHK.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+        torch.mul(x_BLHK, cos, out=rotated)
+        rotated[..., :half].addcmul_(x_BLHK[..., half:], sin[..., :half])
+        rotated[..., half:].addcmul_(x_BLHK[..., :half], sin[..., half:])
+        return rotated
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The rotation back."""
+        cos, sin = ctx.saved_tensors
+        half = gradient.shape[-1] // 2
+        rotated = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        torch.mul(gradient, cos, out=rotated)
+        rotated[..., half:].addcmul_(gradient[..., :half], sin[..., :half])
+        rotated[..., :half].addcmul_(gradient[..., half:], sin[..., half:])
+        return rotated, None, None

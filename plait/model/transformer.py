@@ -135,8 +135,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         config = self.config
         B, L, _ = x_BLD.shape
-        heads = self.project(x_BLD).view(B, L, -1, config.head_width)
-        q, k, v = heads.split((config.num_heads, config.kv_heads, config.kv_heads), dim=2)
+        widths = [heads * config.head_width for heads in (config.num_heads, config.kv_heads, config.kv_heads)]
+        q, k, v = (part.view(B, L, -1, config.head_width) for part in self.project.in_parts(x_BLD, widths))
         q, k = self.norm_q(q), self.norm_k(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
@@ -158,12 +158,11 @@ class FeedForward(nn.Module):
         self.down = Linear(width, config.dim, bias=config.bias)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        h = self.up(x_BLD)
         if self.gated:
-            gate, value = h.chunk(2, dim=-1)
+            gate, value = self.up.in_parts(x_BLD, (self.down.in_features, self.down.in_features))
             h = self.activation(gate) * value
         else:
-            h = self.activation(h)
+            h = self.activation(self.up(x_BLD))
         output: Tensor = self.down(h)
         return output
 

@@ -91,6 +91,44 @@ def test_bfloat16_products_are_the_formula():
     torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)).float(), exact, atol=0.03, rtol=0.03)
 
 
+def test_gradients_of_bfloat16_products_are_the_formulas():
+    *heads, mask = random_heads(torch.bfloat16)
+    fast, slow = ([head.clone().requires_grad_() for head in heads] for _ in range(2))
+    attend(*fast, prepare(mask, torch.bfloat16)).float().square().sum().backward()
+    attend_by_formula(*(head.float() for head in slow), mask).square().sum().backward()
+    for got, expected in zip(fast, slow, strict=True):
+        torch.testing.assert_close(got.grad, expected.grad, atol=0.06, rtol=0.06)
+
+
+def test_the_rotation_that_trains_is_the_short_one():
+    """`rotate` has a backward pass of its own: against automatic differentiation of its formula, and numerically."""
+    x = torch.randn(2, 7, 3, 16, dtype=torch.float64, requires_grad=True)
+    cos, sin = (table.double() for table in rotary_table(torch.arange(14).view(2, 7), 16))
+    short = x * cos + x.roll(8, dims=-1) * sin
+    rotated = rotate(x, cos, sin)
+    torch.testing.assert_close(rotated, short)
+    with torch.no_grad():
+        torch.testing.assert_close(rotate(x, cos, sin), short)
+    towards = torch.randn_like(x)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, towards)[0] for y in (rotated, short)))
+    assert torch.autograd.gradcheck(lambda x: rotate(x, cos, sin), x)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_in_parts_are_one_product_split(bias):
+    layer = Linear(12, 20, bias=bias).double()
+    x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
+    moving = [x, *layer.parameters()]
+    in_parts, split = layer.in_parts(x, (8, 4, 8)), layer(x).split((8, 4, 8), dim=-1)
+    gradients = []
+    for parts in (in_parts, split):
+        gradients.append(torch.autograd.grad(sum((part**2).sum() for part in parts), moving))
+    torch.testing.assert_close(in_parts, split)
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.in_parts(x, (8, 4, 8)), split)
+
+
 def test_attention_weights_by_hand():
     """Two keys, scores 0 and ln 3 * sqrt(K): weights 1/4 and 3/4."""
     k = torch.zeros(1, 1, 2, 4)
