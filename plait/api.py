@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
     from plait.recipes.recipe import Recipe
+    from plait.train.forecast import Forecast
 
 __all__ = ["Model", "Part", "Request", "build", "compare", "evaluate", "export", "load", "train", "train_on"]
 
@@ -139,6 +140,15 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     from plait.train.run import train as train_recipe
 
     return train_recipe(settings(name, *overrides), Path(out), **options)
+
+
+def forecast(name: str, *overrides: str, threads: int | None = None) -> Forecast:
+    """Measure for some seconds how fast this machine trains, and how many minutes a recipe's training would take."""
+    from plait.train import run as runs
+    from plait.train.forecast import forecast as measure
+
+    runs.use_threads(threads)
+    return measure(settings(name, *overrides))
 
 
 def train_on(
