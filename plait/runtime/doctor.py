@@ -56,7 +56,7 @@ EXTRAS = {
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
     "dev": Extra(
         "tests, linters and the build of the package",
-        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build"), ("dictionary",),
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers"), ("dictionary",),
     ),
 }  # fmt: skip
 
