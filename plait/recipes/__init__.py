@@ -35,6 +35,9 @@ def module(name: str) -> Any:
 
 def load(name: str) -> Recipe:
     """The recipe `name`, or the one in a file NAME.json, such as a run's proposal.json. Raises ConfigError."""
+    from pydantic import ValidationError
+
+    from plait.recipes.overrides import problems_of
     from plait.recipes.recipe import Recipe
 
     if not name.endswith(".json"):
@@ -44,4 +47,5 @@ def load(name: str) -> Recipe:
     try:
         return Recipe(**json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{name} is no recipe: {error}; expected a file such as a run's proposal.json") from error
+        problem = problems_of(error) if isinstance(error, ValidationError) else error
+        raise ConfigError(f"{name} is no recipe: {problem}; expected a file such as a run's proposal.json") from error

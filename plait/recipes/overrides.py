@@ -20,6 +20,15 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def problems_of(error: ValidationError) -> str:
+    """What is wrong with which setting, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        + ("" if problem["type"] == "missing" else f" (got {problem['input']!r})")
+        for problem in error.errors()
+    )
+
+
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A copy of `recipe` with overrides `key=value` applied: dotted keys, values as JSON or plain text.
 
@@ -33,6 +42,8 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         node = settings
         *path, last = key.split(".")
         for step in path:
+            if node is not settings:
+                node.setdefault(step, {})  # a task that had no settings of its own, such as augment.read.share
             if not isinstance(node.get(step), dict):
                 raise ConfigError(
                     f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}"
@@ -42,10 +53,6 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     try:
         return Recipe(**settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (got {problem['input']!r})"
-            for problem in error.errors()
-        )
         raise ConfigError(
-            f"recipe {recipe.name!r}: {problems}; expected the fields of plait.recipes.recipe.Recipe"
+            f"recipe {recipe.name!r}: {problems_of(error)}; expected the fields of plait.recipes.recipe.Recipe"
         ) from error

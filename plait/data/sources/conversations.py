@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from plait.data.sources import Entry, Source, clean, left_out
 from plait.data.sources.fetch import Package
-from plait.errors import DataError, MissingError
+from plait.errors import DataError
 
 PACKAGE = Package(
     "pip", "chatterbot-corpus", "1.3.3", "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
@@ -75,11 +77,7 @@ def _key(question: str) -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, list[Any]]]:
-    """Folder, name and conversations of every file. Raises DataError, and MissingError without PyYAML."""
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingError("to read YAML: python -m pip install 'plait[texts]'") from error
+    """Folder, name and conversations of every file. Raises DataError."""
     paths = sorted(folder.glob("*/*.yml"))
     if not paths:
         raise DataError(f"{folder} has no LANGUAGE/TOPIC.yml; expected the corpus: fetch {PACKAGE.name} again")
@@ -116,7 +114,7 @@ def _reason(question: str, answer: str, topic: str) -> str:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Questions with one answer each. Raises DataError for damaged files, MissingError without PyYAML."""
+    """Questions with one answer each. Raises DataError for damaged files."""
     seen = set()
     for name, stem, conversations in _files(folder / PACKAGE.folder / "chatterbot_corpus" / "data"):
         if name not in LANGUAGES:
