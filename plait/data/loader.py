@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from plait.data.sequence import Encoder, Row
 from plait.errors import RowError
 
 MAX_CONSECUTIVE_TOO_LONG = 1000  # rows; more raise an error
+MEASURED_AT_ONCE = 16  # rows a rank, where there are several: one message for all of them
+UNKNOWN, FAILED = -1, -2  # lengths of rows
 
 
 class PackConfig(BaseModel):
@@ -29,66 +33,131 @@ class PackConfig(BaseModel):
     micro: int = Field(0, ge=0, description="sequences a micro-batch on one rank; 0: all at once")
 
 
+def _unchanged(numbers: np.ndarray) -> np.ndarray:
+    return numbers
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is, and what adds up [n] int64 numbers over all of them."""
+
+    rank: int = 0
+    world: int = 1
+    add: Callable[[np.ndarray], np.ndarray] = _unchanged
+
+
+ALONE = Ranks()
+
+
+@dataclass
+class Drawn:
+    """A sample, by its draw number. Every rank knows the length of its row; those that encoded it hold the row."""
+
+    draw: int
+    sample: Sample
+    length: int = UNKNOWN
+    row: Row | None = None
+
+
 class Loader:
-    """Packs rows drawn from a Mix. Every rank draws the same rows and keeps its own slice of the sequences."""
+    """Packs rows drawn from a Mix.
+
+    Every rank draws the same samples and plans the same step, for which the lengths of rows suffice. It encodes a share of
+    the samples to tell the others their lengths, and then the rows of its own sequences (docs/adr/0019-rank-local-rows.md).
+    """
 
     def __init__(
         self, samples: Rows, weights: Mapping[str, float], encoder: Encoder, config: PackConfig, seed: int
     ) -> None:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
-        self.waiting: list[tuple[int, Sample, Row]] = []  # (draw number, sample, row): encoded, not yet packed
+        self.ahead: deque[Drawn] = deque()  # measured, not yet looked at
+        self.waiting: list[Drawn] = []  # not yet packed
         self.consecutive_too_long = 0
         self.too_long: dict[str, tuple[str, str]] = {}  # id of a skipped row -> (its file:line, the problem)
         self.left_over = 0  # of the waiting rows, those the last step had no room for: packed first, so none starves
         self._yielded_state: dict[str, Any] | None = None  # the state after the last step that `steps` yielded
 
-    def _encode(self, draw: int, sample: Sample) -> Row | None:
-        """The encoded row, or None if it is longer than a sequence. Raises RowError after MAX_CONSECUTIVE_TOO_LONG of those."""
-        row = self.encoder.row(sample, np.random.default_rng([self.seed, 0, draw]))
-        if len(row) <= self.config.length:
-            return row
+    def _row(self, drawn: Drawn) -> Row:
+        """The encoded row, which is then kept. Raises RowError."""
+        if drawn.row is None:
+            drawn.row = self.encoder.row(drawn.sample, np.random.default_rng([self.seed, 0, drawn.draw]))
+        return drawn.row
+
+    def _measure(self, samples: Sequence[Drawn], ranks: Ranks) -> None:
+        """Set the lengths of rows. Each rank encodes every `world`-th; if one cannot, all raise RowError."""
+        lengths = np.zeros(len(samples), np.int64)
+        problem: Exception | None = None
+        for number, drawn in enumerate(samples):
+            if drawn.draw % ranks.world != ranks.rank:
+                continue
+            try:
+                lengths[number] = len(self._row(drawn))
+            except Exception as error:  # told only after the others, who wait for this rank's lengths, have them
+                lengths[number], problem = FAILED, problem or error
+        for drawn, length in zip(samples, ranks.add(lengths).tolist(), strict=True):
+            if length == FAILED:
+                raise problem or RowError(f"{_where(drawn.sample)} cannot be encoded; another process says why")
+            drawn.length = length
+
+    def _next_drawn(self, ranks: Ranks) -> Drawn:
+        """The next sample, measured. With several ranks, some are drawn and measured at once."""
+        if not self.ahead:
+            count = 1 if ranks.world == 1 else MEASURED_AT_ONCE * ranks.world
+            samples = [Drawn(*next(self.mix)) for _ in range(count)]
+            self._measure(samples, ranks)
+            self.ahead.extend(samples)
+        return self.ahead.popleft()
+
+    def _fits(self, drawn: Drawn) -> bool:
+        """Whether a row is no longer than a sequence; others are noted. Raises RowError after MAX_CONSECUTIVE_TOO_LONG."""
+        if drawn.length <= self.config.length:
+            self.consecutive_too_long = 0
+            return True
         problem = (
-            f"{sample.where or 'a row'} of task {sample.task!r} takes {len(row)} tokens with its copies; expected at most "
+            f"{_where(drawn.sample)} takes {drawn.length} tokens with its copies; expected at most "
             f"pack.length={self.config.length}: raise it, or shorten the row"
         )
-        self.too_long.setdefault(sample.id or sample.where, (sample.where, problem))
+        self.too_long.setdefault(drawn.sample.id or drawn.sample.where, (drawn.sample.where, problem))
         self.consecutive_too_long += 1
         if self.consecutive_too_long > MAX_CONSECUTIVE_TOO_LONG:
             raise RowError(f"{self.consecutive_too_long} rows in succession are too long, the last: {problem}")
-        return None
+        return False
 
-    def _draw_until_full(self) -> None:
+    def _draw_until_full(self, ranks: Ranks) -> None:
         """Draw rows until they overfill the step by a tenth, so that best-fit packing has a choice."""
+        if unknown := [drawn for drawn in self.waiting if drawn.length == UNKNOWN]:  # of a run that is resumed
+            self._measure(unknown, ranks)
         target = 1.1 * self.config.length * self.config.sequences
-        num_tokens = sum(len(row) for _, _, row in self.waiting)
+        num_tokens = sum(drawn.length for drawn in self.waiting)
         while num_tokens < target:
-            draw, sample = next(self.mix)
-            row = self._encode(draw, sample)
-            if row is not None:
-                self.waiting.append((draw, sample, row))
-                self.consecutive_too_long = 0
-                num_tokens += len(row)
+            drawn = self._next_drawn(ranks)
+            if self._fits(drawn):
+                self.waiting.append(drawn)
+                num_tokens += drawn.length
 
-    def next_sequences(self) -> list[list[Row]]:
-        """Rows of the next optimizer step: one list per sequence."""
-        self._draw_until_full()
-        rows = self.waiting
+    def _plan(self, ranks: Ranks) -> list[list[Drawn]]:
+        """What the sequences of the next optimizer step hold, the same on every rank."""
+        self._draw_until_full(ranks)
+        waiting = self.waiting
         contents, unplaced = best_fit(
-            [len(row) for _, _, row in rows], self.config.sequences, self.config.length, first=self.left_over
+            [drawn.length for drawn in waiting], self.config.sequences, self.config.length, first=self.left_over
         )
-        sequences = [[rows[index][2] for index in indices] for indices in contents]
-        self.waiting = [rows[index] for index in unplaced]
+        self.waiting = [waiting[index] for index in unplaced]
         self.left_over = len(unplaced)
-        return sequences
+        return [[waiting[index] for index in indices] for indices in contents]
 
-    def next_step(self, rank: int = 0, world: int = 1) -> list[Batch]:
-        """Micro-batches of the next optimizer step for rank `rank` of `world`. Raises RowError."""
+    def next_sequences(self, ranks: Ranks = ALONE) -> list[list[Row]]:
+        """Rows of this rank's part of the next optimizer step: one list per sequence. Raises RowError."""
+        return [[self._row(drawn) for drawn in contents] for contents in self._plan(ranks)[ranks.rank :: ranks.world]]
+
+    def next_step(self, ranks: Ranks = ALONE) -> list[Batch]:
+        """Micro-batches of this rank's part of the next optimizer step. Raises RowError."""
         self._discard_prepared()
-        return self._next(rank, world)
+        return self._next(ranks)
 
-    def _next(self, rank: int, world: int) -> list[Batch]:
-        sequences = self.next_sequences()[rank::world]
+    def _next(self, ranks: Ranks) -> list[Batch]:
+        sequences = self.next_sequences(ranks)
         size = self.config.micro or len(sequences)
         return [
             collate(sequences[start : start + size], self.config.length, self.encoder.vocabulary)
@@ -96,14 +165,14 @@ class Loader:
         ]
 
     @contextmanager
-    def steps(self, rank: int = 0, world: int = 1) -> Iterator[Iterator[list[Batch]]]:
+    def steps(self, ranks: Ranks = ALONE) -> Iterator[Iterator[list[Batch]]]:
         """An endless iterator of `next_step`. A thread prepares each step while the model computes the one before it, since
         torch releases Python's lock. An error is raised when its step is requested. Prepared steps that were not yielded
         are drawn again by the next use."""
         self._discard_prepared()
 
         def prepare() -> tuple[list[Batch], dict[str, Any]]:
-            return self._next(rank, world), self._current_state()
+            return self._next(ranks), self._current_state()
 
         with ThreadPoolExecutor(1) as thread:
 
@@ -123,18 +192,23 @@ class Loader:
             self.load_state(self._yielded_state)
 
     def _current_state(self) -> dict[str, Any]:
-        return {"draws": self.mix.draws, "waiting": [draw for draw, _, _ in self.waiting]}
+        draws = self.ahead[0].draw if self.ahead else self.mix.draws  # what is ahead will be drawn again
+        return {"draws": draws, "waiting": [drawn.draw for drawn in self.waiting]}
 
     def state(self) -> dict[str, Any]:
         """JSON: the number of rows drawn and the draw numbers of those still waiting, after the last yielded step."""
         return self._yielded_state or self._current_state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state` was taken; draws and encodes the waiting rows again."""
+        """Continue exactly where `state` was taken; draws the waiting rows again, and measures them with the next step."""
         self._yielded_state = None
         waiting = set(state["waiting"])
         self.mix.seek(min(waiting, default=int(state["draws"])))
-        draws = [next(self.mix) for _ in range(int(state["draws"]) - self.mix.draws)]
-        rows = [(draw, sample, self._encode(draw, sample)) for draw, sample in draws if draw in waiting]
-        self.waiting = [(draw, sample, row) for draw, sample, row in rows if row is not None]
+        samples = [Drawn(*next(self.mix)) for _ in range(int(state["draws"]) - self.mix.draws)]
+        self.waiting = [drawn for drawn in samples if drawn.draw in waiting]
         self.left_over = len(self.waiting)
+        self.ahead.clear()
+
+
+def _where(sample: Sample) -> str:
+    return f"{sample.where or 'a row'} of task {sample.task!r}"

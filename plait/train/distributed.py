@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from plait.data.loader import Ranks
 
 PATIENCE = timedelta(hours=12)  # the first process may check a large data set while the others wait
 
@@ -61,6 +64,27 @@ def first_alone(work: Callable[[], Any]) -> None:
         raise error
     if problem[0]:
         raise SystemExit(2)  # rank 0 says why
+
+
+@contextmanager
+def beside() -> Iterator[Ranks]:
+    """The processes for the thread that prepares rows: it sends its numbers through a group of its own, so that they do not
+    meet the training's."""
+    rank, world = ranks()
+    if world == 1:
+        yield Ranks()
+        return
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+    def add(numbers: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(numbers.copy())
+        dist.all_reduce(tensor, group=group)
+        return tensor.numpy()
+
+    try:
+        yield Ranks(rank, world, add)
+    finally:
+        dist.destroy_process_group(group)
 
 
 def any_rank(flag: bool) -> bool:

@@ -30,7 +30,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.device import resolve_device, resolve_dtype
 from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
-from plait.train.distributed import any_rank, ranks, sum_over_ranks
+from plait.train.distributed import any_rank, beside, ranks, sum_over_ranks
 from plait.train.objectives import Objective
 from plait.train.state import Training
 
@@ -187,8 +187,8 @@ def run_loop(
     `report` is told of every logged step: the state, the mean losses, and the mean fill of the packed sequences. A
     checkpoint on the way that cannot be written is complained of, and the run goes on; the last one raises TrainingError.
     """
-    rank, world = ranks()
-    with StopSignal() as stop, training.loader.steps(rank, world) as steps:
+    rank = ranks()[0]
+    with StopSignal() as stop, beside() as sharing, training.loader.steps(sharing) as steps:
         saved_at = training.step if training.step else None
         begun = training.seconds
         while training.step < recipe.steps and not any_rank(stop.asked or training.seconds - begun >= max_seconds):

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import World
 
 from plait.data.loader import Loader, PackConfig
-from plait.train import trainer
+from plait.train import distributed, trainer
 from plait.train.objectives.pretrain import Pretrain
 
 rank, meeting, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -19,7 +19,9 @@ dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, worl
 world = World()
 loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=8), 0)
 model = world.model()
-losses = trainer.accumulate(model, loader.next_step(rank, 2), Pretrain(), {})
+with distributed.beside() as ranks:
+    batches = loader.next_step(ranks)
+losses = trainer.accumulate(model, batches, Pretrain(), {})
 if rank == 0:
     torch.save({"losses": losses, "gradients": {name: p.grad for name, p in model.named_parameters()}}, out)
 dist.destroy_process_group()
