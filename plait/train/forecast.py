@@ -23,7 +23,7 @@ from plait.train.config import TrainingConfig
 SIZE = 2048  # of the squares that are multiplied
 ROW = 16  # tokens of a row: about what the demo's have
 WARM_STEPS, STEPS = 4, 7
-OUTSIDE = 1.2  # a whole step over the trunk's: heads, embedders and the rows' preparation (docs/speed.md)
+OUTSIDE = 1.35  # a whole step over the trunk's: heads and embedders 1.2 to 1.26, preparing rows a tenth (docs/experiments/cpu.md)
 
 
 @dataclass(frozen=True)
