@@ -67,7 +67,7 @@ def first_alone(work: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def beside() -> Iterator[Ranks]:
+def loader_ranks() -> Iterator[Ranks]:
     """The processes for the thread that prepares rows: it sends its numbers through a group of its own, so that they do not
     meet the training's."""
     rank, world = ranks()

@@ -1,7 +1,7 @@
 """How fast this machine trains, measured in seconds without any data: products of matrices, and steps of a recipe's trunk.
 
 A step's time is not its products alone. On a processor that multiplies fast, moving activations through memory takes longer
-(docs/speed.md), so the trunk is run, not reckoned.
+(docs/experiments/cpu.md), so the trunk is run, not reckoned.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from plait.train.config import TrainingConfig
 SIZE = 2048  # of the squares that are multiplied
 ROW = 16  # tokens of a row: about what the demo's have
 WARM_STEPS, STEPS = 4, 7
-OUTSIDE = 1.35  # a whole step over the trunk's: heads and embedders 1.2 to 1.26, preparing rows a tenth (docs/experiments/cpu.md)
+WHOLE_OVER_TRUNK = 1.35  # time of a step: heads and embedders 1.2 to 1.26, preparing rows a tenth more
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ def forecast(recipe: TrainingConfig) -> Forecast:
     dtype = resolve_dtype(recipe.dtype, device)
     seconds = _seconds_a_step(recipe, device, dtype)
     gflops = _product_rate(device, dtype)
-    return Forecast(dtype, torch.get_num_threads(), gflops, seconds, OUTSIDE * seconds * recipe.steps / 60)
+    return Forecast(dtype, torch.get_num_threads(), gflops, seconds, WHOLE_OVER_TRUNK * seconds * recipe.steps / 60)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of `work`, finished."""
     begin = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
     return time.perf_counter() - begin
 
 

@@ -30,7 +30,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.device import resolve_device, resolve_dtype
 from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
-from plait.train.distributed import any_rank, beside, ranks, sum_over_ranks
+from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
 from plait.train.state import Training
 
@@ -188,7 +188,7 @@ def run_loop(
     checkpoint on the way that cannot be written is complained of, and the run goes on; the last one raises TrainingError.
     """
     rank = ranks()[0]
-    with StopSignal() as stop, beside() as sharing, training.loader.steps(sharing) as steps:
+    with StopSignal() as stop, loader_ranks() as processes, training.loader.steps(processes) as steps:
         saved_at = training.step if training.step else None
         begun = training.seconds
         while training.step < recipe.steps and not any_rank(stop.asked or training.seconds - begun >= max_seconds):

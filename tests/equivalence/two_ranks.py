@@ -19,7 +19,7 @@ dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, worl
 world = World()
 loader = Loader(world.samples(), {}, world.encoder, PackConfig(length=160, sequences=8), 0)
 model = world.model()
-with distributed.beside() as ranks:
+with distributed.loader_ranks() as ranks:
     batches = loader.next_step(ranks)
 losses = trainer.accumulate(model, batches, Pretrain(), {})
 if rank == 0:

@@ -51,7 +51,8 @@ def test_a_whole_group_may_be_given():
 
 
 def test_a_task_may_have_a_weight_that_had_none():
-    assert override(DIGITS, ["weights.read=0.25"]).weights["read"] == 0.25
+    assert "own" not in DIGITS.weights
+    assert override(DIGITS, ["weights.own=0.25"]).weights == DIGITS.weights | {"own": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_the_minutes_are_those_of_the_steps():
     measured = forecast(recipe())
     assert (measured.dtype, measured.threads) == (torch.float32, torch.get_num_threads())
     assert min(measured.gflops, measured.seconds_a_step) > 0
-    assert measured.minutes == forecasts.OUTSIDE * measured.seconds_a_step * 600 / 60
+    assert measured.minutes == forecasts.WHOLE_OVER_TRUNK * measured.seconds_a_step * 600 / 60
 
 
 def test_doctor_says_so(monkeypatch):
