@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from plait.model.layers import Linear
 
+CPU_CHUNK = 2**18  # logits at once: 1 MiB in float32 stays in a core's cache
+GPU_CHUNK = 2**26
+
 
 class CategoricalHead(nn.Module):
-    """[N, D] hidden states -> [N, V] float32 logits of one table, with its own weights or those of the embedding `tied_to`."""
+    """[N, D] hidden states -> [N, V] logits of one table, with its own weights or those of the embedding `tied_to`."""
 
     def __init__(self, dim: int, size: int, tied_to: nn.Embedding | None = None) -> None:
         super().__init__()
@@ -23,9 +28,9 @@ class CategoricalHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self._tied_to:
-            return F.linear(hidden, self._tied_to[0].weight.to(hidden.dtype)).float()
+            return F.linear(hidden, self._tied_to[0].weight.to(hidden.dtype))
         logits: Tensor = self.logits(hidden)
-        return logits.float()
+        return logits
 
 
 def side_by_side(heads: Iterable[nn.Module], hidden: Tensor) -> Tensor:
@@ -35,8 +40,47 @@ def side_by_side(heads: Iterable[nn.Module], hidden: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """[N, V] logits and [N] target ids -> [N] losses in nats."""
-    return F.cross_entropy(logits, target, reduction="none")
+    """[N, V] logits and [N] target ids -> [N] float32 losses in nats; computed in float32, whatever the logits' dtype."""
+    losses: Tensor = _CrossEntropy.apply(logits, target)  # type: ignore[no-untyped-call]
+    return losses
+
+
+def cross_entropy_by_formula(logits: Tensor, target: Tensor) -> Tensor:
+    """The slow reference of `cross_entropy`: -log softmax(logits)[target]."""
+    return -torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None])[:, 0]
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Chunks of rows small enough for the cache; keeps the logits in their own dtype and computes the softmax anew in the
+    backward pass, instead of four passes over all logits in float32."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, target: Tensor) -> Tensor:
+        """As `cross_entropy`."""
+        log_sum = logits.new_empty(len(logits), dtype=torch.float32)
+        for rows in _chunks(logits):
+            log_sum[rows] = torch.logsumexp(logits[rows].float(), dim=-1)
+        ctx.save_for_backward(logits, target, log_sum)
+        return log_sum - logits.gather(1, target[:, None])[:, 0].float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """softmax(logits) - one-hot(target), times the gradient of each loss."""
+        logits, target, log_sum = ctx.saved_tensors
+        of_logits = torch.empty_like(logits)
+        for rows in _chunks(logits):
+            share = gradient[rows, None]
+            chunk = torch.sub(logits[rows], log_sum[rows, None]).exp_().mul_(share)
+            chunk.scatter_add_(1, target[rows, None], -share)
+            of_logits[rows] = chunk
+        return of_logits, None
+
+
+def _chunks(logits: Tensor) -> Iterator[slice]:
+    """Slices of rows of [N, V] logits."""
+    size = max(1, (CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK) // logits.shape[-1])
+    return (slice(first, first + size) for first in range(0, len(logits), size))
 
 
 def log_softmax(logits: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class KVCache:
 
     def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device, pages: int) -> None:
         self.config, self.device, self.pages = config, device, pages
-        self.dtype = torch.float32 if device.type == "cpu" else dtype
+        self.dtype = dtype
         self.stores: dict[int, Store] = {}
         self.used = 0  # pages
 
@@ -129,9 +129,11 @@ class Entry:
 
 
 class Group:
-    """Streams of one store with about as many new tokens: one batched attention, whatever their number."""
+    """Streams of one store with about as many new tokens: one batched attention, whatever their number. `total`: N."""
 
-    def __init__(self, entries: Sequence[Entry], blocks: np.ndarray, store: Store, device: torch.device) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], blocks: np.ndarray, store: Store, total: int, device: torch.device
+    ) -> None:
         self.store = store
         counts = np.array([entry.count for entry in entries])
         firsts = np.array([entry.first for entry in entries])
@@ -142,16 +144,21 @@ class Group:
         steps = np.arange(self.n)
         valid = steps < counts[:, None]
         index = firsts[:, None] + np.minimum(steps, counts[:, None] - 1)  # short streams repeat their last token
+        self.is_all = valid.size == total and bool(valid.all()) and bool((np.diff(index.ravel()) == 1).all())
         self.index = torch.from_numpy(index.ravel()).to(device)
         self.written = torch.from_numpy(index[valid]).to(device)
         self.valid = None if valid.all() else torch.from_numpy(np.flatnonzero(valid.ravel())).to(device)
-        rows = np.nonzero(valid)[0]
-        self.to_slots = torch.from_numpy(slots[rows]).to(device)
-        self.to_places = torch.from_numpy((lengths[:, None] + steps)[valid]).to(device)
         in_order = bool((np.diff(slots) == 1).all())
         self.slots: slice | Tensor = (
             slice(int(slots[0]), int(slots[-1]) + 1) if in_order else torch.from_numpy(slots).to(device)
         )
+        self.places: tuple[int | Tensor, slice, slice | Tensor]
+        if self.streams == 1:  # one copy instead of a scatter
+            self.places = int(slots[0]), slice(None), slice(int(lengths[0]), self.reach)
+        else:
+            rows = np.nonzero(valid)[0]
+            to_places = torch.from_numpy((lengths[:, None] + steps)[valid]).to(device)
+            self.places = torch.from_numpy(slots[rows]).to(device), slice(None), to_places
         self.bias = self._bias(blocks[index], lengths, valid).to(device) if self._masks(lengths, counts) else None
 
     def _masks(self, lengths: np.ndarray, counts: np.ndarray) -> bool:
@@ -169,11 +176,16 @@ class Group:
         return bias(seen, self.store.keys[0].dtype)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[M, H, K] mixed values of the group's M tokens; new [H, N, K] keys and values are written to their places."""
-        for stored, new in ((self.store.keys[layer], k), (self.store.values[layer], v)):
-            stored[self.to_slots, :, self.to_places] = new[:, self.written].transpose(0, 1).to(stored.dtype)
-        queries = q[:, self.index].view(q.shape[0], self.streams, self.n, -1).transpose(0, 1)
-        keys, values = (s[layer][self.slots, :, : self.reach] for s in (self.store.keys, self.store.values))
+        """[M, H, K] mixed values of the group's M tokens; their keys and values, of [N, Hkv, K], are written to their places."""
+        stored_keys, stored_values = self.store.keys[layer], self.store.values[layer]
+        if not self.is_all:
+            q, k, v = q[self.index], k[self.written], v[self.written]
+        if self.streams == 1:
+            k, v = k.transpose(0, 1), v.transpose(0, 1)
+        stored_keys[self.places] = k.to(stored_keys.dtype)
+        stored_values[self.places] = v.to(stored_values.dtype)
+        queries = q.view(self.streams, self.n, *q.shape[1:]).transpose(1, 2)
+        keys, values = stored_keys[self.slots, :, : self.reach], stored_values[self.slots, :, : self.reach]
         mixed = attend(queries, keys, values, self.bias).transpose(1, 2).flatten(0, 1)
         return mixed if self.valid is None else mixed[self.valid]
 
@@ -190,7 +202,9 @@ class PackedView:
             groups.setdefault((entry.slot.store.capacity, size), []).append(entry)
         for members in groups.values():
             members.sort(key=lambda entry: entry.slot.index)
-        self.groups = [Group(members, blocks, members[0].slot.store, cache.device) for members in groups.values()]
+        self.groups = [
+            Group(members, blocks, members[0].slot.store, len(blocks), cache.device) for members in groups.values()
+        ]
         self.layers = [LayerView(self, number) for number in range(cache.config.num_layers)]
 
 
@@ -201,8 +215,11 @@ class LayerView:
         self.view, self.layer = view, layer
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[1, H, N, K] mixed values of all new tokens."""
-        mixed = q.new_zeros(q.shape[2], q.shape[1], q.shape[3])
-        for group in self.view.groups:
-            mixed[group.written] = group.attend(self.layer, q[0], k[0], v[0])
-        return mixed.transpose(0, 1)[None]
+        """[N, H, K] mixed values of all new tokens."""
+        groups = self.view.groups
+        if groups[0].is_all:
+            return groups[0].attend(self.layer, q, k, v)
+        mixed = torch.zeros_like(q)
+        for group in groups:
+            mixed[group.written] = group.attend(self.layer, q, k, v)
+        return mixed

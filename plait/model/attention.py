@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from plait.model.mask import bias
@@ -54,11 +56,44 @@ def attend(
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v)
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        keys, queries = k.reshape(B * H, -1, K), q.reshape(B * H, Q, K)
-        scores = torch.bmm(queries * (1.0 / math.sqrt(K)), keys.transpose(1, 2))
-        scores.view(B, H, Q, -1).add_(mask[:, None])  # in place: the product's gradient does not need its result
-        return torch.bmm(torch.softmax(scores, dim=-1), v.reshape(B * H, -1, K)).view(B, H, Q, K)
+        output = _Products.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
+        return output
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+
+
+class _Products(torch.autograd.Function):
+    """Attention by batched products, with a backward pass of its own: autograd's copies the scores' gradient once more for
+    the mask that was added in place."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """As `attend`, with a mask [B, Q, T]."""
+        B, H, Q, K = q.shape
+        queries, keys, values = (x.reshape(B * H, -1, K) for x in (q, k, v))
+        scores = _scaled_bmm(queries, keys.transpose(1, 2), 1.0 / math.sqrt(K))
+        scores.view(B, H, Q, -1).add_(mask[:, None])
+        weights = torch.softmax(scores, dim=-1)
+        ctx.save_for_backward(queries, keys, values, weights)
+        return torch.bmm(weights, values).view(B, H, Q, K)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """The gradients of queries, keys and values."""
+        queries, keys, values, weights = ctx.saved_tensors
+        B, H, Q, K = gradient.shape
+        gradient = gradient.reshape(B * H, Q, K)
+        d_values = torch.bmm(weights.transpose(1, 2), gradient)
+        d_weights = torch.bmm(gradient, values.transpose(1, 2))
+        d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        d_queries = _scaled_bmm(d_scores, keys, 1.0 / math.sqrt(K))
+        d_keys = _scaled_bmm(d_scores.transpose(1, 2), queries, 1.0 / math.sqrt(K))
+        return d_queries.view(B, H, Q, K), d_keys.view(B, H, -1, K), d_values.view(B, H, -1, K), None
+
+
+def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """scale * (a @ b) without another pass over memory."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
 def prepare(mask: Bool[Tensor, "B Q T"], dtype: torch.dtype, flexible: bool = False) -> Prepared:

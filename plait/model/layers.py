@@ -13,6 +13,15 @@ from torch import Tensor, nn
 PACKED_ROWS = 8  # rows of input that the packed layout is optimised for; other numbers work too
 
 
+def few_numbers(rows: int) -> int:
+    """`rows` rounded up to one of four numbers between powers of two, at least 32.
+
+    Every number of rows is prepared and kept by oneDNN as an operation of its own, and packed rows bring another one every step.
+    """
+    step = max(32, 1 << max(0, (rows - 1).bit_length() - 3))
+    return -(-rows // step) * step
+
+
 class Linear(nn.Linear):
     """[..., in] -> [..., out] in the dtype of the input; the weights keep their own (float32 in training).
 
@@ -37,7 +46,10 @@ class Linear(nn.Linear):
             output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
             return output
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        weight = self.weight.to(x.dtype)
+        if x.ndim == 2 and x.device.type == "cpu" and (rows := few_numbers(len(x))) != len(x):
+            return F.linear(F.pad(x, (0, 0, 0, rows - len(x))), weight, bias)[: len(x)]
+        return F.linear(x, weight, bias)
 
     def in_parts(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         """The output, split along its last axis into parts of `sizes`.
@@ -46,7 +58,7 @@ class Linear(nn.Linear):
         in the backward pass, which takes longer than the product.
         """
         if x.device.type != "cpu" or not torch.is_grad_enabled():
-            return torch.split(self(x), list(sizes), dim=-1)
+            return torch.split_with_sizes(self(x), sizes, dim=-1)
         weights = torch.split(self.weight.to(x.dtype), list(sizes))
         if self.bias is None:
             return tuple(F.linear(x, weight) for weight in weights)
@@ -80,10 +92,12 @@ class Norm(nn.Module):
         self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight + 1.0 if self.plus_one else self.weight
-        bias = None if self.bias is None else self.bias.to(x.dtype)
+        weight: Tensor = self.weight + 1.0 if self.plus_one else self.weight
+        bias: Tensor | None = self.bias
         if self.kind == "layer":
-            return F.layer_norm(x, self.weight.shape, weight.to(x.dtype), bias, self.eps)
+            if weight.dtype != x.dtype:
+                weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+            return torch.layer_norm(x, weight.shape, weight, bias, self.eps)
         scale = torch.rsqrt(x.float().square().mean(dim=-1, keepdim=True) + self.eps)
         if self.plus_one:  # Gemma multiplies before it rounds, Llama after
             return (x.float() * scale * weight.float()).to(x.dtype)

@@ -115,8 +115,8 @@ class MultimodalTransformer(nn.Module):
         return hidden.flatten(0, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[N, D] hidden states -> [N, V] logits over all ids."""
-        return side_by_side(self.categorical.values(), hidden)
+        """[N, D] hidden states -> [N, V] float32 logits over all ids."""
+        return side_by_side(self.categorical.values(), hidden).float()
 
     def token_losses(self, batch: Batch) -> dict[str, TokenLosses]:
         """The loss of every target: of ids under the empty name, of a flow modality's tokens under its name.
@@ -129,9 +129,8 @@ class MultimodalTransformer(nn.Module):
         index = (target >= 0).nonzero().flatten()
         targets, rows = target[index], batch.row.flatten()
         groups = torch.from_numpy(self.vocabulary.group_of_id).to(target.device)[targets]
-        losses = {
-            "": TokenLosses(cross_entropy(self.logits(hidden.index_select(0, index)), targets), rows[index], groups)
-        }
+        logits = side_by_side(self.categorical.values(), hidden.index_select(0, index))
+        losses = {"": TokenLosses(cross_entropy(logits, targets), rows[index], groups)}
         for name, tokens in batch.noised.items():
             head = self.flows[name]
             if not len(tokens.index):

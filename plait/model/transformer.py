@@ -114,7 +114,7 @@ class LayerCache(Protocol):
     """Cache of one layer's keys and values of earlier tokens (plait.infer.kv_cache)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[1, H, N, K] outputs of [1, H, N, K] queries over the cached and the [1, Hkv, N, K] new keys and values."""
+        """[N, H, K] outputs of [N, H, K] queries over the cached and the [N, Hkv, K] new keys and values."""
 
 
 class Attention(nn.Module):
@@ -140,9 +140,11 @@ class Attention(nn.Module):
         q, k = self.norm_q(q), self.norm_k(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        values = attend(q, k, v, mask) if cache is None else cache.attend(q, k, v)
-        output: Tensor = self.out(values.transpose(1, 2).reshape(B, L, -1))
+        if cache is None:
+            values = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask).transpose(1, 2)
+        else:
+            values = cache.attend(q[0], k[0], v[0])
+        output: Tensor = self.out(values.reshape(B, L, -1))
         return output
 
 
