@@ -84,6 +84,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
+        if self.ids.device == device:
+            return self
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)

@@ -106,7 +106,7 @@ class Engine:
         self.waiting: deque[Ticket] = deque()
         self.active: list[Ticket] = []
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
-        self._legal_masks: dict[str | None, Tensor] = {}
+        self._legal_biases: dict[str | None, Tensor] = {}
         self.steps_taken = self.tokens_computed = 0
 
     # requests
@@ -332,32 +332,34 @@ class Engine:
 
     def _sampled(self, logits: Tensor, asking: Sequence[Ticket]) -> Iterator[int | None]:
         """An id for each of [R, V] logits, among those that its request may say; None where numbers are not finite."""
-        legal = torch.stack([self._legal_mask(ticket) for ticket in asking]).to(logits.device)
-        masked = logits.masked_fill(~legal, -torch.inf)
+        masked = logits + torch.stack([self._legal_bias(ticket) for ticket in asking])
+        best = masked.max(dim=-1)
+        chosen = best.indices
         requests = [ticket.request for ticket in asking]
+        if any(request.temperature > 0 for request in requests):
+            uniform = [t.decoder.rng.random() if t.request.temperature > 0 and t.decoder else 0.0 for t in asking]
 
-        def each(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float64)
+            def each(values: Sequence[float]) -> Tensor:
+                return torch.tensor(values, dtype=torch.float64)
 
-        uniform = [t.decoder.rng.random() if t.request.temperature > 0 and t.decoder else 0.0 for t in asking]
-        chosen = sample_ids(
-            masked, each([r.temperature for r in requests]), each([r.top_p for r in requests]), each(uniform)
-        ).tolist()
-        finite = masked.amax(dim=-1).isfinite().tolist()
-        yield from (index if whole else None for index, whole in zip(chosen, finite, strict=True))
+            temperature, top_p = each([r.temperature for r in requests]), each([r.top_p for r in requests])
+            chosen = sample_ids(masked, temperature, top_p, each(uniform))
+        for index, finite in zip(chosen.tolist(), best.values.isfinite().tolist(), strict=True):
+            yield index if finite else None
 
-    def _legal_mask(self, ticket: Ticket) -> Tensor:
-        """[V] bool: the ids that a request may choose among."""
+    def _legal_bias(self, ticket: Ticket) -> Tensor:
+        """[V] to add to logits: 0 for ids that a request may choose among, else -inf."""
         assert isinstance(ticket.waits_for, Feed)
         legal, to = ticket.waits_for.legal, ticket.request.to
         usual = legal is self.model.vocabulary.legal(to)
-        if usual and to in self._legal_masks:
-            return self._legal_masks[to]
-        mask = torch.zeros(self.model.vocabulary.size, dtype=torch.bool)
-        mask[torch.from_numpy(np.asarray(legal))] = True
+        if usual and to in self._legal_biases:
+            return self._legal_biases[to]
+        bias = torch.full((self.model.vocabulary.size,), -torch.inf)
+        bias[torch.from_numpy(np.asarray(legal))] = 0.0
+        bias = bias.to(self.model.device)
         if usual:
-            self._legal_masks[to] = mask
-        return mask
+            self._legal_biases[to] = bias
+        return bias
 
     def _advance_flights(self, hidden: Tensor, by_ticket: dict[int, list[Piece]]) -> None:
         """One of Euler's steps for every block in flight, those of a modality together."""

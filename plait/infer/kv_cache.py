@@ -20,6 +20,7 @@ from plait.errors import ConfigError
 from plait.model.attention import attend
 from plait.model.mask import bias
 from plait.model.transformer import TrunkConfig
+from plait.runtime.device import fused_attention_in_bfloat16
 
 PAGE = 64  # tokens
 FIRST_SLOTS = 16  # of a store, which then doubles
@@ -65,12 +66,12 @@ class Slot:
 
 
 class KVCache:
-    """Slots under a budget of `pages`. On a CPU keys and values are kept in float32: one query against keys in bfloat16 takes
-    two to five times as long (docs/adr/0009-float32-cache.md)."""
+    """Slots under a budget of `pages`. On a CPU without AMX keys and values are kept in float32: there one query against keys in
+    bfloat16 takes two to five times as long (docs/adr/0009-float32-cache.md)."""
 
     def __init__(self, config: TrunkConfig, dtype: torch.dtype, device: torch.device, pages: int) -> None:
         self.config, self.device, self.pages = config, device, pages
-        self.dtype = dtype
+        self.dtype = dtype if fused_attention_in_bfloat16(device) else torch.float32
         self.stores: dict[int, Store] = {}
         self.used = 0  # pages
 

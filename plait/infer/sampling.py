@@ -13,8 +13,6 @@ def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tens
     first, of those that hold `top_p` of them (Holtzman et al., 2020).
     """
     best = logits.argmax(dim=-1)
-    if bool((temperature <= 0).all()):
-        return best
     device, logits = logits.device, logits.cpu()  # in float64, which not every device has
     temperature, top_p, uniform = temperature.cpu(), top_p.cpu(), uniform.cpu()
     scaled = logits.double() / temperature.double().clamp_min(1e-6)[:, None]

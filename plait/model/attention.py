@@ -16,6 +16,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from plait.model.mask import bias
+from plait.runtime.device import fused_attention_in_bfloat16
 
 Prepared = Tensor | BlockMask | None  # None: every query sees every key
 
@@ -38,7 +39,7 @@ def attend(
     """Fast attention in the dtype of keys and values, with a mask from `prepare`.
 
     Uses FlexAttention, which skips masked blocks, for a `BlockMask`; batched products in bfloat16 on a CPU, where they are
-    faster (docs/experiments/cpu.md); SDPA otherwise. With G < H, folds the queries of a group into one row instead of
+    faster, with gradients or without AMX (docs/experiments/cpu.md); SDPA otherwise. With G < H, folds the queries of a group into one row instead of
     repeating keys and values.
     """
     groups = q.shape[1] // k.shape[1]
@@ -55,7 +56,8 @@ def attend(
         return attend(folded, k, v, mask).view(B, H, Q, K)
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v)
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+    by_products = torch.is_grad_enabled() or not fused_attention_in_bfloat16(q.device)
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and by_products:
         output = _Products.apply(q, k, v, mask)  # type: ignore[no-untyped-call]
         return output
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])

@@ -36,3 +36,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def fused_attention_in_bfloat16(device: torch.device) -> bool:
+    """Whether torch's fused attention is faster in bfloat16 than in float32, without gradients: on GPUs, and on processors
+    with AMX (docs/experiments/decoding.md)."""
+    import torch
+
+    return device.type != "cpu" or bool(torch.cpu._is_amx_tile_supported())
