@@ -28,27 +28,29 @@ NEW_KEY = np.iinfo(np.int64).max  # block number of a key that nobody may see
 
 
 class Store:
-    """Slots of one capacity: per layer [slots, H, capacity, K] keys and values."""
+    """Slots of one capacity: `keys` and `values` hold a layer's [slots, H, capacity, K] each."""
 
     def __init__(self, config: TrunkConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
         self.capacity = capacity
-        self.shape = (config.kv_heads, capacity, config.head_width)
-        self.keys = [torch.zeros(0, *self.shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self.values = [torch.zeros(0, *self.shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        shape = (2, config.num_layers, 0, config.kv_heads, capacity, config.head_width)
         self.free: list[int] = []  # a heap: the lowest first, so that slots in use stand together
+        self._hold(torch.zeros(shape, dtype=dtype, device=device))
+
+    def _hold(self, data: Tensor) -> None:
+        """`data` [2, layers, slots, H, capacity, K] is the store's memory from now on."""
+        self.data = data
+        self.keys, self.values = (tuple(of_all.unbind()) for of_all in data)
 
     def take(self) -> int:
         """An empty slot: zeroed, since a masked NaN of an earlier stream would still reach the sums."""
         if not self.free:
-            before = len(self.keys[0])
+            before = self.data.shape[2]
             more = max(FIRST_SLOTS, before)
-            for tensors in (self.keys, self.values):
-                for layer, old in enumerate(tensors):
-                    tensors[layer] = torch.cat((old, old.new_zeros(more, *self.shape)))
+            new = self.data.new_zeros(*self.data.shape[:2], more, *self.data.shape[3:])
+            self._hold(torch.cat((self.data, new), dim=2))
             self.free = list(range(before, before + more))
         slot = heapq.heappop(self.free)
-        for tensor in (*self.keys, *self.values):
-            tensor[slot].zero_()
+        self.data[:, :, slot].zero_()
         return slot
 
     def give_back(self, slot: int) -> None:
@@ -113,9 +115,7 @@ class KVCache:
         if slot.length + tokens <= slot.store.capacity:
             return
         larger = self.take(slot.length + tokens)
-        for before, after in ((slot.store.keys, larger.store.keys), (slot.store.values, larger.store.values)):
-            for old, new in zip(before, after, strict=True):
-                new[larger.index, :, : slot.length] = old[slot.index, :, : slot.length]
+        larger.store.data[:, :, larger.index, :, : slot.length] = slot.store.data[:, :, slot.index, :, : slot.length]
         self.give_back(slot)
         slot.store, slot.index = larger.store, larger.index
 
@@ -180,15 +180,21 @@ class Group:
         """[M, H, K] mixed values of the group's M tokens; their keys and values, of [N, Hkv, K], are written to their places."""
         stored_keys, stored_values = self.store.keys[layer], self.store.values[layer]
         if not self.is_all:
-            q, k, v = q[self.index], k[self.written], v[self.written]
+            q, k, v = q.index_select(0, self.index), k.index_select(0, self.written), v.index_select(0, self.written)
         if self.streams == 1:
             k, v = k.transpose(0, 1), v.transpose(0, 1)
         stored_keys[self.places] = k.to(stored_keys.dtype)
         stored_values[self.places] = v.to(stored_values.dtype)
         queries = q.view(self.streams, self.n, *q.shape[1:]).transpose(1, 2)
-        keys, values = stored_keys[self.slots, :, : self.reach], stored_values[self.slots, :, : self.reach]
-        mixed = attend(queries, keys, values, self.bias).transpose(1, 2).flatten(0, 1)
-        return mixed if self.valid is None else mixed[self.valid]
+        mixed = attend(queries, self._kept(stored_keys), self._kept(stored_values), self.bias)
+        mixed = mixed.transpose(1, 2).flatten(0, 1)
+        return mixed if self.valid is None else mixed.index_select(0, self.valid)
+
+    def _kept(self, stored: Tensor) -> Tensor:
+        """[S, Hkv, T, K] keys or values of the group's streams."""
+        if isinstance(self.slots, slice):
+            return stored[self.slots, :, : self.reach]
+        return stored[:, :, : self.reach].index_select(0, self.slots)
 
 
 class PackedView:
@@ -206,6 +212,11 @@ class PackedView:
         self.groups = [
             Group(members, blocks, members[0].slot.store, len(blocks), cache.device) for members in groups.values()
         ]
+        self.order: Tensor | None = None  # of each new token, its place among those of all groups; 0 for padding
+        if not self.groups[0].is_all:
+            written = torch.cat([group.written for group in self.groups])
+            self.order = written.new_zeros(len(blocks))
+            self.order[written] = torch.arange(len(written), device=written.device)
         self.layers = [LayerView(self, number) for number in range(cache.config.num_layers)]
 
 
@@ -217,10 +228,6 @@ class LayerView:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[N, H, K] mixed values of all new tokens."""
-        groups = self.view.groups
-        if groups[0].is_all:
-            return groups[0].attend(self.layer, q, k, v)
-        mixed = torch.zeros_like(q)
-        for group in groups:
-            mixed[group.written] = group.attend(self.layer, q, k, v)
-        return mixed
+        mixed = [group.attend(self.layer, q, k, v) for group in self.view.groups]
+        joined = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        return joined if self.view.order is None else joined.index_select(0, self.view.order)

@@ -99,11 +99,42 @@ def griffin_lim(frames: np.ndarray, iterations: int = 32, momentum: float = 0.99
     for _ in range(10):  # a few multiplicative updates towards the non-negative solution (Lee and Seung, 2001)
         magnitude = magnitude.clamp_min(1e-8) * (target / ((magnitude @ filters) @ filters.T).clamp_min(1e-8))
     phases = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * (2 * np.pi)
-    spectrum = torch.polar(magnitude, phases)
-    previous = torch.zeros_like(spectrum)
-    for _ in range(iterations):
-        rebuilt = stft(istft(spectrum, length))
-        spectrum = torch.sgn(rebuilt + momentum * (rebuilt - previous)) * magnitude
-        previous = rebuilt
-    samples: np.ndarray = istft(spectrum, length).numpy()
+    samples: np.ndarray = _rebuild(torch.polar(magnitude, phases), magnitude, iterations, momentum).numpy()
     return samples
+
+
+def _rebuild(spectrum: Tensor, magnitude: Tensor, iterations: int, momentum: float) -> Tensor:
+    """[(T - 1) * HOP] samples after `iterations` of fast Griffin-Lim from a first [T, WINDOW // 2 + 1] `spectrum`.
+
+    Each iteration is `stft(istft(spectrum))`, with the same window, sums and weights in fewer passes over memory. The phase
+    of `rebuilt + momentum * (rebuilt - previous)` is that of `rebuilt - momentum / (1 + momentum) * previous`.
+    """
+    count, pieces, middle = (
+        len(spectrum),
+        -(-WINDOW // HOP),
+        slice(WINDOW // 2, WINDOW // 2 + (len(spectrum) - 1) * HOP),
+    )
+    window, frames = _window(), torch.zeros(count, pieces * HOP)  # what is behind a window stays zero
+    chunks = frames.view(count, pieces, HOP)
+    total = torch.zeros(count + pieces - 1, HOP)
+    overlaps = [(total[number : number + count], chunks[:, number]) for number in range(pieces)]
+    weight = torch.zeros(total.numel())
+    weight[middle] = 1.0 / _weight(count, (count - 1) * HOP)
+    padded = torch.empty_like(weight)
+    overlapping = padded.unfold(0, WINDOW, HOP)[:count]
+    previous = torch.zeros_like(spectrum)
+
+    def synthesise() -> None:
+        torch.mul(torch.fft.irfft(spectrum, WINDOW), window, out=frames[:, :WINDOW])
+        total.zero_()
+        for place, chunk in overlaps:
+            place.add_(chunk)
+        torch.mul(total.view(-1), weight, out=padded)
+
+    for _ in range(iterations):
+        synthesise()
+        rebuilt = torch.fft.rfft(overlapping * window)
+        spectrum = torch.sgn(torch.sub(rebuilt, previous, alpha=momentum / (1.0 + momentum))).mul_(magnitude)
+        previous = rebuilt
+    synthesise()
+    return padded[middle].clone()
