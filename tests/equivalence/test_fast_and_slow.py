@@ -18,11 +18,12 @@ from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
 from plait.data.sequence import Encoder, FlowBlock, FlowConfig, RowBuilder, lay_out_clean
 from plait.errors import ConfigError
+from plait.heads.categorical import cross_entropy, cross_entropy_by_formula
 from plait.heads.flow import FlowEmbedding
 from plait.infer.engine import Engine, Piece, Stream
 from plait.infer.request import Request
-from plait.model.attention import attend, attend_by_formula, prepare
-from plait.model.layers import Linear, sinusoids
+from plait.model.attention import _Products, attend, attend_by_formula, prepare
+from plait.model.layers import Linear, few_numbers, sinusoids
 from plait.model.mask import allowed, allowed_by_definition
 from plait.model.rope import rotary_table, rotate
 from plait.model.transformer import Layer, TrunkConfig, vanilla
@@ -85,10 +86,14 @@ def test_sdpa_is_the_formula():
     torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)), attend_by_formula(q, k, v, mask))
 
 
-def test_bfloat16_products_are_the_formula():
+@pytest.mark.parametrize("fused", [False, True], ids=["products", "fused"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_bfloat16_attention_is_the_formula(monkeypatch, gradients, fused):
+    monkeypatch.setattr("plait.model.attention.fused_attention_in_bfloat16", lambda device: fused)
     q, k, v, mask = random_heads(torch.bfloat16)
     exact = attend_by_formula(q.float(), k.float(), v.float(), mask)
-    torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)).float(), exact, atol=0.03, rtol=0.03)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)).float(), exact, atol=0.03, rtol=0.03)
 
 
 def test_gradients_of_bfloat16_products_are_the_formulas():
@@ -98,6 +103,49 @@ def test_gradients_of_bfloat16_products_are_the_formulas():
     attend_by_formula(*(head.float() for head in slow), mask).square().sum().backward()
     for got, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(got.grad, expected.grad, atol=0.06, rtol=0.06)
+
+
+def test_products_with_a_backward_pass_of_their_own_are_differentiated_right():
+    """Numerically, in float64, which the fast path never gets."""
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True) for n in (3, 5, 5))
+    mask = prepare(torch.ones(2, 3, 5, dtype=torch.bool).tril(1), torch.float64)
+    assert torch.autograd.gradcheck(lambda *heads: _Products.apply(*heads, mask), (q, k, v))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk", [1, 100, 2**18])
+def test_cross_entropy_in_chunks_is_the_formula(monkeypatch, chunk, dtype):
+    monkeypatch.setattr("plait.heads.categorical.CPU_CHUNK", chunk)
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(17, 40, generator=generator)).to(dtype)
+    target = torch.randint(0, 40, (17,), generator=generator)
+    towards = torch.rand(17, generator=generator)
+    losses, gradients = [], []
+    for function in (cross_entropy, cross_entropy_by_formula):
+        leaf = logits.clone().requires_grad_()
+        losses.append(function(leaf, target))
+        gradients.append(torch.autograd.grad(losses[-1], leaf, towards)[0])
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients, atol=1e-5 if dtype == torch.bfloat16 else 1e-7, rtol=1e-2)
+    assert losses[0].dtype == torch.float32 and gradients[0].dtype == dtype
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_rows_that_fill_a_product_up_change_nothing(bias):
+    layer = Linear(12, 20, bias=bias)
+    x = torch.randn(37, 12, requires_grad=True)
+    assert few_numbers(37) == 64
+    moving = [x, *layer.parameters()]
+    filled, plain = layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(filled, plain)
+    torch.testing.assert_close(*(torch.autograd.grad((y**2).sum(), moving) for y in (filled, plain)))
+
+
+def test_rows_have_few_numbers():
+    numbers = [few_numbers(rows) for rows in range(1, 4097)]
+    assert all(number >= rows for rows, number in enumerate(numbers, start=1))
+    assert all(number <= max(rows + 31, 1.26 * rows) for rows, number in enumerate(numbers, start=1))
+    assert len(set(numbers)) < 30
 
 
 def test_the_rotation_that_trains_is_the_short_one():
@@ -354,6 +402,21 @@ def test_our_stft_is_torch_s(count):
         inconsistent = torch.sgn(theirs) * torch.rand(theirs.shape, generator=torch.Generator().manual_seed(0))
         expected = torch.istft(inconsistent.T, **settings, length=length)
         torch.testing.assert_close(istft(inconsistent, length), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_griffin_lim_is_its_formula():
+    """Against Perraudin, Balazs and Sondergaard's iteration written out with `stft` and `istft`."""
+    from plait.modalities.audio.mel import HOP, WINDOW, _rebuild, istft, stft
+
+    generator = torch.Generator().manual_seed(1)
+    magnitude = torch.rand(12, WINDOW // 2 + 1, generator=generator)
+    first = torch.polar(magnitude, 6 * torch.rand(magnitude.shape, generator=generator))
+    spectrum, previous, length = first, torch.zeros_like(first), 11 * HOP
+    for _ in range(6):
+        rebuilt = stft(istft(spectrum, length))
+        spectrum = torch.sgn(rebuilt + 0.9 * (rebuilt - previous)) * magnitude
+        previous = rebuilt
+    torch.testing.assert_close(_rebuild(first, magnitude, 6, 0.9), istft(spectrum, length), atol=1e-4, rtol=1e-3)
 
 
 def test_griffin_lim_gives_a_sound_of_that_mel():
