@@ -127,7 +127,8 @@ def test_cross_entropy_in_chunks_is_the_formula(monkeypatch, chunk, dtype):
         gradients.append(torch.autograd.grad(losses[-1], leaf, towards)[0])
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*gradients, atol=1e-5 if dtype == torch.bfloat16 else 1e-7, rtol=1e-2)
-    assert losses[0].dtype == torch.float32 and gradients[0].dtype == dtype
+    assert losses[0].dtype == torch.float32
+    assert gradients[0].dtype == dtype
 
 
 @pytest.mark.parametrize("bias", [False, True])
