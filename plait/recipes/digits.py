@@ -53,7 +53,7 @@ RECIPE = Recipe(
         "audio": {"frames": 8, "block": 8, "max_seconds": 4.0},
     },
     flow=FlowConfig(time_mean=-1.8, time_std=1.1),
-    pack=PackConfig(length=96, sequences=42),
+    pack=PackConfig(length=192, sequences=21),
     optim=OptimConfig(lr=0.005, decay_fraction=1.0),
     weights={
         "translate": 1.0,
