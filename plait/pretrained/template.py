@@ -1,0 +1,114 @@
+"""A model's chat template: what it puts around the words of a conversation, as pieces that are special, fixed or somebody's.
+
+Templates are Jinja, as in tokenizer_config.json and in GGUF files. They are rendered in a sandbox, with a placeholder where a
+message's content goes, so that what people write never reaches the template, and media can stand where words can.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from plait.errors import ConfigError
+
+OPEN, CLOSE = "\ue000", "\ue001"  # of a placeholder: letters for private use, which no template has
+PLACEHOLDER = re.compile(f"( ?){OPEN}([0-9]+){CLOSE}( ?)")
+
+
+@dataclass(frozen=True)
+class Special:
+    """One special token, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Text of the template itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of message `message`; the template trims white space around it if `trimmed`."""
+
+    message: int
+    trimmed: bool
+
+
+Piece = Special | Fixed | Content
+
+
+class ChatTemplate:
+    """A template in Jinja, and the names of its tokenizer's special tokens. `names`: what templates call some of them, such
+    as `bos_token`. Raises ConfigError for a template that does not compile."""
+
+    def __init__(self, source: str, specials: Sequence[str], names: Mapping[str, str] | None = None) -> None:
+        self.source, self.names = source, dict(names or {})
+        by_length = sorted(specials, key=len, reverse=True)
+        self._specials = re.compile("(" + "|".join(map(re.escape, by_length)) + ")") if by_length else None
+        self._render = _compiled(source)
+
+    def pieces(self, roles: Sequence[str], answering: bool = False) -> list[Piece]:
+        """What a conversation of messages of these roles consists of, in order; with `answering`, up to where the next
+        answer begins.
+
+        Raises ConfigError where the template refuses such a conversation, or drops or repeats a message.
+        """
+        messages = [{"role": role, "content": f" {OPEN}{number}{CLOSE} "} for number, role in enumerate(roles)]
+        rendered = self._render(messages=messages, add_generation_prompt=answering, **self.names)
+        pieces: list[Piece] = []
+        at = 0
+        for match in PLACEHOLDER.finditer(rendered):
+            pieces += self._fixed(rendered[at : match.start()])
+            spaces = bool(match[1]), bool(match[3])
+            if spaces[0] != spaces[1]:
+                raise ConfigError("the chat template trims one side of a message only; expected both sides or none")
+            pieces.append(Content(int(match[2]), trimmed=not spaces[0]))
+            at = match.end()
+        pieces += self._fixed(rendered[at:])
+        said = [piece.message for piece in pieces if isinstance(piece, Content)]
+        if said != list(range(len(roles))):
+            raise ConfigError(
+                f"the chat template writes the messages {said} of a conversation of {len(roles)} ({', '.join(roles)}); "
+                "expected each once and in order"
+            )
+        return pieces
+
+    def _fixed(self, text: str) -> Iterator[Piece]:
+        """Text of the template, cut at special tokens."""
+        for number, cut in enumerate(self._specials.split(text) if self._specials else [text]):
+            if cut:
+                yield Special(cut) if number % 2 else Fixed(cut)
+
+
+def _refuse(reason: str) -> None:
+    raise ConfigError(f"the chat template refuses this conversation: {reason}")
+
+
+@lru_cache(8)
+def _compiled(source: str) -> Callable[..., str]:
+    """The template's `render`, as the makers of such templates expect it to run."""
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refuse
+    try:
+        template = environment.from_string(source)
+    except TemplateError as error:
+        raise ConfigError(f"the chat template is no valid Jinja: {error}") from error
+
+    def render(**context: Any) -> str:
+        try:
+            return template.render(**context)
+        except TemplateError as error:
+            raise ConfigError(f"the chat template cannot be rendered: {error}") from error
+
+    return render
