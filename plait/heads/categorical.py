@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from plait.model.layers import Linear
+from plait.model.layers import Linear, product
 
 CPU_CHUNK = 2**18  # logits at once: 1 MiB in float32 stays in a core's cache
 GPU_CHUNK = 2**26
@@ -28,7 +27,7 @@ class CategoricalHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self._tied_to:
-            return F.linear(hidden, self._tied_to[0].weight.to(hidden.dtype))
+            return product(hidden, self._tied_to[0].weight)
         logits: Tensor = self.logits(hidden)
         return logits
 
@@ -40,14 +39,16 @@ def side_by_side(heads: Iterable[nn.Module], hidden: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """[N, V] logits and [N] target ids -> [N] float32 losses in nats; computed in float32, whatever the logits' dtype."""
+    """[N, V] logits and [N] target ids -> [N] losses in nats; computed in float32, or in float64 for logits in it."""
     losses: Tensor = _CrossEntropy.apply(logits, target)  # type: ignore[no-untyped-call]
     return losses
 
 
 def cross_entropy_by_formula(logits: Tensor, target: Tensor) -> Tensor:
     """The slow reference of `cross_entropy`: -log softmax(logits)[target]."""
-    return -torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None])[:, 0]
+    return -torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).gather(
+        1, target[:, None]
+    )[:, 0]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -57,11 +58,12 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, target: Tensor) -> Tensor:
         """As `cross_entropy`."""
-        log_sum = logits.new_empty(len(logits), dtype=torch.float32)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        log_sum = logits.new_empty(len(logits), dtype=dtype)
         for rows in _chunks(logits):
-            log_sum[rows] = torch.logsumexp(logits[rows].float(), dim=-1)
+            log_sum[rows] = torch.logsumexp(logits[rows].to(dtype), dim=-1)
         ctx.save_for_backward(logits, target, log_sum)
-        return log_sum - logits.gather(1, target[:, None])[:, 0].float()
+        return log_sum - logits.gather(1, target[:, None])[:, 0].to(dtype)
 
     @staticmethod
     @once_differentiable

@@ -106,7 +106,7 @@ class Engine:
         self.waiting: deque[Ticket] = deque()
         self.active: list[Ticket] = []
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
-        self._legal_biases: dict[str | None, Tensor] = {}
+        self._illegal_ids: dict[str | None, Tensor] = {}
         self.steps_taken = self.tokens_computed = 0
 
     # requests
@@ -332,7 +332,7 @@ class Engine:
 
     def _sampled(self, logits: Tensor, asking: Sequence[Ticket]) -> Iterator[int | None]:
         """An id for each of [R, V] logits, among those that its request may say; None where numbers are not finite."""
-        masked = logits + torch.stack([self._legal_bias(ticket) for ticket in asking])
+        masked = logits.masked_fill(torch.stack([self._illegal(ticket) for ticket in asking]), -torch.inf)
         best = masked.max(dim=-1)
         chosen = best.indices
         requests = [ticket.request for ticket in asking]
@@ -347,19 +347,19 @@ class Engine:
         for index, finite in zip(chosen.tolist(), best.values.isfinite().tolist(), strict=True):
             yield index if finite else None
 
-    def _legal_bias(self, ticket: Ticket) -> Tensor:
-        """[V] to add to logits: 0 for ids that a request may choose among, else -inf."""
+    def _illegal(self, ticket: Ticket) -> Tensor:
+        """[V] bool: the ids that a request may not choose."""
         assert isinstance(ticket.waits_for, Feed)
         legal, to = ticket.waits_for.legal, ticket.request.to
         usual = legal is self.model.vocabulary.legal(to)
-        if usual and to in self._legal_biases:
-            return self._legal_biases[to]
-        bias = torch.full((self.model.vocabulary.size,), -torch.inf)
-        bias[torch.from_numpy(np.asarray(legal))] = 0.0
-        bias = bias.to(self.model.device)
+        if usual and to in self._illegal_ids:
+            return self._illegal_ids[to]
+        illegal = torch.ones(self.model.vocabulary.size, dtype=torch.bool)
+        illegal[torch.from_numpy(np.asarray(legal))] = False
+        illegal = illegal.to(self.model.device)
         if usual:
-            self._legal_biases[to] = bias
-        return bias
+            self._illegal_ids[to] = illegal
+        return illegal
 
     def _advance_flights(self, hidden: Tensor, by_ticket: dict[int, list[Piece]]) -> None:
         """One of Euler's steps for every block in flight, those of a modality together."""

@@ -46,8 +46,9 @@ class Store:
         if not self.free:
             before = self.data.shape[2]
             more = max(FIRST_SLOTS, before)
-            new = self.data.new_zeros(*self.data.shape[:2], more, *self.data.shape[3:])
-            self._hold(torch.cat((self.data, new), dim=2))
+            larger = self.data.new_empty(*self.data.shape[:2], before + more, *self.data.shape[3:])
+            larger[:, :, :before] = self.data
+            self._hold(larger)
             self.free = list(range(before, before + more))
         slot = heapq.heappop(self.free)
         self.data[:, :, slot].zero_()

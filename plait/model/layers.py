@@ -14,12 +14,22 @@ PACKED_ROWS = 8  # rows of input that the packed layout is optimised for; other 
 
 
 def few_numbers(rows: int) -> int:
-    """`rows` rounded up to one of four numbers between powers of two, at least 32.
-
-    Every number of rows is prepared and kept by oneDNN as an operation of its own, and packed rows bring another one every step.
-    """
+    """`rows` rounded up to one of four numbers between powers of two, and to a multiple of 32."""
     step = max(32, 1 << max(0, (rows - 1).bit_length() - 3))
     return -(-rows // step) * step
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[..., in] -> [..., out] in the dtype of `x`.
+
+    oneDNN prepares and keeps an operation for every number of rows, and packed rows bring another one every step. So while
+    training in bfloat16 on a CPU, rows of zeros fill a number up to one of a few.
+    """
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    prepared = x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.is_grad_enabled()
+    if prepared and x.ndim == 2 and (rows := few_numbers(len(x))) != len(x):
+        return F.linear(F.pad(x, (0, 0, 0, rows - len(x))), weight, bias)[: len(x)]
+    return F.linear(x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -45,11 +55,7 @@ class Linear(nn.Linear):
         if self.packed is not None and x.dtype == torch.bfloat16:
             output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
             return output
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        weight = self.weight.to(x.dtype)
-        if x.ndim == 2 and x.device.type == "cpu" and (rows := few_numbers(len(x))) != len(x):
-            return F.linear(F.pad(x, (0, 0, 0, rows - len(x))), weight, bias)[: len(x)]
-        return F.linear(x, weight, bias)
+        return product(x, self.weight, self.bias)
 
     def in_parts(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
         """The output, split along its last axis into parts of `sizes`.

@@ -38,10 +38,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises CheckpointError for a folder that has only pickles, for a shard that is missing, damaged or outside the folder,
     and for a tensor that no shard has.
     """
-    if (folder / INDEX).is_file():
-        return _sharded(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; expected a model's as Hugging Face lays it out")
     if (folder / WEIGHTS).is_file():
         return _load(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return _sharded(folder)
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise CheckpointError(
@@ -63,6 +65,8 @@ def _json_object(file: Path) -> dict[str, Any]:
 
 def _sharded(folder: Path) -> dict[str, Tensor]:
     where: Mapping[str, str] = _json_object(folder / INDEX).get("weight_map", {})
+    if not where or not isinstance(where, dict) or not all(isinstance(shard, str) for shard in where.values()):
+        raise CheckpointError(f"{folder / INDEX} has no weight_map from tensors to shards; copy the model again, whole")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(where.values())):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):

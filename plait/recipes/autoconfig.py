@@ -34,7 +34,7 @@ PREFIX = "own-"  # of the names of proposed recipes
 MINUTES = 15.0
 MAX_PARTS = 400  # of a modality, that its settings are suggested from
 MEASURED_ROWS = 1000  # rows whose length is measured
-SHORTEST, USUAL, LONGEST = 96, 192, 1024  # tokens of a packed sequence
+SHORTEST, LONGEST = 192, 1024  # tokens of a packed sequence
 TOKENS_A_STEP = 4032
 MIN_GROUPS = 100  # media (or questions); with fewer, none is held out
 TEST_SHARE, MAX_TEST_GROUPS = 0.1, 1000
@@ -160,8 +160,7 @@ def _longest(samples: list[Sample], recipe: Recipe) -> int:
 
 def _pack(longest: int) -> PackConfig:
     """Sequences that hold a row of `longest` tokens, about TOKENS_A_STEP tokens in all."""
-    room_for_two = -(-2 * longest // 32) * 32  # attention costs tokens times length: short, but rows must fill it
-    length = min(LONGEST, max(SHORTEST, min(USUAL, room_for_two), -(-longest // 64) * 64))
+    length = min(LONGEST, max(SHORTEST, -(-longest // 64) * 64))
     return PackConfig(length=length, sequences=max(2, round(TOKENS_A_STEP / length)))
 
 

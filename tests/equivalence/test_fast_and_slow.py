@@ -96,8 +96,10 @@ def test_bfloat16_attention_is_the_formula(monkeypatch, gradients, fused):
         torch.testing.assert_close(attend(q, k, v, prepare(mask, q.dtype)).float(), exact, atol=0.03, rtol=0.03)
 
 
-def test_gradients_of_bfloat16_products_are_the_formulas():
-    *heads, mask = random_heads(torch.bfloat16)
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_gradients_of_bfloat16_products_are_the_formulas(kv_heads):
+    q, k, v, mask = random_heads(torch.bfloat16)
+    heads = q, k[:, :kv_heads], v[:, :kv_heads]
     fast, slow = ([head.clone().requires_grad_() for head in heads] for _ in range(2))
     attend(*fast, prepare(mask, torch.bfloat16)).float().square().sum().backward()
     attend_by_formula(*(head.float() for head in slow), mask).square().sum().backward()
@@ -131,13 +133,26 @@ def test_cross_entropy_in_chunks_is_the_formula(monkeypatch, chunk, dtype):
     assert gradients[0].dtype == dtype
 
 
+def test_cross_entropy_is_differentiated_right_and_may_be_empty():
+    logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0, 6, 3, 3, 1])
+    assert torch.autograd.gradcheck(lambda x: cross_entropy(x, target), logits)
+    nothing = torch.zeros(0, 7, requires_grad=True)
+    losses = cross_entropy(nothing, target[:0])
+    losses.sum().backward()
+    assert losses.shape == (0,)
+    assert nothing.grad.shape == (0, 7)
+
+
 @pytest.mark.parametrize("bias", [False, True])
-def test_rows_that_fill_a_product_up_change_nothing(bias):
-    layer = Linear(12, 20, bias=bias)
-    x = torch.randn(37, 12, requires_grad=True)
-    assert few_numbers(37) == 64
+@pytest.mark.parametrize("rows_at_once", [0, 1, 37, 64])
+def test_rows_that_fill_a_product_up_change_nothing(rows_at_once, bias):
+    layer = Linear(12, 20, bias=bias).bfloat16()
+    x = torch.randn(rows_at_once, 12).bfloat16().requires_grad_()
+    assert few_numbers(rows_at_once) % 32 == 0
     moving = [x, *layer.parameters()]
     filled, plain = layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias)
+    assert filled.shape == plain.shape
     torch.testing.assert_close(filled, plain)
     torch.testing.assert_close(*(torch.autograd.grad((y**2).sum(), moving) for y in (filled, plain)))
 
@@ -285,6 +300,24 @@ def test_cache_is_no_cache(world, config):
         trained = model.hidden(batch_of(world, [[row]], len(row)))
     torch.testing.assert_close(torch.cat(stepwise), whole, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(whole, trained, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["float32 cache", "bfloat16 cache"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_cache_is_no_cache_in_bfloat16(monkeypatch, world, config, fused):
+    """On a processor that is fast at fused attention in bfloat16, and on one that is not."""
+    for module in ("plait.infer.kv_cache", "plait.model.attention"):
+        monkeypatch.setattr(f"{module}.fused_attention_in_bfloat16", lambda device: fused)
+    model = world.model(config, dtype=torch.bfloat16).eval()
+    engine = Engine(model)
+    assert engine.cache.dtype == (torch.bfloat16 if fused else torch.float32)
+    elements = world.encoder.prompt(world.samples()[10])
+    row = lay_out_clean(elements)
+    with torch.inference_mode():
+        stream = Stream(engine.cache.take(2))
+        stepwise = torch.cat([forward(engine, stream, [element]) for element in elements])
+        trained = model.hidden(batch_of(world, [[row]], len(row)))
+    torch.testing.assert_close(stepwise, trained, atol=0.06, rtol=0.03)
 
 
 def requests(world):
