@@ -42,7 +42,7 @@ def our_log_probabilities(file: Path, text: str, positions: int) -> tuple[list[i
     weights = to_ours(opened.weights(), opened.config())
     trunk = Trunk(described.trunk).eval()
     trunk.load_state_dict({n.removeprefix("trunk."): t for n, t in weights.items() if n.startswith("trunk.")})
-    ids = from_gguf(opened.metadata).encode(text).ids[: positions + 1]
+    ids = from_gguf(opened.metadata).tokenizer.encode(text).ids[: positions + 1]
     at = torch.arange(positions)[None]
     causal = torch.ones(1, positions, positions, dtype=torch.bool).tril()
     with torch.inference_mode():

@@ -1,15 +1,19 @@
 """A model's own tokenizer, as the `tokenizers` library has it: out of tokenizer.json, or built from a GGUF file's metadata.
 
-Text from people never becomes a special token: special names in it are read letter by letter.
+Text from people never becomes a special token: the tokenizer keeps the ids of special tokens, and forgets that their names
+are special, so they are read letter by letter. This is part of its JSON, and survives copies. Added tokens that are not
+special, such as `<think>` in some families, are parsed as their makers do. Nothing is put before or after a text.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from plait.errors import CheckpointError
 
@@ -18,7 +22,15 @@ LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 QWEN_2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-CONTROL, USER_DEFINED = 3, 4  # kinds of tokens that text is never merged into
+CONTROL, USER_DEFINED = 3, 4  # kinds of tokens: special, and added whole
+
+
+@dataclass(frozen=True)
+class Words:
+    """A tokenizer that reads what people write, and the ids of its special tokens by name."""
+
+    tokenizer: Tokenizer
+    specials: Mapping[str, int]
 
 
 def _byte_level(*before: Any, regex: bool) -> Any:
@@ -34,7 +46,7 @@ CUTS = {
 }
 
 
-def from_folder(folder: Path) -> Tokenizer:
+def from_folder(folder: Path) -> Words:
     """The tokenizer of a folder of Hugging Face. Raises CheckpointError for a file that is missing or damaged."""
     file = folder / FILE
     if not file.is_file():
@@ -43,38 +55,54 @@ def from_folder(folder: Path) -> Tokenizer:
             "merges.txt, or tokenizer.model: transformers.AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
         )
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        return _for_people(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises no other class
         raise CheckpointError(f"{file} is damaged ({error}); copy it again") from error
-    return _as_people_write(tokenizer)
 
 
-def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The byte-level tokenizer in a GGUF file's metadata. Raises CheckpointError for another kind, or another way to cut."""
-    kind, cut = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "gpt-2")
+def from_gguf(metadata: Mapping[str, Any]) -> Words:
+    """The byte-level tokenizer in a GGUF file's metadata.
+
+    Raises CheckpointError for another kind, for a way to cut that is not known or not said, and for damaged lists.
+    """
+    usual = "gpt-2" if metadata.get("general.architecture") == "gpt2" else None
+    kind, cut = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", usual)
     if kind != "gpt2" or cut not in CUTS:
         raise CheckpointError(
             f"the file's tokenizer is of the kind {kind!r}, cut as {cut!r}; expected 'gpt2' (byte-level merges), cut as one of "
             f"{', '.join(CUTS)}. Import the model's folder of Hugging Face instead"
         )
+    try:
+        return _for_people(_built(metadata, cut))
+    except Exception as error:  # the library raises no other class
+        raise CheckpointError(f"the file's tokenizer is damaged ({error!r}); copy the file again") from error
+
+
+def _built(metadata: Mapping[str, Any], cut: str) -> Tokenizer:
     tokens = list(metadata["tokenizer.ggml.tokens"])
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = CUTS[cut]()
-    tokenizer.decoder = decoders.ByteLevel()
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=cut == "llama-bpe"))
+    if cut == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[cut](), decoders.ByteLevel()
     kinds = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(token, special=True, normalized=False)
-            for token, of_kind in zip(tokens, kinds, strict=True)
-            if of_kind in (CONTROL, USER_DEFINED)
-        ]
-    )
-    return _as_people_write(tokenizer)
-
-
-def _as_people_write(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    for token, of_kind in zip(tokens, kinds, strict=True):
+        if of_kind == CONTROL:
+            tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
+        elif of_kind == USER_DEFINED:
+            tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
     return tokenizer
+
+
+def _for_people(tokenizer: Tokenizer) -> Words:
+    """Special tokens as entries of the vocabulary that no merge reaches."""
+    stored = json.loads(tokenizer.to_str())
+    specials = {added["content"]: added["id"] for added in stored["added_tokens"] if added["special"]}
+    vocabulary = stored["model"]["vocab"]
+    if not isinstance(vocabulary, dict):
+        raise CheckpointError(f"the tokenizer is a {stored['model']['type']} model; expected BPE")
+    vocabulary |= specials
+    stored["added_tokens"] = [added for added in stored["added_tokens"] if not added["special"]]
+    stored["post_processor"] = stored["padding"] = stored["truncation"] = None
+    return Words(Tokenizer.from_str(json.dumps(stored)), specials)

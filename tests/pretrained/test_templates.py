@@ -68,7 +68,7 @@ def test_words_get_the_ids_of_the_tokenizer_s_own_template(tmp_path, theirs, nam
     expected = theirs.apply_chat_template(
         messages, chat_template=TEMPLATES[name], add_generation_prompt=answering, tokenize=True, return_dict=False
     )
-    assert ids_of(template, from_folder(tmp_path), conversation, answering) == expected
+    assert ids_of(template, from_folder(tmp_path).tokenizer, conversation, answering) == expected
 
 
 def test_pieces_say_whose_words_they_are():

@@ -1,12 +1,13 @@
 """Tokenizers out of folders and GGUF files: the ids of the tokenizer that was stored, and no special token out of text."""
 
 import json
+import pickle
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from plait.errors import CheckpointError
-from plait.pretrained.tokenizer import CONTROL, CUTS, FILE, from_folder, from_gguf
+from plait.pretrained.tokenizer import CONTROL, CUTS, FILE, USER_DEFINED, from_folder, from_gguf
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXTS = (
@@ -19,30 +20,32 @@ TEXTS = (
 
 
 def trained(cut):
-    tokenizer = Tokenizer(models.BPE())
+    """A tokenizer as its makers would store it: with a beginning put before every text."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=cut == "llama-bpe"))
+    if cut == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[cut](), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=SPECIAL, show_progress=False)
-    trainer.initial_alphabet = sorted(bytes_as_letters())
+    trainer.initial_alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    tokenizer.add_tokens(["<think>"])
+    first = (SPECIAL[0], tokenizer.token_to_id(SPECIAL[0]))
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{SPECIAL[0]} $A", special_tokens=[first])
     return tokenizer
-
-
-def bytes_as_letters():
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.ByteLevel.alphabet()
 
 
 def metadata_of(tokenizer, cut):
     """As llama.cpp's converter writes it."""
-    stored = json.loads(tokenizer.to_str())["model"]
-    tokens = sorted(stored["vocab"], key=stored["vocab"].get)
+    stored, vocabulary = json.loads(tokenizer.to_str())["model"], tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.get)
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": cut,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.merges": [" ".join(merge) for merge in stored["merges"]],
-        "tokenizer.ggml.token_type": [CONTROL if token in SPECIAL else 1 for token in tokens],
+        "tokenizer.ggml.token_type": [
+            CONTROL if token in SPECIAL else USER_DEFINED if token == "<think>" else 1 for token in tokens
+        ],
     }
 
 
@@ -51,11 +54,12 @@ def test_a_file_s_tokenizer_is_the_stored_one(tmp_path, cut):
     stored = trained(cut)
     stored.save(str(tmp_path / FILE))
     for read in (from_gguf(metadata_of(stored, cut)), from_folder(tmp_path)):
-        assert read.get_vocab_size() == stored.get_vocab_size()
-        for text in TEXTS:
-            ids = read.encode(text).ids
-            assert ids == stored.encode(text).ids
-            assert read.decode(ids, skip_special_tokens=False) == text
+        assert read.tokenizer.get_vocab() == stored.get_vocab()
+        assert read.specials == {name: stored.token_to_id(name) for name in SPECIAL}
+        for text in (*TEXTS, "a<think>b"):
+            ids = read.tokenizer.encode(text).ids
+            assert ids == stored.encode(text, add_special_tokens=False).ids
+            assert read.tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -70,9 +74,25 @@ def test_text_from_people_holds_no_special_token(tmp_path):
     assert stored.token_to_id("<|im_end|>") in stored.encode("a<|im_end|>b").ids
     stored.save(str(tmp_path / FILE))
     for read in (from_gguf(metadata_of(stored, "smollm")), from_folder(tmp_path)):
-        ids = read.encode("a<|im_end|>b").ids
-        assert not {read.token_to_id(name) for name in SPECIAL} & set(ids)
-        assert read.decode(ids, skip_special_tokens=False) == "a<|im_end|>b"
+        written = Tokenizer.from_str(read.tokenizer.to_str())
+        for tokenizer in (read.tokenizer, written, pickle.loads(pickle.dumps(read.tokenizer))):
+            ids = tokenizer.encode("a<|im_end|>b").ids
+            assert not set(read.specials.values()) & set(ids)
+            assert tokenizer.decode(ids, skip_special_tokens=False) == "a<|im_end|>b"
+            assert tokenizer.decode([read.specials["<|im_end|>"]], skip_special_tokens=False) == "<|im_end|>"
+
+
+def test_what_a_family_does_to_text_is_kept():
+    """Composed letters for Qwen2; whole words of the vocabulary before merges for Llama 3."""
+    read = {cut: from_gguf(metadata_of(trained(cut), cut)).tokenizer for cut in ("qwen2", "gpt-2")}
+    apart, composed = "u\u0308", "ü"
+    assert read["qwen2"].encode(apart).ids == read["qwen2"].encode(composed).ids
+    assert read["gpt-2"].encode(apart).ids != read["gpt-2"].encode(composed).ids
+    for cut, pieces in (("llama-bpe", ["a", "Ġzebra"]), ("gpt-2", ["a", "Ġ", "z", "e", "b", "r", "a"])):
+        metadata = metadata_of(trained(cut), cut)
+        metadata["tokenizer.ggml.tokens"] = [*metadata["tokenizer.ggml.tokens"], "Ġzebra"]
+        metadata["tokenizer.ggml.token_type"] = [*metadata["tokenizer.ggml.token_type"], 1]
+        assert from_gguf(metadata).tokenizer.encode("a zebra").tokens == pieces
 
 
 @pytest.mark.parametrize(
