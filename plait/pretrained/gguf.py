@@ -25,6 +25,21 @@ ARCHITECTURES = {
     "gemma": "gemma",
     "gpt2": "gpt2",
 }
+KNOWN = {  # settings that are read, or say nothing about the computation
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "attention.head_count",
+    "attention.head_count_kv", "attention.key_length", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon",
+    "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
+    "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout",
+}  # fmt: skip
+NEUTRAL: dict[str, tuple[Any, ...]] = {  # settings, and the values with which they change nothing
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "use_parallel_residual": (False,),
+    "logit_scale": (1.0,),
+    "attention.scale": (0.0,),
+}
 TENSORS = {
     "token_embd": "embed_tokens",
     "output_norm": "norm",
@@ -70,13 +85,35 @@ class GGUF:
         self.file, self._gguf = file, gguf
         try:
             self._reader = gguf.GGUFReader(file)
-        except (ValueError, KeyError, IndexError, OSError) as error:
-            raise CheckpointError(f"{file} is no GGUF file, or cut short ({error}); copy it again") from error
-        self.metadata: dict[str, Any] = {name: field.contents() for name, field in self._reader.fields.items()}
+            self.metadata: dict[str, Any] = {name: field.contents() for name, field in self._reader.fields.items()}
+        except Exception as error:  # the package checks little, so anything may come of a damaged file
+            raise CheckpointError(f"{file} is no GGUF file, or cut short ({error!r}); copy it again") from error
         self.architecture = str(self.metadata.get("general.architecture"))
         if self.architecture not in ARCHITECTURES:
             raise CheckpointError(
                 f"{file} holds a model of the architecture {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
+            )
+
+    def _check_settings(self) -> None:
+        """Raise CheckpointError for settings of the architecture that change what is computed in a way the trunk cannot
+        follow, and for those that nobody here knows."""
+        width = self._of("attention.key_length") or self._of("embedding_length", 0) // max(
+            1, self._of("attention.head_count", 1)
+        )
+        neutral = NEUTRAL | {"rope.dimension_count": (width,), "attention.value_length": (width,)}
+        for name, value in self.metadata.items():
+            setting = name.removeprefix(f"{self.architecture}.")
+            if setting == name or setting in KNOWN:
+                continue
+            if setting not in neutral:
+                raise CheckpointError(f"{self.file} has the setting {name}={value!r}, which is not known here")
+            if value not in neutral[setting]:
+                raise CheckpointError(
+                    f"{self.file}: got {name}={value!r}; the trunk has nothing but {neutral[setting][0]!r}"
+                )
+        if self.metadata.get("split.count", 1) > 1:
+            raise CheckpointError(
+                f"{self.file} is one part of {self.metadata['split.count']}; join them with llama-gguf-split"
             )
 
     def _of(self, name: str, default: Any = None) -> Any:
@@ -86,6 +123,7 @@ class GGUF:
 
     def config(self) -> dict[str, Any]:
         """The file's configuration by the names of `config.json`."""
+        self._check_settings()
         names = {tensor.name for tensor in self._reader.tensors}
         if "rope_freqs.weight" in names:
             raise CheckpointError(
@@ -120,8 +158,9 @@ class GGUF:
         }
 
     def _scaling(self) -> dict[str, Any] | None:
-        kind = self._of("rope.scaling.type", "none")
-        return None if kind == "none" else {"rope_type": kind, "factor": self._of("rope.scaling.factor")}
+        factor = self._of("rope.scaling.factor", self._of("rope.scale_linear"))
+        kind = self._of("rope.scaling.type", "none" if factor is None else "linear")
+        return None if kind == "none" else {"rope_type": kind, "factor": factor}
 
     def weights(self) -> dict[str, Tensor]:
         """Every tensor in float32 under Hugging Face's name. Raises CheckpointError for a quantisation that the package
@@ -132,13 +171,17 @@ class GGUF:
         for stored in self._reader.tensors:
             try:
                 values = self._gguf.quants.dequantize(stored.data, stored.tensor_type)
+                tensor = torch.from_numpy(np.array(values, np.float32))  # a copy: the file may go
+                yield self._rename(stored.name), self._as_in_the_folder(stored.name, tensor)
             except NotImplementedError as error:
                 raise CheckpointError(
                     f"{self.file} is quantised as {stored.tensor_type.name}, which the package gguf cannot undo; expected "
                     "another quantisation of the model, such as Q8_0"
                 ) from error
-            tensor = torch.from_numpy(np.array(values, np.float32))  # a copy: the file may go
-            yield self._rename(stored.name), self._as_in_the_folder(stored.name, tensor)
+            except (ValueError, RuntimeError, TypeError) as error:
+                raise CheckpointError(
+                    f"{self.file} holds {stored.name} that does not fit its settings ({error}); copy it again"
+                ) from error
 
     def _rename(self, name: str) -> str:
         names = GPT2_TENSORS if self.architecture == "gpt2" else TENSORS
@@ -152,7 +195,8 @@ class GGUF:
     def _as_in_the_folder(self, name: str, tensor: Tensor) -> Tensor:
         base = name.split(".")[-2]
         if self.architecture in PERMUTED and base in ("attn_q", "attn_k"):
-            heads = self._of("attention.head_count" if base == "attn_q" else "attention.head_count_kv")
+            heads = self._of("attention.head_count")
+            heads = heads if base == "attn_q" else self._of("attention.head_count_kv", heads)
             halves = tensor.view(heads, -1, 2, *tensor.shape[1:])  # pairs side by side: first and second half of a head
             return halves.transpose(1, 2).reshape(tensor.shape)
         if self.architecture == "gemma" and base.endswith("norm"):

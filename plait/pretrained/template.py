@@ -15,7 +15,8 @@ from typing import Any
 from plait.errors import ConfigError
 
 OPEN, CLOSE = "\ue000", "\ue001"  # of a placeholder: letters for private use, which no template has
-PLACEHOLDER = re.compile(f"( ?){OPEN}([0-9]+){CLOSE}( ?)")
+PLACEHOLDER = re.compile(f"{OPEN}([0-9]+){CLOSE}")
+PADDING = " \n"  # around a placeholder, to see whether a template trims it
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,42 @@ class ChatTemplate:
 
         Raises ConfigError where the template refuses such a conversation, or drops or repeats a message.
         """
-        messages = [{"role": role, "content": f" {OPEN}{number}{CLOSE} "} for number, role in enumerate(roles)]
-        rendered = self._render(messages=messages, add_generation_prompt=answering, **self.names)
-        pieces: list[Piece] = []
-        at = 0
-        for match in PLACEHOLDER.finditer(rendered):
-            pieces += self._fixed(rendered[at : match.start()])
-            spaces = bool(match[1]), bool(match[3])
-            if spaces[0] != spaces[1]:
-                raise ConfigError("the chat template trims one side of a message only; expected both sides or none")
-            pieces.append(Content(int(match[2]), trimmed=not spaces[0]))
-            at = match.end()
-        pieces += self._fixed(rendered[at:])
-        said = [piece.message for piece in pieces if isinstance(piece, Content)]
+        rendered = self._rendered(roles, "", answering)
+        cuts = PLACEHOLDER.split(rendered)  # fixed, number, fixed, number, ..., fixed
+        said = list(map(int, cuts[1::2]))
         if said != list(range(len(roles))):
             raise ConfigError(
                 f"the chat template writes the messages {said} of a conversation of {len(roles)} ({', '.join(roles)}); "
                 "expected each once and in order"
             )
+        padded, at = self._rendered(roles, PADDING, answering), 0
+        pieces: list[Piece] = []
+        for fixed, number in zip(cuts[::2], [*said, None], strict=True):
+            pieces += self._fixed(fixed)
+            at = self._skip(padded, at, fixed)
+            if number is not None:
+                bare = f"{OPEN}{number}{CLOSE}"
+                trimmed = padded.startswith(bare, at)
+                at = self._skip(padded, at, bare if trimmed else f"{PADDING}{bare}{PADDING}")
+                pieces.append(Content(number, trimmed))
         return pieces
+
+    def _rendered(self, roles: Sequence[str], around: str, answering: bool) -> str:
+        """The conversation with placeholders for contents, and white space around each."""
+        messages = [
+            {"role": role, "content": f"{around}{OPEN}{number}{CLOSE}{around}"} for number, role in enumerate(roles)
+        ]
+        return self._render(messages=messages, add_generation_prompt=answering, **self.names)
+
+    @staticmethod
+    def _skip(rendered: str, at: int, expected: str) -> int:
+        """Where the text after `expected` begins. Raises ConfigError if something else stands there."""
+        if not rendered.startswith(expected, at):
+            raise ConfigError(
+                "the chat template changes the content of messages; expected it to write them as they are, or trimmed on both "
+                "sides"
+            )
+        return at + len(expected)
 
     def _fixed(self, text: str) -> Iterator[Piece]:
         """Text of the template, cut at special tokens."""
@@ -108,7 +126,9 @@ def _compiled(source: str) -> Callable[..., str]:
     def render(**context: Any) -> str:
         try:
             return template.render(**context)
-        except TemplateError as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever an expression of the template raises
             raise ConfigError(f"the chat template cannot be rendered: {error}") from error
 
     return render

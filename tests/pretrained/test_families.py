@@ -161,7 +161,20 @@ LLAMA = FAMILIES["llama"][0].to_dict()
         ({"attention_bias": True}, "attention_bias"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn.*expected default, linear or llama3"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "lacks factor"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "differs by layer"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5; expected 1.0"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        (
+            {"model_type": "gemma", "hidden_act": "gelu", "use_bidirectional_attention": True},
+            "use_bidirectional_attention",
+        ),
+        ({"model_type": "gemma", "hidden_act": "gelu", "hidden_activation": "relu"}, "hidden_activation"),
         ({"hidden_size": None}, "lacks hidden_size"),
+        ({"vocab_size": None}, "lacks vocab_size"),
+        ({"num_key_value_heads": 3}, "no model that can be"),
+        ({"rms_norm_eps": "small"}, "no model that can be"),
     ],
 )
 def test_what_the_trunk_does_not_have_is_refused(changes, said):
@@ -175,6 +188,20 @@ def test_transformers_4_wrote_the_rotation_otherwise():
     scaling = {"type": "linear", "factor": 4.0}
     trunk_config = architecture(old | {"rope_theta": 500_000.0, "rope_scaling": scaling}).trunk
     assert (trunk_config.rotary_base, trunk_config.rotary_scaling.factor) == (500_000.0, 4.0)
+    both = architecture(LLAMA | {"rope_scaling": scaling}).trunk
+    assert both.rotary_scaling.factor == 4.0
+
+
+def test_what_a_family_does_where_nothing_is_said():
+    """As transformers' own classes do it."""
+    told = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    bare = {name: LLAMA[name] for name in told}
+    for name, made in (("llama", transformers.LlamaConfig), ("smollm3", transformers.SmolLM3Config)):
+        theirs = made(**bare, pad_token_id=0)
+        read = architecture(bare | {"model_type": name})
+        assert read.trunk.rotary_base == theirs.rope_parameters["rope_theta"]
+        assert read.tied == theirs.tie_word_embeddings
+        assert read.trunk.norm_eps == theirs.rms_norm_eps
 
 
 @pytest.mark.parametrize(
@@ -185,6 +212,9 @@ def test_transformers_4_wrote_the_rotation_otherwise():
         (lambda w: w.pop("lm_head.weight"), "lack lm_head.weight"),
         (lambda w: w.update({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}), "q_proj.bias"),
         (lambda w: w.update({"model.layers.3.mlp.down_proj.weight": torch.zeros(1)}), "layers.3"),
+        (lambda w: w.update({"model.layers.0.self_attn.q_norm.weight": torch.zeros(8)}), "q_norm"),
+        (lambda w: w.update({"lm_head.bias": torch.zeros(50)}), "lm_head.bias"),
+        (lambda w: w.update({"score.weight": torch.zeros(2, 32)}), "score.weight"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, said):
@@ -192,3 +222,26 @@ def test_weights_that_do_not_fit_are_named(change, said):
     change(weights)
     with pytest.raises(CheckpointError, match=said):
         to_ours(weights, LLAMA)
+
+
+def test_constants_of_older_versions_are_no_weights():
+    weights = transformers.AutoModelForCausalLM.from_config(FAMILIES["gpt-2"][0]).state_dict()
+    config = FAMILIES["gpt-2"][0].to_dict()
+    weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
+    assert to_ours(weights, config)
+    weights["transformer.h.0.crossattention.c_attn.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match="crossattention"):
+        to_ours(weights, config)
+    with pytest.raises(CheckpointError, match="no place"):
+        to_ours(
+            transformers.AutoModelForCausalLM.from_config(FAMILIES["gpt-2"][0]).state_dict(), config | {"n_layer": 2}
+        )
+
+
+def test_a_head_that_is_said_to_be_tied_and_is_not():
+    weights = dict(transformers.AutoModelForCausalLM.from_config(FAMILIES["smollm2"][0]).state_dict())
+    config = FAMILIES["smollm2"][0].to_dict()
+    assert HEAD + ".weight" not in to_ours(weights, config)
+    weights["lm_head.weight"] = weights["lm_head.weight"] + 1
+    with pytest.raises(CheckpointError, match="differs from them"):
+        to_ours(weights, config)

@@ -31,8 +31,9 @@ def model_of(family):
     return model
 
 
-def written(family, folder, quantised=None):
-    """A GGUF file of a model, laid out as llama.cpp's converter does it; `quantised`: the type of its matrices."""
+def written(family, folder, quantised=None, **settings):
+    """A GGUF file of a model, laid out as llama.cpp's converter does it; `quantised`: the type of its matrices; `settings` of
+    the architecture, with two underscores for a dot."""
     model = model_of(family)
     config = model.config.to_dict()
     name = config["model_type"]
@@ -52,6 +53,15 @@ def written(family, folder, quantised=None):
         writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
         if config.get("head_dim"):
             writer.add_key_length(config["head_dim"])
+    for key, value in settings.items():
+        add = (
+            writer.add_bool
+            if isinstance(value, bool)
+            else writer.add_float32
+            if isinstance(value, float)
+            else writer.add_uint32
+        )
+        add(f"{name}.{key.replace('__', '.')}", value)
     writer.add_token_list([f"t{n}" for n in range(config["vocab_size"])])
     theirs = {value: key for key, value in (GPT2_TENSORS if gpt2 else TENSORS).items()}
     for full, tensor in model.state_dict().items():
@@ -166,3 +176,54 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
     writer.close()
     with pytest.raises(CheckpointError, match="'mamba'; expected one of llama"):
         GGUF(file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("rope__dimension_count", 4), ("attention__causal", False), ("attention__sliding_window", 8), ("expert_count", 8),
+        ("attention__value_length", 4), ("attention__something_new", 1),
+    ],
+)  # fmt: skip
+def test_settings_of_a_file_that_the_trunk_does_not_have_are_refused(tmp_path, setting, value):
+    _, file = written("llama", tmp_path, **{setting: value})
+    with pytest.raises(CheckpointError, match=setting.replace("__", r"\.")):
+        GGUF(file).config()
+
+
+def test_settings_of_a_file_that_change_nothing_are_fine(tmp_path):
+    _, file = written("llama", tmp_path, rope__dimension_count=8, attention__causal=True, expert_count=0)
+    assert architecture(GGUF(file).config()).trunk == FAMILIES["llama"][1]
+
+
+@pytest.mark.parametrize("key", ["rope__scaling__factor", "rope__scale_linear"])
+def test_a_factor_alone_is_linear_scaling(tmp_path, key):
+    _, file = written("llama", tmp_path, **{key: 4.0})
+    scaling = architecture(GGUF(file).config()).trunk.rotary_scaling
+    assert (scaling.kind, scaling.factor) == ("linear", 4.0)
+
+
+def test_a_damaged_head_never_ends_in_a_traceback(tmp_path):
+    _, file = written("llama", tmp_path)
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        at, value = int(random.integers(0, 1200)), int(random.integers(0, 256))
+        file.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+        try:
+            opened = GGUF(file)
+            to_ours(opened.weights(), opened.config())
+        except CheckpointError:
+            continue
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": null}', '{"weight_map": {"a": 5}}', '{"weight_map": []}'])
+def test_an_index_without_a_map_is_told(tmp_path, index):
+    (tmp_path / INDEX).write_text(index)
+    with pytest.raises(CheckpointError, match="no weight_map"):
+        read_weights(tmp_path)
+
+
+def test_no_folder_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="is no folder"):
+        read_weights(tmp_path / "missing")

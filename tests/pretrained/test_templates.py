@@ -19,6 +19,10 @@ TEMPLATES = {
         "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
     ),
+    "spaced": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m['content'] | trim + ' <|im_end|>' }}"
+        "{% else %}{{ '<|im_start|>[INST] ' + m['content'].strip() + ' [/INST]' }}{% endif %}{% endfor %}"
+    ),
     "renamed": (
         "{% for m in messages %}\n"
         "    {% set role = 'model' if m['role'] == 'assistant' else m['role'] %}\n"
@@ -81,6 +85,8 @@ def test_pieces_say_whose_words_they_are():
     ]  # fmt: skip
     trimmed = ChatTemplate(TEMPLATES["trimmed"], ["<|im_start|>", "<|im_end|>"], {"bos_token": ""})
     assert Content(0, trimmed=True) in trimmed.pieces(["user"])
+    spaced = ChatTemplate(TEMPLATES["spaced"], ["<|im_start|>", "<|im_end|>"])
+    assert spaced.pieces(["user"]) == [start, Fixed("[INST] "), Content(0, trimmed=True), Fixed(" [/INST]")]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,10 @@ def test_pieces_say_whose_words_they_are():
         ("{{ raise_exception('roles must alternate') }}", "refuses this conversation: roles must alternate"),
         ("{{ messages[0].content.__class__.__mro__ }}", "cannot be rendered|writes the messages"),
         ("{{ messages[0].content | missing }}", "no valid Jinja"),
+        ("{{ messages[0].content + 1 }}", "cannot be rendered"),
+        ("{{ 1 // 0 }}", "cannot be rendered"),
+        ("{{ messages[0].content.lstrip() }}{{ messages[1].content }}", "changes the content"),
+        ("{{ messages[0].content | replace(' ', '_') }}{{ messages[1].content }}", "changes the content"),
     ],
 )
 def test_templates_that_cannot_be_used_are_told(source, said):

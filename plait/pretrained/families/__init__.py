@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from plait.contract import WORDS
 from plait.errors import CheckpointError
 from plait.model.transformer import TrunkConfig
 from plait.pretrained.families import gpt2, llama
-from plait.pretrained.families.reading import Config, Weights
+from plait.pretrained.families.reading import Config, Weights, joined, setting
 
 TABLE = f"tables.{WORDS}.weight"
 HEAD = f"categorical.{WORDS}.logits"
@@ -39,12 +40,14 @@ class Family(Protocol):
 
 FAMILIES: dict[str, Any] = {
     "llama": llama.Llama("llama"),
-    "smollm3": llama.Llama("smollm3", tied=True),
+    "smollm3": llama.Llama("smollm3", tied=True, base=2_000_000.0),
     "qwen2": llama.Llama("qwen2", qkv_bias=True),
     "qwen3": llama.Llama("qwen3", qk_norm=True),
     "gemma": llama.Gemma("gemma", tied=True),
     "gpt2": gpt2.GPT2(),
 }
+HEAD_NAME = "lm_head.weight"
+CONSTANTS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # stored by older versions, and no weights
 PREFIXES = ("model.", "transformer.")  # of a model with an output head
 
 
@@ -57,6 +60,18 @@ class Architecture:
     vocabulary: int
     tied: bool
     length: int | None
+
+
+class Taken(dict[str, Tensor]):
+    """Tensors by name, and which of them were looked at."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.taken: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.taken.add(name)
+        return super().__getitem__(name)
 
 
 def family_of(config: Config) -> Family:
@@ -75,29 +90,37 @@ def architecture(config: Config) -> Architecture:
     """What a configuration describes. Raises CheckpointError for a family or a setting that the trunk does not have."""
     family = family_of(config)
     length = config.get("max_position_embeddings", config.get("n_positions"))
-    return Architecture(family.trunk(config), int(config["vocab_size"]), family.tied(config), length)
+    try:
+        return Architecture(family.trunk(config), int(setting(config, "vocab_size")), family.tied(config), length)
+    except (ValueError, TypeError) as error:  # among them pydantic's
+        raise CheckpointError(f"config.json describes no model that can be: {error}") from error
 
 
 def to_ours(tensors: Mapping[str, Tensor], config: Config) -> Weights:
     """A model's weights by the names of `plait.model.multimodal`: the trunk, the table of words and, unless tied, its head.
 
-    Raises CheckpointError for a weight that is missing.
+    Raises CheckpointError for a weight that is missing, and for one that has no place.
     """
     family, described = family_of(config), architecture(config)
-    bare = {_without_prefix(name): tensor for name, tensor in tensors.items()}
+    bare = Taken({_without_prefix(name): tensor for name, tensor in tensors.items()})
     weights = {f"trunk.{name}": tensor for name, tensor in family.weights(bare, described.trunk).items()}
-    if family.embedding() not in bare:
-        raise CheckpointError(
-            f"the weights lack {family.embedding()}; expected all of a {config['model_type']} model's"
-        )
-    weights[TABLE] = bare[family.embedding()]
+    weights[TABLE] = joined(bare, [family.embedding()])
     if not described.tied:
-        if "lm_head.weight" not in bare:
+        if HEAD_NAME not in bare:
             raise CheckpointError(
-                "the weights lack lm_head.weight, and config.json does not tie it to the embeddings; expected one of both"
+                f"the weights lack {HEAD_NAME}, and config.json does not tie it to the embeddings; expected one of both"
             )
-        head = bare["lm_head.weight"]
+        head = joined(bare, [HEAD_NAME])
         weights |= {f"{HEAD}.weight": head, f"{HEAD}.bias": head.new_zeros(len(head))}
+    elif HEAD_NAME in bare and not torch.equal(bare[HEAD_NAME], weights[TABLE]):
+        raise CheckpointError(
+            f"config.json ties the head to the embeddings, but {HEAD_NAME} differs from them; expected equal weights, or "
+            '"tie_word_embeddings": false'
+        )
+    if left := sorted(name for name in set(bare) - bare.taken if not name.endswith(CONSTANTS)):
+        raise CheckpointError(
+            f"got the weights {', '.join(left[:4])}, for which a {config['model_type']} model of this config.json has no place"
+        )
     return weights
 
 

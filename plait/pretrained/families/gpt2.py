@@ -26,6 +26,7 @@ class GPT2:
         """As `Family.trunk`."""
         refuse(config, "activation_function", "gelu_new")
         refuse(config, "scale_attn_weights", True)
+        refuse(config, "add_cross_attention", False)
         refuse(config, "scale_attn_by_inverse_layer_idx", False)
         return TrunkConfig(
             dim=setting(config, "n_embd"),

@@ -29,17 +29,25 @@ class Llama:
 
     activations: tuple[str, ...] = ("silu",)
 
-    def __init__(self, name: str, qkv_bias: bool = False, qk_norm: bool = False, tied: bool = False) -> None:
-        self.name, self.qkv_bias, self.qk_norm, self.ties = name, qkv_bias, qk_norm, tied
+    def __init__(
+        self, name: str, *, qkv_bias: bool = False, qk_norm: bool = False, tied: bool = False, base: float = 10_000.0
+    ) -> None:
+        self.name, self.qkv_bias, self.qk_norm, self.ties, self.base = name, qkv_bias, qk_norm, tied, base
 
     def trunk(self, config: Config) -> TrunkConfig:
         """As `Family.trunk`."""
         refuse(config, "hidden_act", *self.activations)
+        refuse(config, "hidden_activation", *self.activations)
+        refuse(config, "use_bidirectional_attention", False)
         refuse(config, "use_sliding_window", False)
         refuse(config, "mlp_bias", False)
         if not self.qkv_bias:
             refuse(config, "attention_bias", False)
-        base, scaling = rotary(config)
+        if set(config.get("layer_types") or ()) - {"full_attention"}:
+            raise CheckpointError(
+                "config.json: layer_types has layers that do not attend to everything; the trunk has none"
+            )
+        base, scaling = rotary(config, self.base)
         settings: dict[str, Any] = {
             "dim": setting(config, "hidden_size"),
             "num_layers": setting(config, "num_hidden_layers"),
@@ -90,21 +98,7 @@ class Llama:
                 weights[f"layers.{layer}.{ours}.weight"] = joined(tensors, [f"{name}.weight" for name in parts])
                 if ours == "attention.project" and self.qkv_bias:
                     weights[f"layers.{layer}.{ours}.bias"] = joined(tensors, [f"{name}.bias" for name in parts])
-        self._check_used(tensors, trunk)
         return weights
-
-    def _check_used(self, tensors: Mapping[str, Tensor], trunk: TrunkConfig) -> None:
-        """Raise CheckpointError for weights inside the layers that have no place, such as biases or more layers."""
-        known = {f"{name}.weight" for theirs in NAMES.values() for name in theirs}
-        known |= {f"{name}.bias" for name in NAMES["attention.project"] if self.qkv_bias}
-        for name in tensors:
-            if not name.startswith("layers.") or name.endswith(".rotary_emb.inv_freq"):
-                continue
-            _, layer, rest = name.split(".", 2)
-            if rest not in known or int(layer) >= trunk.num_layers:
-                raise CheckpointError(
-                    f"got the weight {name}, which a {self.name} model of this configuration does not have"
-                )
 
     def embedding(self) -> str:
         """As `Family.embedding`."""

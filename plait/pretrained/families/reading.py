@@ -33,29 +33,40 @@ def refuse(config: Config, name: str, *fine: Any) -> None:
 
 def rotary(config: Config, base: float = 10_000.0) -> tuple[float, RotaryScaling | None]:
     """Base and scaling of rotary positions, as transformers 4 (`rope_theta`, `rope_scaling`) or 5 (`rope_parameters`) write
-    them. Raises CheckpointError for a scaling that the trunk does not have."""
-    parameters = config.get("rope_parameters") or {}
-    scaling = {**parameters, **(config.get("rope_scaling") or {})}
-    theta = float(scaling.pop("rope_theta", None) or config.get("rope_theta") or base)
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    them; `base` where none is written. Raises CheckpointError for what the trunk does not have: another scaling, heads that
+    rotate in part, or layers that rotate otherwise."""
+    written: dict[str, Any] = {"rope_theta": config.get("rope_theta"), "factor": None}
+    for name in ("rope_parameters", "rope_scaling"):
+        parameters = config.get(name) or {}
+        if any(isinstance(value, Mapping) for value in parameters.values()):
+            raise CheckpointError(f"config.json: {name} differs by layer; expected the same for all layers")
+        written |= {("rope_type" if key == "type" else key): value for key, value in parameters.items()}
+    refuse(config, "partial_rotary_factor", 1.0)
+    refuse(written, "partial_rotary_factor", 1.0)
+    theta, kind = float(written["rope_theta"] or base), written.get("rope_type") or "default"
     if kind == "default":
         return theta, None
     if kind == "linear":
-        return theta, RotaryScaling(kind="linear", factor=scaling["factor"])
+        return theta, RotaryScaling(kind="linear", factor=setting(written, "factor"))
     if kind == "llama3":
         return theta, RotaryScaling(
             kind="llama3",
-            factor=scaling["factor"],
-            low_freq_factor=scaling["low_freq_factor"],
-            high_freq_factor=scaling["high_freq_factor"],
-            original_length=scaling["original_max_position_embeddings"],
+            factor=setting(written, "factor"),
+            low_freq_factor=setting(written, "low_freq_factor"),
+            high_freq_factor=setting(written, "high_freq_factor"),
+            original_length=setting(written, "original_max_position_embeddings"),
         )
     raise CheckpointError(f"config.json: got rotary scaling {kind!r}; expected default, linear or llama3")
 
 
 def joined(tensors: Mapping[str, Tensor], names: list[str]) -> Tensor:
-    """Tensors of these names, one after the other along their rows. Raises CheckpointError for one that is missing."""
+    """Tensors of these names, one after the other along their rows. Raises CheckpointError for one that is missing or of
+    another width."""
     missing = [name for name in names if name not in tensors]
     if missing:
         raise CheckpointError(f"the weights lack {', '.join(missing)}; copy the model again, with every shard")
-    return tensors[names[0]] if len(names) == 1 else torch.cat([tensors[name] for name in names])
+    parts = [tensors[name] for name in names]
+    if len({part.shape[1:] for part in parts}) > 1:
+        shapes = ", ".join(f"{name} {list(part.shape)}" for name, part in zip(names, parts, strict=True))
+        raise CheckpointError(f"got weights of shapes that do not go together: {shapes}; copy the model again")
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
