@@ -15,16 +15,9 @@ import torch
 from torch import Tensor
 
 from plait.errors import CheckpointError, MissingError
+from plait.pretrained.families import FAMILIES  # llama.cpp calls them as Hugging Face does
 
 PERMUTED = ("llama", "smollm3")  # architectures whose converter permutes queries and keys
-ARCHITECTURES = {
-    "llama": "llama",
-    "smollm3": "smollm3",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "gemma": "gemma",
-    "gpt2": "gpt2",
-}
 KNOWN = {  # settings that are read, or say nothing about the computation
     "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "attention.head_count",
     "attention.head_count_kv", "attention.key_length", "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon",
@@ -89,9 +82,9 @@ class GGUF:
         except Exception as error:  # the package checks little, so anything may come of a damaged file
             raise CheckpointError(f"{file} is no GGUF file, or cut short ({error!r}); copy it again") from error
         self.architecture = str(self.metadata.get("general.architecture"))
-        if self.architecture not in ARCHITECTURES:
+        if self.architecture not in FAMILIES:
             raise CheckpointError(
-                f"{file} holds a model of the architecture {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
+                f"{file} holds a model of the architecture {self.architecture!r}; expected one of {', '.join(FAMILIES)}"
             )
 
     def _check_settings(self) -> None:
@@ -131,7 +124,7 @@ class GGUF:
                 "folder of Hugging Face instead"
             )
         common = {
-            "model_type": ARCHITECTURES[self.architecture],
+            "model_type": self.architecture,
             "vocab_size": len(self.metadata.get("tokenizer.ggml.tokens", ())) or self._of("vocab_size"),
             "tie_word_embeddings": "output.weight" not in names,
         }

@@ -62,15 +62,15 @@ class ChatTemplate:
         """
         rendered = self._rendered(roles, "", answering)
         cuts = PLACEHOLDER.split(rendered)  # fixed, number, fixed, number, ..., fixed
-        said = list(map(int, cuts[1::2]))
-        if said != list(range(len(roles))):
+        written = list(map(int, cuts[1::2]))  # numbers of messages
+        if written != list(range(len(roles))):
             raise ConfigError(
-                f"the chat template writes the messages {said} of a conversation of {len(roles)} ({', '.join(roles)}); "
+                f"the chat template writes the messages {written} of a conversation of {len(roles)} ({', '.join(roles)}); "
                 "expected each once and in order"
             )
         padded, at = self._rendered(roles, PADDING, answering), 0
         pieces: list[Piece] = []
-        for fixed, number in zip(cuts[::2], [*said, None], strict=True):
+        for fixed, number in zip(cuts[::2], [*written, None], strict=True):
             pieces += self._fixed(fixed)
             at = self._skip(padded, at, fixed)
             if number is not None:

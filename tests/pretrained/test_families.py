@@ -214,6 +214,14 @@ def test_what_a_family_does_where_nothing_is_said():
         (lambda w: w.update({"model.layers.3.mlp.down_proj.weight": torch.zeros(1)}), "layers.3"),
         (lambda w: w.update({"model.layers.0.self_attn.q_norm.weight": torch.zeros(8)}), "q_norm"),
         (lambda w: w.update({"lm_head.bias": torch.zeros(50)}), "lm_head.bias"),
+        (
+            lambda w: w.update({"model.embed_tokens.weight": torch.zeros(50, 34)}),
+            r"shape \[50, 34\]; expected \[50, 32\]",
+        ),
+        (
+            lambda w: w.update({"model.layers.0.mlp.down_proj.weight": torch.zeros(32, 8)}),
+            "feed_forward.down.* by config",
+        ),
         (lambda w: w.update({"score.weight": torch.zeros(2, 32)}), "score.weight"),
     ],
 )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from plait.contract import WORDS
 from plait.errors import CheckpointError
-from plait.model.transformer import TrunkConfig
+from plait.model.transformer import Trunk, TrunkConfig
 from plait.pretrained.families import gpt2, llama
 from plait.pretrained.families.reading import Config, Weights, joined, setting
 
@@ -38,7 +38,7 @@ class Family(Protocol):
         """Whether the output head is the table of embeddings."""
 
 
-FAMILIES: dict[str, Any] = {
+FAMILIES: dict[str, Family] = {
     "llama": llama.Llama("llama"),
     "smollm3": llama.Llama("smollm3", tied=True, base=2_000_000.0),
     "qwen2": llama.Llama("qwen2", qkv_bias=True),
@@ -82,8 +82,7 @@ def family_of(config: Config) -> Family:
             f"got a model of the family {name!r}; expected one of {', '.join(FAMILIES)} (SmolLM and SmolLM2 are llama). "
             "Other families attend, normalise or rotate in ways that the trunk does not have"
         )
-    family: Family = FAMILIES[name]
-    return family
+    return FAMILIES[name]
 
 
 def architecture(config: Config) -> Architecture:
@@ -99,7 +98,7 @@ def architecture(config: Config) -> Architecture:
 def to_ours(tensors: Mapping[str, Tensor], config: Config) -> Weights:
     """A model's weights by the names of `plait.model.multimodal`: the trunk, the table of words and, unless tied, its head.
 
-    Raises CheckpointError for a weight that is missing, and for one that has no place.
+    Raises CheckpointError for a weight that is missing, that has no place, or that has another shape than configured.
     """
     family, described = family_of(config), architecture(config)
     bare = Taken({_without_prefix(name): tensor for name, tensor in tensors.items()})
@@ -121,7 +120,21 @@ def to_ours(tensors: Mapping[str, Tensor], config: Config) -> Weights:
         raise CheckpointError(
             f"got the weights {', '.join(left[:4])}, for which a {config['model_type']} model of this config.json has no place"
         )
+    _check_shapes(weights, described)
     return weights
+
+
+def _check_shapes(weights: Weights, described: Architecture) -> None:
+    """Raise CheckpointError for a weight of another shape than the configuration gives."""
+    with torch.device("meta"):
+        expected = {f"trunk.{name}": tensor.shape for name, tensor in Trunk(described.trunk).state_dict().items()}
+    table = torch.Size((described.vocabulary, described.trunk.dim))
+    expected |= {TABLE: table, f"{HEAD}.weight": table, f"{HEAD}.bias": table[:1]}
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name]:
+            raise CheckpointError(
+                f"the weights of {name} have shape {list(tensor.shape)}; expected {list(expected[name])} by config.json"
+            )
 
 
 def _without_prefix(name: str) -> str:
