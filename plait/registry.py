@@ -15,7 +15,7 @@ from typing import Any
 from plait import modalities
 from plait.contract import Modality
 from plait.errors import ConfigError, MissingError
-from plait.modalities import Augments, Judged, Measures, Renders, Suggests
+from plait.modalities import Augments, Judged, Measures, Reader, Renders, Suggests
 
 TASKS = "plait.tasks"
 
@@ -96,6 +96,22 @@ def renders(name: str) -> Renders | None:
     """How people meet parts of the modality `name`, if it says so."""
     module: Renders | None = _optional(name, "render")
     return module
+
+
+def reader_of(modality: Modality) -> Reader | None:
+    """The frozen encoder that reads what is given of a modality, if it is set up with one.
+
+    Raises ConfigError for a reader that its folder does not have.
+    """
+    name = getattr(modality, "reader", "")
+    if not name:
+        return None
+    module = _optional(modality.name, "readers")
+    if module is None or name not in module.READERS:
+        known = ", ".join(module.READERS) if module is not None else "none"
+        raise ConfigError(f"modality {modality.name!r}: got reader {name!r}; expected one of {known}, or '' for none")
+    reader: Reader = module.READERS[name]
+    return reader
 
 
 def kind_of(value: Any) -> str | None:

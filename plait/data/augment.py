@@ -8,6 +8,7 @@ how it was trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ class AugmentConfig(BaseModel):
         "",
         description="MODULE.NAME of plait.tasks: changes question and answer together, instead of the modalities' augmentation",
     )
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the parts of one row without loss are varied: segments by `augment`, features with draws from `rng`."""
+
+    augmenter: Augmenter
+    task: str
+    rng: np.random.Generator
+
+    def augment(self, segment: Segment) -> Segment:
+        """A varied copy."""
+        return self.augmenter.augment(self.task, segment, self.rng)
 
 
 class Augmenter:

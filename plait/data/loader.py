@@ -31,6 +31,7 @@ class PackConfig(BaseModel):
     length: int = Field(256, ge=8, description="tokens of a packed sequence")
     sequences: int = Field(16, ge=1, description="packed sequences an optimizer step, over all ranks")
     micro: int = Field(0, ge=0, description="sequences a micro-batch on one rank; 0: all at once")
+    workers: int = Field(0, ge=0, description="processes that prepare rows; 0: a thread of the one that trains")
 
 
 def _unchanged(numbers: np.ndarray) -> np.ndarray:

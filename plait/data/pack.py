@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,6 +76,9 @@ class Batch:
     counts: dict[str, int]  # targets of each loss group
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
+    alignment: list[tuple[int, str, np.ndarray]] = field(
+        default_factory=list
+    )  # number of a row, how, and [n] ids of words
 
     @property
     def fill(self) -> float:
@@ -92,7 +95,7 @@ class Batch:
 
         def move_all(parts: dict[str, Tokens]) -> dict[str, Tokens]:
             return {
-                name: type(part)(*(move(getattr(part, field.name)) for field in fields(part)))
+                name: type(part)(*(move(getattr(part, known.name)) for known in fields(part)))
                 for name, part in parts.items()
             }
 
@@ -111,6 +114,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
     clean: dict[str, list[FlowArrays]] = {}
     noised: dict[str, list[FlowArrays]] = {}
+    alignment: list[tuple[int, str, np.ndarray]] = []
     clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
         start = 0
@@ -122,6 +126,8 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
+            if row.alignment is not None:
+                alignment.append((number, *row.alignment))
             start += len(row)
             number += 1
             clean_tokens += row.clean_tokens
@@ -140,11 +146,12 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
         target=torch.from_numpy(target),
         expert=torch.from_numpy(expert),
         tables=_tables(ids.ravel(), vocabulary),
-        clean={name: _tokens(flows[name], parts) for name, parts in clean.items()},
+        clean={name: _tokens(flows.get(name), parts) for name, parts in clean.items()},
         noised={name: _tokens(modality, noised.get(name)) for name, modality in flows.items()},
         counts=counts,
         clean_tokens=clean_tokens,
         used=used,
+        alignment=alignment,
     )
 
 
@@ -158,9 +165,11 @@ def _tables(ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, TableIds]:
     return tables
 
 
-def _tokens(modality: Modality, arrays: list[FlowArrays] | None) -> FlowTokens:
-    """The concatenated arrays as tensors; empty ones of the right widths for a modality absent from the batch."""
+def _tokens(modality: Modality | None, arrays: list[FlowArrays] | None) -> FlowTokens:
+    """The concatenated arrays as tensors; empty ones of the right widths for a modality absent from the batch. Features of a
+    reader, which have no modality, keep their dtype."""
     if not arrays:
+        assert modality is not None
         width = modality.token_width
         return FlowTokens(
             torch.zeros(0, dtype=torch.long),
@@ -172,7 +181,7 @@ def _tokens(modality: Modality, arrays: list[FlowArrays] | None) -> FlowTokens:
     joined = join(arrays)
     return FlowTokens(
         torch.from_numpy(joined.index),
-        torch.from_numpy(np.ascontiguousarray(joined.inputs, np.float32)),
+        torch.from_numpy(np.ascontiguousarray(joined.inputs, np.float32 if modality is not None else None)),
         torch.from_numpy(joined.clean),
         torch.from_numpy(joined.coordinates),
         torch.from_numpy(joined.time),

@@ -6,16 +6,17 @@ noised copies iff the loss falls on it. Storage order carries no meaning: the ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from plait.contract import Modality, Part, Sample, Segment
-from plait.data.augment import Augmenter
-from plait.data.vocabulary import END, NULL, ROLES, SHARED_EXPERT, Vocabulary
+from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
+from plait.data.augment import Augmenter, Variation
+from plait.data.chat_template import Fixed, Special
+from plait.data.vocabulary import END, NULL, ROLES, SHARED_EXPERT, Vocabulary, features_mark
 from plait.errors import RowError
 
 NO_TARGET = -1
@@ -127,15 +128,33 @@ class Row:
     noised: dict[str, FlowArrays] = field(default_factory=dict)
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
+    alignment: tuple[str, np.ndarray] | None = None  # how its features are aligned, and with which of the words' ids
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
+def _trimmed(part: Part, first: bool, last: bool) -> Any:
+    """The words of a part, without white space where they begin or end a message; what is no text stays for `check`."""
+    text = part.value
+    if not isinstance(text, str):
+        return text
+    text = text.lstrip() if first else text
+    return text.rstrip() if last else text
+
+
+def _up_to_last_target(elements: list[Element]) -> list[Element]:
+    """Elements up to the last with loss: those after it teach nothing. All of them where none has loss."""
+    last = max((number for number, element in enumerate(elements) if element.learned), default=len(elements) - 1)
+    return elements[: last + 1]
+
+
 class Encoder:
     """Encodes samples as rows. `encode_part` defaults to the modality's `read`; a caching one may replace it.
 
-    `augmenter` augments the parts of a row without loss, or transforms question and answer together.
+    `augmenter` augments the parts of a row without loss, or transforms question and answer together. `features` gives the
+    features of a part that a reader reads, [n, width], varied where a generator is given. `alignment` maps a task to how
+    features of its questions are aligned with the words of its answers (plait.train.objectives.align).
     """
 
     def __init__(
@@ -144,8 +163,12 @@ class Encoder:
         flow: FlowConfig | None = None,
         encode_part: Callable[[Part], Segment] | None = None,
         augmenter: Augmenter | None = None,
+        features: Callable[[Part, np.random.Generator | None], np.ndarray] | None = None,
+        alignment: Mapping[str, str] | None = None,
     ) -> None:
         self.vocabulary = vocabulary
+        self.features = features
+        self.alignment = dict(alignment or {})
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
         self.augmenter = augmenter or Augmenter({}, vocabulary.modalities)
@@ -158,8 +181,8 @@ class Encoder:
         return self.vocabulary.modalities[name]
 
     def prompt(self, sample: Sample) -> list[Element]:
-        """Clean elements of the sample with no loss on any, for an assistant to continue. Raises RowError."""
-        elements = self._messages(sample)
+        """Clean elements of the sample up to where an answer begins, with no loss on any. Raises RowError."""
+        elements = self._elements(sample, answering=True)
         for element in elements:
             element.learned = False
         return elements
@@ -173,15 +196,25 @@ class Encoder:
             raise RowError(
                 f"got an answer of type {answer.type!r} to score; expected one in words: others have no likelihood"
             )
-        answer_elements = list(self._message("assistant", (answer,), len(question.messages)))
-        return [*self.prompt(question), *answer_elements]
+        last = len(question.messages)
+        answered = replace(question, messages=(*question.messages, Message("assistant", (answer,))))
+        elements = self._elements(answered)
+        for element in elements:
+            element.learned = element.learned and element.origin.message == last
+        return _up_to_last_target(elements)
 
-    def _messages(self, sample: Sample, augment: Callable[[Segment], Segment] | None = None) -> list[Element]:
-        return [
-            element
-            for number, message in enumerate(sample.messages)
-            for element in self._message(message.role, message.parts, number, augment)
-        ]
+    def _elements(self, sample: Sample, variation: Variation | None = None, answering: bool = False) -> list[Element]:
+        """Clean elements of a sample; with `answering`, up to where the next answer begins. `variation` changes what is
+        without loss."""
+        documents = any(message.role is None for message in sample.messages)
+        if self.vocabulary.template is None or documents:
+            elements = [
+                element
+                for number, message in enumerate(sample.messages)
+                for element in self._marked(message, number, variation)
+            ]
+            return [*elements, Ids([self.vocabulary.ids[ROLES["assistant"]]], False)] if answering else elements
+        return self._templated(sample, variation, answering)
 
     def _segment(self, segment: Segment, learned: bool, message: int = -1, part: int = -1) -> Iterator[Element]:
         modality = self.modality(segment.modality)
@@ -197,24 +230,86 @@ class Encoder:
                 coordinates = modality.coordinates(block.header)
                 yield FlowBlock(modality.name, block.tokens, coordinates, learned, expert=expert, origin=origin)
 
-    def _message(
-        self,
-        role: str | None,
-        parts: tuple[Part, ...],
-        number: int,
-        augment: Callable[[Segment], Segment] | None = None,
+    def _part(
+        self, part: Part, role: str | None, message: int, number: int, variation: Variation | None
     ) -> Iterator[Element]:
-        """Elements of message `number`; `augment` changes the segments without loss."""
+        """Elements of a part: of one that is given, what its reader reads, and its own blocks unless those are left out."""
         learned = role in (None, "assistant")
+        reader = None if learned else self.vocabulary.readers.get(part.type)
+        if reader is not None and self.features is not None:
+            opener = self.modality(part.type).grammar()[0]
+            expert, origin = self.vocabulary.expert(part.type, written=False), Origin(message, number, -1)
+            features = self.features(part, variation.rng if variation else None)
+            yield Ids(self.vocabulary.encode((opener, features_mark(reader.name))), False, expert, origin)
+            nowhere = np.zeros((len(features), 0), np.float32)
+            yield FlowBlock(reader.name, features, nowhere, False, expert=expert, origin=origin)
+            if not getattr(self.modality(part.type), "raw", True):
+                return
+        segment = self.encode_part(part)
+        if variation is not None and not learned:
+            segment = variation.augment(segment)
+        yield from self._segment(segment, learned, message, number)
+
+    def _marked(self, message: Message, number: int, variation: Variation | None) -> Iterator[Element]:
+        """Elements of message `number` between the core's own marks."""
         mark = Origin(message=number)
-        yield Ids([self.vocabulary.ids[ROLES[role]]], False, origin=mark)
-        for part_number, part in enumerate(parts):
-            segment = self.encode_part(part)
-            if augment is not None and not learned:
-                segment = augment(segment)
-            yield from self._segment(segment, learned, number, part_number)
-        if role == "assistant":
+        yield Ids([self.vocabulary.ids[ROLES[message.role]]], False, origin=mark)
+        for part_number, part in enumerate(message.parts):
+            yield from self._part(part, message.role, number, part_number, variation)
+        if message.role == "assistant":
             yield Ids([self.vocabulary.ids[END]], True, origin=mark)
+
+    def _templated(self, sample: Sample, variation: Variation | None, answering: bool) -> list[Element]:
+        """Elements of a conversation as the chat template lays it out.
+
+        What stands between special tokens and media is one run of text, whose tokens may join words and template, so a run
+        is tokenised whole; a token belongs to whoever wrote its first character.
+        """
+        template = self.vocabulary.template
+        assert template is not None
+        roles = [str(message.role) for message in sample.messages]
+        elements: list[Element] = []
+        run: list[tuple[str, bool, Origin]] = []  # text, whether it is learned, where it comes from
+        message, answered = -1, False
+
+        def close() -> None:
+            elements.extend(self._run(run))
+            run.clear()
+
+        for piece in template.pieces(roles, answering):
+            if isinstance(piece, Special):
+                close()
+                origin = Origin(message=message) if answered else NOWHERE
+                elements.append(Ids([self.vocabulary.special(piece.name)], answered, origin=origin))
+                answered = False
+            elif isinstance(piece, Fixed):
+                run.append((piece.text, False, NOWHERE))
+                answered = False
+            else:
+                message, answered = piece.message, roles[piece.message] == "assistant"
+                parts = sample.messages[message].parts
+                for number, part in enumerate(parts):
+                    if part.type == WORDS:
+                        text = _trimmed(part, number == 0, number == len(parts) - 1) if piece.trimmed else part.value
+                        run.append((text, answered, Origin(message, number)))
+                    else:
+                        close()
+                        elements.extend(self._part(part, roles[message], message, number, variation))
+        close()
+        return elements
+
+    def _run(self, texts: Sequence[tuple[str, bool, Origin]]) -> Iterator[Element]:
+        """Ids of adjacent texts, tokenised as one."""
+        if not texts:
+            return
+        for text, _, _ in texts:
+            self.modality(WORDS).check(Part(WORDS, text))
+        ids, starts = self.modality(WORDS).tokenise("".join(text for text, _, _ in texts))  # type: ignore[attr-defined]
+        owner = np.searchsorted(np.cumsum([len(text) for text, _, _ in texts]), starts, side="right")
+        offset = self.vocabulary.offsets[WORDS]
+        for number, (_, learned, origin) in enumerate(texts):
+            if len(own := ids[owner == number]):
+                yield Ids((own + offset).tolist(), learned, origin=origin)
 
     def _null_row(self, sample: Sample, rng: np.random.Generator) -> list[Element] | None:
         """`<null>` and one flow segment with loss, for classifier-free guidance (Ho and Salimans, 2022); None for a row that
@@ -240,15 +335,15 @@ class Encoder:
         null = self._null_row(sample, rng)
         if null is not None:
             return null
-        augment = None
+        variation = None
         if self.augmenter.selects(sample.task, rng):
             if sample.task in self.augmenter.transforms:
                 sample = self.augmenter.transforms[sample.task](sample, rng)
             else:
-                augment = partial(self.augmenter.augment, sample.task, rng=rng)
-        elements = self._messages(sample, augment)
+                variation = Variation(self.augmenter, sample.task, rng)
+        elements = _up_to_last_target(self._elements(sample, variation))
         last = elements[-1]
-        ends_in_mark = isinstance(last, Ids) and last.ids == [self.vocabulary.ids[END]]
+        ends_in_mark = isinstance(last, Ids) and last.ids == [self.vocabulary.end]
         if (
             ends_in_mark
             and len(elements) > 1
@@ -260,7 +355,13 @@ class Encoder:
 
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
-        return self.lay_out(self.elements(sample, rng), rng)
+        row = self.lay_out(self.elements(sample, rng), rng)
+        if sample.task in self.alignment:
+            words = [part for m in sample.messages if m.role == "assistant" for part in m.parts if part.type == WORDS]
+            if words:
+                tokens = self.encode_part(words[0]).blocks[0].tokens
+                row.alignment = (self.alignment[sample.task], tokens)
+        return row
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:
         """The row of `elements` with their noised copies: a block, copy, position and target for every token."""

@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plait.contract import Modality
+from plait import registry
+from plait.contract import WORDS, Modality
+from plait.data.chat_template import ChatTemplate
+from plait.errors import ConfigError
 
 PAD, NULL, END, DOCUMENT = "<pad>", "<null>", "<end>", "<document>"
 ROLES = {"system": "<system>", "user": "<user>", "assistant": "<assistant>", None: DOCUMENT}
@@ -23,12 +26,23 @@ MARKS = "marks"  # the table of the core's marks and of all grammar names
 SHARED_EXPERT = 0
 
 
-class Vocabulary:
-    """Bijection of names and ids; categorical modality `m` owns the ids `offsets[m] .. offsets[m] + token_width - 1`."""
+def features_mark(reader: str) -> str:
+    """The grammar name before the features of a reader."""
+    return f"<features:{reader}>"
 
-    def __init__(self, modalities: Mapping[str, Modality]) -> None:
-        self.modalities = dict(modalities)
+
+class Vocabulary:
+    """Bijection of names and ids; categorical modality `m` owns the ids `offsets[m] .. offsets[m] + token_width - 1`.
+
+    With a `template`, conversations are laid out as it says, in special tokens of the words' table, and `end` is the one
+    that ends an answer; without one, in the core's own marks. Raises ConfigError for a template without words.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], template: ChatTemplate | None = None) -> None:
+        self.modalities, self.template = dict(modalities), template
+        self.readers = {name: reader for name, m in modalities.items() if (reader := registry.reader_of(m)) is not None}
         grammar = [name for modality in modalities.values() for name in modality.grammar()]
+        grammar += [features_mark(reader.name) for reader in self.readers.values()]
         self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *grammar)))
         self.ids: dict[str, int] = {name: index for index, name in enumerate(self.names)}
         self.openers: dict[int, str] = {
@@ -49,7 +63,24 @@ class Vocabulary:
         flows = [name for name, modality in modalities.items() if modality.head == "flow"]
         self._experts = {name: 1 + 2 * number for number, name in enumerate(flows)}
         self.num_experts = 1 + 2 * len(flows)
+        self.end = self.ids[END] if template is None else self.special(template.end())
         self._legal: dict[str | None, np.ndarray] = {}
+
+    def special(self, name: str) -> int:
+        """Id of a special token of the chat template."""
+        assert self.template is not None
+        if WORDS not in self.offsets:
+            raise ConfigError(f"a chat template needs the modality {WORDS!r}; got {', '.join(self.modalities)}")
+        return self.offsets[WORDS] + self.template.specials[name]
+
+    @property
+    def experts(self) -> dict[str, int]:
+        """Number of every expert beside the shared one, by name: `image_given`, `image_written`."""
+        return {
+            f"{name}_{kind}": first + number
+            for name, first in self._experts.items()
+            for number, kind in enumerate(("given", "written"))
+        }
 
     @property
     def tables(self) -> dict[str, int]:
@@ -73,10 +104,12 @@ class Vocabulary:
         """Ids that an answer in the modality `to` (any, if None) may go on with outside a header; always the same array."""
         if to not in self._legal:
             openers = [index for index, name in self.openers.items() if to in (None, name)]
-            ids = openers if openers and to is not None else [self.ids[END], *openers]
+            ids = openers if openers and to is not None else [self.end, *openers]
+            special = set(self.template.specials.values()) if self.template is not None else set()
             for name, offset in self.offsets.items():
                 if to in (None, name):
-                    ids = [*ids, *range(offset, offset + self.modalities[name].token_width)]
+                    width = self.modalities[name].token_width
+                    ids = [*ids, *(offset + i for i in range(width) if name != WORDS or i not in special)]
             self._legal[to] = np.array(ids)
         return self._legal[to]
 

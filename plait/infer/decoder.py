@@ -17,7 +17,7 @@ import numpy as np
 
 from plait.contract import Block, Modality, Part, Sample, Segment
 from plait.data.sequence import Element, Encoder, FlowBlock, Ids, Origin, Span
-from plait.data.vocabulary import END, GRAMMAR, NULL, ROLES, Vocabulary
+from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
 from plait.errors import ConfigError
 from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
 from plait.infer.request import Request
@@ -98,8 +98,7 @@ class Decoder:
 
     def prompt(self) -> list[Element]:
         """What is asked, up to the mark of the answer."""
-        prompt = self.encoder.prompt(Sample(self.request.messages))
-        return [*prompt, Ids([self.vocabulary.ids[ROLES["assistant"]]], False)]
+        return self.encoder.prompt(Sample(self.request.messages))
 
     def run(self) -> Steps:
         """Answer; the segments, their layout, the reason and the usage are in the attributes."""
@@ -109,7 +108,7 @@ class Decoder:
         legal = vocabulary.legal(self.request.to)
         while self.drawn < self.request.max_tokens:
             index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
-            if index == vocabulary.ids[END]:
+            if index == vocabulary.end:
                 self.reason = "stop"
                 break
             if index in vocabulary.openers:

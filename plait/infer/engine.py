@@ -296,7 +296,8 @@ class Engine:
         """[N, D] hidden states of the new tokens; those to keep are in the cache then."""
         entries = [Entry(piece.stream.slot, piece.first, piece.count) for piece in pieces]
         view = PackedView(self.cache, entries, blocks)
-        hidden: Tensor = self.model.trunk(self.model.embed(batch), batch.position, None, view.layers)
+        routing = self.model.routing(batch)
+        hidden: Tensor = self.model.trunk(self.model.embed(batch), batch.position, None, view.layers, routing)
         for piece in pieces:
             if piece.keep:
                 piece.stream.slot.length += piece.count

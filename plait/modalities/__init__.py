@@ -54,6 +54,25 @@ class Measures(Protocol):
         """Facts from the part's header, without decoding it: words to count (`size`), numbers to plot (`seconds`)."""
 
 
+class Reader(Protocol):
+    """An entry of `READERS` in `readers`: a frozen encoder that reads what is given. Its features go through a trained
+    projector. `version` names its weights and everything that features depend on: cached features of another are not used.
+    """
+
+    name: str
+    version: str
+    width: int  # floats a feature token
+
+    def prepare(self, modality: Any, part: Part) -> np.ndarray:
+        """The part as the network's input: samples, or pixels. Raises RowError."""
+
+    def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A varied input with the same meaning, for training."""
+
+    def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """The network on a device: prepared inputs -> [n, width] float16 features of each. Raises MissingError."""
+
+
 @dataclass(frozen=True)
 class JudgeView:
     """The input of a convolutional judge for the parts of a modality.

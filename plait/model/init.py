@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from plait.heads.flow import FlowHead
+from plait.heads.projector import Projector
 from plait.model.layers import Norm
+from plait.model.lora import Adapters
 from plait.model.transformer import Trunk
 
 
@@ -27,7 +29,8 @@ def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None)
     no identity path and keeps its branches. `only` names the parameters and buffers to initialise (default: all). Moves
     tensors on the `meta` device to the CPU first.
     """
-    zero_weights = set(_branch_ends(model))
+    embedding_std = model.trunk.config.embedding_rms if isinstance(model.trunk, Trunk) else 1.0
+    zero_weights = set(_branch_ends(model)) | set(_adapter_ends(model))
     for prefix, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
             for key, tensor in tensors.items():
@@ -41,7 +44,7 @@ def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None)
                     if name in zero_weights:
                         tensors[key].zero_()
                     else:
-                        _fill(module, key, tensors[key], generator_of(seed, name))
+                        _fill(module, key, tensors[key], generator_of(seed, name), embedding_std)
 
 
 def _branch_ends(model: nn.Module) -> Iterator[str]:
@@ -53,12 +56,23 @@ def _branch_ends(model: nn.Module) -> Iterator[str]:
                     yield f"{prefix}.layers.{number}.{end}".lstrip(".")
 
 
-def _fill(module: nn.Module, key: str, tensor: Tensor, generator: torch.Generator) -> None:
+def _adapter_ends(model: nn.Module) -> Iterator[str]:
+    """Yield the names of the second weights of adapters, which begin by adding nothing."""
+    for prefix, module in model.named_modules():
+        if isinstance(module, Adapters):
+            yield from (f"{prefix}.up.{name}" for name in module.up)
+
+
+def _fill(module: nn.Module, key: str, tensor: Tensor, generator: torch.Generator, embedding_std: float) -> None:
     """Initialise the parameter or buffer `key` of a module."""
     if isinstance(module, nn.Linear) and key == "weight":
         tensor.normal_(std=1.0 / math.sqrt(module.in_features), generator=generator)
+    elif isinstance(module, nn.ParameterDict):  # the first weights of adapters
+        tensor.normal_(std=1.0 / math.sqrt(tensor.shape[1]), generator=generator)
+    elif isinstance(module, Projector) and key == "gain":
+        tensor.fill_(1.0)
     elif isinstance(module, nn.Embedding):
-        tensor.normal_(std=1.0, generator=generator)
+        tensor.normal_(std=embedding_std, generator=generator)
     elif isinstance(module, Norm) and key == "weight":
         tensor.fill_(0.0 if module.plus_one else 1.0)
     elif isinstance(module, FlowHead) and key in ("axes", "variance"):

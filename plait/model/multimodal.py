@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from plait.contract import Modality
 from plait.data.pack import PADDING_ROW, Batch
 from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError
 from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
+from plait.heads.projector import Projector
 from plait.model.attention import prepare
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
+from plait.model.lora import Adapters, Routing, route
 from plait.model.mask import allowed
 from plait.model.transformer import Trunk, TrunkConfig
 
@@ -51,6 +54,13 @@ class MultimodalTransformer(nn.Module):
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
+        self.embedders.update(
+            {reader.name: Projector(reader.width, config.dim) for reader in vocabulary.readers.values()}
+        )
+        if unknown := sorted(set(config.adapters) - set(vocabulary.experts)):
+            raise ConfigError(
+                f"trunk.adapters names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
+            )
         self.trunk = Trunk(config)
         self.categorical = nn.ModuleDict(
             {
@@ -78,7 +88,7 @@ class MultimodalTransformer(nn.Module):
     def for_inference(self) -> MultimodalTransformer:
         """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
         for module in self.modules():
-            if isinstance(module, (Linear, Norm, FlowHead)):
+            if isinstance(module, (Linear, Norm, FlowHead, Adapters)):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
@@ -87,11 +97,17 @@ class MultimodalTransformer(nn.Module):
         self.flexible = self.device.type == "cuda"
         self.trunk.compile()
 
+    def routing(self, batch: Batch) -> Routing | None:
+        """Which tokens of a batch pass through adapters."""
+        ranks = self.trunk.config.adapters
+        return route(batch.expert, self.vocabulary.experts, ranks) if ranks else None
+
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""
         B, L = batch.ids.shape
         indices: list[Tensor] = []
         vectors: list[Tensor] = []
+        size = self.trunk.config.embedding_rms * self.trunk.config.embedding_scale
         for name, ids in batch.tables.items():
             if len(ids.index):
                 embedded = self.tables[name](ids.ids).to(self.dtype)
@@ -102,7 +118,8 @@ class MultimodalTransformer(nn.Module):
             for name, tokens in flow_tokens.items():
                 if len(tokens.index):
                     indices.append(tokens.index)
-                    vectors.append(self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time))
+                    embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
+                    vectors.append(embedded if size == 1.0 else embedded * size)
         unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
@@ -111,7 +128,7 @@ class MultimodalTransformer(nn.Module):
         """[B * L, D] hidden states of a batch."""
         mask = allowed(batch.row, batch.block, batch.copy)
         prepared = prepare(mask, self.dtype, flexible=True) if self.flexible else mask
-        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared)
+        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared, routing=self.routing(batch))
         return hidden.flatten(0, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:

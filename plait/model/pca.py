@@ -132,5 +132,7 @@ def start(model: MultimodalTransformer, components: Mapping[str, PrincipalCompon
         embedding.tokens.bias.copy_((CONSTANT * count) ** 0.5 * constant - weight @ pca.mean)
         time_weight = embedding.time[-1].get_parameter("weight")
         time_weight.sub_(directions @ (directions.T @ time_weight))
+        if model.trunk.config.embedding_rms != 1.0:
+            continue  # a pretrained trunk does not pass tokens on unchanged
         squared_norm = (1.0 + CONSTANT) * count / embedding.dim  # of a token: the last norm divides by its root
         head.predict.weight[:count] = squared_norm**0.5 * directions.T

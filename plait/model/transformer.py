@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from plait.model.attention import Prepared, attend, prepare
 from plait.model.layers import Linear, Norm, sinusoids
+from plait.model.lora import Routing, adapted, adapters_of
 from plait.model.rope import RotaryScaling, rotary_table, rotate
 
 FeedForwardKind = Literal["swiglu", "geglu", "relu", "gelu", "gelu_tanh"]
@@ -58,6 +60,14 @@ class TrunkConfig(BaseModel):
         None, description="of the projections to queries, keys and values; none: as bias says"
     )
     embedding_scale: float = Field(1.0, gt=0, description="factor of the embeddings of ids")
+    embedding_rms: float = Field(
+        1.0,
+        gt=0,
+        description="root mean square of pretrained embeddings: what is drawn beside them begins at that size",
+    )
+    adapters: dict[str, int] = Field(
+        default_factory=dict, description="expert, such as image_given -> rank of its low-rank adapters in every layer"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> TrunkConfig:
@@ -123,20 +133,33 @@ class Attention(nn.Module):
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.config = config
+        self.adapters = nn.ModuleDict()
         width = config.head_width
         qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
         self.project = Linear(config.dim, (config.num_heads + 2 * config.kv_heads) * width, bias=qkv_bias)
         self.out = Linear(config.num_heads * width, config.dim, bias=config.bias)
         self.norm_q = config.make_norm(width) if config.qk_norm else nn.Identity()
         self.norm_k = config.make_norm(width) if config.qk_norm else nn.Identity()
+        if config.adapters:
+            self.adapters = adapters_of({"project": self.project, "out": self.out}, config.adapters)
 
     def forward(
-        self, x_BLD: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+        self,
+        x_BLD: Tensor,
+        mask: Prepared,
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: LayerCache | None,
+        routing: Routing | None = None,
     ) -> Tensor:
         config = self.config
         B, L, _ = x_BLD.shape
         widths = [heads * config.head_width for heads in (config.num_heads, config.kv_heads, config.kv_heads)]
-        q, k, v = (part.view(B, L, -1, config.head_width) for part in self.project.in_parts(x_BLD, widths))
+        if routing is None:
+            parts = self.project.in_parts(x_BLD, widths)
+        else:
+            projected = adapted(self.project, self.adapters["project"], x_BLD, routing)
+            parts = torch.split_with_sizes(projected, widths, dim=-1)
+        q, k, v = (part.reshape(B, L, -1, config.head_width) for part in parts)
         q, k = self.norm_q(q), self.norm_k(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
@@ -144,7 +167,10 @@ class Attention(nn.Module):
             values = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask).transpose(1, 2)
         else:
             values = cache.attend(q[0], k[0], v[0])
-        output: Tensor = self.out(values.reshape(B, L, -1))
+        values = values.reshape(B, L, -1)
+        if routing is not None:
+            return adapted(self.out, self.adapters["out"], values, routing)
+        output: Tensor = self.out(values)
         return output
 
 
@@ -158,10 +184,18 @@ class FeedForward(nn.Module):
         width = config.hidden_width
         self.up = Linear(config.dim, 2 * width if self.gated else width, bias=config.bias)
         self.down = Linear(width, config.dim, bias=config.bias)
+        self.adapters = nn.ModuleDict()
+        if config.adapters:
+            self.adapters = adapters_of({"up": self.up, "down": self.down}, config.adapters)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, routing: Routing | None = None) -> Tensor:
+        width = self.down.in_features
+        if routing is not None:
+            up = adapted(self.up, self.adapters["up"], x_BLD, routing)
+            h = self.activation(up[..., :width]) * up[..., width:] if self.gated else self.activation(up)
+            return adapted(self.down, self.adapters["down"], h, routing)
         if self.gated:
-            gate, value = self.up.in_parts(x_BLD, (self.down.in_features, self.down.in_features))
+            gate, value = self.up.in_parts(x_BLD, (width, width))
             h = self.activation(gate) * value
         else:
             h = self.activation(self.up(x_BLD))
@@ -181,14 +215,19 @@ class Layer(nn.Module):
         self.norm_feed_forward = config.make_norm(config.dim, bias=config.bias)
 
     def forward(
-        self, x: Tensor, mask: Prepared, rotary: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+        self,
+        x: Tensor,
+        mask: Prepared,
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: LayerCache | None,
+        routing: Routing | None = None,
     ) -> Tensor:
         if self.post:
-            x = self.norm_attention(x + self.attention(x, mask, rotary, cache))
-            x = self.norm_feed_forward(x + self.feed_forward(x))
+            x = self.norm_attention(x + self.attention(x, mask, rotary, cache, routing))
+            x = self.norm_feed_forward(x + self.feed_forward(x, routing))
             return x
-        x = x + self.attention(self.norm_attention(x), mask, rotary, cache)
-        x = x + self.feed_forward(self.norm_feed_forward(x))
+        x = x + self.attention(self.norm_attention(x), mask, rotary, cache, routing)
+        x = x + self.feed_forward(self.norm_feed_forward(x), routing)
         return x
 
 
@@ -210,9 +249,11 @@ class Trunk(nn.Module):
         position: Int[Tensor, "B L"],
         mask: Bool[Tensor, "B L T"] | BlockMask | None,
         caches: Sequence[LayerCache] | None = None,
+        routing: Routing | None = None,
     ) -> Float[Tensor, "B L D"]:
         """`mask`: which of the T keys each query may attend to, None for all; a `BlockMask` selects FlexAttention. With
-        `caches`, each layer's cache attends instead, and the mask is ignored."""
+        `caches`, each layer's cache attends instead, and the mask is ignored. `routing`: tokens that pass through
+        adapters."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
@@ -225,6 +266,6 @@ class Trunk(nn.Module):
         prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         for number, layer in enumerate(self.layers):
             layer_rotary = None if number in config.no_rotary_layers else rotary
-            x_BLD = layer(x_BLD, prepared, layer_rotary, caches[number] if caches else None)
+            x_BLD = layer(x_BLD, prepared, layer_rotary, caches[number] if caches else None, routing)
         x_BLD = self.norm(x_BLD)
         return x_BLD

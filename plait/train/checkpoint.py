@@ -23,8 +23,9 @@ from torch import Tensor
 
 from plait import registry
 from plait.contract import Modality
+from plait.data.chat_template import ChatTemplate
 from plait.data.vocabulary import Vocabulary
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.runtime.files import sha256_of, sync
@@ -106,6 +107,7 @@ def save(
         "modalities": modalities,
         "vocabulary": list(model.vocabulary.names),
         "tied": list(model.tied),
+        "template": model.vocabulary.template.state() if model.vocabulary.template else None,
         "recipe": dict(recipe),
         "sha256": sums,
     }
@@ -196,7 +198,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTransformer, dict[str, Any]]:
     """The model with its EMA weights, and config.json. Raises CheckpointError for anything missing or damaged."""
     config = read_config(folder)
-    vocabulary = Vocabulary(load_modalities(folder, config))
+    vocabulary = Vocabulary(load_modalities(folder, config), load_template(folder, config))
     model = load_model(folder, config, vocabulary, dtype=dtype)
     return model.eval(), config
 
@@ -207,20 +209,32 @@ def load_model(
     vocabulary: Vocabulary,
     dtype: torch.dtype = torch.float32,
     seed: int | None = None,
+    adapters: Mapping[str, int] | None = None,
+    components: Mapping[str, int] | None = None,
 ) -> MultimodalTransformer:
     """The EMA weights of a checkpoint in a model of `vocabulary`; with a `seed`, what the checkpoint lacks is drawn.
 
-    Raises CheckpointError.
+    `adapters` join those that the trunk has; `components` are of flow heads that are drawn. Raises CheckpointError.
     """
     try:
         trunk = TrunkConfig(**config["trunk"])
+        trunk = trunk.model_copy(update={"adapters": trunk.adapters | dict(adapters or {})})
     except (ValidationError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
         ) from error
     try:
         weights = load_weights(folder, config)
-        return fitted(trunk, vocabulary, weights, config["vocabulary"], dtype=dtype, tied=config["tied"], seed=seed)
+        return fitted(
+            trunk,
+            vocabulary,
+            weights,
+            config["vocabulary"],
+            dtype=dtype,
+            tied=config["tied"],
+            seed=seed,
+            components=components,
+        )
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
 
@@ -246,6 +260,15 @@ def load_modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modali
                     ) from error
         modalities[name] = registry.build(name, settings)
     return modalities
+
+
+def load_template(folder: Path, config: Mapping[str, Any]) -> ChatTemplate | None:
+    """The chat template of a checkpoint, if it has one. Raises CheckpointError."""
+    stored = config["template"]
+    try:
+        return None if stored is None else ChatTemplate(**stored)
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: 'template' is no chat template: {error}") from error
 
 
 def read_counters(folder: Path) -> dict[str, Any] | None:

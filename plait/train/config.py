@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -36,6 +36,13 @@ class TrainingConfig(BaseModel):
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"
     )
+    objective: Literal["pretrain", "align"] = Field("pretrain", description="align: the alignment losses alone")
+    alignment: dict[str, Literal["ctc", "match"]] = Field(
+        default_factory=dict,
+        description="task -> how features of its questions are aligned with the words of its answers",
+    )
+    features: str = Field("", description="folder of cached features; none: features in the folder of the data")
+    variants: int = Field(0, ge=0, description="varied copies of each medium that features are computed of")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")
     steps: int = Field(1000, ge=1)
     pca: int = Field(0, ge=0, strict=True, description="principal components of the data that flow heads know; 0: none")

@@ -10,9 +10,10 @@ from torch import Tensor
 from plait.contract import WORDS
 from plait.data.vocabulary import MARKS
 
-FORMAT = 5
+FORMAT = 6
 
 Config = dict[str, Any]
+BY_TABLES = 5  # the first format whose ids lie in tables
 RENAMED_SETTINGS = {  # format 5: (where in the recipe, name before) -> name since
     ("", "principal"): "pca",
     ("", "average"): "ema_decay",
@@ -56,7 +57,12 @@ def _from_4(config: Config) -> Config:
     return {**config, "format": 5, "recipe": recipe, "tied": []}
 
 
-MIGRATIONS: dict[int, Callable[[Config], Config]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+def _from_5(config: Config) -> Config:
+    """Format 6: a checkpoint may have the chat template of the model that it was made from."""
+    return {**config, "format": 6, "template": None}
+
+
+MIGRATIONS: dict[int, Callable[[Config], Config]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}
 
 
 def migrate_config(config: Config) -> Config:
@@ -76,7 +82,7 @@ def migrate_tensors(tensors: Mapping[str, Tensor], written_as: int, marks: int) 
 
     Before format 5 one table held the marks and, after them, the ids of the only categorical modality, text.
     """
-    if written_as >= FORMAT:
+    if written_as >= BY_TABLES:
         return dict(tensors)
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

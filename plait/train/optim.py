@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -32,6 +33,10 @@ class OptimConfig(BaseModel):
         le=1,
         description="of the rate, for the maps from continuous tokens and to them: small where they start well",
     )
+    lr_scales: dict[str, float] = Field(
+        default_factory=dict,
+        description="pattern of parameters' names -> share of the rate; the first that fits counts",
+    )
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
     def lr_at(self, step: int, steps: int) -> float:
@@ -45,15 +50,18 @@ def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
     """Optimizers over the parameters of `model` that move; matrices inside `trunk` go to Muon if it is chosen."""
     matrices: list[nn.Parameter] = []
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {  # by share of the rate, and whether they decay
-        (share, decays): [] for share in dict.fromkeys((1.0, config.flow_lr_scale)) for decays in (True, False)
+        (share, decays): []
+        for share in dict.fromkeys((1.0, config.flow_lr_scale, *config.lr_scales.values()))
+        for decays in (True, False)
     }
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2:
+        if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2 and ".adapters." not in name:
             matrices.append(parameter)
             continue
         share = config.flow_lr_scale if name.endswith(WIDE) else 1.0
+        share = next((s for pattern, s in config.lr_scales.items() if fnmatchcase(name, pattern)), share)
         groups[share, parameter.ndim == 2].append(parameter)
     optimizers: list[Optimizer] = [
         torch.optim.AdamW(

@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from plait import registry
-from plait.contract import Modality
+from plait.contract import Modality, Part
 from plait.data import splits, store
 from plait.data.fit import fit
 from plait.data.mix import Rows
@@ -212,10 +212,10 @@ def start(
     was found in the data and what moves."""
     if recipe.init:
         with archive.opened(Path(recipe.init)) as folder:
-            model, rows = _from_checkpoint(recipe, folder, skip)
+            model, rows = _from_checkpoint(recipe, folder, skip, say)
     else:
         model, rows = _from_scratch(recipe, skip, say)
-    training = trainer.build(recipe, rows, model)
+    training = trainer.build(recipe, rows, model, say)
     training.data = fingerprint(recipe, skip)
     if recipe.init or recipe.trainable != ("*",):
         say(trainer.moving(model))
@@ -229,16 +229,13 @@ def _from_scratch(
     modalities = registry.build_all(recipe.modalities)
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
     parts = fit(modalities, store.fitting_samples(rows, recipe.seed), recipe.seed)
-    components = {}
-    for name, modality in modalities.items():
-        if recipe.pca and modality.head == "flow" and parts[name]:
-            components[name] = pca.find(modality, parts[name], recipe.pca, recipe.seed)
-            held = f"{len(components[name].axes)} principal components hold {100 * components[name].share:.1f} %"
-            say(f"{name}: {held} of the variance")
+    components = _components(recipe, modalities, parts, say)
     return trainer.model_of(recipe, Vocabulary(modalities), components), rows
 
 
-def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[str]) -> tuple[MultimodalTransformer, Rows]:
+def _from_checkpoint(
+    recipe: TrainingConfig, folder: Path, skip: Collection[str], say: Callable[[str], Any]
+) -> tuple[MultimodalTransformer, Rows]:
     """The model of a checkpoint, with modalities that the recipe adds; these alone learn from the rows.
 
     Raises CheckpointError where settings of the recipe do not fit the weights.
@@ -252,9 +249,31 @@ def _from_checkpoint(recipe: TrainingConfig, folder: Path, skip: Collection[str]
     added = registry.build_all({name: s for name, s in recipe.modalities.items() if name not in stored})
     modalities = {name: (known | added)[name] for name in sorted(known | added)}
     rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
-    fit(added, store.fitting_samples(rows, recipe.seed), recipe.seed)
-    model = checkpoint.load_model(folder, config, Vocabulary(modalities), seed=recipe.seed)
+    parts = fit(added, store.fitting_samples(rows, recipe.seed), recipe.seed)
+    components = _components(recipe, added, parts, say)
+    vocabulary = Vocabulary(modalities, checkpoint.load_template(folder, config))
+    sizes = {name: len(found.axes) for name, found in components.items()}
+    adapters = recipe.trunk.adapters
+    model = checkpoint.load_model(folder, config, vocabulary, seed=recipe.seed, adapters=adapters, components=sizes)
+    pca.start(model, components, recipe.seed)
     return model, rows
+
+
+def _components(
+    recipe: TrainingConfig,
+    modalities: Mapping[str, Modality],
+    parts: Mapping[str, Sequence[Part]],
+    say: Callable[[str], Any],
+) -> dict[str, pca.PrincipalComponents]:
+    """Principal components of the flow modalities, if the recipe wants any and the data has parts."""
+    components = {}
+    for name, modality in modalities.items():
+        if recipe.pca and modality.head == "flow" and parts[name]:
+            found = pca.find(modality, parts[name], recipe.pca, recipe.seed)
+            say(f"{name}: {len(found.axes)} principal components hold {100 * found.share:.1f} % of the variance")
+            if len(found.axes):
+                components[name] = found
+    return components
 
 
 def restart(recipe: TrainingConfig, folder: Path, skip: Collection[str] = ()) -> Training:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plait.data.loader import Loader
+from plait.data.loader_pool import LoaderPool
 from plait.errors import ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.checkpoint import TrainState
@@ -24,7 +25,7 @@ class Training:
         self,
         model: MultimodalTransformer,
         optimizers: list[Optimizer],
-        loader: Loader,
+        loader: Loader | LoaderPool,
         objective: Objective | None = None,
     ) -> None:
         self.model, self.optimizers, self.loader = model, optimizers, loader

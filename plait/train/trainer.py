@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,8 +22,10 @@ from safetensors import SafetensorError
 
 from plait.data import store
 from plait.data.augment import Augmenter
+from plait.data.features import FeatureReader, given_parts
 from plait.data.loader import Loader
-from plait.data.media import CachedReader
+from plait.data.loader_pool import LoaderPool
+from plait.data.media import CachedReader, Member
 from plait.data.mix import Rows
 from plait.data.pack import Batch
 from plait.data.sequence import Encoder
@@ -32,9 +38,13 @@ from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
+from plait.train.objectives.align import CTC, MATCH, Align
+from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
+TELL_EVERY = 10.0  # seconds between two lines while features are computed
+WORKER_SEED = 7919  # between the seeds of two workers
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
 
@@ -126,33 +136,84 @@ def moving(model: MultimodalTransformer) -> str:
     return f"parameters that move: {table}"
 
 
-def build(recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer) -> Training:
+def build(
+    recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer, say: Callable[[str], Any] = lambda line: None
+) -> Training:
     """Optimizers and loader of a recipe around a model, at step 0, on the recipe's device."""
     vocabulary = model.vocabulary
-    unknown = set(recipe.loss_weights) - set(vocabulary.groups)
-    if unknown:
-        raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(vocabulary.groups)}")
+    groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()))
+    if unknown := set(recipe.loss_weights) - set(groups):
+        raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(groups)}")
+    if recipe.objective == "align" and not recipe.alignment:
+        raise ConfigError(
+            "objective=align without alignment; expected tasks to align, such as alignment.transcribe=ctc"
+        )
     lacking = store.missing_tasks(Path(recipe.data))
     tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
     if unknown := set(recipe.augment) - tasks - lacking:
         raise ConfigError(
             f"augment names tasks {sorted(unknown)} without rows; expected tasks of the data: {', '.join(sorted(tasks))}"
         )
+    device = resolve_device(recipe.device)
     reader = CachedReader(vocabulary.modalities)
-    encoder = Encoder(vocabulary, recipe.flow, reader, Augmenter(recipe.augment, vocabulary.modalities))
+    augmenter = Augmenter(recipe.augment, vocabulary.modalities)
+    features = features_of(recipe, vocabulary, device)
+    if features is not None:
+        compute_features(features, samples, say)
+    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
         )
-    device = resolve_device(recipe.device)
     model.dtype = resolve_dtype(recipe.dtype, device)
-    model = model.to(device).train()
     select_trainable(model, recipe.trainable)
+    for parameter in model.parameters():
+        if not parameter.requires_grad and recipe.init:
+            parameter.data = parameter.data.to(
+                model.dtype
+            )  # what does not move needs no precision beyond the arithmetic's
+    model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk()
     weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
-    loader = Loader(samples, weights, encoder, recipe.pack, recipe.seed)
-    return Training(model, optim.build(recipe.optim, model), loader)
+
+    def loader_of(worker: int) -> Loader:
+        return Loader(samples, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
+
+    loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
+    objective = Align(recipe.objective == "align") if recipe.alignment else Pretrain()
+    return Training(model, optim.build(recipe.optim, model), loader, objective)
+
+
+def features_of(recipe: TrainingConfig, vocabulary: Vocabulary, device: torch.device) -> FeatureReader | None:
+    """What gives the features of parts that have a reader; None where no modality has one."""
+    if not vocabulary.readers:
+        return None
+    folder = Path(recipe.features) if recipe.features else Path(recipe.data) / "features"
+    return FeatureReader(vocabulary.modalities, vocabulary.readers, device, folder, recipe.variants)
+
+
+def compute_features(features: FeatureReader, samples: Rows, say: Callable[[str], Any]) -> None:
+    """Compute the features of all that is given in the rows and not in the cache yet; processes prepare where there are
+    cores to spare."""
+    rows = itertools.chain.from_iterable(samples.values()) if isinstance(samples, Mapping) else iter(samples)
+    parts = {(part.type, part.value): part for part in given_parts(rows) if isinstance(part.value, str | Member)}
+    workers = (os.cpu_count() or 1) - 2
+    begin = last = time.perf_counter()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if time.perf_counter() - last > TELL_EVERY:
+            last = time.perf_counter()
+            say(f"features of {done:,} media and variants read ({last - begin:.0f} s)")
+
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(workers)) if workers > 0 else None
+        done = features.compute(parts.values(), pool, tell)
+    if done:
+        say(f"features of {done:,} media and variants read in {time.perf_counter() - begin:.0f} s")
+    for name, cache in features.stores.items():
+        say(f"features of {name}: {len(cache.places):,} in {cache.bytes / 1e6:,.0f} MB at {cache.data}")
 
 
 def save(training: Training, recipe: TrainingConfig, run: Path) -> Path:

@@ -25,8 +25,10 @@ def fitted(
     dtype: torch.dtype = torch.float32,
     tied: Sequence[str] = (),
     seed: int | None = None,
+    components: Mapping[str, int] | None = None,
 ) -> MultimodalTransformer:
     """A model with stored `weights`, whose marks and grammar names were `names`; what they lack is drawn from `seed`.
+    `components` are those of flow heads that are drawn.
 
     Raises CheckpointError for weights of other shapes, for names that are gone, and, with no seed, for weights that are
     missing. Nothing is drawn or allocated twice: the model is built on the `meta` device.
@@ -37,7 +39,8 @@ def fitted(
             f"the checkpoint knows the grammar names {', '.join(gone[:8])}, which the installed modalities lack; install "
             "the version that wrote it"
         )
-    components = {name: len(weights[key]) for name in vocabulary.modalities if (key := f"flows.{name}.axes") in weights}
+    stored_components = {n: len(weights[key]) for n in vocabulary.modalities if (key := f"flows.{n}.axes") in weights}
+    components = dict(components or {}) | stored_components
     with torch.device("meta"):
         model = MultimodalTransformer(config, vocabulary, seed=None, dtype=dtype, components=components, tied=tied)
     wanted = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -4,8 +4,8 @@ import pytest
 from test_tokenizers import trained
 from transformers import PreTrainedTokenizerFast
 
+from plait.data.chat_template import ChatTemplate, Content, Fixed, Special
 from plait.errors import ConfigError
-from plait.pretrained.template import ChatTemplate, Content, Fixed, Special
 from plait.pretrained.tokenizer import from_folder
 
 # in the manner of today's families: a default system message; trimmed contents and a first token; another name of a role
@@ -67,7 +67,11 @@ def ids_of(template, tokenizer, conversation, answering):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_words_get_the_ids_of_the_tokenizer_s_own_template(tmp_path, theirs, name, conversation, answering):
     theirs.save_pretrained(tmp_path)
-    template = ChatTemplate(TEMPLATES[name], theirs.all_special_tokens, {"bos_token": theirs.bos_token})
+    template = ChatTemplate(
+        TEMPLATES[name],
+        dict(zip(theirs.all_special_tokens, theirs.all_special_ids, strict=True)),
+        {"bos_token": theirs.bos_token},
+    )
     messages = [{"role": role, "content": text} for role, text in conversation]
     expected = theirs.apply_chat_template(
         messages, chat_template=TEMPLATES[name], add_generation_prompt=answering, tokenize=True, return_dict=False
@@ -76,16 +80,16 @@ def test_words_get_the_ids_of_the_tokenizer_s_own_template(tmp_path, theirs, nam
 
 
 def test_pieces_say_whose_words_they_are():
-    template = ChatTemplate(TEMPLATES["turns"], ["<|im_start|>", "<|im_end|>"])
+    template = ChatTemplate(TEMPLATES["turns"], {"<|im_start|>": 1, "<|im_end|>": 2})
     start, end = Special("<|im_start|>"), Special("<|im_end|>")
     assert template.pieces(["system", "user"], answering=True) == [
         start, Fixed("system\n"), Content(0, trimmed=False), end, Fixed("\n"),
         start, Fixed("user\n"), Content(1, trimmed=False), end, Fixed("\n"),
         start, Fixed("assistant\n"),
     ]  # fmt: skip
-    trimmed = ChatTemplate(TEMPLATES["trimmed"], ["<|im_start|>", "<|im_end|>"], {"bos_token": ""})
+    trimmed = ChatTemplate(TEMPLATES["trimmed"], {"<|im_start|>": 1, "<|im_end|>": 2}, {"bos_token": ""})
     assert Content(0, trimmed=True) in trimmed.pieces(["user"])
-    spaced = ChatTemplate(TEMPLATES["spaced"], ["<|im_start|>", "<|im_end|>"])
+    spaced = ChatTemplate(TEMPLATES["spaced"], {"<|im_start|>": 1, "<|im_end|>": 2})
     assert spaced.pieces(["user"]) == [start, Fixed("[INST] "), Content(0, trimmed=True), Fixed(" [/INST]")]
 
 
@@ -106,4 +110,4 @@ def test_pieces_say_whose_words_they_are():
 )
 def test_templates_that_cannot_be_used_are_told(source, said):
     with pytest.raises(ConfigError, match=said):
-        ChatTemplate(source, []).pieces(["user", "assistant"])
+        ChatTemplate(source, {}).pieces(["user", "assistant"])

@@ -283,17 +283,19 @@ def _relative(sample: Sample, root: str) -> Sample:
     )
 
 
-def write(corpus: Corpus, folder: Path, say: Callable[[str], object]) -> dict[str, Any]:
+def write(
+    corpus: Corpus, folder: Path, say: Callable[[str], object], tasks: Sequence[GroupTask] = TASKS
+) -> dict[str, Any]:
     """Writes the rows of all splits; returns the manifest's `files`, `tasks` and `few`. Raises DataError where a split leaks."""
     everything = [asset for groups in corpus.splits.values() for members in groups.values() for asset in members]
     prints = Prints(everything)
-    counts: Counter[str] = Counter({task.name: 0 for task in TASKS})
-    answers: dict[str, set[str]] = {task.name: set() for task in TASKS if SPEAKERS in task.splits}
-    train = prints.of(_counted(write_training(corpus, folder, TASKS), counts, answers), corpus.splits[TRAIN])
+    counts: Counter[str] = Counter({task.name: 0 for task in tasks})
+    answers: dict[str, set[str]] = {task.name: set() for task in tasks if SPEAKERS in task.splits}
+    train = prints.of(_counted(write_training(corpus, folder, tasks), counts, answers), corpus.splits[TRAIN])
     files: dict[str, Any] = {"train.jsonl": {"rows": counts.total(), "sha256": store.digest(folder, TRAIN)}}
     few: dict[str, str] = {}
     rows: dict[str, list[Sample]] = {}
-    for task in TASKS:
+    for task in tasks:
         for split_name in (*task.splits, DEV):
             drawn = held_out(corpus, task, split_name)
             # A language that training never heard cannot be told, whoever speaks.

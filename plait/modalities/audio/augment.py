@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plait.contract import Segment
+from plait.errors import ConfigError
 from plait.modalities.audio.mel import HOP, MELS, RATE, WINDOW, filterbank, log_mel
 
 if TYPE_CHECKING:
@@ -15,6 +17,22 @@ if TYPE_CHECKING:
 SIGNAL_TO_NOISE = (5.0, 30.0)  # dB
 DIRECT_TO_REVERBERANT = (0.0, 12.0)  # dB, ratio of the powers
 REVERBERATION_TIME = (0.2, 0.8)  # seconds until the reverberation has fallen by 60 dB
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Strengths of the variations: `pitch` is the largest shift in mel bins, `room` and `noise` are the probabilities of
+    reverberation and of noise. Raises ConfigError for impossible ones."""
+
+    pitch: int = 2
+    noise: float = 0.0
+    room: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pitch < 0 or not 0 <= self.noise <= 1 or not 0 <= self.room <= 1:
+            raise ConfigError(
+                f"audio: pitch={self.pitch}, noise={self.noise}, room={self.room}; expected pitch >= 0, chances from 0 to 1"
+            )
 
 
 def in_room(frames: np.ndarray, seconds: float, below: float) -> np.ndarray:
@@ -49,21 +67,21 @@ def augment(modality: Audio, segment: Segment, rng: np.random.Generator) -> Segm
     in time and one in frequency (SpecAugment, Park et al., 2019). A room or noise of probability 0 draws nothing from
     `rng`."""
     tokens = np.concatenate([block.tokens for block in segment.blocks])
-    frames = tokens.reshape(-1, MELS)
+    frames, variation = tokens.reshape(-1, MELS), modality.variation
     length = max(1, round(len(frames) * rng.uniform(0.9, 1.1)))
     positions = np.linspace(0, len(frames) - 1, length)
     low = positions.astype(int)
     share = (positions - low)[:, None].astype(np.float32)
     frames = frames[low] * (1 - share) + frames[np.minimum(low + 1, len(frames) - 1)] * share
-    if modality.room and rng.random() < modality.room:
+    if variation.room and rng.random() < variation.room:
         frames = modality.normalise(
             in_room(modality.denormalise(frames), rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
         )
-    if modality.noise and rng.random() < modality.noise:
+    if variation.noise and rng.random() < variation.noise:
         frames = modality.normalise(
             in_noise(modality.denormalise(frames), rng.uniform(*SIGNAL_TO_NOISE), rng.random() < 0.5, rng)
         )
-    step = int(rng.integers(-modality.pitch, modality.pitch + 1))
+    step = int(rng.integers(-variation.pitch, variation.pitch + 1))
     bins = np.clip(np.arange(MELS) - step, 0, MELS - 1)  # the edge bin fills the gap of the shift
     frames = frames[:, bins] + np.float32(rng.normal(0.0, 0.15))
     width, start = int(rng.integers(0, 9)), int(rng.integers(0, MELS))

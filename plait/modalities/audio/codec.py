@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import soxr
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
+from plait.modalities.audio.augment import Variation
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
@@ -89,8 +91,8 @@ class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
     `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
-    Of `augment`, `pitch` is the largest shift in mel bins, `room` and `noise` are the probabilities of reverberation and of
-    noise. Raises ConfigError for impossible settings.
+    Further settings are those of `Variation`, for `augment`. `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does.
+    Raises ConfigError for impossible settings.
     """
 
     name = "audio"
@@ -103,20 +105,16 @@ class Audio:
         max_seconds: float = 30.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        pitch: int = 2,
-        noise: float = 0.0,
-        room: float = 0.0,
+        reader: str = "",
+        raw: bool = True,
+        **variation: Any,
     ) -> None:
         if frames < 1 or block < 1 or max_seconds <= 0:
             raise ConfigError(
                 f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
             )
-        if pitch < 0 or not 0 <= noise <= 1 or not 0 <= room <= 1:
-            raise ConfigError(
-                f"audio: pitch={pitch}, noise={noise}, room={room}; expected pitch >= 0, chances from 0 to 1"
-            )
         self.frames, self.block, self.max_seconds = frames, block, max_seconds
-        self.pitch, self.noise, self.room = pitch, noise, room
+        self.reader, self.raw, self.variation = reader, raw, Variation(**variation)
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
 
@@ -247,9 +245,8 @@ class Audio:
             "max_seconds": self.max_seconds,
             "mean": [round(float(m), 6) for m in self.mean],
             "std": [round(float(s), 6) for s in self.std],
-            "pitch": self.pitch,
-            "noise": self.noise,
-            "room": self.room,
+            **asdict(self.variation),
+            **({"reader": self.reader, "raw": self.raw} if self.reader else {}),
         }
 
     def example(self, seed: int) -> Part:

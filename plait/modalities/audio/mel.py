@@ -26,9 +26,9 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 
 @cache
-def filterbank() -> Tensor:
-    """[MELS, WINDOW // 2 + 1] triangular filters of equal area (Slaney's normalisation), 0 Hz to the Nyquist rate."""
-    bins = np.linspace(0.0, RATE / 2, WINDOW // 2 + 1)
+def filterbank(window: int = WINDOW) -> Tensor:
+    """[MELS, window // 2 + 1] triangular filters of equal area (Slaney's normalisation), 0 Hz to the Nyquist rate."""
+    bins = np.linspace(0.0, RATE / 2, window // 2 + 1)
     edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(RATE / 2))), MELS + 2))
     rising = (bins[None, :] - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins[None, :]) / np.diff(edges)[1:, None]

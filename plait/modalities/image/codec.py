@@ -31,6 +31,8 @@ class Image:
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
     patches; it is never enlarged beyond that rounding.
 
+    `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does.
+
     Further settings are those of `Variation`, for `augment`. Raises ConfigError for impossible settings.
     """
 
@@ -44,6 +46,8 @@ class Image:
         max_patches: int = 64,
         mean: float = 0.0,
         std: float = 1.0,
+        reader: str = "",
+        raw: bool = True,
         **variation: Any,
     ) -> None:
         if patch < 1 or max_patches < 1 or channels not in (1, 3):
@@ -56,6 +60,7 @@ class Image:
                 f"image: mean={mean}, std={std}; expected a mean from -1 (black) to 1 (white) and a deviation from it of at most 1"
             )
         self.patch, self.channels, self.max_patches, self.mean, self.std = patch, channels, max_patches, mean, std
+        self.reader, self.raw = reader, raw
         self.variation = Variation(**variation)
         self.max_side = min(max_patches, MAX_SIDE)
 
@@ -129,16 +134,16 @@ class Image:
                 return min(rows, self.max_side), min(cols, self.max_side)
             scale *= 0.99 * min(1.0, (self.max_patches / (rows * cols)) ** 0.5)
 
-    def _canvas(self, part: Part) -> PILImage.Image:
+    def canvas(self, part: Part) -> PILImage.Image:
         picture = open_picture(part.value)
         check_size(picture)
         return to_canvas(picture, self.channels)
 
     def check(self, part: Part) -> None:
-        self._canvas(part)
+        self.canvas(part)
 
     def read(self, part: Part) -> Segment:
-        picture = self._canvas(part)
+        picture = self.canvas(part)
         rows, cols = self._grid(*picture.size)
         size = (cols * self.patch, rows * self.patch)
         if picture.size != size:
@@ -183,7 +188,8 @@ class Image:
 
     def state(self) -> dict[str, Any]:
         names = ("patch", "channels", "max_patches", "mean", "std")
-        return {name: getattr(self, name) for name in names} | asdict(self.variation)
+        reads = {"reader": self.reader, "raw": self.raw} if self.reader else {}
+        return {name: getattr(self, name) for name in names} | reads | asdict(self.variation)
 
     def example(self, seed: int) -> Part:
         rng = np.random.default_rng(seed)

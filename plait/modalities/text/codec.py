@@ -74,6 +74,11 @@ class Text:
         if not isinstance(part.value, str):
             raise RowError(f"text part: got {type(part.value).__name__}; expected a string")
 
+    def tokenise(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """[n] ids of a text, and the number of the first character of each."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return np.asarray(encoded.ids, np.int64), np.asarray([start for start, _ in encoded.offsets], np.int64)
+
     def read(self, part: Part) -> Segment:
         self.check(part)
         ids = np.asarray(self._tokenizer.encode(part.value).ids, np.int64)

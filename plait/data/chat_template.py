@@ -45,11 +45,11 @@ Piece = Special | Fixed | Content
 
 
 class ChatTemplate:
-    """A template in Jinja, and the names of its tokenizer's special tokens. `names`: what templates call some of them, such
-    as `bos_token`. Raises ConfigError for a template that does not compile."""
+    """A template in Jinja, and the ids of its tokenizer's special tokens, by name. `names`: what templates call some of them,
+    such as `bos_token`. Raises ConfigError for a template that does not compile."""
 
-    def __init__(self, source: str, specials: Sequence[str], names: Mapping[str, str] | None = None) -> None:
-        self.source, self.names = source, dict(names or {})
+    def __init__(self, source: str, specials: Mapping[str, int], names: Mapping[str, str] | None = None) -> None:
+        self.source, self.specials, self.names = source, dict(specials), dict(names or {})
         by_length = sorted(specials, key=len, reverse=True)
         self._specials = re.compile("(" + "|".join(map(re.escape, by_length)) + ")") if by_length else None
         self._render = _compiled(source)
@@ -79,6 +79,20 @@ class ChatTemplate:
                 at = self._skip(padded, at, bare if trimmed else f"{PADDING}{bare}{PADDING}")
                 pieces.append(Content(number, trimmed))
         return pieces
+
+    def end(self) -> str:
+        """Name of the special token that ends an answer. Raises ConfigError where none follows one."""
+        pieces = self.pieces(["user", "assistant"])
+        after = pieces[pieces.index(next(p for p in pieces if isinstance(p, Content) and p.message == 1)) + 1 :]
+        if not after or not isinstance(after[0], Special):
+            raise ConfigError(
+                "the chat template ends an answer without a special token; expected one, such as <|im_end|>"
+            )
+        return after[0].name
+
+    def state(self) -> dict[str, Any]:
+        """The keyword arguments that rebuild it, as JSON."""
+        return {"source": self.source, "specials": self.specials, "names": self.names}
 
     def _rendered(self, roles: Sequence[str], around: str, answering: bool) -> str:
         """The conversation with placeholders for contents, and white space around each."""

@@ -1,0 +1,157 @@
+"""Packs everything that a training needs into parts with a manifest of hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import plait
+from plait.bundle.run_bundle import MANIFEST, MIB
+from plait.errors import ConfigError, DataError
+from plait.recipes.recipe import Recipe
+from plait.runtime.files import sha256_of
+
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+WHEELS = (  # beside torch, numpy, safetensors, tokenizers, Pillow and transformers, which are assumed to be there
+    "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "soundfile", "cffi",
+    "pycparser", "soxr", "rich", "markdown-it-py", "mdurl", "pygments", "jaxtyping", "wadler-lindig", "tensorboard",
+    "gguf", "absl-py", "grpcio", "markdown", "protobuf", "tensorboard-data-server", "werkzeug", "markupsafe",
+)  # fmt: skip
+
+
+class Parts:
+    """A stream that is written to files of at most `size` bytes each."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.size = folder, size
+        self.files: list[Path] = []
+        self.stream: IO[bytes] | None = None
+        self.room = 0
+
+    def write(self, data: bytes) -> int:
+        """Append bytes."""
+        view = memoryview(data)
+        while len(view):
+            if not self.room:
+                self.close()
+                self.files.append(self.folder / f"part-{len(self.files):02d}")
+                self.stream, self.room = self.files[-1].open("wb"), self.size
+            assert self.stream is not None
+            count = min(self.room, len(view))
+            self.stream.write(view[:count])
+            self.room -= count
+            view = view[count:]
+        return len(data)
+
+    def close(self) -> None:
+        """Finish the last file."""
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+
+
+def chosen_rows(data: Path, budget: float) -> tuple[list[str], dict[str, Path]]:
+    """Lines of train.jsonl and the media they name, as many as `budget` bytes of media allow.
+
+    Media are taken in the order of a hash, so that what is left out is left out of all tasks alike; a row comes along when
+    all its media do. Raises DataError where there is no train.jsonl.
+    """
+    file = data / "train.jsonl"
+    if not file.is_file():
+        raise DataError(f"{data} has no train.jsonl; expected a folder of rows with media beside it")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
+    media: dict[str, Path] = {}
+    kept, total, full = [], 0.0, False
+    for line in lines:
+        names = [part[part["type"]] for m in json.loads(line)["messages"] if isinstance(m["content"], list)
+                 for part in m["content"] if part["type"] != "text"]  # fmt: skip
+        new = {name: data / name for name in names if name not in media}
+        size = sum(path.stat().st_size + 1024 for path in new.values())
+        if new and (full or total + size > budget):
+            full = True
+            continue
+        media |= new
+        total += size
+        kept.append(line)
+    return kept, media
+
+
+def package_files() -> Iterator[tuple[str, Path]]:
+    """The package's own files."""
+    root = Path(plait.__file__).parent
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield f"plait/{path.relative_to(root).as_posix()}", path
+
+
+def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Path]:
+    """Download wheels for another Python into `folder`. Raises DataError when one cannot be had."""
+    folder.mkdir(parents=True, exist_ok=True)
+    platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--python-version", python,
+               "--implementation", "cp", *platforms, "-d", str(folder), *names]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"wheels for Python {python} cannot be fetched: {done.stderr.strip()[-300:]}")
+    return sorted(folder.glob("*.whl"))
+
+
+def pack(
+    stages: Sequence[Recipe],
+    data: Path,
+    base: Path,
+    weights: Mapping[str, Path],
+    to: Path,
+    *,
+    part_mib: float = 60,
+    total_mib: float = 180,
+    python: str = "3.12",
+    say: Callable[[str], Any] = print,
+) -> Path:
+    """Write the bundle of some stages to the folder `to`; returns its manifest.
+
+    `base` is the language model that the first stage starts from, as `plait import` takes it; `weights` are the files that readers need, by their place
+    under the folder of sources. Media are chosen to fit. Raises ConfigError for a folder in use, DataError as its parts do.
+    """
+    if to.exists() and any(to.iterdir()):
+        raise ConfigError(f"{to} is not empty; expected a new folder for the bundle")
+    to.mkdir(parents=True, exist_ok=True)
+    fixed = dict(package_files())
+    fixed |= {f"weights/{name}": path for name, path in weights.items()}
+    files = sorted(base.iterdir()) if base.is_dir() else [base]
+    fixed |= {f"source/{path.name}": path for path in files if path.is_file()}
+    fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
+    used = sum(path.stat().st_size + 1024 for path in fixed.values())
+    lines, media = chosen_rows(data, total_mib * MIB - used)
+    rows = "".join(f"{line}\n" for line in lines).encode()
+    parts = Parts(to, int(part_mib * MIB))
+    with tarfile.open(fileobj=parts, mode="w|") as tar:  # type: ignore[call-overload]
+        for name, path in {**fixed, **{f"data/{name}": path for name, path in media.items()}}.items():
+            tar.add(path, name, recursive=False)
+        entry = tarfile.TarInfo("data/train.jsonl")
+        entry.size = len(rows)
+        tar.addfile(entry, io.BytesIO(rows))
+    parts.close()
+    shutil.rmtree(to / "wheels")
+    names = [stage.name for stage in stages]
+    manifest = {
+        "stages": [
+            stage.model_dump(mode="json") | {"init": ["base", *names][number]} for number, stage in enumerate(stages)
+        ],
+        "parts": [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in parts.files],
+        "rows": len(lines),
+        "media": len(media),
+    }
+    (to / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    shutil.copy(Path(__file__).with_name("run_bundle.py"), to / "run_bundle.py")
+    say(f"{len(lines):,} rows and {len(media):,} media in {len(parts.files)} parts at {to}")
+    return to / MANIFEST

@@ -1,0 +1,207 @@
+"""Features of what is given, by the frozen encoders that read it: cached by content, in memory and in a folder.
+
+A cache file belongs to one reader and one version of it; features of another version are never found. Training then pays
+nothing for the encoder, and sees each medium in a few fixed variants beside itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plait.contract import Modality, Part
+from plait.data.media import Member, with_bytes
+from plait.errors import DataError
+from plait.modalities import Reader
+
+if TYPE_CHECKING:
+    import torch
+
+AT_ONCE = 64  # media that a network reads together
+IN_MEMORY = 512  # media whose features are kept where there is no folder
+Key = tuple[str, int]  # hash of the content; number of the variant, 0 for the medium as it is
+
+
+def content_hash(part: Part) -> str:
+    """Hash of a medium's bytes, wherever they lie."""
+    value = part.value.read() if isinstance(part.value, Member) else part.value
+    if isinstance(value, str | Path):
+        value = Path(value).read_bytes()
+    digest = hashlib.sha256(part.type.encode())
+    if isinstance(value, tuple):
+        digest.update(np.ascontiguousarray(value[0]).tobytes() + str(value[1]).encode())
+    else:
+        digest.update(value if isinstance(value, bytes) else np.asarray(value).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def prepared(modality: Modality, reader: Reader, part: Part, key: Key) -> np.ndarray:
+    """The reader's input of a medium, or of its variant with the number in `key`."""
+    given = reader.prepare(modality, with_bytes(part))
+    return reader.vary(given, np.random.default_rng([int(key[0][:12], 16), key[1]])) if key[1] else given
+
+
+class Store:
+    """Features of one reader in a folder: `NAME.f16`, one after the other, and `NAME.jsonl`, where each lies."""
+
+    def __init__(self, folder: Path, reader: Reader) -> None:
+        name = f"{reader.name}-{hashlib.sha256(reader.version.encode()).hexdigest()[:12]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data, self.index, self.width = folder / f"{name}.f16", folder / f"{name}.jsonl", reader.width
+        self.places: dict[Key, tuple[int, int]] = {}  # first row and number of rows
+        self.rows = 0
+        self.array: np.ndarray | None = None
+        if self.index.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        """What an earlier process wrote whole; a line or rows cut short by a kill are written anew."""
+        available = self.data.stat().st_size // (2 * self.width) if self.data.is_file() else 0
+        for line in self.index.read_text(encoding="utf-8").splitlines():
+            try:
+                content, variant, first, count = json.loads(line)
+            except ValueError:
+                continue
+            if first + count <= available:
+                self.places[content, variant] = first, count
+                self.rows = max(self.rows, first + count)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.places
+
+    def get(self, key: Key) -> np.ndarray:
+        """[n, width] float16 features."""
+        first, count = self.places[key]
+        if self.array is None or len(self.array) < first + count:
+            self.array = np.memmap(self.data, np.float16, "r").reshape(-1, self.width)
+        return self.array[first : first + count]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the features."""
+        return 2 * self.width * self.rows
+
+    def add(self, features: Iterable[tuple[Key, np.ndarray]]) -> None:
+        """Append features to the files."""
+        with (
+            self.data.open("r+b" if self.data.is_file() else "wb") as data,
+            self.index.open("a", encoding="utf-8") as index,
+        ):
+            data.seek(2 * self.width * self.rows)
+            for key, array in features:
+                data.write(np.ascontiguousarray(array, np.float16).tobytes())
+                index.write(json.dumps([*key, self.rows, len(array)]) + "\n")
+                self.places[key] = self.rows, len(array)
+                self.rows += len(array)
+        self.array = None
+
+
+class FeatureReader:
+    """Features of a part by the reader of its modality: from the store, or computed.
+
+    `variants`: how many varied copies of each medium training draws from.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        readers: Mapping[str, Reader],
+        device: torch.device,
+        folder: Path | None = None,
+        variants: int = 0,
+    ) -> None:
+        self.modalities, self.readers, self.device, self.variants = modalities, readers, device, variants
+        self.stores = {name: Store(folder, reader) for name, reader in readers.items()} if folder else {}
+        self.hashes: dict[tuple[str, str | Member], str] = {}
+        self.recent: dict[tuple[str, Key], np.ndarray] = {}
+        self.networks: dict[str, Callable[[Sequence[np.ndarray]], list[np.ndarray]]] = {}
+        self.hits = self.misses = 0
+
+    def _hash(self, part: Part) -> str:
+        if not isinstance(part.value, str | Member):
+            return content_hash(part)
+        place = (part.type, part.value)
+        if place not in self.hashes:
+            self.hashes[place] = content_hash(part)
+        return self.hashes[place]
+
+    def __call__(self, part: Part, rng: np.random.Generator | None = None) -> np.ndarray:
+        """[n, width] float16 features; of a variant, where `rng` is given and there are any. Raises RowError."""
+        variant = int(rng.integers(0, self.variants + 1)) if rng is not None and self.variants else 0
+        key = self._hash(part), variant
+        store = self.stores.get(part.type)
+        if store is not None and key in store:
+            self.hits += 1
+            return store.get(key)
+        if (part.type, key) in self.recent:
+            self.hits += 1
+            return self.recent[part.type, key]
+        self.misses += 1
+        given = prepared(self.modalities[part.type], self.readers[part.type], part, key)
+        features = self._network(part.type)([given])[0]
+        if store is not None:
+            store.add([(key, features)])
+        else:
+            self.recent[part.type, key] = features
+            while len(self.recent) > IN_MEMORY:
+                del self.recent[next(iter(self.recent))]
+        return features
+
+    def _network(self, name: str) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        if name not in self.networks:
+            self.networks[name] = self.readers[name].load(self.device)
+        return self.networks[name]
+
+    def compute(
+        self, parts: Iterable[Part], pool: Executor | None = None, say: Callable[[int], Any] = lambda count: None
+    ) -> int:
+        """Fill the stores with the features of all `parts` that have a reader, and of their variants; how many were new.
+
+        `pool` prepares inputs. `say` is told how many are done. Raises DataError without a folder.
+        """
+        if not self.stores:
+            raise DataError("features are computed ahead into a folder; got none")
+        done = 0
+        for name, of_modality in self._missing(parts).items():
+            work = partial(_prepared, self.modalities[name], self.readers[name])
+            inputs = pool.map(work, of_modality, chunksize=16) if pool else map(work, of_modality)
+            pairs = zip(of_modality, inputs, strict=True)
+            while some := list(islice(pairs, AT_ONCE)):
+                features = self._network(name)([given for _, given in some])
+                self.stores[name].add((key, array) for ((_, key), _), array in zip(some, features, strict=True))
+                done += len(some)
+                say(done)
+        return done
+
+    def _missing(self, parts: Iterable[Part]) -> dict[str, list[tuple[Part, Key]]]:
+        """Parts and variants without features, by modality."""
+        missing: dict[str, dict[Key, Part]] = {}
+        for part in parts:
+            if part.type not in self.readers:
+                continue
+            content = self._hash(part)
+            for variant in range(self.variants + 1):
+                if (content, variant) not in self.stores[part.type]:
+                    missing.setdefault(part.type, {})[content, variant] = part
+        return {name: [(part, key) for key, part in of.items()] for name, of in missing.items()}
+
+
+def _prepared(modality: Modality, reader: Reader, item: tuple[Part, Key]) -> np.ndarray:
+    return prepared(modality, reader, *item)
+
+
+def given_parts(samples: Iterable[Any]) -> Iterator[Part]:
+    """Parts of what is given: of all messages that are not the assistant's."""
+    for sample in samples:
+        for message in sample.messages:
+            if message.role in ("user", "system"):
+                yield from (replace(part) for part in message.parts)

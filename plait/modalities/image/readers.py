@@ -1,0 +1,57 @@
+"""Frozen encoders that read pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from plait.contract import Part
+from plait.modalities.image.augment import Variation
+from plait.modalities.image.efficientnet import WIDTH, pretrained, see
+from plait.runtime.packages import places
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLACES = 3  # a side of the grid that the map is averaged in
+# a picture keeps its sides and its hues: names tell left from right, and colours
+VARIATION = Variation(flip=False, move=0.7, crop=0.15, colour=0.0, erase=0.05)
+
+
+class EfficientNetLite0:
+    """Features of EfficientNet-Lite0: the picture's mean, then those of PLACES x PLACES places, row by row."""
+
+    name = "efficientnet_lite0"
+    version = "efficientnet-lite0 57934424, mean and 3x3"
+    width = WIDTH
+
+    def prepare(self, modality: Any, part: Part) -> np.ndarray:
+        """[SIDE, SIDE, 3] levels of the whole picture on a white square."""
+        picture: Image.Image = modality.canvas(part)
+        return (see(picture).permute(1, 2, 0) * 128.0 + 127.0).round().to(torch.uint8).numpy()
+
+    def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture moved, cropped and partly hidden."""
+        return np.asarray(VARIATION.apply(Image.fromarray(prepared), rng))
+
+    def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """As `Reader.load`."""
+        network = pretrained(places()).to(device)
+
+        @torch.inference_mode()
+        def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
+            levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()
+            maps: Tensor = network.maps((levels - 127.0) / 128.0)
+            grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
+            features = torch.cat((maps.mean(dim=(2, 3))[:, None], grid), dim=1)
+            return list(features.half().numpy(force=True))
+
+        return encode
+
+
+READERS = {reader.name: reader for reader in (EfficientNetLite0(),)}

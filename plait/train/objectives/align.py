@@ -1,0 +1,134 @@
+"""Aligns the features of frozen encoders with the embeddings of words, before or while a language model learns to read them.
+
+`ctc`: the features of a sound, in order, spell the answer (connectionist temporal classification, Graves et al., 2006).
+`match`: the mean of a picture's features is nearer to the mean of its own answer's words than to those of the other answers
+in the batch (Radford et al., 2021). Both compare directions, centred on the mean of the table, which itself stays as it is.
+Nothing is learned but the projectors: the blank is a fixed direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plait.contract import WORDS
+from plait.data.pack import Batch
+from plait.model.init import generator_of
+from plait.model.multimodal import MultimodalTransformer
+from plait.train.objectives.pretrain import Pretrain
+
+CTC, MATCH = "ctc", "match"
+SHARPNESS = {CTC: 24.0, MATCH: 16.0}  # of a cosine, as a logit
+
+
+class Align:
+    """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`."""
+
+    def __init__(self, alone: bool) -> None:
+        self.alone = alone
+        self.pretrain = Pretrain()
+
+    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
+        """Those of pretraining, then the two alignments."""
+        return (*(() if self.alone else self.pretrain.groups(model)), CTC, MATCH)
+
+    def counts(self, batch: Batch) -> Mapping[str, float]:
+        """Ids to spell, and rows to match."""
+        spelled = sum(len(ids) for _, how, ids in batch.alignment if how == CTC)
+        matched = sum(how == MATCH for _, how, _ in batch.alignment)
+        return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched)}
+
+    def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
+        """Losses of each group."""
+        losses = {} if self.alone else dict(self.pretrain.sums(model, batch))
+        zero = sum(
+            (p.sum() * 0.0 for e in projectors(model).values() for p in e.parameters()),
+            torch.zeros((), device=model.device),
+        )
+        return losses | {how: self._sum(model, batch, how) + zero for how in (CTC, MATCH)}
+
+    @staticmethod
+    def _sum(model: MultimodalTransformer, batch: Batch, how: str) -> Tensor:
+        rows = {row: ids for row, kind, ids in batch.alignment if kind == how}
+        found = features_of(model, batch, rows)
+        if not found:
+            return torch.zeros((), device=model.device)
+        numbers = torch.cat([n for _, n in found])
+        by_row = numbers.argsort(stable=True)
+        vectors, numbers = torch.cat([v for v, _ in found])[by_row], numbers[by_row]
+        return (ctc if how == CTC else match)(model, vectors, numbers, rows)
+
+
+def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
+    """The projectors of a model's readers, by name."""
+    return {reader.name: model.embedders[reader.name] for reader in model.vocabulary.readers.values()}
+
+
+def features_of(model: MultimodalTransformer, batch: Batch, rows: Mapping[int, object]) -> list[tuple[Tensor, Tensor]]:
+    """Projected features [n, D] of the chosen `rows`, and the row of each, reader by reader; a row's lie in order."""
+    found = []
+    chosen = torch.tensor(sorted(rows), device=model.device)
+    for name, projector in projectors(model).items():
+        tokens = batch.clean.get(name)
+        if tokens is None or not len(chosen):
+            continue
+        row = batch.row.flatten()[tokens.index]
+        keep = torch.isin(row, chosen).nonzero().flatten()
+        if len(keep):
+            inputs = tokens.inputs[keep].to(model.dtype)
+            found.append((projector(inputs, tokens.coordinates[keep], tokens.time[keep]).float(), row[keep]))
+    return found
+
+
+def directions(vectors: Tensor, centre: Tensor) -> Tensor:
+    """[..., D] unit vectors from `centre`."""
+    return F.normalize(vectors - centre, dim=-1)
+
+
+def table_of(model: MultimodalTransformer) -> tuple[Tensor, Tensor]:
+    """The embeddings of words [V, D] in units of their root mean square, and their mean."""
+    table = model.tables[WORDS].weight.detach().float() / model.trunk.config.embedding_rms  # type: ignore[operator]
+    return table, table.mean(dim=0)
+
+
+def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
+    """The sum of CTC losses, over the ids that occur; a row with too few features for its ids gives zero."""
+    table, centre = table_of(model)
+    order = sorted(set(numbers.tolist()))
+    targets = [torch.as_tensor(rows[row], device=vectors.device) for row in order]
+    occurring, places = torch.unique(torch.cat(targets), return_inverse=True)
+    blank = torch.randn(table.shape[1], generator=generator_of(0, "alignment.blank")).to(vectors.device)
+    known = torch.cat((F.normalize(blank, dim=0)[None], directions(table[occurring], centre)))
+    logits = SHARPNESS[CTC] * directions(vectors, centre) @ known.T
+    lengths = torch.bincount(numbers)[torch.tensor(order, device=numbers.device)]
+    by_row = torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logits.log_softmax(dim=-1), lengths.tolist())))
+    losses = F.ctc_loss(
+        by_row,
+        places + 1,
+        lengths,
+        torch.tensor([len(target) for target in targets], device=vectors.device),
+        reduction="none",
+        zero_infinity=True,
+    )
+    return losses.sum()
+
+
+def match(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
+    """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch."""
+    table, centre = table_of(model)
+    order = sorted(set(numbers.tolist()))
+    place = {row: number for number, row in enumerate(order)}
+    index = torch.tensor([place[row] for row in numbers.tolist()], device=vectors.device)
+    sums = torch.zeros(len(order), vectors.shape[1], device=vectors.device).index_add(
+        0, index, directions(vectors, centre)
+    )
+    answers = {row: tuple(map(int, rows[row])) for row in order}  # type: ignore[call-overload]
+    distinct = {answer: number for number, answer in enumerate(dict.fromkeys(answers.values()))}
+    named = torch.stack([directions(table[list(answer)], centre).mean(dim=0) for answer in distinct])
+    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ F.normalize(named, dim=-1).T
+    return F.cross_entropy(
+        logits, torch.tensor([distinct[answers[row]] for row in order], device=logits.device), reduction="sum"
+    )
