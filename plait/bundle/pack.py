@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import plait
 from plait.bundle.run_bundle import MANIFEST, MIB
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
+from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import sha256_of
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -93,12 +95,22 @@ def package_files() -> Iterator[tuple[str, Path]]:
             yield f"plait/{path.relative_to(root).as_posix()}", path
 
 
+def _pinned(name: str) -> str:
+    try:
+        return f"{name}=={metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return name
+
+
 def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Path]:
-    """Download wheels for another Python into `folder`. Raises DataError when one cannot be had."""
+    """Download wheels for another Python into `folder`, of the versions that are installed here where they are.
+
+    Raises DataError when one cannot be had.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--python-version", python,
-               "--implementation", "cp", *platforms, "-d", str(folder), *names]  # fmt: skip
+               "--implementation", "cp", *platforms, "-d", str(folder), *map(_pinned, names)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"wheels for Python {python} cannot be fetched: {done.stderr.strip()[-300:]}")
@@ -115,7 +127,6 @@ def pack(
     part_mib: float = 60,
     total_mib: float = 180,
     python: str = "3.12",
-    say: Callable[[str], Any] = print,
 ) -> Path:
     """Write the bundle of some stages to the folder `to`; returns its manifest.
 
@@ -137,9 +148,12 @@ def pack(
     with tarfile.open(fileobj=parts, mode="w|") as tar:  # type: ignore[call-overload]
         for name, path in {**fixed, **{f"data/{name}": path for name, path in media.items()}}.items():
             tar.add(path, name, recursive=False)
-        entry = tarfile.TarInfo("data/train.jsonl")
-        entry.size = len(rows)
-        tar.addfile(entry, io.BytesIO(rows))
+        listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}
+        facts = {"format": 1, "sources": [], "notes": [], "files": listed}
+        for name, text in (("data/train.jsonl", rows), (f"data/{DATA_MANIFEST}", json.dumps(facts).encode())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
     parts.close()
     shutil.rmtree(to / "wheels")
     names = [stage.name for stage in stages]
@@ -153,5 +167,4 @@ def pack(
     }
     (to / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     shutil.copy(Path(__file__).with_name("run_bundle.py"), to / "run_bundle.py")
-    say(f"{len(lines):,} rows and {len(media):,} media in {len(parts.files)} parts at {to}")
     return to / MANIFEST

@@ -26,7 +26,7 @@ from plait.modalities import Reader
 if TYPE_CHECKING:
     import torch
 
-AT_ONCE = 64  # media that a network reads together
+AT_ONCE = 128  # media that a network reads together
 IN_MEMORY = 512  # media whose features are kept where there is no folder
 Key = tuple[str, int]  # hash of the content; number of the variant, 0 for the medium as it is
 

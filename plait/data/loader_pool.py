@@ -7,6 +7,7 @@ on nothing else, and a run resumes exactly with the same W.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -80,7 +81,7 @@ class LoaderPool:
             yield yield_steps()
         finally:
             for process in processes:
-                process.terminate()
+                process.kill()  # it holds nothing that must be put away
             for process in processes:
                 process.join()
 
@@ -100,6 +101,8 @@ class LoaderPool:
 def _work(loader_of: Callable[[int], Loader], number: int, queue: Any) -> None:
     """The life of a worker."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the training does with signals is not this process's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         loader = loader_of(number)
         told: set[str] = set()

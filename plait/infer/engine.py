@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from plait.contract import Block, Message, Segment
+from plait.data.features import FeatureReader
 from plait.data.pack import Batch, collate
 from plait.data.sequence import Element, Encoder, FlowBlock, Ids, RowBuilder
 from plait.errors import PlaitError
@@ -101,7 +102,9 @@ class Engine:
 
     def __init__(self, model: MultimodalTransformer, active: int = ACTIVE, cache_tokens: int = CACHE_TOKENS) -> None:
         self.model, self.most_active = model.eval(), active
-        self.encoder = Encoder(model.vocabulary)
+        vocabulary = model.vocabulary
+        readers = FeatureReader(vocabulary.modalities, vocabulary.readers, model.device) if vocabulary.readers else None
+        self.encoder = Encoder(vocabulary, features=readers)
         self.cache = KVCache(model.trunk.config, model.dtype, model.device, max(1, cache_tokens // PAGE))
         self.waiting: deque[Ticket] = deque()
         self.active: list[Ticket] = []

@@ -104,6 +104,8 @@ class Norm(nn.Module):
             if weight.dtype != x.dtype:
                 weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
             return torch.layer_norm(x, weight.shape, weight, bias, self.eps)
+        if x.is_cuda and not self.plus_one:
+            return F.rms_norm(x, weight.shape, weight.to(x.dtype), self.eps)  # one kernel for seven
         scale = torch.rsqrt(x.float().square().mean(dim=-1, keepdim=True) + self.eps)
         if self.plus_one:  # Gemma multiplies before it rounds, Llama after
             return (x.float() * scale * weight.float()).to(x.dtype)

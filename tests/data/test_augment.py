@@ -522,7 +522,7 @@ def test_a_training_takes_what_its_recipe_says_whatever_it_is_called(world):
         assert isinstance(encoder.encode_part, CachedReader)
         assert encoder.augmenter.transforms == {"detect": boxes.move_and_mirror}
         speaker = encoder.augmenter.modalities["speaker"]["audio"]
-        assert speaker.pitch == 0
+        assert speaker.variation.pitch == 0
         np.testing.assert_allclose(speaker.mean, world.modalities["audio"].mean, atol=1e-6)
         encoder = trainer.build(recipe_of(name), samples, world.model()).loader.encoder
         assert not encoder.augmenter.transforms
@@ -560,7 +560,7 @@ def test_the_dictionary_varies_nothing_that_an_answer_is_about():
         assert (look.flip, look.move, look.crop, look.erase) == (False, 0.0, 0.0, 0.0)
     assert (settings("colour", "image").variation.colour, settings("name", "image").variation.colour) == (0.0, 0.0)
     assert [task for task in recipe.augment if settings(task, "image").variation.flip] == ["clothes", "colour"]
-    assert settings("speaker", "audio").pitch == 0
+    assert settings("speaker", "audio").variation.pitch == 0
 
 
 @pytest.mark.parametrize(

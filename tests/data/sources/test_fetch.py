@@ -17,6 +17,7 @@ from plait.cli import app
 from plait.data import sources
 from plait.data.sources import fetch
 from plait.errors import ConfigError, DataError, MissingError
+from plait.runtime import packages
 
 
 def invoke(*arguments, code=0):
@@ -121,7 +122,7 @@ def pip_package(folder, manager, monkeypatch, **options):
     """A package that pip downloads from `folder`."""
     sha256 = wheel(folder / "words-1.0-py3-none-any.whl", **options)
     monkeypatch.setattr(
-        fetch, "run", lambda command, cwd, seconds=0: shutil.copy(folder / "words-1.0-py3-none-any.whl", cwd)
+        packages, "run", lambda command, cwd, seconds=0: shutil.copy(folder / "words-1.0-py3-none-any.whl", cwd)
     )
     return fetch.Package("pip", "words", "1.0", sha256)
 
@@ -132,7 +133,7 @@ def test_a_package_is_fetched_once_and_its_archive_is_noted(tmp_path, manager, m
     assert (folder / "package/words.txt").read_bytes() == b"words"
     assert json.loads((folder / "archive.json").read_text())["sha256"] == package.sha256
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["words"], "nothing is left beside it"
-    monkeypatch.setattr(fetch, "run", lambda *arguments: pytest.fail("fetched again"))
+    monkeypatch.setattr(packages, "run", lambda *arguments: pytest.fail("fetched again"))
     assert fetch.unpacked(package, tmp_path / "root") == folder
 
 
@@ -154,7 +155,7 @@ def test_an_archive_with_another_hash_is_deleted(tmp_path, manager, monkeypatch)
 
 
 def test_a_manager_that_brings_nothing_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "run", lambda command, cwd, seconds=0: None)
+    monkeypatch.setattr(packages, "run", lambda command, cwd, seconds=0: None)
     package = fetch.Package("pip", "words", "1.0", "0" * 64)
     with pytest.raises(DataError, match=r"pip brought \[\] for words==1.0; expected one archive; .*--any-version"):
         fetch.unpacked(package, tmp_path)
