@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from plait.recipes.recipe import Recipe
     from plait.train.forecast import Forecast
 
-__all__ = ["Model", "Part", "Request", "build", "compare", "evaluate", "export", "load", "train", "train_on"]
+__all__ = [
+    "Model", "Part", "Request", "build", "bundle", "compare", "evaluate", "export", "import_model", "load", "status", "train",
+    "train_on",
+]  # fmt: skip
 
 PathLike = str | Path
 
@@ -123,6 +126,55 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
     found = list_bad_rows([Path(rows)], known, Path(out), tell)[0] if out else check_file(Path(rows), known, tell)
     say(str(found))
     return found
+
+
+def import_model(source: PathLike, dest: PathLike, say: Callable[[str], Any] = print) -> Path:
+    """Make a checkpoint in `dest` from a language model that exists: a GGUF file, or a folder of Hugging Face.
+
+    Returns `dest`. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds something.
+    """
+    from plait.pretrained import importer
+    from plait.train import checkpoint
+
+    place = Path(dest)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(
+            f"{place} is there already; expected a new folder for the checkpoint: choose another, or remove it"
+        )
+    found = importer.read(Path(source))
+    model = importer.to_model(found)
+    recipe = settings_of_import(found.config)
+    checkpoint.save(place, model, model.state_dict(), recipe.model_dump(mode="json"))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    template = "with its chat template" if found.template else "without a chat template: it continues documents"
+    say(
+        f"{place}: {found.config['model_type']}, {count / 1e6:.1f} M parameters, {model.vocabulary.tables['text']:,} tokens, "
+        f"{template}; sha256 of the source {found.sha256[:12]}"
+    )
+    return place
+
+
+def settings_of_import(config: Mapping[str, Any]) -> Recipe:
+    """The recipe that an imported checkpoint names: no data of ours, greedy answers of up to 256 tokens."""
+    from plait.recipes.recipe import Recipe, Sampling
+
+    sampling = Sampling(max_tokens=256)
+    return Recipe(name=str(config["model_type"]), data="", modalities={"text": {}}, turns=16, sampling=sampling)
+
+
+def bundle(names: Sequence[str], to: PathLike, source: PathLike, data: PathLike, **options: Any) -> Path:
+    """Write what the training of some recipes, one after the other, needs on a machine without internet; returns the
+    manifest. `source`: the language model that the first starts from. `options`: part_mib, total_mib, python."""
+    from plait.bundle.pack import pack
+
+    return pack([recipes.load(name) for name in names], Path(data), Path(source), Path(to), **options)
+
+
+def status(path: PathLike) -> dict[str, Any]:
+    """How far a run is: step, steps, tokens, seconds, minutes left, and the curve of each loss group."""
+    from plait.train.status import status_of
+
+    return status_of(Path(path))
 
 
 def settings(name: str, *overrides: str) -> Recipe:

@@ -82,7 +82,7 @@ class Store:
         """[n, width] float16 features."""
         first, count = self.places[key]
         if self.array is None or len(self.array) < first + count:
-            self.array = np.memmap(self.data, np.float16, "r").reshape(-1, self.width)
+            self.array = np.memmap(self.data, np.float16, "r", shape=(self.rows, self.width))
         return self.array[first : first + count]
 
     @property

@@ -7,6 +7,7 @@ on nothing else, and a run resumes exactly with the same W.
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,10 @@ class LoaderPool:
             raise ConfigError(
                 "pack.workers works in one process; with several, leave it at 0: each prepares its own rows"
             )
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (hard, hard)
+        )  # a tensor on its way between processes is an open file
         context = multiprocessing.get_context("fork")
         queues = [tensors.get_context("fork").Queue(AHEAD) for _ in range(self.workers)]
         processes = [
@@ -84,6 +89,7 @@ class LoaderPool:
                 process.kill()  # it holds nothing that must be put away
             for process in processes:
                 process.join()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def state(self) -> dict[str, Any]:
         """JSON: the state of every worker's loader after the last step that was taken from it."""

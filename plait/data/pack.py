@@ -179,10 +179,15 @@ def _tokens(modality: Modality | None, arrays: list[FlowArrays] | None) -> FlowT
             torch.zeros(0),
         )
     joined = join(arrays)
+    if modality is None:
+        inputs, clean = torch.from_numpy(np.array(joined.inputs)), torch.zeros(len(joined.index), 0)
+    else:
+        inputs = torch.from_numpy(np.ascontiguousarray(joined.inputs, np.float32))
+        clean = torch.from_numpy(joined.clean)
     return FlowTokens(
         torch.from_numpy(joined.index),
-        torch.from_numpy(np.ascontiguousarray(joined.inputs, np.float32 if modality is not None else None)),
-        torch.from_numpy(joined.clean),
+        inputs,
+        clean,
         torch.from_numpy(joined.coordinates),
         torch.from_numpy(joined.time),
     )

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from plait.train.state import Training
 
+LOG, LOSS = "train.log", "loss/"  # the file, and what stands before a loss group in its lines
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -64,7 +65,7 @@ class Progress:
 
     def __init__(self, run: Path, steps: int, done: int, silent: bool = False) -> None:
         self.console = Console(stderr=True, quiet=silent)
-        log = Path(os.devnull) if silent else run / "train.log"
+        log = Path(os.devnull) if silent else run / LOG
         self.log = log.open("a", encoding="utf-8")
         self.board = None if silent else SummaryWriter(str(run / "tensorboard"), purge_step=done)
         self.steps = steps
@@ -128,7 +129,7 @@ class Progress:
         left = training.seconds / max(1, training.step) * (self.steps - training.step)
         entry = {
             "step": training.step, "seconds": round(training.seconds, 1), "tokens_per_s": round(rate),
-            "fill": round(fill, 3), **{f"loss/{group}": round(loss, 4) for group, loss in losses.items()},
+            "fill": round(fill, 3), **{f"{LOSS}{group}": round(loss, 4) for group, loss in losses.items()},
         }  # fmt: skip
         self._note(json.dumps(entry))
         if self.board:

@@ -87,5 +87,5 @@ def test_new_adapters_change_nothing(vocabulary):
 
 
 def test_an_unknown_expert_is_refused(vocabulary):
-    with pytest.raises(ConfigError, match="smell_given.*expected experts: audio_given"):
+    with pytest.raises(ConfigError, match=r"smell_given.*expected experts: audio_given"):
         model_of(vocabulary, {"smell_given": 4})

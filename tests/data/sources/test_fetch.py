@@ -189,7 +189,7 @@ def test_a_tar_may_not_write_outside_its_folder(tmp_path):
         member = tarfile.TarInfo("../escaped.txt")
         tar.addfile(member, io.BytesIO(b""))
     with pytest.raises(tarfile.OutsideDestinationError):
-        fetch._unpack(tmp_path / "bad.tgz", tmp_path / "inside")
+        packages._unpack(tmp_path / "bad.tgz", tmp_path / "inside")
     assert not (tmp_path / "escaped.txt").exists()
 
 
