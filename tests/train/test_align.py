@@ -1,0 +1,147 @@
+"""Alignment of features with words: the losses are what their definitions say, and only projectors learn."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from plait import registry
+from plait.contract import Message, Part, Sample
+from plait.data.features import FeatureReader
+from plait.data.pack import collate
+from plait.data.sequence import Encoder
+from plait.data.vocabulary import Vocabulary
+from plait.modalities.image import readers
+from plait.model.init import generator_of
+from plait.model.multimodal import MultimodalTransformer
+from plait.model.transformer import TrunkConfig
+from plait.train.objectives.align import CTC, MATCH, SHARPNESS, Align, directions, table_of
+
+
+class Columns:
+    """A reader with a feature a column of the picture: its mean colour."""
+
+    name, version, width = "columns", "1", 3
+
+    def prepare(self, modality, part):
+        return np.asarray(part.value, np.float32)
+
+    def vary(self, prepared, rng):
+        return prepared
+
+    def load(self, device):
+        return lambda prepared: [pixels.mean(axis=0).astype(np.float16) / 255 for pixels in prepared]
+
+
+def picture(seed, columns=4):
+    rng = np.random.default_rng(seed)
+    return Part("image", Image.fromarray(rng.integers(0, 256, (2, columns, 3), np.uint8)))
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.setitem(readers.READERS, "columns", Columns())
+    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 8, "reader": "columns"}})
+    vocabulary = Vocabulary(modalities)
+    model = MultimodalTransformer(TrunkConfig(dim=16, num_layers=1, num_heads=2), vocabulary)
+    features = FeatureReader(modalities, vocabulary.readers, torch.device("cpu"))
+    encoder = Encoder(vocabulary, features=features, alignment={"spell": CTC, "name": MATCH})
+
+    def batch(*rows):
+        samples = [
+            Sample(
+                (Message("user", (part, Part("text", "what?"))), Message("assistant", (Part("text", answer),))), task
+            )
+            for task, part, answer in rows
+        ]
+        return collate([[encoder.row(s, np.random.default_rng(0)) for s in samples]], 128, vocabulary)
+
+    return model, batch
+
+
+def projected(model, part):
+    features = torch.from_numpy(Columns().load(None)([Columns().prepare(None, part)])[0]).float()
+    return model.embedders["columns"](features, torch.zeros(len(features), 0), torch.ones(len(features)))
+
+
+def test_features_stand_before_the_picture_s_own_blocks_and_belong_to_it(world):
+    model, batch = world
+    vocabulary = model.vocabulary
+    made = batch(("name", picture(0), "ab"))
+    names = [vocabulary.names[i] if 0 <= i < len(vocabulary.names) else i for i in made.ids[0, :9].tolist()]
+    assert names[:7] == ["<user>", "<open:image>", "<features:columns>", -1, -1, -1, -1]
+    assert names[7] == "<open:image>"
+    assert made.expert[0, 1:8].tolist() == [vocabulary.expert("image", written=False)] * 7
+    block = made.block[0, 3:7].tolist()
+    assert len(set(block)) == 1
+
+
+def test_what_the_assistant_shows_has_no_features(world):
+    model, _ = world
+    shown = Sample((Message("user", (Part("text", "draw"),)), Message("assistant", (picture(1),))))
+    encoder = Encoder(model.vocabulary, features=lambda part, rng: pytest.fail("a reader read what is written"))
+    encoder.row(shown, np.random.default_rng(0))
+
+
+def test_ctc_is_the_sum_over_all_ways_to_spell(world):
+    model, batch = world
+    part, answer = picture(2), "ab"
+    found = Align(alone=True).sums(model, batch(("spell", part, answer)))[CTC]
+    table, centre = table_of(model)
+    ids = model.vocabulary.modalities["text"].read(Part("text", answer)).blocks[0].tokens.tolist()
+    blank = F.normalize(torch.randn(16, generator=generator_of(0, "alignment.blank")), dim=0)
+    known = torch.cat((blank[None], directions(table[sorted(ids)], centre)))
+    log = (SHARPNESS[CTC] * directions(projected(model, part), centre) @ known.T).log_softmax(-1)
+    target = [1 + sorted(ids).index(i) for i in ids]
+    ways = [
+        sum(log[t, s] for t, s in enumerate(way))
+        for way in itertools.product(range(3), repeat=len(log))
+        if [s for t, s in enumerate(way) if s and (t == 0 or way[t - 1] != s)] == target
+    ]
+    torch.testing.assert_close(found, -torch.logsumexp(torch.stack(ways), 0))
+
+
+def test_a_row_with_too_few_features_gives_nothing(world):
+    model, batch = world
+    assert Align(alone=True).sums(model, batch(("spell", picture(3, 2), "abcdef")))[CTC] == 0
+
+
+def test_match_picks_the_own_answer_among_the_distinct_ones(world):
+    model, batch = world
+    rows = [("name", picture(4), "a"), ("name", picture(5), "bc"), ("name", picture(6), "a")]
+    found = Align(alone=True).sums(model, batch(*rows))[MATCH]
+    table, centre = table_of(model)
+    read = model.vocabulary.modalities["text"].read
+    named = torch.stack(
+        [directions(table[read(Part("text", answer)).blocks[0].tokens], centre).mean(0) for answer in ("a", "bc")]
+    )
+    expected = 0.0
+    for _, part, answer in rows:
+        mean = directions(projected(model, part), centre).sum(0)
+        logits = SHARPNESS[MATCH] * F.normalize(mean, dim=0) @ F.normalize(named, dim=1).T
+        expected -= logits.log_softmax(0)[("a", "bc").index(answer)]
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_projectors_learn_from_alignment_alone(world):
+    model, batch = world
+    rows = batch(("spell", picture(7), "ab"), ("name", picture(8), "c"))
+    objective = Align(alone=True)
+    assert objective.counts(rows)[CTC] == 2
+    assert objective.counts(rows)[MATCH] == 1
+    sum(objective.sums(model, rows).values()).backward()
+    learned = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert learned
+    assert all(name.startswith("embedders.columns.") for name in learned)
+
+
+def test_beside_pretraining_every_group_is_there(world):
+    model, batch = world
+    objective = Align(alone=False)
+    rows = batch(("spell", picture(9), "ab"))
+    sums = objective.sums(model, rows)
+    assert set(sums) == set(objective.groups(model)) == {"grammar", "image", "text", CTC, MATCH}
+    assert set(objective.counts(rows)) >= set(sums)
