@@ -24,7 +24,7 @@ PROJECTORS = ("embedders.whisper_tiny_en.*", "embedders.efficientnet_lite0.*")
 VARIED = {
     task: AugmentConfig(share=0.75, modalities={"image": {"move": 0.0}})
     for task in (
-        "transcribe", "repeat", "name", "category", "colour", "clothes", "talk", "describe", "say-picture", "draw-heard",
+        "transcribe", "listen", "repeat", "name", "category", "colour", "clothes", "talk", "describe", "say-picture", "draw-heard",
     )
 }  # fmt: skip
 
@@ -42,7 +42,8 @@ ALIGN = Recipe(
     pack=PackConfig(length=512, sequences=64),
     optim=OptimConfig(name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=50, decay_fraction=0.7),
     pca=384,
-    steps=1500,
+    steps=600,
+    ema_decay=0.99,
 )
 
 RECIPE = Recipe(
@@ -61,7 +62,7 @@ RECIPE = Recipe(
         lr_scales={"embedders.whisper_tiny_en.*": 0.3, "embedders.efficientnet_lite0.*": 0.3},
     ),
     weights={
-        "transcribe": 4.0, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
+        "transcribe": 4.0, "listen": 0.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
         "detect": 1.0, "clothes": 0.7, "talk": 2.0, "describe": 2.0, "draw": 8.0, "restyle": 2.0, "say-picture": 0.7,
         "draw-heard": 1.0,
     },
@@ -69,6 +70,7 @@ RECIPE = Recipe(
     loss_weights={"ctc": 0.2, "match": 0.2, "image": 1.0, "audio": 1.0},
     pca=384,
     steps=4000,
+    ema_decay=0.995,
     turns=3,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip

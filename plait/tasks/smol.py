@@ -23,6 +23,7 @@ from plait.tasks.dictionary.pictures import (
 )
 from plait.tasks.task import Item, Slots
 
+VOICE = "joe"  # that it learns to speak in
 PAIRS = 3  # of recordings and drawings of one thing
 
 
@@ -42,16 +43,26 @@ def transcribe(group: Group) -> Iterator[Item]:
         yield Item({"speech": asset.part("speech")}, part, expect, {"source": asset.source})
 
 
+def answer_aloud(group: Group) -> Iterator[Item]:
+    """A spoken question -> what the language model answers when it reads the question."""
+    for asset in _spoken(group, "question"):
+        answer = Part("text", asset.facts["answer"])
+        yield Item({"speech": asset.part("speech")}, answer, {}, {"question": asset.texts["en"]})
+
+
 def speak(group: Group) -> Iterator[Item]:
     """Text -> speech, in the voice that was learned."""
     for asset in _spoken(group):
+        if asset.facts["speaker"] != VOICE:
+            continue
         facts = {"language": "en", "speaker": asset.facts["speaker"], "text": asset.texts["en"]}
         yield Item({"text": asset.texts["en"]}, asset.part("speech"), {}, facts)
 
 
 def repeat(group: Group) -> Iterator[Item]:
     """Speech -> the same words, spoken."""
-    for asset in group.some(_spoken(group, "sentence"), 1):
+    spoken = [asset for asset in _spoken(group, "sentence") if asset.facts["speaker"] == VOICE]
+    for asset in group.some(spoken, 1):
         if group.fraction("repeat") < 0.25 or not group.seen:
             facts = {"language": "en", "speaker": asset.facts["speaker"], "text": asset.texts["en"]}
             yield Item({"speech": asset.part("speech")}, asset.part("speech"), {}, facts)
@@ -164,6 +175,7 @@ TASKS = (
         ),
         transcribe, scores=("word errors", "character errors"),
     ),
+    GroupTask("listen", "audio->text", ("{speech}", "{speech}"), answer_aloud, scores=("chrf",)),
     GroupTask(
         "say", "text->audio",
         (

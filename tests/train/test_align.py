@@ -93,7 +93,10 @@ def test_ctc_is_the_sum_over_all_ways_to_spell(world):
     table, centre = table_of(model)
     ids = model.vocabulary.modalities["text"].read(Part("text", answer)).blocks[0].tokens.tolist()
     blank = F.normalize(torch.randn(16, generator=generator_of(0, "alignment.blank")), dim=0)
-    known = torch.cat((blank[None], directions(table[sorted(ids)], centre)))
+    drawn = torch.Generator().manual_seed(sum(ids))
+    others = torch.randint(len(table), (len(table) // 4,), generator=drawn)
+    others = others[~torch.isin(others, torch.tensor(ids))]
+    known = torch.cat((blank[None], directions(table[[*sorted(ids), *others.tolist()]], centre)))
     log = (SHARPNESS[CTC] * directions(projected(model, part), centre) @ known.T).log_softmax(-1)
     target = [1 + sorted(ids).index(i) for i in ids]
     ways = [

@@ -21,6 +21,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
 CTC, MATCH = "ctc", "match"
+OTHERS = 4096  # ids that do not occur in a batch and are told from those that do
 SHARPNESS = {CTC: 24.0, MATCH: 16.0}  # of a cosine, as a logit
 
 
@@ -95,13 +96,19 @@ def table_of(model: MultimodalTransformer) -> tuple[Tensor, Tensor]:
 
 
 def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
-    """The sum of CTC losses, over the ids that occur; a row with too few features for its ids gives zero."""
+    """The sum of CTC losses, over the ids that occur and OTHERS drawn from the table, so that `The` is told from `the`.
+
+    A row with too few features for its ids gives zero.
+    """
     table, centre = table_of(model)
     order = sorted(set(numbers.tolist()))
     targets = [torch.as_tensor(rows[row], device=vectors.device) for row in order]
     occurring, places = torch.unique(torch.cat(targets), return_inverse=True)
     blank = torch.randn(table.shape[1], generator=generator_of(0, "alignment.blank")).to(vectors.device)
-    known = torch.cat((F.normalize(blank, dim=0)[None], directions(table[occurring], centre)))
+    drawn = torch.Generator().manual_seed(int(occurring.sum()))
+    others = torch.randint(len(table), (min(OTHERS, len(table) // 4),), generator=drawn).to(vectors.device)
+    others = others[~torch.isin(others, occurring)]
+    known = torch.cat((F.normalize(blank, dim=0)[None], directions(table[torch.cat((occurring, others))], centre)))
     logits = SHARPNESS[CTC] * directions(vectors, centre) @ known.T
     lengths = torch.bincount(numbers)[torch.tensor(order, device=numbers.device)]
     by_row = torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logits.log_softmax(dim=-1), lengths.tolist())))
