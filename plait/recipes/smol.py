@@ -58,7 +58,7 @@ RECIPE = Recipe(
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2),
     pack=PackConfig(length=512, sequences=64),
     optim=OptimConfig(
-        name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6,
+        name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
         lr_scales={"embedders.whisper_tiny_en.*": 0.3, "embedders.efficientnet_lite0.*": 0.3},
     ),
     weights={

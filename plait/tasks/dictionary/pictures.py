@@ -13,7 +13,8 @@ from plait.tasks.task import Item, Slots
 
 STYLES = {
     "fluent-flat": "flat", "fluent-color": "glossy", "fluent-3d": "3D", "noto": "Noto", "twemoji": "Twemoji",
-    "openmoji": "outline", "stamp": "stamp", "openclipart": "clip art",
+    "openmoji": "outline", "stamp": "stamp", "openclipart": "clip art", "fxemoji": "Firefox", "emojione": "EmojiOne",
+    "emojione-monotone": "black", "fluent-emoji-high-contrast": "high contrast", "streamline-emojis": "line",
 }  # fmt: skip
 TONES = ("no", "light", "medium-light", "medium", "medium-dark", "dark")
 NAMES_A_DRAWING = 2  # languages beside English that a drawing is named in: more looks teach more than more words
