@@ -145,7 +145,7 @@ def pack(
     lines, media = chosen_rows(data, total_mib * MIB - used)
     rows = "".join(f"{line}\n" for line in lines).encode()
     parts = Parts(to, int(part_mib * MIB))
-    with tarfile.open(fileobj=parts, mode="w|") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=parts, mode="w|gz") as tar:  # type: ignore[call-overload]
         for name, path in {**fixed, **{f"data/{name}": path for name, path in media.items()}}.items():
             tar.add(path, name, recursive=False)
         listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}

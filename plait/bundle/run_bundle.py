@@ -63,7 +63,7 @@ def unpack(folder: Path, work: Path) -> dict[str, Any]:
     done = work / "unpacked.json"
     if not done.is_file() or json.loads(done.read_text()) != manifest:
         work.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=joined(folder, manifest), mode="r|") as tar:
+        with tarfile.open(fileobj=joined(folder, manifest), mode="r|gz") as tar:
             tar.extractall(work / UNPACKED, filter="data")
         wheels = sorted(str(wheel) for wheel in (work / UNPACKED / "wheels").glob("*.whl"))
         if wheels:
