@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import recipes, registry
-from plait.contract import Message, Part
+from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError, DataError, PlaitError
 from plait.infer.request import Request
 
@@ -148,7 +148,7 @@ def import_model(source: PathLike, dest: PathLike, say: Callable[[str], Any] = p
     count = sum(parameter.numel() for parameter in model.parameters())
     template = "with its chat template" if found.template else "without a chat template: it continues documents"
     say(
-        f"{place}: {found.config['model_type']}, {count / 1e6:.1f} M parameters, {model.vocabulary.tables['text']:,} tokens, "
+        f"{place}: {found.config['model_type']}, {count / 1e6:.1f} M parameters, {model.vocabulary.tables[WORDS]:,} tokens, "
         f"{template}; sha256 of the source {found.sha256[:12]}"
     )
     return place
@@ -159,7 +159,7 @@ def settings_of_import(config: Mapping[str, Any]) -> Recipe:
     from plait.recipes.recipe import Recipe, Sampling
 
     sampling = Sampling(max_tokens=256)
-    return Recipe(name=str(config["model_type"]), data="", modalities={"text": {}}, turns=16, sampling=sampling)
+    return Recipe(name=str(config["model_type"]), data="", modalities={WORDS: {}}, turns=16, sampling=sampling)
 
 
 def bundle(names: Sequence[str], to: PathLike, source: PathLike, data: PathLike, **options: Any) -> Path:

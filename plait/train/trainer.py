@@ -199,7 +199,7 @@ def compute_features(features: FeatureReader, samples: Rows, say: Callable[[str]
     cores to spare."""
     rows = itertools.chain.from_iterable(samples.values()) if isinstance(samples, Mapping) else iter(samples)
     parts = {(part.type, part.value): part for part in given_parts(rows) if isinstance(part.value, str | Member)}
-    workers = int(os.environ.get("DEBUG_WORKERS", (os.cpu_count() or 1) - 2))
+    workers = (os.cpu_count() or 1) - 2
     begin = last = time.perf_counter()
 
     def tell(done: int) -> None:
@@ -209,7 +209,11 @@ def compute_features(features: FeatureReader, samples: Rows, say: Callable[[str]
             say(f"features of {done:,} media and variants read ({last - begin:.0f} s)")
 
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(workers, get_context("fork"), torch.set_num_threads, (1,))) if workers > 0 else None
+        pool = (
+            stack.enter_context(ProcessPoolExecutor(workers, get_context("fork"), torch.set_num_threads, (1,)))
+            if workers > 0
+            else None
+        )
         done = features.compute(parts.values(), pool, tell)
     if done:
         say(f"features of {done:,} media and variants read in {time.perf_counter() - begin:.0f} s")

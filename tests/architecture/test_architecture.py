@@ -123,8 +123,9 @@ LAYERS = {
         "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "tasks/", "train/", "infer/", "model/",
         "modalities/", "registry", "runtime/",
     ),
+    "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
     "api": (
-        "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
+        "bundle/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
     "cli/": ("api", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
     "__init__": ("api",),

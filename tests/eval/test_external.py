@@ -15,6 +15,7 @@ from plait.data.sources.espeak import Espeak
 from plait.errors import DataError, MissingError
 from plait.eval.external import cascade, language, needed, pictures, recogniser, speaker, voices, words
 from plait.modalities.audio import mel
+from plait.modalities.image import efficientnet
 
 
 def unit(rng, count, width):
@@ -77,7 +78,7 @@ def test_the_network_is_efficientnet_lite0():
 
 
 def test_the_odd_pixel_of_same_padding_goes_right_and_below():
-    layer = pictures._Convolution(1, 1, 3, 2)
+    layer = efficientnet._Convolution(1, 1, 3, 2)
     torch.nn.init.ones_(layer.weight)
     output = layer(torch.arange(16.0).reshape(1, 1, 4, 4))
     assert output[0, 0].tolist() == [[45.0, 39.0], [66.0, 50.0]]

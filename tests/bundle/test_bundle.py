@@ -1,0 +1,123 @@
+"""A bundle trains where there is no network, and what moved comes back."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from plait.bundle import pack as packing
+from plait.bundle.run_bundle import MANIFEST
+from plait.errors import ConfigError, DataError
+from plait.recipes.recipe import Recipe
+
+sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/pretrained")
+from test_importing import folder  # noqa: F401  a tiny language model
+
+ROWS, SIDE = 24, 16
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Rows about pictures, every third without one."""
+    place = tmp_path / "data"
+    (place / "media").mkdir(parents=True)
+    with (place / "train.jsonl").open("w") as rows:
+        for number in range(ROWS):
+            content = [{"type": "text", "text": f"what is {number}"}]
+            if number % 3:
+                Image.effect_noise((SIDE, SIDE), number).save(place / "media" / f"{number}.png")
+                content.insert(0, {"type": "image", "image": f"media/{number}.png"})
+            answer = {"role": "assistant", "content": "a picture" if number % 3 else "a number"}
+            row = {"task": "name", "messages": [{"role": "user", "content": content}, answer]}
+            rows.write(json.dumps(row) + "\n")
+    return place
+
+
+@pytest.fixture
+def stages():
+    settings = {
+        "data": "", "steps": 3, "log_every": 1, "pack": {"length": 96, "sequences": 2}, "optim": {"name": "adamw"},
+        "modalities": {"text": {}, "image": {"patch": 8, "max_patches": 4}},
+    }  # fmt: skip
+    first = Recipe(name="first", init="there", trainable=("embedders.*", "flows.*"), **settings)
+    adapters = {"adapters": {"image_given": 2}}
+    second = Recipe(name="second", init="first", trainable=("*.adapters.*",), trunk=adapters, **settings)
+    return first, second
+
+
+@pytest.fixture
+def bundle(folder, data, stages, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(packing, "wheels", lambda place, python: place.mkdir() or [])
+    packing.pack(stages, data, folder, tmp_path / "bundle", part_mib=0.2, total_mib=50)
+    return tmp_path / "bundle"
+
+
+def run(bundle, *arguments, work):
+    command = [sys.executable, str(bundle / "run_bundle.py"), str(bundle), "--work", str(work), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=bundle.parent, check=False)
+
+
+def test_it_trains_from_the_bundle_alone_and_goes_on(bundle, data, tmp_path):
+    shutil.rmtree(data)
+    work, out = tmp_path / "work", tmp_path / "out"
+    first = run(bundle, "--only", "first", "--set", "steps=2", work=work)
+    assert first.returncode == 0, first.stdout + first.stderr
+    done = run(bundle, "--set", "@first.steps=2", "--out", str(out), "--shard-mib", "0.26", work=work)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 3/3" in done.stderr
+    assert "step 2/2" not in done.stderr
+    moved = {}
+    for shard in sorted(out.glob("moved-*.safetensors")):
+        assert shard.stat().st_size < 0.3 * 2**20
+        moved |= load_file(shard)
+    assert moved
+    assert all(".adapters." in name for name in moved)
+    assert json.loads((out / "config.json").read_text())["trunk"]["adapters"] == {"image_given": 2}
+    assert json.loads((out / "train_state.json").read_text())["step"] == 3
+
+
+def test_a_damaged_or_missing_part_is_named(bundle, tmp_path):
+    parts = sorted(bundle.glob("part-*"))
+    assert len(parts) > 1
+    parts[1].write_bytes(parts[1].read_bytes()[:-1] + b"!")
+    done = run(bundle, work=tmp_path / "work")
+    assert done.returncode
+    assert "part-01 has sha256" in done.stderr
+    parts[1].unlink()
+    done = run(bundle, work=tmp_path / "work")
+    assert done.returncode
+    assert "part-01 is missing" in done.stderr
+
+
+def test_no_time_ends_before_a_stage_and_loses_nothing(bundle, tmp_path):
+    done = run(bundle, "--minutes", "0", work=tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert "no time left before first; run again to go on" in done.stdout
+
+
+def test_media_are_left_out_that_do_not_fit(data):
+    one = (data / "media" / "1.png").stat().st_size + 1024
+    lines, media = packing.chosen_rows(data, 4.5 * one)
+    assert 2 <= len(media) <= 5
+    assert sum("media/" not in line for line in lines) == ROWS // 3  # rows of words come along
+    named = {part["image"] for line in lines for part in json.loads(line)["messages"][0]["content"] if "image" in part}
+    assert named == set(media)
+
+
+def test_every_part_but_the_last_is_full(bundle):
+    sizes = [part["bytes"] for part in json.loads((bundle / MANIFEST).read_text())["parts"]]
+    assert set(sizes[:-1]) == {int(0.2 * 2**20)}
+
+
+def test_a_folder_in_use_is_refused(stages, data, folder, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match="is not empty"):
+        packing.pack(stages, data, folder, data)
+
+
+def test_data_without_rows_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no train.jsonl"):
+        packing.chosen_rows(tmp_path, 1e9)

@@ -1,0 +1,96 @@
+"""Texts to speak: which, in which order, and that synthesis goes on where it stopped."""
+
+import json
+
+import numpy as np
+import pytest
+
+from plait.data.corpus import spoken
+from plait.data.corpus.spoken import RATE, sentence, speak, texts_of
+from plait.data.sources import Asset
+from plait.errors import MissingError
+
+
+def drawing(name):
+    return Asset("emoji", "drawing", name, texts={"en": name})
+
+
+def gloss(word, text):
+    return Asset("glosses", "gloss", word, texts={"en": text}, facts={"word": word})
+
+
+SPLITS = {
+    "train": {
+        "emoji:1": [drawing("red apple"), drawing("red apple")],
+        "emoji:2": [drawing("né"), drawing("x" * 50)],
+        "glosses:a": [gloss("run", "to move fast on foot; at a trot")],
+        "scripture:b": [
+            Asset("scripture", "pair", "b", texts={"en": "God said, \u201cLet there be light,\u201d and it was."})
+        ],
+        "quiz:c": [
+            Asset(
+                "quiz",
+                "exchange",
+                "c",
+                facts={"question": "Who is there at 9?", "answer": "Nobody is there", "language": "en"},
+            )
+        ],
+        "quiz:d": [
+            Asset("quiz", "exchange", "d", facts={"question": "Wer ist denn da?", "answer": "x", "language": "de"})
+        ],
+    },
+    "test": {"glosses:e": [gloss("fog", "a thick cloud near the ground")]},
+}
+
+
+def test_plain_english_is_taken_once_and_as_sentences():
+    texts = {text.said: text for text in texts_of(SPLITS)}
+    assert texts.pop("red apple").words == "name"
+    assert 'God said, "Let there be light," and it was.' in texts
+    assert "Nobody is there." in texts
+    assert {text.split for text in texts.values()} == {"train", "test"}
+    assert sum("move fast on foot" in text for text in texts) == 1
+    assert not any(word in " ".join(texts) for word in ("9", "trot", "Wer", "né"))
+    assert texts_of(SPLITS) == texts_of(SPLITS)
+
+
+def test_what_is_held_out_is_spoken_first():
+    assert texts_of(SPLITS)[0].split == "test"
+
+
+def test_sentences_begin_and_end_as_such():
+    assert [sentence(text) for text in ("who?", "a thing;", "Done.")] == ["Who?", "A thing.", "Done."]
+
+
+@pytest.fixture
+def voice(monkeypatch):
+    said = []
+
+    def synthesise(text, slowness):
+        said.append(text)
+        return np.sin(np.arange(int(RATE * 0.5 * slowness)) / 20).astype(np.float32)
+
+    monkeypatch.setattr(spoken, "_voice", lambda sources: synthesise)
+    return said
+
+
+def test_synthesis_stops_at_the_hours_and_goes_on(tmp_path, voice):
+    texts = texts_of(SPLITS)
+    some = speak(texts, tmp_path, tmp_path, 0.9 / 3600)
+    assert 1 <= len(some) < len(texts)
+    before = len(voice)
+    every = speak(texts, tmp_path, tmp_path, 1.0)
+    assert len(every) == len(texts) == len(voice)
+    assert voice[:before] == [asset.texts["en"] for asset in some]
+    speak(texts, tmp_path, tmp_path, 1.0)
+    assert len(voice) == len(texts)
+    assert all(
+        (tmp_path / json.loads(line)["file"]).is_file() for line in (tmp_path / "spoken.jsonl").read_text().splitlines()
+    )
+    assert all(asset.signatures["speech"] and asset.facts["speaker"] == "joe" for asset in every)
+
+
+def test_without_piper_it_is_said_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "piper", None)
+    with pytest.raises(MissingError, match=r"python -m pip install piper-tts"):
+        speak(texts_of(SPLITS), tmp_path, tmp_path, 1.0)
