@@ -61,8 +61,9 @@ class Adapters(nn.Module):
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """[M, in] tokens that are routed, expert by expert -> [M, out]: what is added to the layer's output."""
-        added = [product(product(x[first:last], self.down[name]), self.up[name]) for name, first, last in routing.spans]
-        return SCALE * (added[0] if len(added) == 1 else torch.cat(added))
+        inner = {name: SCALE * product(x[first:last], self.down[name]) for name, first, last in routing.spans}
+        added = [product(of_expert, self.up[name]) for name, of_expert in inner.items()]
+        return added[0] if len(added) == 1 else torch.cat(added)
 
 
 def adapters_of(layers: Mapping[str, nn.Linear], ranks: Mapping[str, int]) -> nn.ModuleDict:
@@ -75,6 +76,6 @@ def adapters_of(layers: Mapping[str, nn.Linear], ranks: Mapping[str, int]) -> nn
 def adapted(layer: nn.Module, adapters: nn.Module, x: Tensor, routing: Routing) -> Tensor:
     """[B, L, in] -> [B, L, out]: the layer, plus for routed tokens what their adapters add."""
     y: Tensor = layer(x)
-    flat = y.flatten(0, -2)
     added = adapters(x.flatten(0, -2).index_select(0, routing.index), routing)
-    return flat.index_add(0, routing.index, added.to(flat.dtype)).view(y.shape)
+    y.flatten(0, -2).index_add_(0, routing.index, added.to(y.dtype))  # the layer's backward pass does not need its output
+    return y
