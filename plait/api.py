@@ -167,7 +167,8 @@ def bundle(names: Sequence[str], to: PathLike, source: PathLike, data: PathLike,
     manifest. `source`: the language model that the first starts from. `options`: part_mib, total_mib, python."""
     from plait.bundle.pack import pack
 
-    return pack([recipes.load(name) for name in names], Path(data), Path(source), Path(to), **options)
+    stages = [stage for name in names for stage in recipes.stages(name)]
+    return pack(stages, Path(data), Path(source), Path(to), **options)
 
 
 def status(path: PathLike) -> dict[str, Any]:

@@ -77,5 +77,7 @@ def adapted(layer: nn.Module, adapters: nn.Module, x: Tensor, routing: Routing) 
     """[B, L, in] -> [B, L, out]: the layer, plus for routed tokens what their adapters add."""
     y: Tensor = layer(x)
     added = adapters(x.flatten(0, -2).index_select(0, routing.index), routing)
-    y.flatten(0, -2).index_add_(0, routing.index, added.to(y.dtype))  # the layer's backward pass does not need its output
+    y.flatten(0, -2).index_add_(
+        0, routing.index, added.to(y.dtype)
+    )  # the layer's backward pass does not need its output
     return y

@@ -91,6 +91,7 @@ RECIPE = Recipe(
     turns=3,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip
+STAGES = (ALIGN, RECIPE)
 
 SOURCES = ("emoji", "icons", "openclipart", "clothes", "scripture", "quiz", "glosses", "conversations")
 TAKE_EVERY = {"clothes": 6}

@@ -105,3 +105,8 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
         path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"mine\.json is no recipe: .*expected a file such as a run's proposal\.json"):
         recipes.load(str(path))
+
+
+def test_a_recipe_is_trained_in_the_stages_of_its_module():
+    assert [stage.name for stage in recipes.stages("smol")] == ["smol-align", "smol"]
+    assert recipes.stages("digits") == (DIGITS,)
