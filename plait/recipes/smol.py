@@ -2,6 +2,9 @@
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
 Two stages: `ALIGN` teaches the projectors to speak the trunk's language, then `RECIPE` adapters, embedders and heads.
+
+plait data build smol
+plait bundle smol --to bundle --source SmolLM2-135M-Instruct.Q4_1.gguf --data data/smol && python bundle/run_bundle.py bundle
 """
 
 from __future__ import annotations
