@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,23 +188,33 @@ def _renderer() -> Callable[[str], bytes]:
     return lambda svg: svg_to_bytes(svg_string=svg, skip_system_fonts=True)
 
 
+def read_icons(folder: Path, family: Family) -> dict[str, Any]:
+    """The icons.json of one of Iconify's families. Raises DataError."""
+    icons: dict[str, Any] = _read(folder / family.package.folder / "package" / "icons.json")
+    return icons
+
+
+def svg_of(icons: Mapping[str, Any], name: str) -> str:
+    """One drawing of an icons.json, SIDE x SIDE."""
+    icon = icons["icons"][name]
+    left, top = icon.get("left", 0), icon.get("top", 0)
+    width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{SIDE}" height="{SIDE}" viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
+    )
+
+
 def _iconify(folder: Path, family: Family) -> Iterator[tuple[str, str, str]]:
     """(code, name, SVG) of one of Iconify's families, drawings without a code first."""
     package = folder / family.package.folder / "package"
-    icons = _read(package / "icons.json")
+    icons = read_icons(folder, family)
     # the coloured set lists no characters, but names its drawings as the flat one does
     characters = _read(package / "chars.json") or _read(folder / FLAT.package.folder / "package" / "chars.json")
     codes = sorted((code_of(written), name) for written, name in characters.items() if name in icons["icons"])
     nameless = sorted(icons["icons"].keys() - {name for _, name in codes})
     for code, name in (*(("", name) for name in nameless), *codes):
-        icon = icons["icons"][name]
-        left, top = icon.get("left", 0), icon.get("top", 0)
-        width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
-        svg = (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'width="{SIDE}" height="{SIDE}" viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>'
-        )
-        yield code, name, svg
+        yield code, name, svg_of(icons, name)
 
 
 def _solid(folder: Path) -> Iterator[tuple[str, str, Path]]:

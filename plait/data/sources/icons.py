@@ -50,7 +50,8 @@ def entries(folder: Path) -> Iterator[Entry]:
         if "en" in named[code].names and emoji.tone_of(code) == 0:
             by_letters[letters(named[code].names["en"])] = code
     for family in FAMILIES:
-        for _, name, svg in emoji._iconify(folder, family):
+        icons = emoji.read_icons(folder, family)
+        for name in sorted(icons["icons"]):
             code = by_letters.get(letters(name)) or by_letters.get(letters(name.removesuffix("-face")), "")
             if not code:
                 yield left_out(emoji.NO_CODE, f"{family.style} {name}")
@@ -68,5 +69,7 @@ def entries(folder: Path) -> Iterator[Entry]:
                 "subcategory": subcategory,
                 "keywords": named[code].keywords,
             }
-            drawing = emoji._picture(svg.replace("currentColor", INK), f"{family.style} {name}", render)
+            drawing = emoji._picture(
+                emoji.svg_of(icons, name).replace("currentColor", INK), f"{family.style} {name}", render
+            )
             yield Entry("drawing", base, {"picture": drawing}, named[code].names, facts)
