@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from fcntl import LOCK_EX, flock
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -58,14 +59,13 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self.data, self.index, self.width = folder / f"{name}.f16", folder / f"{name}.jsonl", reader.width
         self.places: dict[Key, tuple[int, int]] = {}  # first row and number of rows
-        self.rows = 0
         self.array: np.ndarray | None = None
         if self.index.is_file():
             self._read()
 
     def _read(self) -> None:
         """What an earlier process wrote whole; a line or rows cut short by a kill are written anew."""
-        available = self.data.stat().st_size // (2 * self.width) if self.data.is_file() else 0
+        available = self.rows
         for line in self.index.read_text(encoding="utf-8").splitlines():
             try:
                 content, variant, first, count = json.loads(line)
@@ -73,7 +73,6 @@ class Store:
                 continue
             if first + count <= available:
                 self.places[content, variant] = first, count
-                self.rows = max(self.rows, first + count)
 
     def __contains__(self, key: Key) -> bool:
         return key in self.places
@@ -86,22 +85,27 @@ class Store:
         return self.array[first : first + count]
 
     @property
+    def rows(self) -> int:
+        """Whole rows in the file."""
+        return self.data.stat().st_size // (2 * self.width) if self.data.is_file() else 0
+
+    @property
     def bytes(self) -> int:
         """Size of the features."""
         return 2 * self.width * self.rows
 
     def add(self, features: Iterable[tuple[Key, np.ndarray]]) -> None:
-        """Append features to the files."""
-        with (
-            self.data.open("r+b" if self.data.is_file() else "wb") as data,
-            self.index.open("a", encoding="utf-8") as index,
-        ):
-            data.seek(2 * self.width * self.rows)
+        """Append features to the files; several processes may, one at a time."""
+        with self.data.open("ab") as data, self.index.open("a", encoding="utf-8") as index:
+            flock(index, LOCK_EX)
+            rows = self.rows
+            data.truncate(2 * self.width * rows)  # what a kill cut short
             for key, array in features:
                 data.write(np.ascontiguousarray(array, np.float16).tobytes())
-                index.write(json.dumps([*key, self.rows, len(array)]) + "\n")
-                self.places[key] = self.rows, len(array)
-                self.rows += len(array)
+                index.write(json.dumps([*key, rows, len(array)]) + "\n")
+                self.places[key] = rows, len(array)
+                rows += len(array)
+            data.flush()  # before the lines that tell of it
         self.array = None
 
 

@@ -64,6 +64,22 @@ def test_what_one_process_read_the_next_one_has(tmp_path, picture):
     assert again.read == 0
 
 
+def test_two_that_read_at_once_do_not_write_over_each_other(tmp_path, picture):
+    first, second = reader_of(Means(), tmp_path), reader_of(Means(), tmp_path)
+    first(picture("a.png", "red"))
+    second(picture("b.png", "blue"))
+    first(picture("c.png", "lime"))
+    third = Means()
+    features = reader_of(third, tmp_path)
+    for name, colour, expected in (
+        ("a.png", "red", [255, 0, 0]),
+        ("b.png", "blue", [0, 0, 255]),
+        ("c.png", "lime", [0, 255, 0]),
+    ):
+        assert features(picture(name, colour)).tolist() == [expected] * 2
+    assert third.read == 0
+
+
 def test_another_version_is_read_anew(tmp_path, picture):
     reader_of(Means(), tmp_path)(picture("a.png", "red"))
     newer = Means()
