@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 from plait import registry
 from plait.bundle.run_bundle import MANIFEST, MIB
-from plait.contract import WORDS
+from plait.contract import WORDS, Modality, Sample
+from plait.data import store
+from plait.data.media import Member
+from plait.data.rows import dump_row
+from plait.data.splits import TRAIN
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
@@ -62,31 +68,56 @@ class Parts:
             self.stream = None
 
 
-def chosen_rows(data: Path, budget: float) -> tuple[list[str], dict[str, Path]]:
-    """Lines of train.jsonl and the media they name, as many as `budget` bytes of media allow.
+def chosen_rows(
+    data: Path, modalities: Mapping[str, Modality], budget: float
+) -> tuple[list[str], dict[str, str | Member]]:
+    """Lines of training rows, and the media that they name by their new names, as many as `budget` bytes of media allow.
 
-    Media are taken in the order of a hash, so that what is left out is left out of all tasks alike; a row comes along when
-    all its media do. Raises DataError where there is no train.jsonl.
+    Rows come from train.jsonl or from shards. They are taken in the order of a hash, so that what is left out is left out of
+    all tasks alike; a row comes along when all its media do. Raises DataError where there are no rows.
     """
-    file = data / "train.jsonl"
-    if not file.is_file():
-        raise DataError(f"{data} has no train.jsonl; expected a folder of rows with media beside it")
-    lines = file.read_text(encoding="utf-8").splitlines()
-    lines.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
-    media: dict[str, Path] = {}
-    kept, total, full = [], 0.0, False
-    for line in lines:
-        names = [part[part["type"]] for m in json.loads(line)["messages"] if isinstance(m["content"], list)
-                 for part in m["content"] if part["type"] != WORDS]  # fmt: skip
-        new = {name: data / name for name in names if name not in media}
-        size = sum(path.stat().st_size + 1024 for path in new.values())
+    if store.file_of(data, TRAIN) is None:
+        raise DataError(f"{data} has neither {TRAIN}.jsonl nor shards; expected a folder of training rows")
+    rows = store.open_rows(data, TRAIN, modalities)
+    samples = list(itertools.chain.from_iterable(rows.values()) if isinstance(rows, Mapping) else rows)
+    samples.sort(key=lambda sample: hashlib.sha256(f"{sample.task} {sample.id}".encode()).digest())
+    media: dict[str, str | Member] = {}
+    lines, total, full = [], 0.0, False
+    for sample in samples:
+        values = [p.value for m in sample.messages for p in m.parts if p.type != WORDS]
+        new = {name: value for value in values if (name := media_name(value)) not in media}
+        size = sum(size_of(value) + 1024 for value in new.values())
         if new and (full or total + size > budget):
             full = True
             continue
         media |= new
         total += size
-        kept.append(line)
-    return kept, media
+        lines.append(dump_row(_renamed(sample)))
+    return lines, media
+
+
+def media_name(value: str | Member) -> str:
+    """The name of a medium in the bundle: the hash of where it lies, and its suffix."""
+    return f"media/{hashlib.sha256(str(value).encode()).hexdigest()[:20]}{Path(str(value)).suffix}"
+
+
+def size_of(value: str | Member) -> int:
+    """Bytes of a medium."""
+    return value.size if isinstance(value, Member) else Path(value).stat().st_size
+
+
+def _renamed(sample: Sample) -> Sample:
+    messages = tuple(
+        replace(m, parts=tuple(p if p.type == WORDS else replace(p, value=media_name(p.value)) for p in m.parts))
+        for m in sample.messages
+    )
+    return replace(sample, messages=messages)
+
+
+def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def package_files() -> Iterator[tuple[str, Path]]:
@@ -149,24 +180,25 @@ def pack(
         raise ConfigError(f"{to} is not empty; expected a new folder for the bundle")
     to.mkdir(parents=True, exist_ok=True)
     fixed = dict(package_files())
-    made = reader_files(stages, places())
+    contents = reader_files(stages, places())
     files = sorted(base.iterdir()) if base.is_dir() else [base]
     fixed |= {f"source/{path.name}": path for path in files if path.is_file()}
     fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
-    used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, made.values()))
-    lines, media = chosen_rows(data, total_mib * MIB - used)
+    used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, contents.values()))
+    modalities = registry.build_all({name: settings for stage in stages for name, settings in stage.modalities.items()})
+    lines, media = chosen_rows(data, modalities, total_mib * MIB - used)
     rows = "".join(f"{line}\n" for line in lines).encode()
     parts = Parts(to, int(part_mib * MIB))
     with tarfile.open(fileobj=parts, mode="w|gz") as tar:  # type: ignore[call-overload]
-        for name, path in {**fixed, **{f"data/{name}": path for name, path in media.items()}}.items():
+        for name, path in fixed.items():
             tar.add(path, name, recursive=False)
+        for name, value in media.items():
+            _add_bytes(tar, f"data/{name}", value.read() if isinstance(value, Member) else Path(value).read_bytes())
         listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}
         facts = {"format": 1, "sources": [], "notes": [], "files": listed}
-        made |= {"data/train.jsonl": rows, f"data/{DATA_MANIFEST}": json.dumps(facts).encode()}
-        for name, content in made.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+        contents |= {"data/train.jsonl": rows, f"data/{DATA_MANIFEST}": json.dumps(facts).encode()}
+        for name, content in contents.items():
+            _add_bytes(tar, name, content)
     parts.close()
     shutil.rmtree(to / "wheels")
     names = [stage.name for stage in stages]

@@ -1,5 +1,5 @@
-"""Trains what a bundle holds: python run_bundle.py DIR --minutes 9. Needs no network, and of packages only those of
-`NEEDS` in the manifest; the others come along as wheels.
+"""Trains what a bundle holds: python run_bundle.py DIR --minutes 9. Needs no network, and of packages only torch,
+numpy, safetensors, tokenizers, Pillow and transformers; the others come along as wheels.
 
 The parts are checked against their hashes, joined and unpacked once. Stages run one after the other; a stage that is done
 is not run again, one that was stopped goes on. What moved comes out as safetensors in files of at most 16 MiB.
@@ -89,7 +89,6 @@ def imported(work: Path) -> Path:
 
 def train(work: Path, stages: list[dict[str, Any]], args: argparse.Namespace, begin: float) -> Path:
     """Run the stages within the time; returns the run of the last one that was begun."""
-    from plait.data.splits import TRAIN  # noqa: F401  the package came along
     from plait.recipes.overrides import override
     from plait.recipes.recipe import Recipe
     from plait.train import checkpoint

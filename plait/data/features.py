@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from fcntl import LOCK_EX, flock
 from functools import partial
 from itertools import islice
@@ -208,4 +207,4 @@ def given_parts(samples: Iterable[Any]) -> Iterator[Part]:
     for sample in samples:
         for message in sample.messages:
             if message.role in ("user", "system"):
-                yield from (replace(part) for part in message.parts)
+                yield from message.parts

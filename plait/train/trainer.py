@@ -66,11 +66,19 @@ def accumulate(
     totals = torch.zeros(len(groups), dtype=torch.float64)
     for batch in batches:
         sums = objective.sums(model, batch.to(model.device))
-        torch.stack([scale[group] * value for group, value in sums.items()]).sum().backward()  # type: ignore[no-untyped-call]
+        loss = torch.stack([scale[group] * value for group, value in sums.items()]).sum()
+        if (
+            loss.requires_grad
+        ):  # else nothing that moves takes part: rows of words, where only an expert's adapters move
+            loss.backward()  # type: ignore[no-untyped-call]
         for group, value in sums.items():
             totals[groups.index(group)] += value.detach().cpu().double()
     sum_over_ranks([totals])
-    sum_over_ranks([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    moving_parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if ranks()[1] > 1:  # an expert or a reader may be absent on one rank, and all must send the same
+        for parameter in moving_parameters:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    sum_over_ranks([parameter.grad for parameter in moving_parameters if parameter.grad is not None])
     return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
 
 

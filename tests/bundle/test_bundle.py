@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from plait import registry
 from plait.bundle import pack as packing
 from plait.bundle.run_bundle import MANIFEST
+from plait.data.rows import read_rows
+from plait.data.shards import ShardWriter
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
 
@@ -101,7 +104,8 @@ def test_no_time_ends_before_a_stage_and_loses_nothing(bundle, tmp_path):
 
 def test_media_are_left_out_that_do_not_fit(data):
     one = (data / "media" / "1.png").stat().st_size + 1024
-    lines, media = packing.chosen_rows(data, 4.5 * one)
+    modalities = registry.build_all({"text": {}, "image": {"patch": 8}})
+    lines, media = packing.chosen_rows(data, modalities, 4.5 * one)
     assert 2 <= len(media) <= 5
     assert sum("media/" not in line for line in lines) == ROWS // 3  # rows of words come along
     named = {part["image"] for line in lines for part in json.loads(line)["messages"][0]["content"] if "image" in part}
@@ -119,5 +123,17 @@ def test_a_folder_in_use_is_refused(stages, data, folder, tmp_path):  # noqa: F8
 
 
 def test_data_without_rows_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no train.jsonl"):
-        packing.chosen_rows(tmp_path, 1e9)
+    with pytest.raises(DataError, match=r"neither train.jsonl nor shards"):
+        packing.chosen_rows(tmp_path, {}, 1e9)
+
+
+def test_rows_in_shards_come_along_with_their_media(data, tmp_path):
+    modalities = registry.build_all({"text": {}, "image": {"patch": 8}})
+    with ShardWriter(tmp_path / "shards", "train", modalities) as writer:
+        for sample in read_rows(data / "train.jsonl", modalities):
+            writer.add([sample])
+    lines, media = packing.chosen_rows(tmp_path / "shards", modalities, 1e9)
+    assert len(lines) == ROWS
+    assert len(media) == ROWS - ROWS // 3
+    stored = {value.read() for value in media.values()}
+    assert stored == {path.read_bytes() for path in (data / "media").iterdir()}

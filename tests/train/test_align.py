@@ -83,7 +83,9 @@ def test_what_the_assistant_shows_has_no_features(world):
     model, _ = world
     shown = Sample((Message("user", (Part("text", "draw"),)), Message("assistant", (picture(1),))))
     encoder = Encoder(model.vocabulary, features=lambda part, rng: pytest.fail("a reader read what is written"))
-    encoder.row(shown, np.random.default_rng(0))
+    row = encoder.row(shown, np.random.default_rng(0))
+    assert "columns" not in row.clean
+    assert model.vocabulary.ids["<features:columns>"] not in row.ids
 
 
 def test_ctc_is_the_sum_over_all_ways_to_spell(world):

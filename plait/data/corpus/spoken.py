@@ -114,8 +114,11 @@ def speak(
     """
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / LISTED
+    if listed.is_file():  # a line that a kill cut short is dropped
+        whole = listed.read_text(encoding="utf-8").rpartition("\n")
+        listed.write_text(whole[0] + whole[1], encoding="utf-8")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    clips = {clip["said"]: clip for line in lines if (clip := json.loads(line))}
+    clips = {clip["said"]: clip for clip in map(json.loads, lines)}
     seconds = sum(clip["seconds"] for clip in clips.values())
     synthesise: Callable[[str, float], np.ndarray] | None = None
     with listed.open("a", encoding="utf-8") as log:
