@@ -136,22 +136,24 @@ def import_model(source: PathLike, dest: PathLike, say: Callable[[str], Any] = p
     from plait.pretrained import importer
     from plait.train import checkpoint
 
-    place = Path(dest)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    folder = Path(dest)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            f"{place} is there already; expected a new folder for the checkpoint: choose another, or remove it"
+            f"{folder} is there already; expected a new folder for the checkpoint: choose another, or remove it"
         )
-    found = importer.read(Path(source))
-    model = importer.to_model(found)
-    recipe = settings_of_import(found.config)
-    checkpoint.save(place, model, model.state_dict(), recipe.model_dump(mode="json"))
+    language_model = importer.read(Path(source))
+    model = importer.to_model(language_model)
+    recipe = settings_of_import(language_model.config)
+    checkpoint.save(folder, model, model.state_dict(), recipe.model_dump(mode="json"))
     count = sum(parameter.numel() for parameter in model.parameters())
-    template = "with its chat template" if found.template else "without a chat template: it continues documents"
-    say(
-        f"{place}: {found.config['model_type']}, {count / 1e6:.1f} M parameters, {model.vocabulary.tables[WORDS]:,} tokens, "
-        f"{template}; sha256 of the source {found.sha256[:12]}"
+    template = (
+        "with its chat template" if language_model.template else "without a chat template: it continues documents"
     )
-    return place
+    say(
+        f"{folder}: {language_model.config['model_type']}, {count / 1e6:.1f} M parameters, {model.vocabulary.tables[WORDS]:,} tokens, "
+        f"{template}; sha256 of the source {language_model.sha256[:12]}"
+    )
+    return folder
 
 
 def settings_of_import(config: Mapping[str, Any]) -> Recipe:

@@ -45,10 +45,10 @@ def status(run: Annotated[Path, typer.Argument(help="A run folder of plait train
     """How far a training is: steps, tokens, time left, and how each loss fell."""
     from plait import api
 
-    found = api.status(run)
+    progress = api.status(run)
     typer.echo(
-        f"{found['name']}: step {found['step']:,} of {found['steps']:,}, {found['tokens']:,} tokens in "
-        f"{found['minutes']:.1f} min; {found['minutes_left']:.1f} min left"
+        f"{progress['name']}: step {progress['step']:,} of {progress['steps']:,}, {progress['tokens']:,} tokens in "
+        f"{progress['minutes']:.1f} min; {progress['minutes_left']:.1f} min left"
     )
-    for group, curve in found["curves"].items():
+    for group, curve in progress["curves"].items():
         typer.echo(f"  {group:<10} " + "  ".join(f"{step}: {loss:.3f}" for step, loss in curve))

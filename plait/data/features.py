@@ -46,8 +46,10 @@ def content_hash(part: Part) -> str:
 
 def prepared(modality: Modality, reader: Reader, part: Part, key: Key) -> np.ndarray:
     """The reader's input of a medium, or of its variant with the number in `key`."""
-    given = reader.prepare(modality, with_bytes(part))
-    return reader.vary(given, np.random.default_rng([int(key[0][:12], 16), key[1]])) if key[1] else given
+    network_input = reader.prepare(modality, with_bytes(part))
+    return (
+        reader.vary(network_input, np.random.default_rng([int(key[0][:12], 16), key[1]])) if key[1] else network_input
+    )
 
 
 class Store:

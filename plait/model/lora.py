@@ -33,12 +33,12 @@ def route(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) 
     order = flat.argsort(stable=True)
     edges = [edge for name in names for edge in (numbers[name], numbers[name] + 1)]
     at = torch.searchsorted(flat[order], torch.tensor(edges, device=flat.device)).tolist()
-    found = [(name, first, last) for name, first, last in zip(names, at[::2], at[1::2], strict=True) if last > first]
-    if not found:
+    present = [(name, first, last) for name, first, last in zip(names, at[::2], at[1::2], strict=True) if last > first]
+    if not present:
         return None
-    index = torch.cat([order[first:last] for _, first, last in found])
-    ends = list(accumulate(last - first for _, first, last in found))
-    spans = tuple((name, end - (last - first), end) for (name, first, last), end in zip(found, ends, strict=True))
+    index = torch.cat([order[first:last] for _, first, last in present])
+    ends = list(accumulate(last - first for _, first, last in present))
+    spans = tuple((name, end - (last - first), end) for (name, first, last), end in zip(present, ends, strict=True))
     return Routing(index, spans)
 
 

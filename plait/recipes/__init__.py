@@ -35,8 +35,8 @@ def module(name: str) -> Any:
 
 def stages(name: str) -> tuple[Recipe, ...]:
     """The stages that the recipe `name` is trained in, one after the other: its module's STAGES, else itself alone."""
-    own = () if name.endswith(".json") else getattr(module(name), "STAGES", ())
-    return tuple(own) or (load(name),)
+    declared = () if name.endswith(".json") else getattr(module(name), "STAGES", ())
+    return tuple(declared) or (load(name),)
 
 
 def load(name: str) -> Recipe:

@@ -269,10 +269,12 @@ def _components(
     components = {}
     for name, modality in modalities.items():
         if recipe.pca and modality.head == "flow" and parts[name]:
-            found = pca.find(modality, parts[name], recipe.pca, recipe.seed)
-            say(f"{name}: {len(found.axes)} principal components hold {100 * found.share:.1f} % of the variance")
-            if len(found.axes):
-                components[name] = found
+            of_tokens = pca.find(modality, parts[name], recipe.pca, recipe.seed)
+            say(
+                f"{name}: {len(of_tokens.axes)} principal components hold {100 * of_tokens.share:.1f} % of the variance"
+            )
+            if len(of_tokens.axes):
+                components[name] = of_tokens
     return components
 
 

@@ -54,12 +54,12 @@ class Align:
     @staticmethod
     def _sum(model: MultimodalTransformer, batch: Batch, how: str) -> Tensor:
         rows = {row: ids for row, kind, ids in batch.alignment if kind == how}
-        found = features_of(model, batch, rows)
-        if not found:
+        projected = features_of(model, batch, rows)
+        if not projected:
             return torch.zeros((), device=model.device)
-        numbers = torch.cat([n for _, n in found])
+        numbers = torch.cat([n for _, n in projected])
         by_row = numbers.argsort(stable=True)
-        vectors, numbers = torch.cat([v for v, _ in found])[by_row], numbers[by_row]
+        vectors, numbers = torch.cat([v for v, _ in projected])[by_row], numbers[by_row]
         return (ctc if how == CTC else match)(model, vectors, numbers, rows)
 
 
@@ -70,7 +70,7 @@ def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
 
 def features_of(model: MultimodalTransformer, batch: Batch, rows: Mapping[int, object]) -> list[tuple[Tensor, Tensor]]:
     """Projected features [n, D] of the chosen `rows`, and the row of each, reader by reader; a row's lie in order."""
-    found = []
+    projected = []
     chosen = torch.tensor(sorted(rows), device=model.device)
     for name, projector in projectors(model).items():
         tokens = batch.clean.get(name)
@@ -80,8 +80,8 @@ def features_of(model: MultimodalTransformer, batch: Batch, rows: Mapping[int, o
         keep = torch.isin(row, chosen).nonzero().flatten()
         if len(keep):
             inputs = tokens.inputs[keep].to(model.dtype)
-            found.append((projector(inputs, tokens.coordinates[keep], tokens.time[keep]).float(), row[keep]))
-    return found
+            projected.append((projector(inputs, tokens.coordinates[keep], tokens.time[keep]).float(), row[keep]))
+    return projected
 
 
 def directions(vectors: Tensor, centre: Tensor) -> Tensor:
@@ -127,8 +127,8 @@ def match(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: 
     """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch."""
     table, centre = table_of(model)
     order = sorted(set(numbers.tolist()))
-    place = {row: number for number, row in enumerate(order)}
-    index = torch.tensor([place[row] for row in numbers.tolist()], device=vectors.device)
+    number_of_row = {row: number for number, row in enumerate(order)}
+    index = torch.tensor([number_of_row[row] for row in numbers.tolist()], device=vectors.device)
     sums = torch.zeros(len(order), vectors.shape[1], device=vectors.device).index_add(
         0, index, directions(vectors, centre)
     )
