@@ -10,7 +10,7 @@ from plait.data.pack import collate
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
-from plait.model.lora import SCALE, Adapters, route
+from plait.model.lora import SCALE, Adapters, gates, spans
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 
@@ -51,14 +51,14 @@ def packed(vocabulary):
     return collate([rows], 96, vocabulary)
 
 
-def test_routed_tokens_get_what_their_own_adapters_give():
+@pytest.mark.parametrize("way", [spans, gates])
+def test_routed_tokens_get_what_their_own_adapters_give(way):
     expert = torch.tensor([[0, 3, 4, 0, 1, 3, 2]])
     adapters = Adapters(6, 7, RANKS)
     for parameter in adapters.parameters():
         torch.nn.init.normal_(parameter)
     x = torch.randn(7, 6)
-    routing = route(expert, NUMBERS, RANKS)
-    y = torch.zeros(7, 7).index_add(0, routing.index, adapters(x[routing.index], routing))
+    y = way(expert, NUMBERS, RANKS).add(torch.zeros(7, 7), x, adapters)
     for token, number in enumerate(expert[0].tolist()):
         name = {number: name for name, number in NUMBERS.items()}.get(number)
         expected = SCALE * adapters.up[name] @ (adapters.down[name] @ x[token]) if name in RANKS else torch.zeros(7)
@@ -66,11 +66,13 @@ def test_routed_tokens_get_what_their_own_adapters_give():
 
 
 def test_without_a_routed_token_there_is_no_routing():
-    assert route(torch.tensor([[0, 2, 2]]), NUMBERS, RANKS) is None
+    assert spans(torch.tensor([[0, 2, 2]]), NUMBERS, RANKS) is None
 
 
+@pytest.mark.parametrize("way", [spans, gates])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_words_are_kept_bit_for_bit_beside_media(vocabulary, dtype):
+def test_words_are_kept_bit_for_bit_beside_media(vocabulary, dtype, way, monkeypatch):
+    monkeypatch.setattr("plait.model.multimodal.route", way)
     batch = packed(vocabulary)
     bare = model_of(vocabulary, {}, dtype)
     adapted = taught(model_of(vocabulary, {"image_given": 4, "image_written": 4}, dtype))
@@ -78,6 +80,22 @@ def test_words_are_kept_bit_for_bit_beside_media(vocabulary, dtype):
     words = batch.row.flatten() == 0
     assert torch.equal(before[words], after[words])
     assert not torch.equal(before[~words], after[~words])
+
+
+def test_both_ways_have_the_same_gradients(vocabulary, monkeypatch):
+    batch = packed(vocabulary)
+    model = taught(model_of(vocabulary, {"image_given": 4, "image_written": 2}))
+    direction = torch.randn(96, 32)
+    gradients = []
+    for way in (spans, gates):
+        monkeypatch.setattr("plait.model.multimodal.route", way)
+        model.zero_grad()
+        (model.hidden(batch) * direction).sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in model.trunk.named_parameters()})
+    for name, gradient in gradients[0].items():
+        largest = float(gradient.abs().max())
+        assert largest > 0
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5 * largest)
 
 
 def test_new_adapters_change_nothing(vocabulary):
