@@ -92,10 +92,14 @@ class MultimodalTransformer(nn.Module):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
-    def compile_trunk(self) -> None:
-        """Compile the trunk with torch.compile; on a CUDA device attention becomes FlexAttention."""
-        self.flexible = self.device.type == "cuda"
-        self.trunk.compile()
+    def compile_trunk(self, flex_attention: bool = True) -> None:
+        """Compile the trunk's layers with torch.compile; on a CUDA device attention becomes FlexAttention, if wanted.
+
+        The layers are alike, so what is compiled for the first serves them all.
+        """
+        self.flexible = flex_attention and self.device.type == "cuda"
+        for layer in self.trunk.layers:
+            layer.compile()
 
     def routing(self, batch: Batch) -> Routing | None:
         """Which tokens of a batch pass through adapters."""

@@ -55,9 +55,10 @@ def rotary_table(
 def rotate(x_BLHK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate each pair (first half, second half) of a head's width by its angle; `cos` and `sin` from `rotary_table`.
 
-    Where gradients flow the result lies in memory as [B, H, L, K], as attention reads it.
+    Where gradients flow the result lies in memory as [B, H, L, K], as attention reads it. The compiler gets the plain
+    formula, which it fuses by itself.
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         rotated: Tensor = _Rotate.apply(x_BLHK, cos, sin)  # type: ignore[no-untyped-call]
         return rotated
     return torch.addcmul(x_BLHK * cos, x_BLHK.roll(x_BLHK.shape[-1] // 2, dims=-1), sin)

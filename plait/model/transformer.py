@@ -192,7 +192,11 @@ class FeedForward(nn.Module):
         width = self.down.in_features
         if routing is not None:
             up = adapted(self.up, self.adapters["up"], x_BLD, routing)
-            h = self.activation(up[..., :width]) * up[..., width:] if self.gated else self.activation(up)
+            if self.gated:
+                gate, value = torch.split_with_sizes(up, (width, width), dim=-1)  # slices would be padded in backward
+                h = self.activation(gate) * value
+            else:
+                h = self.activation(up)
             return adapted(self.down, self.adapters["down"], h, routing)
         if self.gated:
             gate, value = self.up.in_parts(x_BLD, (width, width))

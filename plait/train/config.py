@@ -49,7 +49,8 @@ class TrainingConfig(BaseModel):
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="of the trunk's arithmetic")
     device: str = Field("auto", pattern="^(auto|cpu|cuda|mps)$", description="where the training computes")
-    compile: bool = Field(False, description="torch.compile the trunk, with FlexAttention on a CUDA device")
+    compile: bool = Field(False, description="torch.compile the trunk's layers")
+    flex_attention: bool = Field(True, description="compiled on a CUDA device, FlexAttention instead of a dense mask")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the weights' moving average")
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1)

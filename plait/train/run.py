@@ -403,7 +403,8 @@ def _check_same(recipe: TrainingConfig, before: TrainingConfig) -> None:
     changed = sorted(
         key
         for key in now
-        if key not in {"data", "save_every", "log_every", "sampling", "device", "compile"} and now[key] != then[key]
+        if key not in {"data", "save_every", "log_every", "sampling", "device", "compile", "flex_attention"}
+        and now[key] != then[key]
     )
     if changed:
         raise ConfigError(

@@ -183,7 +183,7 @@ def build(
             )  # what does not move needs no precision beyond the arithmetic's
     model = model.to(device).train()
     if recipe.compile:
-        model.compile_trunk()
+        model.compile_trunk(recipe.flex_attention)
     weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
 
     def loader_of(worker: int) -> Loader:

@@ -18,7 +18,13 @@ from plait.modalities.image import readers
 from plait.model.init import generator_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
-from plait.train.objectives.align import CTC, MATCH, SHARPNESS, Align, directions, table_of
+from plait.train.objectives.align import CTC, MATCH, SHARPNESS, Align, directions
+
+
+def table_of(model):
+    """All embeddings of words in units of their root mean square, and their mean."""
+    table = model.tables["text"].weight.detach() / model.trunk.config.embedding_rms
+    return table, table.mean(dim=0)
 
 
 class Columns:

@@ -89,10 +89,17 @@ def directions(vectors: Tensor, centre: Tensor) -> Tensor:
     return F.normalize(vectors - centre, dim=-1)
 
 
-def table_of(model: MultimodalTransformer) -> tuple[Tensor, Tensor]:
-    """The embeddings of words [V, D] in units of their root mean square, and their mean."""
-    table = model.tables[WORDS].weight.detach().float() / model.trunk.config.embedding_rms  # type: ignore[operator]
-    return table, table.mean(dim=0)
+class _Table:
+    """The embeddings of words in units of their root mean square, as directions from their mean; they do not move here."""
+
+    def __init__(self, model: MultimodalTransformer) -> None:
+        self.weight: Tensor = model.tables[WORDS].weight.detach()  # type: ignore[operator]
+        self.rms = model.trunk.config.embedding_rms
+        self.centre = self.weight.mean(dim=0, dtype=torch.float32) / self.rms
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        """[n] ids -> [n, D] unit vectors."""
+        return directions(self.weight[ids].float() / self.rms, self.centre)
 
 
 def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
@@ -100,16 +107,17 @@ def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Ma
 
     A row with too few features for its ids gives zero.
     """
-    table, centre = table_of(model)
+    table = _Table(model)
     order = sorted(set(numbers.tolist()))
     targets = [torch.as_tensor(rows[row], device=vectors.device) for row in order]
     occurring, places = torch.unique(torch.cat(targets), return_inverse=True)
-    blank = torch.randn(table.shape[1], generator=generator_of(0, "alignment.blank")).to(vectors.device)
+    blank = torch.randn(vectors.shape[1], generator=generator_of(0, "alignment.blank")).to(vectors.device)
     drawn = torch.Generator().manual_seed(int(occurring.sum()))
-    others = torch.randint(len(table), (min(OTHERS, len(table) // 4),), generator=drawn).to(vectors.device)
+    size = len(table.weight)
+    others = torch.randint(size, (min(OTHERS, size // 4),), generator=drawn).to(vectors.device)
     others = others[~torch.isin(others, occurring)]
-    known = torch.cat((F.normalize(blank, dim=0)[None], directions(table[torch.cat((occurring, others))], centre)))
-    logits = SHARPNESS[CTC] * directions(vectors, centre) @ known.T
+    known = torch.cat((F.normalize(blank, dim=0)[None], table[torch.cat((occurring, others))]))
+    logits = SHARPNESS[CTC] * directions(vectors, table.centre) @ known.T
     lengths = torch.bincount(numbers)[torch.tensor(order, device=numbers.device)]
     by_row = torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logits.log_softmax(dim=-1), lengths.tolist())))
     losses = F.ctc_loss(
@@ -125,16 +133,16 @@ def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Ma
 
 def match(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
     """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch."""
-    table, centre = table_of(model)
+    table = _Table(model)
     order = sorted(set(numbers.tolist()))
     number_of_row = {row: number for number, row in enumerate(order)}
     index = torch.tensor([number_of_row[row] for row in numbers.tolist()], device=vectors.device)
     sums = torch.zeros(len(order), vectors.shape[1], device=vectors.device).index_add(
-        0, index, directions(vectors, centre)
+        0, index, directions(vectors, table.centre)
     )
     answers = {row: tuple(map(int, rows[row])) for row in order}  # type: ignore[call-overload]
     distinct = {answer: number for number, answer in enumerate(dict.fromkeys(answers.values()))}
-    named = torch.stack([directions(table[list(answer)], centre).mean(dim=0) for answer in distinct])
+    named = torch.stack([table[torch.tensor(answer, device=vectors.device)].mean(dim=0) for answer in distinct])
     logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ F.normalize(named, dim=-1).T
     return F.cross_entropy(
         logits, torch.tensor([distinct[answers[row]] for row in order], device=logits.device), reduction="sum"
