@@ -128,20 +128,33 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
     return found
 
 
-def import_model(source: PathLike, dest: PathLike, say: Callable[[str], Any] = print) -> Path:
-    """Make a checkpoint in `dest` from a language model that exists: a GGUF file, or a folder of Hugging Face.
+def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[str], Any] = print) -> Path:
+    """Make a checkpoint in `dest` from a language model that exists: a GGUF file, a folder of Hugging Face, or a base by its
+    name, which is fetched and needs no `dest`.
 
-    Returns `dest`. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds something.
+    Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds something
+    or is needed.
     """
     from plait.pretrained import importer
-    from plait.train import checkpoint
+    from plait.train import bases, checkpoint
 
+    base = bases.BASES.get(str(source))
+    if dest is None:
+        if base is None:
+            known = ", ".join(bases.BASES)
+            raise ConfigError(
+                f"got no folder for the checkpoint of {source}; expected one, or the name of a base: {known}"
+            )
+        say(str(base))
+        folder = bases.folder_of(base, agreed=True)
+        say(str(folder))
+        return folder
     folder = Path(dest)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
             f"{folder} is there already; expected a new folder for the checkpoint: choose another, or remove it"
         )
-    language_model = importer.read(Path(source))
+    language_model = importer.read(bases.source_of(base, agreed=True) if base else Path(source))
     model = importer.to_model(language_model)
     recipe = settings_of_import(language_model.config)
     checkpoint.save(folder, model, model.state_dict(), recipe.model_dump(mode="json"))
@@ -164,17 +177,17 @@ def settings_of_import(config: Mapping[str, Any]) -> Recipe:
     return Recipe(name=str(config["model_type"]), data="", modalities={WORDS: {}}, turns=16, sampling=sampling)
 
 
-def bundle(names: Sequence[str], to: PathLike, source: PathLike, data: PathLike, **options: Any) -> Path:
-    """Write what the training of some recipes, one after the other, needs on a machine without internet; returns the
-    manifest. `source`: the language model that the first starts from. `options`: part_mib, total_mib, python."""
+def bundle(name: str, *overrides: str, to: PathLike, data: PathLike | None = None, **options: Any) -> Path:
+    """Write what the training of recipe `name`, with `key=value` overrides, needs on a machine without internet; returns the
+    manifest. `data` takes the place of the recipe's folder. `options`: part_mib, total_mib, python."""
     from plait.bundle.pack import pack
 
-    stages = [stage for name in names for stage in recipes.stages(name)]
-    return pack(stages, Path(data), Path(source), Path(to), **options)
+    recipe = settings(name, *overrides)
+    return pack(recipe, Path(data or recipe.data), Path(to), **options)
 
 
 def status(path: PathLike) -> dict[str, Any]:
-    """How far a run is: step, steps, tokens, seconds, minutes left, and the curve of each loss group."""
+    """How far a run is: its stage, step, steps, tokens, minutes, minutes left, and the curve of each loss group."""
     from plait.train.status import status_of
 
     return status_of(Path(path))
@@ -268,9 +281,7 @@ def finished(path: PathLike) -> bool:
     """Whether a checkpoint is at the last step of its recipe."""
     from plait.train import checkpoint
 
-    folder = checkpoint.locate(Path(path))
-    counters = checkpoint.read_counters(folder)
-    return bool(counters and counters["step"] >= checkpoint.read_config(folder)["recipe"]["steps"])
+    return checkpoint.is_done(Path(path))
 
 
 def as_part(value: Any) -> Part:

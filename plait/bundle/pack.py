@@ -16,8 +16,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
+import torch
+
 from plait import registry
-from plait.bundle.run_bundle import MANIFEST, MIB
+from plait.bundle.run_bundle import INIT, MANIFEST, MIB
 from plait.contract import WORDS, Modality, Sample
 from plait.data import store
 from plait.data.media import Member
@@ -28,6 +30,7 @@ from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import sha256_of
 from plait.runtime.packages import places
+from plait.train import archive, bases, checkpoint
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WHEELS = (  # beside torch, numpy, safetensors, tokenizers, Pillow and transformers, which are assumed to be there
@@ -135,15 +138,16 @@ def _pinned(name: str) -> str:
         return name
 
 
-def reader_files(stages: Sequence[Recipe], sources: Path) -> dict[str, bytes]:
-    """Weights of the frozen encoders that the stages read with, fetched into the folder of `sources` where they are not."""
-    files: dict[str, bytes] = {}
-    for name in dict.fromkeys(name for stage in stages for name in stage.modalities):
-        for settings in (stage.modalities[name] for stage in stages if name in stage.modalities):
-            reader = registry.reader_of(registry.build(name, settings))
-            if reader is not None:
-                files |= {f"weights/{path}": content for path, content in reader.files(sources).items()}
-    return files
+def frozen_files(recipe: Recipe, sources: Path) -> Iterator[tuple[str, bytes]]:
+    """Weights of the base that a recipe starts from and of the encoders that it reads with, as they lie in the folder of
+    `sources`, fetched into it where they are not."""
+    for name, settings in recipe.modalities.items():
+        reader = registry.reader_of(registry.build(name, settings))
+        if reader is not None:
+            yield from reader.files(sources).items()
+    if recipe.init in bases.BASES:
+        base = bases.BASES[recipe.init]
+        yield f"{base.package.folder}/{base.file}", bases.source_of(base).read_bytes()
 
 
 def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Path]:
@@ -162,31 +166,30 @@ def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Pat
 
 
 def pack(
-    stages: Sequence[Recipe],
-    data: Path,
-    base: Path,
-    to: Path,
-    *,
-    part_mib: float = 60,
-    total_mib: float = 180,
-    python: str = "3.12",
+    recipe: Recipe, data: Path, to: Path, *, part_mib: float = 60, total_mib: float = 180, python: str = "3.12"
 ) -> Path:
-    """Write the bundle of some stages to the folder `to`; returns its manifest.
+    """Write the bundle of a recipe to the folder `to`; returns its manifest.
 
-    `base` is the language model that the first stage starts from, as `plait import` takes it. Media are chosen to fit.
-    Raises ConfigError for a folder in use, DataError as its parts do.
+    What it starts from comes along: the source of a base, or a checkpoint, run folder or archive, with what moved in half
+    precision. Media are chosen to fit. Raises ConfigError for a folder in use, DataError and CheckpointError as its parts do.
     """
     if to.exists() and any(to.iterdir()):
         raise ConfigError(f"{to} is not empty; expected a new folder for the bundle")
     to.mkdir(parents=True, exist_ok=True)
     fixed = dict(package_files())
-    contents = reader_files(stages, places())
-    files = sorted(base.iterdir()) if base.is_dir() else [base]
-    fixed |= {f"source/{path.name}": path for path in files if path.is_file()}
+    contents = {f"weights/{path}": content for path, content in frozen_files(recipe, places())}
+    if recipe.init and recipe.init not in bases.BASES:
+        with bases.opened(recipe.init) as folder:
+            archive.pack(folder, to / INIT, torch.bfloat16)
+            base = checkpoint.read_config(folder)["base"]
+        contents[INIT] = (to / INIT).read_bytes()
+        (to / INIT).unlink()
+        if base is not None:
+            below = recipe.model_copy(update={"init": base["name"], "modalities": {}})
+            contents |= {f"weights/{path}": content for path, content in frozen_files(below, places())}
     fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
     used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, contents.values()))
-    modalities = registry.build_all({name: settings for stage in stages for name, settings in stage.modalities.items()})
-    lines, media = chosen_rows(data, modalities, total_mib * MIB - used)
+    lines, media = chosen_rows(data, registry.build_all(recipe.modalities), total_mib * MIB - used)
     rows = "".join(f"{line}\n" for line in lines).encode()
     parts = Parts(to, int(part_mib * MIB))
     with tarfile.open(fileobj=parts, mode="w|gz") as tar:  # type: ignore[call-overload]
@@ -201,11 +204,8 @@ def pack(
             _add_bytes(tar, name, content)
     parts.close()
     shutil.rmtree(to / "wheels")
-    names = [stage.name for stage in stages]
     manifest = {
-        "stages": [
-            stage.model_dump(mode="json") | {"init": ["base", *names][number]} for number, stage in enumerate(stages)
-        ],
+        "recipe": recipe.model_dump(mode="json"),
         "parts": [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in parts.files],
         "rows": len(lines),
         "media": len(media),

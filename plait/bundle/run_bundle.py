@@ -1,8 +1,8 @@
 """Trains what a bundle holds: python run_bundle.py DIR --minutes 9. Needs no network, and of packages only torch,
 numpy, safetensors, tokenizers, Pillow and transformers; the others come along as wheels.
 
-The parts are checked against their hashes, joined and unpacked once. Stages run one after the other; a stage that is done
-is not run again, one that was stopped goes on. What moved comes out as safetensors in files of at most 16 MiB.
+The parts are checked against their hashes, joined and unpacked once. A training that was stopped goes on. What moved comes
+out as safetensors in files of at most 16 MiB.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import IO, Any
 
 MIB = 2**20
 MANIFEST = "bundle.json"
+INIT = "init.plait"
 UNPACKED, SITE, RUNS = "unpacked", "site", "runs"
 
 
@@ -74,52 +75,27 @@ def unpack(folder: Path, work: Path) -> dict[str, Any]:
     return manifest
 
 
-def imported(work: Path) -> Path:
-    """The checkpoint that the first stage starts from, made once from the language model that came along."""
-    from plait.pretrained import importer
-    from plait.train import checkpoint
-
-    base, source = work / "base", work / UNPACKED / "source"
-    if not (base / checkpoint.CONFIG).is_file():
-        files = sorted(source.iterdir())
-        model = importer.to_model(importer.read(files[0] if len(files) == 1 else source))
-        checkpoint.save(base, model, model.state_dict(), {"name": "base"})
-    return base
-
-
-def train(work: Path, stages: list[dict[str, Any]], args: argparse.Namespace, begin: float) -> Path:
-    """Run the stages within the time; returns the run of the last one that was begun."""
+def train(work: Path, settings: dict[str, Any], args: argparse.Namespace, begin: float) -> Path:
+    """Train the recipe, or go on with it, within the time; returns its run folder."""
     from plait.recipes.overrides import override
     from plait.recipes.recipe import Recipe
-    from plait.train import checkpoint
-    from plait.train.run import prepare
+    from plait.train.checkpoint import STAGES
     from plait.train.run import train as train_recipe
 
     root = work / UNPACKED
-    base = imported(work)
-    last = work / RUNS
-    for settings in stages:
-        name = settings["name"]
-        if args.only and name != args.only:
-            continue
-        recipe = Recipe(**{**settings, "data": str(root / "data"), "features": str(work / "features")})
-        init = base if recipe.init == "base" else work / RUNS / recipe.init
-        overrides = [entry for entry in args.set if not entry.startswith("@") or entry.startswith(f"@{name}.")]
-        recipe = override(
-            recipe, [f"init={init}", *(entry.split(".", 1)[1] if entry[0] == "@" else entry for entry in overrides)]
-        )
-        run = work / RUNS / (args.run or name)
-        steps = checkpoint.steps_of(run)
-        last = run
-        if steps and (checkpoint.read_counters(steps[-1]) or {}).get("step", 0) >= recipe.steps:
-            continue
-        left = 60 * args.minutes - (time.monotonic() - begin)
-        if left <= 0:
-            print(f"no time left before {name}; run again to go on", flush=True)
-            break
-        prepare(run, resume=bool(steps), overwrite=False)
-        train_recipe(recipe, run, resume=bool(steps), prepared=True, max_seconds=left - args.reserve)
-    return last
+    changes = {"data": str(root / "data"), "features": str(work / "features")}
+    if (root / INIT).is_file():
+        changes["init"] = str(root / INIT)
+    recipe = override(Recipe(**settings | changes), args.set)
+    run = work / RUNS / (args.run or recipe.name)
+    left = 60 * args.minutes - (time.monotonic() - begin) - args.reserve
+    begun = (run / "checkpoints").is_dir() or (run / STAGES).is_dir()
+    if left <= 0:
+        print(f"no time left to train {recipe.name}; run again to go on", flush=True)
+    else:
+        train_recipe(recipe, run, resume=begun, max_seconds=left)
+    stages = [run / STAGES / name for name in recipe.stages]
+    return next((place for place in [run, *reversed(stages)] if (place / "checkpoints").is_dir()), run)
 
 
 def collect(run: Path, out: Path, megabytes: float) -> None:
@@ -170,9 +146,8 @@ def main() -> None:
     parser.add_argument("--reserve", type=float, default=20.0, help="seconds of them for saving and collecting")
     parser.add_argument("--work", type=Path, help="folder for what is unpacked and trained; DIR/work if not given")
     parser.add_argument("--out", type=Path, help="folder for what moved; WORK/out if not given")
-    parser.add_argument("--only", default="", help="the one stage to run")
-    parser.add_argument("--run", default="", help="name of the run's folder, if it is not the stage's")
-    parser.add_argument("--set", action="append", default=[], help="key=value, or @STAGE.key=value for one stage")
+    parser.add_argument("--run", default="", help="name of the run's folder, if it is not the recipe's")
+    parser.add_argument("--set", action="append", default=[], help="key=value, such as stages.align.steps=400")
     parser.add_argument("--shard-mib", type=float, default=16.0)
     args = parser.parse_args()
     work = (args.work or args.folder / "work").resolve()
@@ -181,7 +156,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     os.environ["PLAIT_SOURCES"] = str(work / UNPACKED / "weights")
     print(f"unpacked after {time.monotonic() - begin:.0f} s", flush=True)
-    run = train(work, manifest["stages"], args, begin)
+    run = train(work, manifest["recipe"], args, begin)
     if (run / "checkpoints").is_dir():
         collect(run, args.out or work / "out", args.shard_mib)
     print(f"done after {time.monotonic() - begin:.0f} s", flush=True)

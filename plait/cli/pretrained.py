@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -12,8 +12,10 @@ from plait.cli.app import app
 
 @app.command("import")
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A .gguf file, or a model's folder as Hugging Face lays it out.")],
-    dest: Annotated[Path, typer.Argument(help="The new folder of the checkpoint.")],
+    source: Annotated[
+        str, typer.Argument(help="A .gguf file, a model's folder as Hugging Face lays it out, or the name of a base.")
+    ],
+    dest: Annotated[Optional[Path], typer.Argument(help="The new folder of the checkpoint; a base needs none.")] = None,  # noqa: UP045
 ) -> None:
     """Make a checkpoint from a language model that exists: Llama, SmolLM, Qwen2 and 3, Gemma 1, GPT-2."""
     from plait import api
@@ -23,12 +25,10 @@ def import_model(
 
 @app.command()
 def bundle(
-    recipes: Annotated[
-        list[str], typer.Argument(help="Recipes, trained one after the other, each from the one before.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, such as smol, or its .json.")],
     to: Annotated[Path, typer.Option(help="The new folder of the bundle.")],
-    source: Annotated[Path, typer.Option(help="The language model that the first starts from, as import takes it.")],
-    data: Annotated[Path, typer.Option(help="Folder of the rows: train.jsonl and its media.")],
+    overrides: Annotated[Optional[list[str]], typer.Argument(help="key=value, such as steps=500.")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option(help="Folder of the rows; the recipe's if not given.")] = None,  # noqa: UP045
     part_mib: Annotated[float, typer.Option(min=1, help="Largest size of a file, in MiB.")] = 60,
     total_mib: Annotated[float, typer.Option(min=1, help="Largest size of all; media are chosen to fit.")] = 180,
     python: Annotated[str, typer.Option(help="Version of Python where it is trained.")] = "3.12",
@@ -36,7 +36,8 @@ def bundle(
     """Pack a training for a machine without internet; there: python run_bundle.py DIR --minutes 9."""
     from plait import api
 
-    manifest = api.bundle(recipes, to, source, data, part_mib=part_mib, total_mib=total_mib, python=python)
+    sizes = {"part_mib": part_mib, "total_mib": total_mib}
+    manifest = api.bundle(recipe, *(overrides or []), to=to, data=data, python=python, **sizes)
     typer.echo(f"{manifest}: copy its folder there, then: python run_bundle.py {to.name} --minutes 9")
 
 
@@ -46,9 +47,10 @@ def status(run: Annotated[Path, typer.Argument(help="A run folder of plait train
     from plait import api
 
     progress = api.status(run)
+    after = f", then {', '.join(progress['to_come'])}" if progress["to_come"] else ""
     typer.echo(
         f"{progress['name']}: step {progress['step']:,} of {progress['steps']:,}, {progress['tokens']:,} tokens in "
-        f"{progress['minutes']:.1f} min; {progress['minutes_left']:.1f} min left"
+        f"{progress['minutes']:.1f} min; {progress['minutes_left']:.1f} min left{after}"
     )
     for group, curve in progress["curves"].items():
         typer.echo(f"  {group:<10} " + "  ".join(f"{step}: {loss:.3f}" for step, loss in curve))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from plait.model.layers import Linear, Norm
 from plait.model.lora import Adapters, Routing, route
 from plait.model.mask import allowed
 from plait.model.transformer import Trunk, TrunkConfig
+
+if TYPE_CHECKING:
+    from plait.model.weights import Base
 
 
 @dataclass
@@ -51,6 +55,7 @@ class MultimodalTransformer(nn.Module):
         super().__init__()
         self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
+        self.base: Base | None = None  # what it stands on, if that has a name
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})

@@ -16,11 +16,11 @@ from plait.data.chat_template import ChatTemplate
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError
 from plait.model.multimodal import MultimodalTransformer
+from plait.model.weights import fitted
 from plait.pretrained import hub, tokenizer
 from plait.pretrained.families import TABLE, Architecture, architecture, to_ours
 from plait.pretrained.gguf import GGUF
 from plait.runtime.files import sha256_of
-from plait.train.weights import fitted
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_CONFIG = "tokenizer_config.json"

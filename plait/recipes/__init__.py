@@ -33,12 +33,6 @@ def module(name: str) -> Any:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def stages(name: str) -> tuple[Recipe, ...]:
-    """The stages that the recipe `name` is trained in, one after the other: its module's STAGES, else itself alone."""
-    declared = () if name.endswith(".json") else getattr(module(name), "STAGES", ())
-    return tuple(declared) or (load(name),)
-
-
 def load(name: str) -> Recipe:
     """The recipe `name`, or the one in a file NAME.json, such as a run's proposal.json. Raises ConfigError."""
     from pydantic import ValidationError

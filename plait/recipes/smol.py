@@ -1,10 +1,10 @@
 """A small language model that learns to see, hear, draw and speak, and keeps every word it had.
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
-Two stages: `ALIGN` teaches the projectors to speak the trunk's language, then `RECIPE` adapters, embedders and heads.
+First, as a stage, the projectors learn to speak the trunk's language; then adapters, embedders and heads.
 
-plait data build smol
-plait bundle smol --to bundle --source SmolLM2-135M-Instruct.Q4_1.gguf --data data/smol && python bundle/run_bundle.py bundle
+plait data build smol && plait train smol
+plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a machine without internet
 """
 
 from __future__ import annotations
@@ -48,30 +48,25 @@ VARIED = {
     )
 }  # fmt: skip
 
-ALIGN = Recipe(
-    name="smol-align",
-    data="data/smol",
-    modalities=MODALITIES,
-    init="models/smollm2-135m-instruct",
-    trainable=PROJECTORS,
-    objective="align",
-    alignment={"transcribe": "ctc", "name": "match"},
-    variants=2,
-    augment={task: VARIED[task] for task in ("transcribe", "name")},
-    weights={"transcribe": 1.0, "name": 1.0},
-    pack=PackConfig(length=512, sequences=64),
-    optim=OptimConfig(name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=50, decay_fraction=0.7),
-    pca=384,
-    steps=600,
-    ema_decay=0.99,
-)
+ALIGN = {
+    "trunk": {"adapters": {}},
+    "trainable": PROJECTORS,
+    "objective": "align",
+    "augment": {task: VARIED[task] for task in ("transcribe", "name")},
+    "weights": {"transcribe": 1.0, "name": 1.0},
+    "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
+    "loss_weights": {},
+    "steps": 600,
+    "ema_decay": 0.99,
+}
 
 RECIPE = Recipe(
     name="smol",
     data="data/smol",
     modalities=MODALITIES,
     trunk=TrunkConfig(adapters={"image_given": 32, "audio_given": 32, "image_written": 64, "audio_written": 64}),
-    init="runs/smol-align",
+    init="smollm2-135m-instruct",
+    stages={"align": ALIGN},
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*"),
     alignment={"transcribe": "ctc", "name": "match"},
     variants=2,
@@ -94,7 +89,6 @@ RECIPE = Recipe(
     turns=3,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip
-STAGES = (ALIGN, RECIPE)
 
 SOURCES = ("emoji", "icons", "openclipart", "clothes", "scripture", "quiz", "glosses", "conversations")
 TAKE_EVERY = {"clothes": 6}

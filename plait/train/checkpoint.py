@@ -28,9 +28,10 @@ from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
+from plait.model.weights import Base, fitted
 from plait.runtime.files import sha256_of, sync
+from plait.train import bases
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
-from plait.train.weights import fitted
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -40,6 +41,7 @@ STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
 SEALED_SINCE = 3  # format
 RESUMABLE_SINCE = 5
 STEP_NAME = "step-{:08d}"
+STAGES, PLAN = "stages", "stages.json"  # of a run: the folder of its stages, and in it their names in order
 
 
 @dataclass
@@ -79,14 +81,17 @@ def save(
     recipe: Mapping[str, Any],
     state: TrainState | None = None,
 ) -> Path:
-    """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own.
+    """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own. Of a model that stands on a base,
+    what the base has is left out.
 
     Whatever stood at `folder` is replaced only when the new one is whole.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+    base = model.base
+    own = {name: tensor.contiguous() for name, tensor in weights.items() if base is None or name not in base.tensors}
+    save_file(own, partial / WEIGHTS)
     modalities: dict[str, Any] = {}
     for name, modality in model.vocabulary.modalities.items():
         modalities[name], files = _modality_files(modality)
@@ -108,6 +113,7 @@ def save(
         "vocabulary": list(model.vocabulary.names),
         "tied": list(model.tied),
         "template": model.vocabulary.template.state() if model.vocabulary.template else None,
+        "base": None if base is None else {"name": base.name, "sha256": base.sha256},
         "recipe": dict(recipe),
         "sha256": sums,
     }
@@ -137,6 +143,13 @@ def locate(path: Path) -> Path:
             f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train"
         )
     return steps[-1]
+
+
+def is_done(path: Path) -> bool:
+    """Whether the newest checkpoint at `path` is at the last step of its recipe."""
+    folder = locate(path)
+    counters = read_counters(folder)
+    return bool(counters and counters["step"] >= read_config(folder)["recipe"]["steps"])
 
 
 def read_stored_config(folder: Path) -> dict[str, Any]:
@@ -224,8 +237,8 @@ def load_model(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
         ) from error
     try:
-        weights = load_weights(folder, config)
-        return fitted(
+        weights, base = _weights_and_base(folder, config)
+        model = fitted(
             trunk,
             vocabulary,
             weights,
@@ -237,11 +250,24 @@ def load_model(
         )
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
+    model.base = base
+    return model
 
 
 def load_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """EMA weights by today's names; `config` as `read_config` gives it."""
-    return migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS], len(config["vocabulary"]))
+    """EMA weights by today's names, those of the base included; `config` as `read_config` gives it."""
+    return _weights_and_base(folder, config)[0]
+
+
+def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None]:
+    """All weights, and which of them are the base's."""
+    own = migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS], len(config["vocabulary"]))
+    stored = config["base"]
+    if stored is None:
+        return own, None
+    base = bases.find(stored)
+    below = load_weights(place := bases.folder_of(base), read_config(place))
+    return below | own, Base(base.name, base.sha256, frozenset(below) - set(own))
 
 
 def load_modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
 
 from plait.data.augment import AugmentConfig
 from plait.data.loader import PackConfig
@@ -29,7 +32,13 @@ class TrainingConfig(BaseModel):
     flow: FlowConfig = FlowConfig()
     pack: PackConfig = PackConfig()
     optim: OptimConfig = OptimConfig()
-    init: str = Field("", description="checkpoint, run folder or archive whose weights the training starts from")
+    init: str = Field(
+        "", description="what the weights start from: a base by its name, or a checkpoint, run folder or archive"
+    )
+    stages: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="name -> settings that differ: what is trained before, in this order, each from the one before",
+    )
     trainable: tuple[str, ...] = Field(("*",), description="patterns of the names of parameters that move")
     tied: tuple[str, ...] = Field((), description="tables of ids whose head has their weights")
     weights: dict[str, float] = Field(default_factory=dict, description="task -> share of the rows")
@@ -55,6 +64,23 @@ class TrainingConfig(BaseModel):
     save_every: int = Field(250, ge=1, description="steps between checkpoints")
     log_every: int = Field(10, ge=1)
 
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        for name in self.stages:
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+                raise ValueError(f"stages names {name!r}; expected small letters, digits and hyphens")
+            try:
+                self.stage(name)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(map(str, (name, *problem["loc"])))
+                raise ValueError(f"stages.{where}: {problem['msg']} (got {problem['input']!r})") from error
+        return self
+
+    def stage(self, name: str) -> Self:
+        """The settings of a stage: these, but for those that differ. Raises ValidationError for impossible ones."""
+        return type(self)(**_changed(self, self.stages[name] | {"name": f"{self.name}.{name}", "stages": {}}))
+
     @field_validator("trunk", mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:
@@ -71,3 +97,12 @@ class TrainingConfig(BaseModel):
             task: {"share": entry} if isinstance(entry, int | float) and not isinstance(entry, bool) else entry
             for task, entry in value.items()
         }
+
+
+def _changed(settings: BaseModel, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes: groups of settings, such as optim, setting by setting; anything else takes the old one's place."""
+    changed = settings.model_dump()
+    for key, value in changes.items():
+        group = getattr(settings, key, None)
+        changed[key] = _changed(group, value) if isinstance(group, BaseModel) and isinstance(value, Mapping) else value
+    return changed

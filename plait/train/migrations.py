@@ -10,7 +10,7 @@ from torch import Tensor
 from plait.contract import WORDS
 from plait.data.vocabulary import MARKS
 
-FORMAT = 6
+FORMAT = 7
 
 Config = dict[str, Any]
 BY_TABLES = 5  # the first format whose ids lie in tables
@@ -62,7 +62,19 @@ def _from_5(config: Config) -> Config:
     return {**config, "format": 6, "template": None}
 
 
-MIGRATIONS: dict[int, Callable[[Config], Config]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}
+def _from_6(config: Config) -> Config:
+    """Format 7: a checkpoint may stand on a base, whose weights it does not hold, and its training may have stages."""
+    return {**config, "format": 7, "base": None}
+
+
+MIGRATIONS: dict[int, Callable[[Config], Config]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+    5: _from_5,
+    6: _from_6,
+}
 
 
 def migrate_config(config: Config) -> Config:

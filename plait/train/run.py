@@ -33,7 +33,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.runtime import allocator
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
-from plait.train import archive, checkpoint, distributed, trainer
+from plait.train import bases, checkpoint, distributed, trainer
 from plait.train.config import TrainingConfig
 from plait.train.progress import Preparation, Progress
 from plait.train.state import Training
@@ -70,7 +70,7 @@ def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
         for name in BEFORE_A_RUN:
             (run / name).unlink(missing_ok=True)
     elif overwrite:
-        if not (run / "train.log").is_file():
+        if not ((run / "train.log").is_file() or (run / checkpoint.STAGES).is_dir()):
             raise ConfigError(
                 f"{run} is not empty and no run of plait train (it has no train.log); choose another --out"
             )
@@ -206,12 +206,12 @@ def fingerprint(recipe: TrainingConfig, skip: Collection[str]) -> str:
 
 
 def start(
-    recipe: TrainingConfig, skip: Collection[str] = (), say: Callable[[str], Any] = lambda line: None
+    recipe: TrainingConfig, skip: Collection[str] = (), say: Callable[[str], Any] = lambda line: None, init: str = ""
 ) -> Training:
     """Data, modalities and model of a recipe, at step 0; rows whose ids are in `skip` are left out. `say` hears what
-    was found in the data and what moves."""
-    if recipe.init:
-        with archive.opened(Path(recipe.init)) as folder:
+    was found in the data and what moves. `init` takes the place of the recipe's: the stage before."""
+    if init or recipe.init:
+        with bases.opened(init or recipe.init) as folder:
             model, rows = _from_checkpoint(recipe, folder, skip, say)
     else:
         model, rows = _from_scratch(recipe, skip, say)
@@ -255,6 +255,8 @@ def _from_checkpoint(
     sizes = {name: len(found.axes) for name, found in components.items()}
     adapters = recipe.trunk.adapters
     model = checkpoint.load_model(folder, config, vocabulary, seed=recipe.seed, adapters=adapters, components=sizes)
+    if recipe.init in bases.BASES and model.base is None:
+        model.base = bases.under(model, bases.BASES[recipe.init])
     pca.start(model, components, recipe.seed)
     return model, rows
 
@@ -302,6 +304,9 @@ def train(
     """Train `recipe` in the folder `run`; returns the last checkpoint's folder. Under torchrun every process takes its
     share of each step's sequences, and the first one writes.
 
+    The stages of the recipe come first, in `run/stages`; one that is done is not trained again, one that was stopped goes
+    on. When the time is up in a stage, the checkpoint is that stage's.
+
     `prepared`: `prepare` and `check` have been called for this run.
 
     Bad rows are listed in `run/bad_rows.jsonl` and left out, or with `strict` raise DataError before the first step.
@@ -315,28 +320,63 @@ def train(
             f"{recipe.name} --folder {data}, or set data=FOLDER to one that has some"
         )
     use_threads(threads)
-    known = registry.build_all(recipe.modalities)
-    notes: list[str] = []
-
+    begin, before = time.monotonic(), ""
     with distributed.joined():
-        with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
+        if not prepared:
+            distributed.first_alone(lambda: prepare(run, resume, overwrite))
+        if recipe.stages:
+            distributed.first_alone(lambda: _write_plan(run, recipe.stages))
+        skip, notes = _what_to_skip(recipe, run, strict)
+        for name in recipe.stages:
+            folder = run / checkpoint.STAGES / name
+            if not (checkpoint.steps_of(folder) and checkpoint.is_done(folder)):
+                left = max_seconds - (time.monotonic() - begin)
+                saved = _train_one(recipe.stage(name), folder, skip, notes, left, before)
+                if not checkpoint.is_done(saved):
+                    return saved
+            before = str(folder)
+        return _train_one(recipe, run, skip, notes, max_seconds - (time.monotonic() - begin), before)
 
-            def get_ready() -> None:
-                if not prepared:
-                    prepare(run, resume, overwrite)
-                checkpoint.sweep(run)  # only now is the folder known to be a run's
-                preparation.stage("checking rows and media")
-                bad = check(data, recipe.hold_out, known, run, strict, notes.append, preparation.rows)
-                if recipe.hold_out:
-                    preparation.stage("holding out rows by content")
-                    notes.append(str(splits.load_or_make(run, data, recipe.hold_out, known, bad[TRAIN])))
 
-            distributed.first_alone(get_ready)
-            skip = bad_rows(run)
+def _write_plan(run: Path, stages: Iterable[str]) -> None:
+    folder = run / checkpoint.STAGES
+    folder.mkdir(exist_ok=True)
+    atomic_write(folder / checkpoint.PLAN, json.dumps(list(stages)))
+
+
+def _what_to_skip(recipe: TrainingConfig, run: Path, strict: bool) -> tuple[frozenset[str], list[str]]:
+    """Ids of the rows that are not trained on, bad ones and those held out, and what there is to say about them."""
+    data, known, notes = Path(recipe.data), registry.build_all(recipe.modalities), list[str]()
+    with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
+
+        def look() -> None:
+            preparation.stage("checking rows and media")
+            bad = check(data, recipe.hold_out, known, run, strict, notes.append, preparation.rows)
             if recipe.hold_out:
-                skip |= splits.load_or_make(run, data, recipe.hold_out, known, skip).not_for_training
-            training = _begin(recipe, run, skip, notes.append, preparation.stage)
-        return _train(training, recipe, run, notes, max_seconds)
+                preparation.stage("holding out rows by content")
+                notes.append(str(splits.load_or_make(run, data, recipe.hold_out, known, bad[TRAIN])))
+
+        distributed.first_alone(look)
+    skip = bad_rows(run)
+    if recipe.hold_out:
+        skip |= splits.load_or_make(run, data, recipe.hold_out, known, skip).not_for_training
+    return skip, notes
+
+
+def _train_one(
+    recipe: TrainingConfig, run: Path, skip: Collection[str], notes: Sequence[str], max_seconds: float, init: str
+) -> Path:
+    """Train a recipe or one of its stages, from the stage before (`init`) if there was one; returns its last checkpoint."""
+
+    def make() -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        checkpoint.sweep(run)  # only now is the folder known to be a run's
+
+    distributed.first_alone(make)
+    told = list(notes)
+    with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
+        training = _begin(recipe, run, skip, told.append, preparation.stage, init)
+    return _train(training, recipe, run, told, max_seconds)
 
 
 def _begin(
@@ -345,6 +385,7 @@ def _begin(
     skip: Collection[str],
     say: Callable[[str], Any],
     stage: Callable[[str], Any],
+    init: str,
 ) -> Training:
     """The training at its first step, or where its newest checkpoint left it."""
     begin = time.perf_counter()
@@ -356,12 +397,12 @@ def _begin(
             training = restart(recipe, steps[-1], skip)
         else:
             stage("reading rows, learning vocabularies and statistics")
-            training = start(recipe, skip, say)
+            training = start(recipe, skip, say, init)
     training.preparing_seconds = time.perf_counter() - begin
     return training
 
 
-def _train(training: Training, recipe: TrainingConfig, run: Path, notes: list[str], max_seconds: float) -> Path:
+def _train(training: Training, recipe: TrainingConfig, run: Path, notes: Sequence[str], max_seconds: float) -> Path:
     """Train and write down what it took."""
     before = training.seconds
     rank, world = distributed.ranks()

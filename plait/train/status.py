@@ -14,10 +14,18 @@ POINTS = 8  # of a curve
 
 
 def status_of(run: Path) -> dict[str, Any]:
-    """Step, steps, tokens, minutes, minutes left, and a curve of each loss group: (step, loss), POINTS at most.
+    """Step, steps, tokens, minutes, minutes left, and a curve of each loss group: (step, loss), POINTS at most; of a run
+    whose stages are not done, of the stage that it is in, and what is `to_come` after it.
 
     Raises CheckpointError for a folder without a checkpoint.
     """
+    plan = run / checkpoint.STAGES / checkpoint.PLAN
+    if plan.is_file() and not checkpoint.steps_of(run):
+        names = json.loads(plan.read_text(encoding="utf-8"))
+        begun = [number for number, name in enumerate(names) if checkpoint.steps_of(run / checkpoint.STAGES / name)]
+        if begun:
+            stage = status_of(run / checkpoint.STAGES / names[begun[-1]])
+            return stage | {"to_come": [*names[begun[-1] + 1 :], stage["name"].partition(".")[0]]}
     folder = checkpoint.locate(run)
     counters = checkpoint.read_counters(folder)
     if counters is None:
@@ -30,6 +38,7 @@ def status_of(run: Path) -> dict[str, Any]:
     seconds = counters["seconds"]
     return {
         "name": recipe["name"],
+        "to_come": [],
         "step": step,
         "saved": counters["step"],
         "steps": recipe["steps"],

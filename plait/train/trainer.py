@@ -176,6 +176,8 @@ def build(
         )
     model.dtype = resolve_dtype(recipe.dtype, device)
     select_trainable(model, recipe.trainable)
+    if model.base is not None:
+        model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
     for parameter in model.parameters():
         if not parameter.requires_grad and recipe.init:
             parameter.data = parameter.data.to(

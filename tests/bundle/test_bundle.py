@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from plait import registry
+from plait import api, registry
 from plait.bundle import pack as packing
 from plait.bundle.run_bundle import MANIFEST
 from plait.data.rows import read_rows
@@ -41,21 +41,21 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def stages():
-    settings = {
-        "data": "", "steps": 3, "log_every": 1, "pack": {"length": 96, "sequences": 2}, "optim": {"name": "adamw"},
-        "modalities": {"text": {}, "image": {"patch": 8, "max_patches": 4}},
-    }  # fmt: skip
-    first = Recipe(name="first", init="there", trainable=("embedders.*", "flows.*"), **settings)
-    adapters = {"adapters": {"image_given": 2}}
-    second = Recipe(name="second", init="first", trainable=("*.adapters.*",), trunk=adapters, **settings)
-    return first, second
+def recipe(folder, tmp_path):  # noqa: F811
+    """A recipe of two stages that starts from an imported language model."""
+    start = api.import_model(folder, tmp_path / "imported", lambda line: None)
+    return Recipe(
+        name="last", data="", steps=3, log_every=1, pack={"length": 96, "sequences": 2}, optim={"name": "adamw"},
+        modalities={"text": {}, "image": {"patch": 8, "max_patches": 4}}, init=str(start), trainable=("*.adapters.*",),
+        trunk={"adapters": {"image_given": 2}},
+        stages={"first": {"trainable": ("embedders.*", "flows.*"), "trunk": {"adapters": {}}}},
+    )  # fmt: skip
 
 
 @pytest.fixture
-def bundle(folder, data, stages, tmp_path, monkeypatch):  # noqa: F811
+def bundle(recipe, data, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "wheels", lambda place, python: place.mkdir() or [])
-    packing.pack(stages, data, folder, tmp_path / "bundle", part_mib=0.2, total_mib=50)
+    packing.pack(recipe, data, tmp_path / "bundle", part_mib=0.2, total_mib=50)
     return tmp_path / "bundle"
 
 
@@ -64,15 +64,18 @@ def run(bundle, *arguments, work):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=bundle.parent, check=False)
 
 
-def test_it_trains_from_the_bundle_alone_and_goes_on(bundle, data, tmp_path):
+def test_it_trains_from_the_bundle_alone_and_goes_on(bundle, recipe, data, tmp_path):
     shutil.rmtree(data)
+    shutil.rmtree(recipe.init)
     work, out = tmp_path / "work", tmp_path / "out"
-    first = run(bundle, "--only", "first", "--set", "steps=2", work=work)
+    first = run(bundle, "--set", "stages.first.steps=2", "--minutes", "0.001", "--reserve", "0", work=work)
     assert first.returncode == 0, first.stdout + first.stderr
-    done = run(bundle, "--set", "@first.steps=2", "--out", str(out), "--shard-mib", "0.26", work=work)
+    assert (work / "runs" / "last" / "stages").is_dir() or "no time left to train last" in first.stdout
+    done = run(bundle, "--set", "stages.first.steps=2", "--out", str(out), "--shard-mib", "0.26", work=work)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 2/2" in first.stderr + done.stderr
     assert "step 3/3" in done.stderr
-    assert "step 2/2" not in done.stderr
+    assert "step 2/2" not in run(bundle, "--set", "stages.first.steps=2", work=work).stderr
     moved = {}
     for shard in sorted(out.glob("moved-*.safetensors")):
         assert shard.stat().st_size < 0.3 * 2**20
@@ -96,10 +99,10 @@ def test_a_damaged_or_missing_part_is_named(bundle, tmp_path):
     assert "part-01 is missing" in done.stderr
 
 
-def test_no_time_ends_before_a_stage_and_loses_nothing(bundle, tmp_path):
+def test_no_time_ends_before_the_training_and_loses_nothing(bundle, tmp_path):
     done = run(bundle, "--minutes", "0", work=tmp_path / "work")
     assert done.returncode == 0, done.stderr
-    assert "no time left before first; run again to go on" in done.stdout
+    assert "no time left to train last; run again to go on" in done.stdout
 
 
 def test_media_are_left_out_that_do_not_fit(data):
@@ -117,9 +120,9 @@ def test_every_part_but_the_last_is_full(bundle):
     assert set(sizes[:-1]) == {int(0.2 * 2**20)}
 
 
-def test_a_folder_in_use_is_refused(stages, data, folder, tmp_path):  # noqa: F811
+def test_a_folder_in_use_is_refused(recipe, data):
     with pytest.raises(ConfigError, match="is not empty"):
-        packing.pack(stages, data, folder, data)
+        packing.pack(recipe, data, data)
 
 
 def test_data_without_rows_are_refused(tmp_path):

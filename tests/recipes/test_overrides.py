@@ -107,6 +107,9 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
         recipes.load(str(path))
 
 
-def test_a_recipe_is_trained_in_the_stages_of_its_module():
-    assert [stage.name for stage in recipes.stages("smol")] == ["smol-align", "smol"]
-    assert recipes.stages("digits") == (DIGITS,)
+def test_a_setting_of_a_stage_is_changed_by_its_key():
+    changed = override(recipes.load("smol"), ["stages.align.steps=7", "stages.align.optim.lr=0.5"])
+    assert (changed.stage("align").steps, changed.stage("align").optim.lr) == (7, 0.5)
+    assert changed.stage("align").trainable == recipes.load("smol").stage("align").trainable
+    with pytest.raises(ConfigError, match="stages"):
+        override(recipes.load("smol"), ["stages.align.step=7"])

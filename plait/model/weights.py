@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,20 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 
 ROWS_BY_MARK = (f"tables.{MARKS}.weight", f"categorical.{MARKS}.logits.weight", f"categorical.{MARKS}.logits.bias")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The language model that a model stands on, by name and by the hash of its source, and the names of the `tensors` that
+    are its own still: a checkpoint does not hold them."""
+
+    name: str
+    sha256: str
+    tensors: frozenset[str]
+
+    def without(self, names: Collection[str]) -> Base:
+        """The base, of which tensors with these names are no longer taken."""
+        return replace(self, tensors=self.tensors.difference(names))
 
 
 def fitted(
