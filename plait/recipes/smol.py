@@ -94,7 +94,7 @@ SOURCES = ("emoji", "icons", "openclipart", "clothes", "scripture", "quiz", "glo
 TAKE_EVERY = {"clothes": 6}
 TOGETHER = {"icons": "emoji"}
 SHARE_ALIKE = ("CC-BY-SA-4.0",)  # licences of drawings that weights to be shipped must not learn from
-HOURS = 12.0  # of speech, made by Piper: about an hour and a half on one core
+HOURS = 20.0  # of speech, made by Piper: about two and a half hours on one core
 FORMAT = 1
 
 

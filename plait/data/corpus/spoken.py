@@ -1,13 +1,17 @@
-"""Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, and the names of things.
+"""Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, the names of things, and lists of words.
 
-Synthesis goes on where it was stopped: `spoken.jsonl` has a line for every clip that is whole.
+Half of what people say is words that a few thousand sentences hold once or never. So the words of all training texts are
+spoken again and again in lists without a meaning, the seldom ones as often as the others: what is heard there cannot be
+guessed. Synthesis goes on where it was stopped: `spoken.jsonl` has a line for every clip that is whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from plait.data.corpus.duplicates import clip_signature
 from plait.data.sources import Asset
 from plait.data.sources.espeak import trim
 from plait.data.sources.fetch import Package, unpacked
+from plait.data.splits import TRAIN
 from plait.errors import MissingError
 from plait.modalities.audio.mel import log_mel
 
@@ -39,14 +44,18 @@ SLOWNESS = (0.85, 1.2)  # of the voice's own length
 MOST_SECONDS = 7.5
 COMPRESSION = 0.965  # of libsndfile's Opus: about 15 kbit/s
 HELD_OUT = 400  # sentences of a held-out split
-SENTENCES_A_NAME = 3
+SENTENCES_A_NAME = LISTS_A_NAME = 3
+WORDS_A_LIST = (3, 8)
+ROUNDS = 12  # how often the lists hold each word
+SELDOM = 3  # a word that all texts hold less often is left out of the lists
 _PLAIN = re.compile(r"[A-Za-z ,.;:'?!\"-]+$")
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2019": "'", "\u2018": "'", "\u2014": ","})
 
 
 @dataclass(frozen=True)
 class Text:
-    """What is to be spoken: a `name` or a `sentence`, with the split and group that it belongs to."""
+    """What is to be spoken: a `name`, a `sentence` or a `list`, with the split and group that it belongs to."""
 
     words: str
     said: str
@@ -82,9 +91,20 @@ def _texts(split: str, group: str, asset: Asset, rng: np.random.Generator) -> It
             yield Text("sentence", sentence(text), split, group)
 
 
+def word_lists(texts: Iterable[str], rng: np.random.Generator) -> Iterator[Text]:
+    """Lists of the words of `texts`, in rounds: each round has every word once, in an order of its own."""
+    counts = Counter(word for text in texts for word in _WORD.findall(text.lower()))
+    words = sorted(word for word, count in counts.items() if count >= SELDOM and len(word) > 1)
+    for number in range(ROUNDS):
+        rest = list(rng.permutation(words))
+        while rest:
+            taken = [rest.pop() for _ in range(min(len(rest), int(rng.integers(*WORDS_A_LIST))))]
+            yield Text("list", sentence(" ".join(taken)), TRAIN, f"words:{number}:{taken[0]}")
+
+
 def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7) -> list[Text]:
-    """Distinct texts in the order in which they are spoken: held-out sentences, then names and sentences by turns, so that
-    wherever synthesis stops, all kinds are there."""
+    """Distinct texts in the order in which they are spoken: held-out sentences, then names, sentences and lists by turns, so
+    that wherever synthesis stops, all kinds are there."""
     rng = np.random.default_rng(seed)
     found: dict[str, Text] = {}
     for split, groups in splits.items():
@@ -94,14 +114,20 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
                     found.setdefault(text.said, text)
     texts = [list(found.values())[index] for index in rng.permutation(len(found))]
     names = [text for text in texts if text.words == "name"]
-    held: list[Text] = []
+    mixed: list[Text] = []
     for split in splits:
-        if split != "train":
-            held += [text for text in texts if text.words == "sentence" and text.split == split][:HELD_OUT]
-    taught = [text for text in texts if text.words == "sentence" and text.split == "train"]
-    mixed = held
-    for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME))):
+        if split != TRAIN:
+            mixed += [text for text in texts if text.words == "sentence" and text.split == split][:HELD_OUT]
+    taught = [text for text in texts if text.words == "sentence" and text.split == TRAIN]
+    spoken_before = {text.said for text in texts}
+    lists = [
+        text
+        for text in word_lists((text.said for text in texts if text.split == TRAIN), rng)
+        if text.said not in spoken_before
+    ]
+    for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME), -(-len(lists) // LISTS_A_NAME))):
         mixed += names[number : number + 1] + taught[SENTENCES_A_NAME * number : SENTENCES_A_NAME * (number + 1)]
+        mixed += lists[LISTS_A_NAME * number : LISTS_A_NAME * (number + 1)]
     return mixed
 
 
@@ -122,16 +148,17 @@ def speak(
     seconds = sum(clip["seconds"] for clip in clips.values())
     synthesise: Callable[[str, float], np.ndarray] | None = None
     with listed.open("a", encoding="utf-8") as log:
-        for number, text in enumerate(texts):
+        for text in texts:
             if seconds > 3600 * hours:
                 break
             if text.said in clips:
                 continue
             synthesise = synthesise or _voice(sources)
-            samples = synthesise(text.said, np.random.default_rng([3, number]).uniform(*SLOWNESS))
+            name = hashlib.sha256(text.said.encode()).hexdigest()[:16]  # the order of the texts may change
+            samples = synthesise(text.said, np.random.default_rng(int(name, 16)).uniform(*SLOWNESS))
             if not 0.1 < len(samples) / RATE < MOST_SECONDS:
                 continue
-            file = folder / f"{number:06d}.opus"
+            file = folder / f"{name}.opus"
             soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
             signature = f"{clip_signature(log_mel(samples)):x}"
             facts = {"file": file.name, "seconds": round(len(samples) / RATE, 3), "signature": signature}

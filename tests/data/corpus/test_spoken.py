@@ -54,6 +54,16 @@ def test_plain_english_is_taken_once_and_as_sentences():
     assert texts_of(SPLITS) == texts_of(SPLITS)
 
 
+def test_lists_hold_each_word_once_a_round_and_nothing_that_is_held_out():
+    texts = ["The cat and the dog", "a cat", "the CAT!", "dog, the dog's", "fog dog", "it's it's it's"]
+    lists = list(spoken.word_lists(texts, np.random.default_rng(0)))
+    words = [word for text in lists for word in text.said.lower().rstrip(".").split()]
+    assert set(words) == {"the", "cat", "dog", "it's"}, "seldom words and single letters stay out"
+    assert {words.count(word) for word in set(words)} == {spoken.ROUNDS}
+    assert {text.split for text in lists} == {"train"}
+    assert all(text.said[0].isupper() and text.said.endswith(".") for text in lists)
+
+
 def test_what_is_held_out_is_spoken_first():
     assert texts_of(SPLITS)[0].split == "test"
 
