@@ -322,6 +322,8 @@ def train(
     use_threads(threads)
     begin, before = time.monotonic(), ""
     with distributed.joined():
+        if recipe.init in bases.BASES:  # before minutes of looking at rows, and before there is a run folder
+            distributed.first_alone(lambda: bases.folder_of(bases.BASES[recipe.init]))
         if not prepared:
             distributed.first_alone(lambda: prepare(run, resume, overwrite))
         if recipe.stages:

@@ -144,6 +144,13 @@ def test_nobody_is_asked_where_nobody_sits(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_base_that_is_not_there_is_said_before_a_run_is_begun(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path / "sources"))
+    with pytest.raises(MissingError, match="plait import"):
+        train(config(data, MORE, init=next(iter(bases.BASES))), tmp_path / "run", threads=1)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("change", [{"name": "other-lm"}, {"sha256": "0" * 64}])
 def test_a_base_that_is_not_known_is_named(base, data, tmp_path, change):
     folder = train(config(data, MORE, init=base.name, steps=1, trainable=("flows.*",)), tmp_path / "run", threads=1)
