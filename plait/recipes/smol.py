@@ -16,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plait.contract import Modality
+import numpy as np
+
+from plait.contract import Modality, Sample
 from plait.data import sources
 from plait.data.augment import AugmentConfig
 from plait.data.corpus import build as corpus
@@ -26,10 +28,12 @@ from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.data.sources import Asset, fetch
 from plait.errors import DataError, PlaitError
+from plait.eval.runner import RECORDED
 from plait.eval.suites import FolderRows, Suite
 from plait.model.transformer import TrunkConfig
 from plait.recipes.recipe import Recipe, Sampling
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of
+from plait.tasks.dictionary.group import Group
 from plait.tasks.smol import TASKS
 from plait.train.optim import OptimConfig
 
@@ -91,6 +95,7 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 SOURCES = ("emoji", "icons", "openclipart", "clothes", "scripture", "quiz", "glosses", "conversations")
+TESTED = ("prompts",)  # share-alike recordings of people: never trained on, the test of real speech
 TAKE_EVERY = {"clothes": 6}
 TOGETHER = {"icons": "emoji"}
 SHARE_ALIKE = ("CC-BY-SA-4.0",)  # licences of drawings that weights to be shipped must not learn from
@@ -101,12 +106,22 @@ FORMAT = 1
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
     """Assets with their English texts alone, without share-alike drawings and without skin tones, which have the same names."""
     for asset in assets:
-        if asset.facts.get("licence") not in SHARE_ALIKE and not asset.facts.get("tone"):
+        free = asset.source not in TESTED and asset.facts.get("licence") not in SHARE_ALIKE
+        if free and not asset.facts.get("tone"):
             yield replace(
                 asset,
                 source=TOGETHER.get(asset.source, asset.source),
                 texts={code: text for code, text in asset.texts.items() if code == "en"},
             )
+
+
+def recorded(assets: Sequence[Asset]) -> Iterator[Sample]:
+    """Rows of real English speech to transcribe: one for each recording that is only tested on."""
+    task = next(task for task in TASKS if task.name == "transcribe")
+    for asset in assets:
+        if asset.source in TESTED:
+            group = Group(asset.key, [asset], np.random.default_rng(0), seen=False)
+            yield from task.samples(group, task.phrasings[:1])
 
 
 def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -124,13 +139,16 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     for old in [*folder.glob("*.jsonl"), *folder.glob("train-*.tar*"), folder / MANIFEST]:
         old.unlink(missing_ok=True)
     collected.mkdir(parents=True, exist_ok=True)
-    available, missing = fetch.several([sources.module(name).SOURCE for name in SOURCES], fetch.places(), say)
+    available, missing = fetch.several(
+        [sources.module(name).SOURCE for name in (*SOURCES, *TESTED)], fetch.places(), say
+    )
     if not available:
         raise DataError(f"no source of {', '.join(SOURCES)} can be had: {'; '.join(missing.values())}")
     unpacked = {source.name: fetch.places() / source.name for source in available}
     counts, failed = collect_all(unpacked, collected.resolve(), say, TAKE_EVERY)
     say("grouping, splitting")
-    dataset = corpus.split(taught(list(corpus.load(counts, collected.resolve()))))
+    assets = list(corpus.load(counts, collected.resolve()))
+    dataset = corpus.split(taught(assets))
     corpus.add_composites(dataset, folder.resolve() / "composites")
     notes = [f"{name} left out: {why}" for name, why in (missing | failed).items()]
     try:
@@ -143,6 +161,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         say(notes[-1])
     say("rows")
     written = corpus.write(dataset, folder, say, TASKS)
+    if rows := list(recorded(assets)):
+        name = f"transcribe.{RECORDED}.jsonl"
+        written["files"][name] = corpus.write_rows(folder / name, rows, folder)
     facts = {name: corpus.read_facts(fetch.places(), name) for name in counts}
     manifest = {
         "recipe": RECIPE.name,

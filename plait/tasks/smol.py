@@ -46,8 +46,8 @@ def transcribe(group: Group) -> Iterator[Item]:
 def answer_aloud(group: Group) -> Iterator[Item]:
     """A spoken question -> what the language model answers when it reads the question."""
     for asset in _spoken(group, "question"):
-        answer = Part("text", asset.facts["answer"])
-        yield Item({"speech": asset.part("speech")}, answer, {}, {"question": asset.texts["en"]})
+        part, expect = say(asset.facts["answer"])
+        yield Item({"speech": asset.part("speech")}, part, expect, {"question": asset.texts["en"]})
 
 
 def speak(group: Group) -> Iterator[Item]:

@@ -265,7 +265,7 @@ class Prints:
         return [s for s in samples if not again & ({_question(s)} | {p.value for m in s.messages for p in m.parts})]
 
 
-def _write(path: Path, samples: Sequence[Sample], folder: Path) -> dict[str, Any]:
+def write_rows(path: Path, samples: Sequence[Sample], folder: Path) -> dict[str, Any]:
     """Writes rows with media relative to the folder; returns their number and hash."""
     root = f"{folder.resolve()}/"
     text = "".join(f"{dump_row(_relative(sample, root))}\n" for sample in samples)
@@ -312,9 +312,9 @@ def write(
                 )
             if samples:
                 name = f"{task.name}.{split_name}.jsonl"
-                files[name] = _write(folder / name, samples, folder)
+                files[name] = write_rows(folder / name, samples, folder)
                 rows.setdefault(split_name, []).extend(samples)
-    files["labelled-train.jsonl"] = _write(
+    files["labelled-train.jsonl"] = write_rows(
         folder / "labelled-train.jsonl", list(labelled(corpus.splits[TRAIN])), folder
     )
     say("comparing splits")

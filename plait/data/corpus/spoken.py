@@ -55,12 +55,14 @@ _QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2019": "'", "\u2018": 
 
 @dataclass(frozen=True)
 class Text:
-    """What is to be spoken: a `name`, a `sentence` or a `list`, with the split and group that it belongs to."""
+    """What is to be spoken: a `name`, a `sentence`, a `question` with its `answer`, or a `list`, with the split and group that
+    it belongs to."""
 
     words: str
     said: str
     split: str
     group: str
+    answer: str = ""
 
 
 def sentence(text: str) -> str:
@@ -78,17 +80,18 @@ def _texts(split: str, group: str, asset: Asset, rng: np.random.Generator) -> It
         if 3 <= len(name) <= LONGEST_NAME and _PLAIN.match(name):
             yield Text("name", name, split, group)
         return
-    found: list[str] = []
+    found: list[tuple[str, str, str]] = []
     if asset.kind == "gloss":
         gloss = plain(asset.texts["en"].split(";")[0])
-        found = [f"{plain(asset.facts['word'])}: {gloss}" if rng.random() < 0.5 else gloss]
+        found = [("sentence", f"{plain(asset.facts['word'])}: {gloss}" if rng.random() < 0.5 else gloss, "")]
     elif asset.kind == "pair":
-        found = [plain(asset.texts.get("en", ""))]
+        found = [("sentence", plain(asset.texts.get("en", "")), "")]
     elif asset.kind == "exchange" and asset.facts.get("language") == "en":
-        found = [plain(str(asset.facts[key])) for key in ("question", "answer")]
-    for text in found:
+        question, answer = (plain(str(asset.facts[key])) for key in ("question", "answer"))
+        found = [("question", question, answer), ("sentence", answer, "")]
+    for words, text, answer in found:
         if LENGTHS[0] <= len(text) <= LENGTHS[1] and _PLAIN.match(text):
-            yield Text("sentence", sentence(text), split, group)
+            yield Text(words, sentence(text), split, group, answer)
 
 
 def word_lists(texts: Iterable[str], rng: np.random.Generator) -> Iterator[Text]:
@@ -117,8 +120,8 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
     mixed: list[Text] = []
     for split in splits:
         if split != TRAIN:
-            mixed += [text for text in texts if text.words == "sentence" and text.split == split][:HELD_OUT]
-    taught = [text for text in texts if text.words == "sentence" and text.split == TRAIN]
+            mixed += [text for text in texts if text.words != "name" and text.split == split][:HELD_OUT]
+    taught = [text for text in texts if text.words != "name" and text.split == TRAIN]
     spoken_before = {text.said for text in texts}
     lists = [
         text
@@ -173,6 +176,7 @@ def speak(
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
     facts = {"language": "en", "speaker": SPEAKER, "licence": LICENCE, "words": clip["words"], "split": clip["split"]}
+    facts |= {"answer": clip["answer"]} if clip.get("answer") else {}
     speech, signature = {"speech": str(folder / clip["file"])}, {"speech": clip["signature"]}
     return Asset("spoken", "speech", clip["group"], speech, {"en": clip["said"]}, facts, signatures=signature)
 

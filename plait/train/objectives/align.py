@@ -22,7 +22,7 @@ from plait.train.objectives.pretrain import Pretrain
 
 CTC, MATCH = "ctc", "match"
 OTHERS = 4096  # ids that do not occur in a batch and are told from those that do
-SHARPNESS = {CTC: 24.0, MATCH: 16.0}  # of a cosine, as a logit
+SHARPNESS = {CTC: 24.0, MATCH: 32.0}  # of a cosine, as a logit
 
 
 class Align:
