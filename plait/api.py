@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plait.recipes.autoconfig import Proposal
     from plait.recipes.recipe import Recipe
     from plait.train.forecast import Forecast
+    from plait.train.precision import Precision
 
 __all__ = [
     "Model", "Part", "Request", "build", "bundle", "compare", "evaluate", "export", "import_model", "load", "status", "train",
@@ -360,13 +361,18 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     return Model(network.to(place).for_inference(), config)
 
 
-def export(path: PathLike, target: PathLike) -> Path:
-    """A checkpoint or run folder to the single file `target`; an archive to the new folder `target`."""
+def export(path: PathLike, target: PathLike, precision: Precision | None = None) -> Path:
+    """A checkpoint or run folder to the single file `target`, its weights as they are or in float32, bfloat16 or int8; an
+    archive to the new folder `target`. Raises ConfigError, CheckpointError."""
     from plait.train import archive, checkpoint
 
-    if archive.is_archive(Path(path)):
-        return archive.unpack(Path(path), Path(target))
-    return archive.pack(checkpoint.locate(Path(path)), Path(target))
+    if not archive.is_archive(Path(path)):
+        return archive.pack(checkpoint.locate(Path(path)), Path(target), precision)
+    if precision is not None:
+        raise ConfigError(
+            f"got precision={precision} for an archive, which is unpacked as it is; expected a checkpoint"
+        )
+    return archive.unpack(Path(path), Path(target))
 
 
 def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]:

@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
-import torch
-
 from plait import registry
 from plait.bundle.run_bundle import INIT, MANIFEST, MIB
 from plait.contract import WORDS, Modality, Sample
@@ -180,7 +178,7 @@ def pack(
     contents = {f"weights/{path}": content for path, content in frozen_files(recipe, places())}
     if recipe.init and recipe.init not in bases.BASES:
         with bases.opened(recipe.init) as folder:
-            archive.pack(folder, to / INIT, torch.bfloat16)
+            archive.pack(folder, to / INIT, "bfloat16")
             base = checkpoint.read_config(folder)["base"]
         contents[INIT] = (to / INIT).read_bytes()
         (to / INIT).unlink()

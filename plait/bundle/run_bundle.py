@@ -1,8 +1,8 @@
 """Trains what a bundle holds: python run_bundle.py DIR --minutes 9. Needs no network, and of packages only torch,
 numpy, safetensors, tokenizers, Pillow and transformers; the others come along as wheels.
 
-The parts are checked against their hashes, joined and unpacked once. A training that was stopped goes on. What moved comes
-out as safetensors in files of at most 16 MiB.
+The parts are checked against their hashes, joined and unpacked once. A training that was stopped goes on. The checkpoint comes
+out in bfloat16, in files of at most 16 MiB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -99,42 +100,16 @@ def train(work: Path, settings: dict[str, Any], args: argparse.Namespace, begin:
 
 
 def collect(run: Path, out: Path, megabytes: float) -> None:
-    """What moved in a run, averaged, in bfloat16: safetensors of at most `megabytes` MiB, and what describes them."""
-    import shutil
-
-    import torch
-    from safetensors.torch import load_file, save_file
-
+    """The newest checkpoint of a run in bfloat16, in files of at most `megabytes` MiB, with the run's log beside it."""
     from plait.train import checkpoint
 
-    folder = checkpoint.locate(run)
-    config = checkpoint.read_config(folder)
-    patterns = config["recipe"]["trainable"]
-    from fnmatch import fnmatchcase
-
-    out.mkdir(parents=True, exist_ok=True)
-    weights = load_file(folder / checkpoint.WEIGHTS)
-    keep = ("flows.*.axes", "flows.*.variance", "flows.*.mean", *patterns)
-    moved = {
-        n: t.to(torch.bfloat16) if t.ndim > 1 else t for n, t in weights.items() if any(fnmatchcase(n, p) for p in keep)
-    }
-    shards: list[dict[str, Any]] = [{}]
-    size = 0.0
-    for name, tensor in sorted(moved.items()):
-        bytes_of = tensor.numel() * tensor.element_size()
-        if size + bytes_of > (megabytes - 0.25) * MIB:
-            shards.append({})
-            size = 0.0
-        shards[-1][name] = tensor.contiguous()
-        size += bytes_of
-    for number, shard in enumerate(shards):
-        save_file(shard, out / f"moved-{number:02d}.safetensors")
-    for file in (folder / "config.json", run / "train.json", run / "train.log", folder / "train_state.json"):
-        if file.is_file():
-            shutil.copy(file, out / file.name)
-    print(
-        f"{len(moved)} tensors, {sum(t.numel() for t in moved.values()) / 1e6:.1f} M numbers in {len(shards)} files at {out}"
-    )
+    shutil.rmtree(out, ignore_errors=True)
+    checkpoint.lean(checkpoint.locate(run), out, "bfloat16", megabytes)
+    for name in ("train.json", "train.log"):
+        if (run / name).is_file():
+            shutil.copy(run / name, out / name)
+    files = sorted(out.glob("*.safetensors"))
+    print(f"{sum(file.stat().st_size for file in files) / MIB:.1f} MiB of weights in {len(files)} files at {out}")
 
 
 def main() -> None:
@@ -145,7 +120,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="that all may take together")
     parser.add_argument("--reserve", type=float, default=20.0, help="seconds of them for saving and collecting")
     parser.add_argument("--work", type=Path, help="folder for what is unpacked and trained; DIR/work if not given")
-    parser.add_argument("--out", type=Path, help="folder for what moved; WORK/out if not given")
+    parser.add_argument("--out", type=Path, help="new folder for the checkpoint; WORK/out if not given")
     parser.add_argument("--run", default="", help="name of the run's folder, if it is not the recipe's")
     parser.add_argument("--set", action="append", default=[], help="key=value, such as stages.align.steps=400")
     parser.add_argument("--shard-mib", type=float, default=16.0)

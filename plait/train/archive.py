@@ -2,7 +2,7 @@
 
     README.md           what it is: the model card, or what is known without an evaluation
     config.json         shape, modalities, recipe, checksums
-    model.safetensors   weights
+    model.safetensors   weights (or model-00001.safetensors and so on)
     *.json              tokenizer and other files of the modalities
 
 Members are stored as they are (weights do not compress) with fixed dates, so equal checkpoints make equal archives.
@@ -11,7 +11,6 @@ Members are stored as they are (weights do not compress) with fixed dates, so eq
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import zipfile
@@ -21,11 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-import torch
-from safetensors.torch import load_file, save
-
 from plait.errors import CheckpointError, ConfigError
 from plait.train import checkpoint
+from plait.train.precision import Precision
 
 CARD = "README.md"
 LARGEST = 64 * 2**30  # bytes unpacked
@@ -46,30 +43,27 @@ def _card(config: dict[str, object]) -> str:
     )
 
 
-def pack(folder: Path, target: Path, dtype: torch.dtype | None = None) -> Path:
-    """Write the checkpoint `folder` to the file `target`, its weights as they are or, where they are matrices, in `dtype`.
+def pack(folder: Path, target: Path, precision: Precision | None = None) -> Path:
+    """Write the checkpoint `folder` to the file `target`, its weights as they are or in another precision.
 
     Raises ConfigError where `target` exists, CheckpointError for a damaged checkpoint.
     """
     if target.exists():
         raise ConfigError(f"{target} exists; expected a new file: choose another name")
+    if precision is not None:
+        with TemporaryDirectory(prefix="plait-") as place:
+            return pack(checkpoint.lean(folder, Path(place) / "lean", precision), target)
     config = checkpoint.read_stored_config(folder)
     sums = {name: sha for name, sha in config["sha256"].items() if not name.startswith("train_state")}
-    changed: dict[str, bytes] = {}
-    if dtype is not None:
-        weights = load_file(folder / checkpoint.WEIGHTS)
-        changed[checkpoint.WEIGHTS] = save({n: t.to(dtype) if t.ndim > 1 else t for n, t in weights.items()})
-        sums[checkpoint.WEIGHTS] = hashlib.sha256(changed[checkpoint.WEIGHTS]).hexdigest()
     card = folder / CARD
     members = {
         CARD: card.read_bytes() if card.is_file() else _card(config).encode(),
         checkpoint.CONFIG: checkpoint.as_json(checkpoint.sealed({**config, "sha256": sums})).encode(),
-        **changed,
     }
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(partial, members, folder, sorted(set(sums) - set(changed)))
+        _write(partial, members, folder, sorted(sums))
         os.replace(partial, target)
     except OSError as error:
         with suppress(OSError):

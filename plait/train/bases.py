@@ -118,17 +118,11 @@ def folder_of(base: NamedBase, agreed: bool = False) -> Path:
 
 def under(model: MultimodalTransformer, base: NamedBase) -> Base:
     """The base under a model that was just made from it: all tensors are its own, but for the marks, which may have grown."""
-    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    below = checkpoint_names(imported(base))
-    return Base(base.name, base.sha256, frozenset(names).intersection(below).difference(ROWS_BY_MARK))
-
-
-def checkpoint_names(folder: Path) -> frozenset[str]:
-    """Names of the tensors that a checkpoint holds."""
     from plait.train import checkpoint
 
-    with safe_open(folder / checkpoint.WEIGHTS, "pt") as tensors:
-        return frozenset(tensors.keys())
+    with safe_open(imported(base) / checkpoint.WEIGHTS, "pt") as below:
+        names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        return Base(base.name, base.sha256, frozenset(names).intersection(below.keys()).difference(ROWS_BY_MARK))
 
 
 @contextmanager

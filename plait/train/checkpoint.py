@@ -1,4 +1,5 @@
-"""A checkpoint is a folder: config.json, model.safetensors (EMA weights), the modalities' files. Never pickle.
+"""A checkpoint is a folder: config.json, model.safetensors or model-*.safetensors (EMA weights), the modalities' files. Never
+pickle.
 
 A folder is written beside its place under a temporary name, synced, and renamed, so a half-written checkpoint never
 has a checkpoint's name. config.json holds the checksum of every other file.
@@ -32,8 +33,10 @@ from plait.model.weights import Base, fitted
 from plait.runtime.files import sha256_of, sync
 from plait.train import bases
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
+from plait.train.precision import Precision, lowered, restored, shards
 
 WEIGHTS = "model.safetensors"
+SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
 CONFIG = "config.json"
 SEAL = "config_sha256"
 WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
@@ -259,9 +262,46 @@ def load_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
     return _weights_and_base(folder, config)[0]
 
 
+def weight_files(config: Mapping[str, Any]) -> list[str]:
+    """Names of the files that hold a checkpoint's weights, in order."""
+    return sorted(name for name in config["sha256"] if name == WEIGHTS or SHARD_NAME.fullmatch(name))
+
+
+def load_own(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that a checkpoint holds itself, by the names of its format, in whole precision."""
+    stored: dict[str, Tensor] = {}
+    for name in weight_files(config):
+        stored |= load_file(folder / name)
+    try:
+        return restored(stored)
+    except KeyError as error:
+        raise CheckpointError(f"it lacks {error}, without which a tensor in int8 has no size") from error
+
+
+def lean(folder: Path, target: Path, precision: Precision, shard_mib: float = 15.0) -> Path:
+    """Write the checkpoint `folder` without its training state to the new folder `target`: weights in another precision, in
+    files of at most `shard_mib` MiB. Raises ConfigError where `target` exists, CheckpointError for a damaged checkpoint."""
+    if target.exists():
+        raise ConfigError(f"{target} exists; expected a new folder: choose another name")
+    config = read_stored_config(folder)
+    files = weight_files(config)
+    others = [name for name in config["sha256"] if name not in {*files, STATE_TENSORS, STATE_JSON}]
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for number, shard in enumerate(shards(lowered(load_own(folder, config), precision), shard_mib), 1):
+        save_file(shard, partial / f"model-{number:05d}.safetensors")
+    for name in others:
+        shutil.copyfile(folder / name, partial / name)
+    sums = {file.name: sha256_of(file) for file in sorted(partial.iterdir())}
+    _write_json(partial / CONFIG, sealed({**config, "sha256": sums}))
+    partial.rename(target)
+    return target
+
+
 def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None]:
     """All weights, and which of them are the base's."""
-    own = migrate_tensors(load_file(folder / WEIGHTS), config[WRITTEN_AS], len(config["vocabulary"]))
+    own = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
     stored = config["base"]
     if stored is None:
         return own, None

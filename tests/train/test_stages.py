@@ -116,7 +116,7 @@ def test_what_the_base_has_is_not_stored_and_what_moved_is(base, data, tmp_path)
     more = load_file(again / checkpoint.WEIGHTS)
     assert torch.equal(more["trunk.norm.weight"], own["trunk.norm.weight"]), "moved before, so it is stored still"
     assert not kept & set(more)
-    unpacked = archive.unpack(archive.pack(folder, tmp_path / "it.plait", torch.bfloat16), tmp_path / "it")
+    unpacked = archive.unpack(archive.pack(folder, tmp_path / "it.plait", "bfloat16"), tmp_path / "it")
     travelled = checkpoint.load(unpacked)[0].state_dict()
     assert all(torch.equal(travelled[name], below[name]) for name in kept)
     for name, tensor in own.items():
