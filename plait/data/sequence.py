@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
+from plait.data.hidden import hide_now_and_then
 from plait.data.vocabulary import END, NULL, ROLES, SHARED_EXPERT, Vocabulary, features_mark
 from plait.errors import RowError
 
@@ -31,14 +32,16 @@ class FlowConfig(BaseModel):
     time_mean: float = Field(-0.8, description="mean of the logit-normal times")
     time_std: float = Field(0.8, gt=0, description="standard deviation of the logit-normal times")
     uniform_prob: float = Field(0.1, ge=0, le=1, description="share of times drawn uniformly from [0, 0.9] instead")
-    null_prob: float = Field(
-        0.1, ge=0, lt=1, description="share of rows with a flow target whose context becomes <null>"
-    )
-    context_noise_prob: float = Field(
-        0.5, ge=0, le=1, description="share of rows whose written clean copies are lightly noised"
-    )
+    null_prob: float = Field(0.1, ge=0, lt=1, description="share of rows with a flow target whose context is <null>")
+    context_noise_prob: float = Field(0.5, ge=0, le=1, description="share of rows with lightly noised written context")
     context_noise_min_time: float = Field(0.9, ge=0, le=1, description="smallest time of a lightly noised clean copy")
     end_prob: float = Field(0.1, ge=0, le=1, description="share of rows ending in a flow block that keep their <end>")
+    mask_prob: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of rows of which some tokens that are given are hidden, so that explanations may",
+    )
 
     def times(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """[count] float32 times of noised copies: logit-normal (Esser et al., 2024) mixed with uniform."""
@@ -356,6 +359,7 @@ class Encoder:
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
         row = self.lay_out(self.elements(sample, rng), rng)
+        hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         if sample.task in self.alignment:
             words = [part for m in sample.messages if m.role == "assistant" for part in m.parts if part.type == WORDS]
             if words:

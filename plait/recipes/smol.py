@@ -74,7 +74,7 @@ RECIPE = Recipe(
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*"),
     alignment={"transcribe": "ctc", "name": "match"},
     variants=2,
-    flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2),
+    flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
     pack=PackConfig(length=512, sequences=64),
     optim=OptimConfig(
         name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
