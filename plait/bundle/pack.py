@@ -204,6 +204,7 @@ def pack(
     shutil.rmtree(to / "wheels")
     manifest = {
         "recipe": recipe.model_dump(mode="json"),
+        "python": python,
         "parts": [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in parts.files],
         "rows": len(lines),
         "media": len(media),

@@ -68,6 +68,11 @@ def unpack(folder: Path, work: Path) -> dict[str, Any]:
         work.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=joined(folder, manifest), mode="r|gz") as tar:
             tar.extractall(work / UNPACKED, filter="data")
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if here != manifest["python"]:
+            sys.exit(
+                f"this is Python {here}; the bundle was made for {manifest['python']}: plait bundle --python {here}"
+            )
         wheels = sorted(str(wheel) for wheel in (work / UNPACKED / "wheels").glob("*.whl"))
         if wheels:
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]

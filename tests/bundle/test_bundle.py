@@ -22,6 +22,7 @@ sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/pretrained")
 from test_importing import folder  # noqa: F401  a tiny language model
 
 ROWS, SIDE = 24, 16
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def recipe(folder, tmp_path):  # noqa: F811
 @pytest.fixture
 def bundle(recipe, data, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "wheels", lambda place, python: place.mkdir() or [])
-    packing.pack(recipe, data, tmp_path / "bundle", part_mib=0.2, total_mib=50)
+    packing.pack(recipe, data, tmp_path / "bundle", part_mib=0.2, total_mib=50, python=HERE)
     return tmp_path / "bundle"
 
 
@@ -98,6 +99,14 @@ def test_a_damaged_or_missing_part_is_named(bundle, tmp_path):
     done = run(bundle, work=tmp_path / "work")
     assert done.returncode
     assert "part-01 is missing" in done.stderr
+
+
+def test_another_python_is_told(bundle, tmp_path):
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(manifest | {"python": "3.9"}))
+    done = run(bundle, work=tmp_path / "work")
+    assert done.returncode
+    assert f"this is Python {HERE}; the bundle was made for 3.9: plait bundle --python {HERE}" in done.stderr
 
 
 def test_no_time_ends_before_the_training_and_loses_nothing(bundle, tmp_path):
