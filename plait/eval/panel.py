@@ -167,6 +167,10 @@ class Panel:
         """Whether media of a modality have features: a judge's own, or plain ones."""
         return kind in self.judges or self.measures(kind) is not None
 
+    def can_compare(self, kind: str) -> bool:
+        """Whether media of a modality can be compared with training media: they have features, and there are some."""
+        return self.has_features(kind) and bool(self.suite.rows.media("train", kind))
+
     def features(self, kind: str, parts: Sequence[Part]) -> np.ndarray:
         """The judge's features of media, or plain ones where there is no judge."""
         if kind in self.judges:

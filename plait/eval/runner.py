@@ -256,7 +256,7 @@ class Evaluation:
             ]
         parts = [part for part in outcome.answers if part][:COMPARED_ITEMS]
         kind = task.answers_in
-        if self.panel.in_words(kind) or len(parts) < LEAST_COMPARED or not self.panel.has_features(kind):
+        if self.panel.in_words(kind) or len(parts) < LEAST_COMPARED or not self.panel.can_compare(kind):
             return checks
         real = [sample.messages[-1].parts[0] for sample in outcome.samples][:COMPARED_ITEMS]
         training = self.panel.training_features(kind)

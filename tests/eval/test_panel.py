@@ -196,6 +196,13 @@ def test_what_has_features(tmp_path, kind, expected):
     assert judges.has_features(kind) is (expected and registry.measures(kind) is not None)
 
 
+def test_there_is_nothing_to_compare_with_where_training_had_no_media(tmp_path):
+    judges, _ = panel(tmp_path, Labelled({"train": 3}))
+    assert judges.can_compare("image")
+    assert judges.has_features("audio")
+    assert not judges.can_compare("audio")
+
+
 def test_media_that_can_be_emptied_are(tmp_path):
     judges, _ = panel(tmp_path)
     assert set(judges.blank) == {"audio", "image"}
