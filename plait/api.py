@@ -448,6 +448,7 @@ def evaluate(
     noise answers are drawn from (the recipe's if None); `progress` shows how many questions of a task are answered (on
     standard error if None). Raises CheckpointError, and DataError for rows that this checkpoint may have been trained on.
     """
+    from plait.data.features import FeatureReader
     from plait.eval import card, runner
     from plait.eval import report as reports
     from plait.eval.progress import ConsoleProgress
@@ -463,6 +464,8 @@ def evaluate(
     suite, skip = _suite_of(recipe.model_copy(update={"data": str(place)}), run, model)
     notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
     seed = recipe.seed if seed is None else seed
+    if isinstance(features := model.engine.encoder.features, FeatureReader):
+        features.keep_in(place / "features")  # those of the training are there: baselines need them, too
     sampling = recipe.sampling.model_dump()
     evaluation = runner.Evaluation(model.engine, suite, sampling, seed, limit, say, progress or ConsoleProgress())
     evaluation.notes += notes

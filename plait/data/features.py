@@ -125,11 +125,17 @@ class FeatureReader:
         variants: int = 0,
     ) -> None:
         self.modalities, self.readers, self.device, self.variants = modalities, readers, device, variants
-        self.stores = {name: Store(folder, reader) for name, reader in readers.items()} if folder else {}
+        self.stores: dict[str, Store] = {}
+        if folder:
+            self.keep_in(folder)
         self.hashes: dict[tuple[str, str | Member], str] = {}
         self.recent: dict[tuple[str, Key], np.ndarray] = {}
         self.networks: dict[str, Callable[[Sequence[np.ndarray]], list[np.ndarray]]] = {}
         self.hits = self.misses = 0
+
+    def keep_in(self, folder: Path) -> None:
+        """Use the features in a folder, and keep new ones there."""
+        self.stores = {name: Store(folder, reader) for name, reader in self.readers.items()}
 
     def _hash(self, part: Part) -> str:
         if not isinstance(part.value, str | Member):

@@ -11,11 +11,12 @@ import numpy as np
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
+from plait.eval.class_means import Features, medium, nearest_class_mean
 from plait.eval.judges import Judge, load_or_fit
 from plait.eval.suites import Measured, Suite
 from plait.modalities import Measures
 from plait.runtime.parallel import parallel_map
-from plait.tasks.user_data import shown_in_words
+from plait.tasks.user_data import EXACT, shown_in_words
 
 JUDGE_FORMAT = 2  # of the judges' architecture and training: judges of another one are fitted anew
 ROUND_TRIPS = 500  # held-out recordings that the judge also sees as the codec gives them back
@@ -23,20 +24,23 @@ MANY_RECORDINGS = 2000
 NEIGHBOURS = 3  # that a baseline's classifier asks
 
 
-def _medium(sample: Sample, kind: str) -> Part:
-    """The first part of a modality in a row's question."""
-    return next(part for message in sample.messages[:-1] for part in message.parts if part.type == kind)
-
-
 def share(hits: Sequence[bool]) -> float:
     return float(np.mean(hits)) if len(hits) else 0.0
 
 
 class Panel:
-    """Judges and baselines for the answers to a suite. `note` gets lines for the report."""
+    """Judges and baselines for the answers to a suite. `note` gets lines for the report; `features` are those of the frozen
+    encoders that the model reads with, if it has any."""
 
-    def __init__(self, suite: Suite, known: Mapping[str, Modality], seed: int, note: Callable[[str], object]) -> None:
-        self.suite, self.known, self.seed, self.note = suite, known, seed, note
+    def __init__(
+        self,
+        suite: Suite,
+        known: Mapping[str, Modality],
+        seed: int,
+        note: Callable[[str], object],
+        features: Features | None = None,
+    ) -> None:
+        self.suite, self.known, self.seed, self.note, self.reader_features = suite, known, seed, note, features
         self.judges: dict[str, Judge] = {}
         self.ceilings: dict[str, dict[str, float]] = {}
         self.blank: dict[str, Callable[[Part], Part]] = {
@@ -98,15 +102,21 @@ class Panel:
     def baseline(self, task: Measured, split_rows: Sequence[Sample], attribute: str) -> float:
         """Accuracy of a baseline for an attribute.
 
-        The input echoed where the answer is of its modality; else k-nearest neighbours on the training media where the answer is
-        a label of the input; else the commonest answer of these rows.
+        The input echoed where the answer is of its modality; else the nearest class mean of the features that the model reads
+        with, where whole answers are compared; else k-nearest neighbours on the training media where the answer is a label of
+        the input; else the commonest answer of these rows.
         """
         split_rows = [sample for sample in split_rows if attribute in sample.meta["expect"]]
         truth = [sample.meta["expect"][attribute] for sample in split_rows]
         if task.answers_in in task.gives and task.answers_in in self.judges:
-            echoed = [_medium(sample, task.answers_in) for sample in split_rows]
+            echoed = [medium(sample, task.answers_in) for sample in split_rows]
             return share(self.hits(task, echoed, split_rows)[attribute])
         kind = next(iter(task.gives)) if len(task.gives) == 1 else ""
+        if attribute == EXACT and self.reader_features is not None and registry.reader_of(self.known[kind]) is not None:
+            examples = self.suite.rows.examples(task)
+            guesses = nearest_class_mean(examples, split_rows, kind, self.reader_features)
+            if guesses is not None:
+                return share([guess == t for guess, t in zip(guesses, truth, strict=True)])
         classify = None
         if self.in_words(task.answers_in) and self.measures(kind) is not None:
             if (kind, attribute) not in self._classifiers:
@@ -114,9 +124,9 @@ class Panel:
             classify = self._classifiers[kind, attribute]
         if classify is None:
             return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
-        media = [_medium(sample, kind) for sample in split_rows]
-        guesses = classify(self.plain_features(kind, media))
-        return share([self.suite.in_words(attribute, guess) == t for guess, t in zip(guesses, truth, strict=True)])
+        media = [medium(sample, kind) for sample in split_rows]
+        labels = classify(self.plain_features(kind, media))
+        return share([self.suite.in_words(attribute, label) == t for label, t in zip(labels, truth, strict=True)])
 
     def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
         """A classifier from plain features to an attribute's values; None where no training medium has the attribute."""

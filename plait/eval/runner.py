@@ -70,7 +70,7 @@ class Evaluation:
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
         self.bench = Bench(engine, self._trained_on, self._note_once)
-        self.panel = Panel(suite, self.known, seed, self.notes.append)
+        self.panel = Panel(suite, self.known, seed, self.notes.append, engine.encoder.features)
 
     def _note_once(self, what: str) -> None:
         if what not in self.notes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from plait.contract import WORDS, Message, Modality, Part, Sample
+from plait.data import store
 from plait.data.rows import read_rows
+from plait.data.splits import TRAIN
 from plait.eval.judges import Judge
 from plait.runtime.files import sha256_of
 
@@ -55,6 +57,9 @@ class HeldOut(Protocol):
     def media(self, split: str, kind: str) -> list[Part]:
         """Media of a modality, labelled or not."""
 
+    def examples(self, task: Measured) -> Iterable[Sample]:
+        """Training rows of a task, for baselines that learn from them."""
+
     def digest(self) -> str:
         """A hash that changes with the media that judges are fitted on."""
 
@@ -83,6 +88,11 @@ class FolderRows:
 
     def media(self, split: str, kind: str) -> list[Part]:
         return self.labelled(split, kind)[0]
+
+    def examples(self, task: Measured) -> Iterator[Sample]:
+        """Training rows of a task."""
+        rows = store.open_rows(self.folder, TRAIN, self.known)
+        yield from rows.get(task.name, ()) if isinstance(rows, Mapping) else (s for s in rows if s.task == task.name)
 
     def digest(self) -> str:
         return sha256_of(self.folder / "labelled-judge.jsonl")[:12]

@@ -5,7 +5,7 @@ Media that have labels get a judge where enough of them are held out to fit one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -67,6 +67,11 @@ class UserRows:
             for sample in (samples[index] for index in order)
             if self._readable(sample)
         ]
+
+    def examples(self, task: Measured) -> Iterator[Sample]:
+        """Training rows of a task."""
+        assert isinstance(task, UserTask)
+        return (sample for sample in self.samples[TRAIN] if key_of(sample) == (task.task, task.cell))
 
     def _readable(self, sample: Sample) -> bool:
         try:

@@ -8,6 +8,7 @@ from worlds import text
 
 from plait import registry
 from plait.contract import Message, Part, Sample
+from plait.eval.class_means import nearest_class_mean
 from plait.eval.judges import Judge
 from plait.eval.panel import Panel, share
 from plait.eval.suites import Suite
@@ -201,6 +202,42 @@ def test_there_is_nothing_to_compare_with_where_training_had_no_media(tmp_path):
     assert judges.can_compare("image")
     assert judges.has_features("audio")
     assert not judges.can_compare("audio")
+
+
+PICTURES = {level: Image.new("L", (8, 8), level) for level in range(256)}
+
+
+def named(level, answer, phrasing="what"):
+    picture = Part("image", PICTURES[level])
+    question = Message("user", (picture, text(phrasing)))
+    return Sample((question, Message("assistant", (text(answer),))), "task", {"expect": {"exact": answer}})
+
+
+def test_class_means_are_those_of_the_features_a_model_reads_with():
+    def features(part):
+        level = part.value.getpixel((0, 0)) / 255
+        return np.array([[1.0, level], [1.0, level]], np.float16)
+
+    examples = [named(level, answer) for level, answer in ((0, "dark"), (40, "dark"), (250, "light"), (230, "light"))]
+    examples += [named(0, "dark", "name it")] * 30  # one picture still, else 105 were light
+    questions = [named(level, "?") for level in (10, 105, 150, 255)]
+    found = nearest_class_mean(examples, questions, "image", features)
+    assert found == ["dark", "dark", "light", "light"]
+    assert nearest_class_mean([], questions, "image", features) is None
+
+
+def test_the_baseline_of_a_model_with_a_reader_is_its_class_means(tmp_path, monkeypatch):
+    class Taught(Rows):
+        def examples(self, task):
+            return [named(0, "dark"), named(255, "light")]
+
+    monkeypatch.setattr(registry, "reader_of", lambda modality: object())
+    judges, _ = panel(tmp_path, Taught())
+    judges.reader_features = lambda part: np.array([[1.0, part.value.getpixel((0, 0)) / 255]])
+    rows = [named(10, "dark"), named(240, "light"), named(250, "light"), named(5, "odd")]
+    assert judges.baseline(task("image->text"), rows, "exact") == 0.75
+    judges.reader_features = None
+    assert judges.baseline(task("image->text"), rows, "exact") == 0.5, "the commonest answer"
 
 
 def test_media_that_can_be_emptied_are(tmp_path):
