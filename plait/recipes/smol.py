@@ -57,7 +57,7 @@ ALIGN = {
     "trainable": PROJECTORS,
     "objective": "align",
     "augment": {task: VARIED[task] for task in ("transcribe", "name")},
-    "weights": {"transcribe": 1.0, "name": 1.0},
+    "weights": {"transcribe": 3.0, "name": 1.0},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
     "steps": 600,
@@ -78,7 +78,7 @@ RECIPE = Recipe(
     pack=PackConfig(length=512, sequences=64),
     optim=OptimConfig(
         name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
-        lr_scales={"embedders.whisper_tiny_en.*": 0.3, "embedders.efficientnet_lite0.*": 0.3},
+        lr_scales={"embedders.whisper_tiny_en.*": 0.1, "embedders.efficientnet_lite0.*": 0.1},
     ),
     weights={
         "transcribe": 4.0, "listen": 0.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
@@ -86,7 +86,7 @@ RECIPE = Recipe(
         "draw-heard": 1.0,
     },
     augment=VARIED,
-    loss_weights={"ctc": 0.2, "match": 0.2, "image": 1.0, "audio": 1.0},
+    loss_weights={"ctc": 1.0, "match": 1.0, "image": 1.0, "audio": 1.0},
     pca=384,
     steps=4000,
     ema_decay=0.995,
