@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from plait import registry
-from plait.bundle.run_bundle import INIT, MANIFEST, MIB
+from plait.bundle.run_bundle import INIT, MANIFEST, MIB, WEIGHTS
 from plait.contract import WORDS, Modality, Sample
 from plait.data import store
 from plait.data.media import Member
@@ -136,16 +136,32 @@ def _pinned(name: str) -> str:
         return name
 
 
-def frozen_files(recipe: Recipe, sources: Path) -> Iterator[tuple[str, bytes]]:
-    """Weights of the base that a recipe starts from and of the encoders that it reads with, as they lie in the folder of
-    `sources`, fetched into it where they are not."""
+def reader_files(recipe: Recipe, sources: Path) -> dict[str, bytes]:
+    """Weights of the encoders that a recipe reads with, as they lie in the folder of `sources`, fetched where they are not."""
+    files: dict[str, bytes] = {}
     for name, settings in recipe.modalities.items():
         reader = registry.reader_of(registry.build(name, settings))
-        if reader is not None:
-            yield from reader.files(sources).items()
-    if recipe.init in bases.BASES:
-        base = bases.BASES[recipe.init]
-        yield f"{base.package.folder}/{base.file}", bases.source_of(base).read_bytes()
+        files |= reader.files(sources) if reader is not None else {}
+    return files
+
+
+def start_files(init: str, place: Path) -> dict[str, bytes]:
+    """What a training starts from: a base's own file, as it lies in the folder of sources, or a checkpoint packed with what
+    moved in half precision, and the base that it stands on. `place` is a folder to work in."""
+    if not init:
+        return {}
+    if init in bases.BASES:
+        return _base_file(bases.BASES[init])
+    with bases.opened(init) as folder:
+        base = checkpoint.read_config(folder)["base"]
+        packed = archive.pack(folder, place / INIT, "bfloat16")
+    files = {INIT: packed.read_bytes()}
+    packed.unlink()
+    return files | (_base_file(bases.find(base)) if base else {})
+
+
+def _base_file(base: bases.NamedBase) -> dict[str, bytes]:
+    return {f"{WEIGHTS}/{base.package.folder}/{base.file}": bases.source_of(base).read_bytes()}
 
 
 def wheels(folder: Path, python: str, names: Sequence[str] = WHEELS) -> list[Path]:
@@ -175,16 +191,8 @@ def pack(
         raise ConfigError(f"{to} is not empty; expected a new folder for the bundle")
     to.mkdir(parents=True, exist_ok=True)
     fixed = dict(package_files())
-    contents = {f"weights/{path}": content for path, content in frozen_files(recipe, places())}
-    if recipe.init and recipe.init not in bases.BASES:
-        with bases.opened(recipe.init) as folder:
-            archive.pack(folder, to / INIT, "bfloat16")
-            base = checkpoint.read_config(folder)["base"]
-        contents[INIT] = (to / INIT).read_bytes()
-        (to / INIT).unlink()
-        if base is not None:
-            below = recipe.model_copy(update={"init": base["name"], "modalities": {}})
-            contents |= {f"weights/{path}": content for path, content in frozen_files(below, places())}
+    contents = {f"{WEIGHTS}/{path}": content for path, content in reader_files(recipe, places()).items()}
+    contents |= start_files(recipe.init, to)
     fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
     used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, contents.values()))
     lines, media = chosen_rows(data, registry.build_all(recipe.modalities), total_mib * MIB - used)

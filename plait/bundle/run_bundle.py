@@ -21,7 +21,7 @@ from typing import IO, Any
 
 MIB = 2**20
 MANIFEST = "bundle.json"
-INIT = "init.plait"
+INIT, WEIGHTS = "init.plait", "weights"
 UNPACKED, SITE, RUNS = "unpacked", "site", "runs"
 
 
@@ -134,7 +134,7 @@ def main() -> None:
     manifest = unpack(args.folder, work)
     sys.path[:0] = [str(work / UNPACKED), str(work / SITE)]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-    os.environ["PLAIT_SOURCES"] = str(work / UNPACKED / "weights")
+    os.environ["PLAIT_SOURCES"] = str(work / UNPACKED / WEIGHTS)
     print(f"unpacked after {time.monotonic() - begin:.0f} s", flush=True)
     run = train(work, manifest["recipe"], args, begin)
     if (run / "checkpoints").is_dir():

