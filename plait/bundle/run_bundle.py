@@ -63,16 +63,16 @@ class Joined:
 def unpack(folder: Path, work: Path) -> dict[str, Any]:
     """Check and unpack the bundle into `work`, once; install its wheels there. Returns the manifest."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version != manifest["python"]:
+        sys.exit(
+            f"this is Python {version}; the bundle was made for {manifest['python']}: plait bundle --python {version}"
+        )
     done = work / "unpacked.json"
     if not done.is_file() or json.loads(done.read_text()) != manifest:
         work.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=joined(folder, manifest), mode="r|gz") as tar:
             tar.extractall(work / UNPACKED, filter="data")
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
-        if here != manifest["python"]:
-            sys.exit(
-                f"this is Python {here}; the bundle was made for {manifest['python']}: plait bundle --python {here}"
-            )
         wheels = sorted(str(wheel) for wheel in (work / UNPACKED / "wheels").glob("*.whl"))
         if wheels:
             command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
@@ -94,12 +94,12 @@ def train(work: Path, settings: dict[str, Any], args: argparse.Namespace, begin:
         changes["init"] = str(root / INIT)
     recipe = override(Recipe(**settings | changes), args.set)
     run = work / RUNS / (args.run or recipe.name)
-    left = 60 * args.minutes - (time.monotonic() - begin) - args.reserve
+    seconds = 60 * args.minutes - (time.monotonic() - begin) - args.reserve
     begun = (run / "checkpoints").is_dir() or (run / STAGES).is_dir()
-    if left <= 0:
+    if seconds <= 0:
         print(f"no time left to train {recipe.name}; run again to go on", flush=True)
     else:
-        train_recipe(recipe, run, resume=begun, max_seconds=left)
+        train_recipe(recipe, run, resume=begun, max_seconds=seconds)
     stages = [run / STAGES / name for name in recipe.stages]
     return next((place for place in [run, *reversed(stages)] if (place / "checkpoints").is_dir()), run)
 

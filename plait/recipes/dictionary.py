@@ -6,7 +6,6 @@ plait data build dictionary && plait train dictionary && plait eval runs/diction
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from plait.contract import Modality
 from plait.data import sources
 from plait.data.augment import AugmentConfig
 from plait.data.corpus import build as corpus
-from plait.data.corpus.collect import archives_of, collect_all
+from plait.data.corpus.collect import archives_of, gather
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.data.sources import fetch
@@ -105,20 +104,10 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
             )
         if not _any_available(manifest["missing"], say) and not _any_changed(manifest["archives"], say):
             return manifest
-    collected = folder / "collected"
-    if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
-    for old in [*folder.glob("*.jsonl"), *folder.glob("train-*.tar*"), folder / MANIFEST]:
-        old.unlink(missing_ok=True)
-    shutil.rmtree(folder / "composites", ignore_errors=True)
-    collected.mkdir(parents=True, exist_ok=True)
-    available, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
-    if not available:
-        raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
-    unpacked = {source.name: fetch.places() / source.name for source in available}
-    counts, failed = collect_all(unpacked, collected.resolve(), say, TAKE_EVERY)
+    gathered = gather(folder, names, say, TAKE_EVERY)
+    counts = gathered.counts
     say("grouping, splitting")
-    dataset = corpus.split(corpus.load(counts, collected.resolve()))
+    dataset = corpus.split(corpus.load(counts, gathered.folder))
     corpus.add_composites(dataset, folder.resolve() / "composites")
     say("rows")
     written = corpus.write(dataset, folder, say)
@@ -128,10 +117,9 @@ def build(folder: Path, say: Callable[[str], None] = print, names: Sequence[str]
         "format": FORMAT,
         "asked": names,
         "sources": corpus.manifest_sources(facts, counts),
-        "missing": sorted(missing),
-        "archives": {name: archives_of(path) for name, path in unpacked.items()},
-        "notes": [f"{name} left out: {why}" for name, why in (missing | failed).items()]
-        + [f"{n}: {w}" for n, w in written["few"].items()],
+        "missing": sorted(gathered.missing),
+        "archives": {name: archives_of(path) for name, path in gathered.unpacked.items()},
+        "notes": gathered.notes + [f"{n}: {w}" for n, w in written["few"].items()],
         "counts": {split: len(groups) for split, groups in dataset.splits.items()},
         "joined": dataset.joined,
         "tasks": written["tasks"],

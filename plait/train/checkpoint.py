@@ -93,8 +93,9 @@ def save(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     base = model.base
-    own = {name: tensor.contiguous() for name, tensor in weights.items() if base is None or name not in base.tensors}
-    save_file(own, partial / WEIGHTS)
+    left_out = base.tensors if base else frozenset[str]()
+    stored = {name: tensor.contiguous() for name, tensor in weights.items() if name not in left_out}
+    save_file(stored, partial / WEIGHTS)
     modalities: dict[str, Any] = {}
     for name, modality in model.vocabulary.modalities.items():
         modalities[name], files = _modality_files(modality)
@@ -301,13 +302,14 @@ def lean(folder: Path, target: Path, precision: Precision, shard_mib: float = 15
 
 def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None]:
     """All weights, and which of them are the base's."""
-    own = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
-    stored = config["base"]
-    if stored is None:
-        return own, None
-    base = bases.find(stored)
-    below = load_weights(place := bases.folder_of(base), read_config(place))
-    return below | own, Base(base.name, base.sha256, frozenset(below) - set(own))
+    own_weights = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
+    if config["base"] is None:
+        return own_weights, None
+    base = bases.find(config["base"])
+    base_folder = bases.folder_of(base)
+    base_weights = load_weights(base_folder, read_config(base_folder))
+    names = frozenset(base_weights) - set(own_weights)
+    return base_weights | own_weights, Base(base.name, base.sha256, names)
 
 
 def load_modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:

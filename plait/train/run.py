@@ -320,7 +320,7 @@ def train(
             f"{recipe.name} --folder {data}, or set data=FOLDER to one that has some"
         )
     use_threads(threads)
-    begin, before = time.monotonic(), ""
+    deadline, init = time.monotonic() + max_seconds, ""
     with distributed.joined():
         if recipe.init in bases.BASES:  # before minutes of looking at rows, and before there is a run folder
             distributed.first_alone(lambda: bases.folder_of(bases.BASES[recipe.init]))
@@ -332,12 +332,12 @@ def train(
         for name in recipe.stages:
             folder = run / checkpoint.STAGES / name
             if not (checkpoint.steps_of(folder) and checkpoint.is_done(folder)):
-                left = max_seconds - (time.monotonic() - begin)
-                saved = _train_one(recipe.stage(name), folder, skip, notes, left, before)
+                seconds = deadline - time.monotonic()
+                saved = _train_one(recipe.stage(name), folder, skip, notes, seconds, init)
                 if not checkpoint.is_done(saved):
                     return saved
-            before = str(folder)
-        return _train_one(recipe, run, skip, notes, max_seconds - (time.monotonic() - begin), before)
+            init = str(folder)
+        return _train_one(recipe, run, skip, notes, deadline - time.monotonic(), init)
 
 
 def _write_plan(run: Path, stages: Iterable[str]) -> None:
@@ -375,10 +375,10 @@ def _train_one(
         checkpoint.sweep(run)  # only now is the folder known to be a run's
 
     distributed.first_alone(make)
-    told = list(notes)
+    messages = list(notes)
     with Preparation(silent=distributed.ranks()[0] > 0) as preparation:
-        training = _begin(recipe, run, skip, told.append, preparation.stage, init)
-    return _train(training, recipe, run, told, max_seconds)
+        training = _begin(recipe, run, skip, messages.append, preparation.stage, init)
+    return _train(training, recipe, run, messages, max_seconds)
 
 
 def _begin(

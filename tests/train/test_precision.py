@@ -1,5 +1,7 @@
 """Weights in fewer bits come back close, whole and in small files."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -8,6 +10,7 @@ from worlds import TINY, World
 from plait import api
 from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
+from plait.runtime.files import sha256_of
 from plait.train import checkpoint
 from plait.train.precision import LEAST, SCALE, lowered, restored, shards
 
@@ -89,8 +92,8 @@ def test_int8_without_its_scale_is_refused(saved, tmp_path):
     tensors = load_file(file)
     doomed = next(name for name in tensors if name.endswith(SCALE))
     save_file({name: tensor for name, tensor in tensors.items() if name != doomed}, file)
-    config = checkpoint.json.loads((lean / checkpoint.CONFIG).read_text())
-    config["sha256"][file.name] = checkpoint.sha256_of(file)
+    config = json.loads((lean / checkpoint.CONFIG).read_text())
+    config["sha256"][file.name] = sha256_of(file)
     (lean / checkpoint.CONFIG).write_text(checkpoint.as_json(checkpoint.sealed(config)))
     with pytest.raises(CheckpointError, match="without which a tensor in int8 has no size"):
         checkpoint.load(lean)

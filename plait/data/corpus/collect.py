@@ -11,9 +11,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,17 @@ from plait.contract import Part
 from plait.data import sources
 from plait.data.corpus import duplicates
 from plait.data.corpus.composites import main_colour
-from plait.data.sources import LEFT_OUT, Asset, Entry, Medium
+from plait.data.sources import LEFT_OUT, Asset, Entry, Medium, fetch
 from plait.data.sources.fetch import FACTS
 from plait.errors import DataError, PlaitError
 from plait.modalities.audio import Audio
 from plait.modalities.audio.measure import waveform
 from plait.modalities.audio.mel import RATE, log_mel
-from plait.runtime.files import atomic_write
+from plait.runtime.files import MANIFEST, atomic_write
 from plait.runtime.pictures import to_canvas
 
 FORMAT = 2
+COLLECTED = "collected"  # in the folder of a build
 SIDE = 96  # pixels of the longer side of a drawing: half as many again as the recipe's canvas has
 BOXED_SIDE = 320  # of a picture with boxes in it, which are smaller things
 LEAST_SECONDS, MOST_SECONDS = 0.1, 8.0
@@ -178,6 +179,43 @@ def collect_all(
                 f"{name}: {', '.join(f'{number} {kind}' for kind, number in counts[name]['items'].items())}; {left} left out"
             )
     return counts, failed
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The sources of a build: where each is unpacked and what it holds; why others could not be had (`missing`) or read
+    (`failed`)."""
+
+    unpacked: Mapping[str, Path]
+    counts: Mapping[str, Mapping[str, Any]]
+    missing: Mapping[str, str]
+    failed: Mapping[str, str]
+    folder: Path
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, and why."""
+        return [f"{name} left out: {why}" for name, why in {**self.missing, **self.failed}.items()]
+
+
+def gather(folder: Path, names: Sequence[str], say: Callable[[str], object], every: Mapping[str, int]) -> Gathered:
+    """Clear what an earlier build wrote into `folder`, then fetch and collect sources there; what is collected is kept.
+
+    Raises DataError when none can be had, or when the folder holds anything that is of no recipe.
+    """
+    collected = folder / COLLECTED
+    if folder.exists() and not collected.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder} holds something that is not of this recipe; choose an empty folder for the data")
+    for old in [*folder.glob("*.jsonl"), *folder.glob("train-*.tar*"), folder / MANIFEST]:
+        old.unlink(missing_ok=True)
+    shutil.rmtree(folder / "composites", ignore_errors=True)
+    collected.mkdir(parents=True, exist_ok=True)
+    available, missing = fetch.several([sources.module(name).SOURCE for name in names], fetch.places(), say)
+    if not available:
+        raise DataError(f"no source of {', '.join(names)} can be had: {'; '.join(missing.values())}")
+    unpacked = {source.name: fetch.places() / source.name for source in available}
+    counts, failed = collect_all(unpacked, collected.resolve(), say, every)
+    return Gathered(unpacked, counts, missing, failed, collected.resolve())
 
 
 def assets_of(name: str, folder: Path) -> Iterator[Asset]:

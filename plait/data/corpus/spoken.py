@@ -80,16 +80,16 @@ def _texts(split: str, group: str, asset: Asset, rng: np.random.Generator) -> It
         if 3 <= len(name) <= LONGEST_NAME and _PLAIN.match(name):
             yield Text("name", name, split, group)
         return
-    found: list[tuple[str, str, str]] = []
+    candidates: list[tuple[str, str, str]] = []
     if asset.kind == "gloss":
         gloss = plain(asset.texts["en"].split(";")[0])
-        found = [("sentence", f"{plain(asset.facts['word'])}: {gloss}" if rng.random() < 0.5 else gloss, "")]
+        candidates = [("sentence", f"{plain(asset.facts['word'])}: {gloss}" if rng.random() < 0.5 else gloss, "")]
     elif asset.kind == "pair":
-        found = [("sentence", plain(asset.texts.get("en", "")), "")]
+        candidates = [("sentence", plain(asset.texts.get("en", "")), "")]
     elif asset.kind == "exchange" and asset.facts.get("language") == "en":
         question, answer = (plain(str(asset.facts[key])) for key in ("question", "answer"))
-        found = [("question", question, answer), ("sentence", answer, "")]
-    for words, text, answer in found:
+        candidates = [("question", question, answer), ("sentence", answer, "")]
+    for words, text, answer in candidates:
         if LENGTHS[0] <= len(text) <= LENGTHS[1] and _PLAIN.match(text):
             yield Text(words, sentence(text), split, group, answer)
 
@@ -109,24 +109,23 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
     """Distinct texts in the order in which they are spoken: held-out sentences, then names, sentences and lists by turns, so
     that wherever synthesis stops, all kinds are there."""
     rng = np.random.default_rng(seed)
-    found: dict[str, Text] = {}
+    text_by_words: dict[str, Text] = {}
     for split, groups in splits.items():
         for group, assets in groups.items():
             for asset in assets:
                 for text in _texts(split, group, asset, rng):
-                    found.setdefault(text.said, text)
-    texts = [list(found.values())[index] for index in rng.permutation(len(found))]
+                    text_by_words.setdefault(text.said, text)
+    texts = [list(text_by_words.values())[index] for index in rng.permutation(len(text_by_words))]
     names = [text for text in texts if text.words == "name"]
     mixed: list[Text] = []
     for split in splits:
         if split != TRAIN:
             mixed += [text for text in texts if text.words != "name" and text.split == split][:HELD_OUT]
     taught = [text for text in texts if text.words != "name" and text.split == TRAIN]
-    spoken_before = {text.said for text in texts}
     lists = [
         text
         for text in word_lists((text.said for text in texts if text.split == TRAIN), rng)
-        if text.said not in spoken_before
+        if text.said not in text_by_words
     ]
     for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME), -(-len(lists) // LISTS_A_NAME))):
         mixed += names[number : number + 1] + taught[SENTENCES_A_NAME * number : SENTENCES_A_NAME * (number + 1)]

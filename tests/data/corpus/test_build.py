@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from plait import registry
 from plait.cli import app
 from plait.contract import Part
-from plait.data.corpus import build, duplicates
+from plait.data.corpus import build, collect, duplicates
 from plait.data.corpus.duplicates import Groups
 from plait.data.rows import read_rows
 from plait.data.shards import ShardRows
@@ -179,7 +179,7 @@ def test_a_build_of_chosen_sources(tmp_path, few_composites, monkeypatch):
 
     facts = {"what": "fakes", "public": "here", "licence": "CC0", "attribution": "", "packages": {}}
     monkeypatch.setattr(dictionary.fetch, "several", several)
-    monkeypatch.setattr(dictionary, "collect_all", collected)
+    monkeypatch.setattr(collect, "collect_all", collected)
     monkeypatch.setattr(dictionary.corpus, "load", lambda names, folder: assets)
     monkeypatch.setattr(dictionary.corpus, "read_facts", lambda root, name: facts)
     data = tmp_path / "data"
