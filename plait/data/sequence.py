@@ -360,12 +360,17 @@ class Encoder:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
         row = self.lay_out(self.elements(sample, rng), rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
-        if sample.task in self.alignment:
-            words = [part for m in sample.messages if m.role == "assistant" for part in m.parts if part.type == WORDS]
-            if words:
-                tokens = self.encode_part(words[0]).blocks[0].tokens
-                row.alignment = (self.alignment[sample.task], tokens)
+        row.alignment = self.alignment_of(sample)
         return row
+
+    def alignment_of(self, sample: Sample) -> tuple[str, np.ndarray] | None:
+        """How the features of a sample's questions are aligned, and the ids of its first answer in words; None where its
+        task is not aligned."""
+        if sample.task in self.alignment:
+            for part in (part for m in sample.messages if m.role == "assistant" for part in m.parts):
+                if part.type == WORDS:
+                    return self.alignment[sample.task], self.encode_part(part).blocks[0].tokens
+        return None
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:
         """The row of `elements` with their noised copies: a block, copy, position and target for every token."""

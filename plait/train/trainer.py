@@ -39,7 +39,7 @@ from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
-from plait.train.objectives.align import CTC, MATCH, Align
+from plait.train.objectives.align import CTC, MATCH, Align, answers_to_match
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training
 
@@ -192,7 +192,10 @@ def build(
         return Loader(samples, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
-    objective = Align(recipe.objective == "align") if recipe.alignment else Pretrain()
+    objective: Objective = Pretrain()
+    if recipe.alignment:
+        rows = itertools.chain.from_iterable(samples.values()) if isinstance(samples, Mapping) else samples
+        objective = Align(recipe.objective == "align", answers_to_match(encoder.alignment_of(row) for row in rows))
     return Training(model, optim.build(recipe.optim, model), loader, objective)
 
 

@@ -18,7 +18,7 @@ from plait.modalities.image import readers
 from plait.model.init import generator_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
-from plait.train.objectives.align import CTC, MATCH, SHARPNESS, Align, directions
+from plait.train.objectives.align import CTC, MATCH, OTHERS, SHARPNESS, Align, answers_to_match, directions
 
 
 def table_of(model):
@@ -120,15 +120,15 @@ def test_a_row_with_too_few_features_gives_nothing(world):
     assert Align(alone=True).sums(model, batch(("spell", picture(3, 2), "abcdef")))[CTC] == 0
 
 
-def test_match_picks_the_own_answer_among_the_distinct_ones(world):
+@pytest.mark.parametrize("others", [(), ("d", "bc", "efg")])
+def test_match_picks_the_own_answer_among_the_distinct_ones(world, others):
     model, batch = world
     rows = [("name", picture(4), "a"), ("name", picture(5), "bc"), ("name", picture(6), "a")]
-    found = Align(alone=True).sums(model, batch(*rows))[MATCH]
     table, centre = table_of(model)
     read = model.vocabulary.modalities["text"].read
-    named = torch.stack(
-        [directions(table[read(Part("text", answer)).blocks[0].tokens], centre).mean(0) for answer in ("a", "bc")]
-    )
+    ids = {answer: read(Part("text", answer)).blocks[0].tokens for answer in ("a", "bc", *others)}
+    found = Align(True, [tuple(ids[answer].tolist()) for answer in others]).sums(model, batch(*rows))[MATCH]
+    named = torch.stack([directions(table[tokens], centre).mean(0) for tokens in ids.values()])
     expected = 0.0
     for _, part, answer in rows:
         mean = directions(projected(model, part), centre).sum(0)
@@ -156,3 +156,11 @@ def test_beside_pretraining_every_group_is_there(world):
     sums = objective.sums(model, rows)
     assert set(sums) == set(objective.groups(model)) == {"grammar", "image", "text", CTC, MATCH}
     assert set(objective.counts(rows)) >= set(sums)
+
+
+def test_the_answers_to_match_are_distinct_and_a_bounded_sample():
+    rows = [None, (CTC, np.array([1])), (MATCH, np.array([2, 3])), (MATCH, np.array([2, 3])), (MATCH, np.array([4]))]
+    assert sorted(answers_to_match(rows)) == [(2, 3), (4,)]
+    many = answers_to_match((MATCH, np.array([n])) for n in range(2 * OTHERS))
+    assert len(many) == len(set(many)) == OTHERS
+    assert max(many) > (OTHERS,)

@@ -1,15 +1,17 @@
 """Aligns the features of frozen encoders with the embeddings of words, before or while a language model learns to read them.
 
 `ctc`: the features of a sound, in order, spell the answer (connectionist temporal classification, Graves et al., 2006).
-`match`: the mean of a picture's features is nearer to the mean of its own answer's words than to those of the other answers
-in the batch (Radford et al., 2021). Both compare directions, centred on the mean of the table, which itself stays as it is.
-Nothing is learned but the projectors: the blank is a fixed direction.
+`match`: the mean of a picture's features is nearer to the mean of its own answer's words than to those of other answers, both
+the batch's and those of the data (contrastive, Radford et al., 2021; a few pictures a step would not tell many names apart).
+Both compare directions, centred on the mean of the table, which itself stays as it is. Nothing is learned but the projectors:
+the blank is a fixed direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,15 +23,22 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
 CTC, MATCH = "ctc", "match"
-OTHERS = 4096  # ids that do not occur in a batch and are told from those that do
+OTHERS = 4096  # ids, or answers, that do not occur in a batch and are told from those that do
 SHARPNESS = {CTC: 24.0, MATCH: 32.0}  # of a cosine, as a logit
 
 
-class Align:
-    """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`."""
+Answer = tuple[int, ...]  # ids of its words
 
-    def __init__(self, alone: bool) -> None:
+
+class Align:
+    """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`.
+
+    `others`: answers that `match` tells from a row's own, beside those of its batch.
+    """
+
+    def __init__(self, alone: bool, others: Sequence[Answer] = ()) -> None:
         self.alone = alone
+        self.others = tuple(others)
         self.pretrain = Pretrain()
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
@@ -51,8 +60,7 @@ class Align:
         )
         return losses | {how: self._sum(model, batch, how) + zero for how in (CTC, MATCH)}
 
-    @staticmethod
-    def _sum(model: MultimodalTransformer, batch: Batch, how: str) -> Tensor:
+    def _sum(self, model: MultimodalTransformer, batch: Batch, how: str) -> Tensor:
         rows = {row: ids for row, kind, ids in batch.alignment if kind == how}
         projected = features_of(model, batch, rows)
         if not projected:
@@ -60,7 +68,16 @@ class Align:
         numbers = torch.cat([n for _, n in projected])
         by_row = numbers.argsort(stable=True)
         vectors, numbers = torch.cat([v for v, _ in projected])[by_row], numbers[by_row]
-        return (ctc if how == CTC else match)(model, vectors, numbers, rows)
+        if how == CTC:
+            return ctc(model, vectors, numbers, rows)
+        return match(model, vectors, numbers, rows, self.others)
+
+
+def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> list[Answer]:
+    """Distinct answers of rows that are matched, at most OTHERS of them, drawn from all."""
+    distinct = sorted({tuple(map(int, ids)) for how, ids in filter(None, alignments) if how == MATCH})
+    order = torch.randperm(len(distinct), generator=generator_of(0, "alignment.others")).tolist()
+    return [distinct[number] for number in order[:OTHERS]]
 
 
 def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
@@ -131,8 +148,15 @@ def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Ma
     return losses.sum()
 
 
-def match(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
-    """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch."""
+def match(
+    model: MultimodalTransformer,
+    vectors: Tensor,
+    numbers: Tensor,
+    rows: Mapping[int, object],
+    others: Sequence[Answer] = (),
+) -> Tensor:
+    """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch and
+    the `others`."""
     table = _Table(model)
     order = sorted(set(numbers.tolist()))
     number_of_row = {row: number for number, row in enumerate(order)}
@@ -140,10 +164,19 @@ def match(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: 
     sums = torch.zeros(len(order), vectors.shape[1], device=vectors.device).index_add(
         0, index, directions(vectors, table.centre)
     )
-    answers = {row: tuple(map(int, rows[row])) for row in order}  # type: ignore[call-overload]
-    distinct = {answer: number for number, answer in enumerate(dict.fromkeys(answers.values()))}
-    named = torch.stack([table[torch.tensor(answer, device=vectors.device)].mean(dim=0) for answer in distinct])
-    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ F.normalize(named, dim=-1).T
+    own: list[Answer] = [tuple(map(int, rows[row])) for row in order]  # type: ignore[call-overload]
+    distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*own, *others)))}
+    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ _means(table, list(distinct)).T
     return F.cross_entropy(
-        logits, torch.tensor([distinct[answers[row]] for row in order], device=logits.device), reduction="sum"
+        logits, torch.tensor([distinct[answer] for answer in own], device=logits.device), reduction="sum"
     )
+
+
+def _means(table: _Table, answers: Sequence[Answer]) -> Tensor:
+    """[n, D] unit vectors: the mean direction of each answer's words."""
+    device = table.weight.device
+    lengths = torch.tensor([len(answer) for answer in answers], device=device)
+    words = table[torch.tensor([token for answer in answers for token in answer], device=device)]
+    of_answer = torch.repeat_interleave(torch.arange(len(answers), device=device), lengths)
+    sums = torch.zeros(len(answers), words.shape[1], device=device).index_add(0, of_answer, words)
+    return F.normalize(sums, dim=-1)
