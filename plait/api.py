@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from plait.train.precision import Precision
 
 __all__ = [
-    "Model", "Part", "Request", "build", "bundle", "compare", "evaluate", "export", "import_model", "load", "status", "train",
-    "train_on",
+    "Model", "Part", "Request", "build", "bundle", "compare", "evaluate", "export", "import_model", "load", "status", "study",
+    "train", "train_on",
 ]  # fmt: skip
 
 PathLike = str | Path
@@ -494,3 +494,33 @@ def evaluate(
     if html:
         reports.write_html(Path(html), report, evaluation.outcomes, reports.curves(folder))
     return report
+
+
+def study(
+    name: str, out: PathLike, *, data: PathLike = "data/digits", steps: int = 1500, seeds: int = 3, limit: int = 200,
+    threads: int | None = None, say: Callable[[str], Any] = print,
+) -> str:  # fmt: skip
+    """Answer a question about the model by training several and measuring them alike: `mixing` or `data`. Writes NAME.json,
+    NAME.md and NAME.svg to the folder `out` and keeps the runs there; returns the words.
+
+    Raises ConfigError for an unknown study; without matplotlib the figure is left out and that is said.
+    """
+    from plait import studies
+    from plait.errors import MissingError
+    from plait.eval.runner import write_json
+    from plait.runtime.files import atomic_write
+    from plait.studies import figures
+    from plait.studies.arms import Settings
+
+    asked = studies.module(name)
+    folder = Path(out)
+    build("digits", data, say)
+    found = asked.run(Settings(folder, Path(data), steps, seeds, limit, threads, say))
+    write_json(folder / f"{name}.json", found)
+    words: str = asked.in_words(found)
+    atomic_write(folder / f"{name}.md", words + "\n")
+    try:
+        figures.draw(asked.curves(found), folder / f"{name}.svg")
+    except MissingError as error:
+        say(str(error))
+    return words
