@@ -10,12 +10,15 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plait import modalities
 from plait.contract import Modality
 from plait.errors import ConfigError, MissingError
-from plait.modalities import Augments, Judged, Measures, Reader, Renders, Suggests
+from plait.modalities import Augments, Judged, Measures, Reader, Renders, Streams, Suggests, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TASKS = "plait.tasks"
 
@@ -96,6 +99,24 @@ def renders(name: str) -> Renders | None:
     """How people meet parts of the modality `name`, if it says so."""
     module: Renders | None = _optional(name, "render")
     return module
+
+
+def weights(name: str) -> Weights | None:
+    """The trained parts of the codec of the modality `name`, if its folder has any."""
+    module: Weights | None = _optional(name, "weights")
+    return module
+
+
+def streams(name: str) -> Streams | None:
+    """How parts of the modality `name` are made piece by piece, if they are."""
+    module: Streams | None = _optional(name, "stream")
+    return module
+
+
+def codec_parts(modality: Modality) -> nn.Module | None:
+    """New trained parts of a modality's codec; None where its settings want none."""
+    module = weights(modality.name)
+    return module.parts(modality) if module is not None else None
 
 
 def reader_of(modality: Modality) -> Reader | None:

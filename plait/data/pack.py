@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -79,6 +79,9 @@ class Batch:
     alignment: list[tuple[int, str, np.ndarray]] = field(
         default_factory=list
     )  # number of a row, how, and [n] ids of words
+    examples: dict[str, tuple[Tensor, Tensor]] = field(
+        default_factory=dict
+    )  # for trained parts of codecs, by modality: what goes in, what should come out, [n, ...] each
 
     @property
     def fill(self) -> float:
@@ -103,7 +106,12 @@ class Batch:
             name: move(getattr(self, name)) for name in ("ids", "row", "block", "copy", "position", "target", "expert")
         }
         return replace(
-            self, tables=move_all(self.tables), clean=move_all(self.clean), noised=move_all(self.noised), **tensors
+            self,
+            tables=move_all(self.tables),
+            clean=move_all(self.clean),
+            noised=move_all(self.noised),
+            examples={name: (move(inputs), move(targets)) for name, (inputs, targets) in self.examples.items()},
+            **tensors,
         )
 
 
@@ -115,6 +123,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     clean: dict[str, list[FlowArrays]] = {}
     noised: dict[str, list[FlowArrays]] = {}
     alignment: list[tuple[int, str, np.ndarray]] = []
+    examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
         start = 0
@@ -128,6 +137,8 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
             if row.alignment is not None:
                 alignment.append((number, *row.alignment))
+            for name, *pair in row.examples:
+                examples.setdefault(name, []).append((pair[0], pair[1]))
             start += len(row)
             number += 1
             clean_tokens += row.clean_tokens
@@ -152,7 +163,14 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
         clean_tokens=clean_tokens,
         used=used,
         alignment=alignment,
+        examples={
+            name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
+        },
     )
+
+
+def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(list(arrays)))
 
 
 def _tables(ids: np.ndarray, vocabulary: Vocabulary) -> dict[str, TableIds]:

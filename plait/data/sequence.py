@@ -6,17 +6,19 @@ noised copies iff the loss falls on it. Storage order carries no meaning: the ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from plait import registry
 from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
 from plait.data.hidden import hide_now_and_then
+from plait.data.media import with_bytes
 from plait.data.vocabulary import END, NULL, ROLES, SHARED_EXPERT, Vocabulary, features_mark
 from plait.errors import RowError
 
@@ -132,6 +134,9 @@ class Row:
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
     alignment: tuple[str, np.ndarray] | None = None  # how its features are aligned, and with which of the words' ids
+    examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
+        default_factory=list
+    )  # for trained parts of codecs: the modality, what goes in, what should come out
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,7 +162,8 @@ class Encoder:
 
     `augmenter` augments the parts of a row without loss, or transforms question and answer together. `features` gives the
     features of a part that a reader reads, [n, width], varied where a generator is given. `alignment` maps a task to how
-    features of its questions are aligned with the words of its answers (plait.train.objectives.align).
+    features of its questions are aligned with the words of its answers (plait.train.objectives.align). `codecs` names the
+    modalities whose media are examples for the trained parts of their codecs (plait.train.objectives.codec).
     """
 
     def __init__(
@@ -168,8 +174,10 @@ class Encoder:
         augmenter: Augmenter | None = None,
         features: Callable[[Part, np.random.Generator | None], np.ndarray] | None = None,
         alignment: Mapping[str, str] | None = None,
+        codecs: Collection[str] = (),
     ) -> None:
         self.vocabulary = vocabulary
+        self.codecs = frozenset(codecs)
         self.features = features
         self.alignment = dict(alignment or {})
         self.flow = flow or FlowConfig()
@@ -361,6 +369,10 @@ class Encoder:
         row = self.lay_out(self.elements(sample, rng), rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
+        for part in (part for message in sample.messages for part in message.parts if part.type in self.codecs):
+            weights = registry.weights(part.type)
+            assert weights is not None
+            row.examples.append((part.type, *weights.example(self.modality(part.type), with_bytes(part), rng)))
         return row
 
     def alignment_of(self, sample: Sample) -> tuple[str, np.ndarray] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from plait import registry
 from plait.contract import Block, Modality, Part, Sample, Segment
 from plait.data.sequence import Element, Encoder, FlowBlock, Ids, Origin, Span
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
@@ -147,6 +148,9 @@ class Decoder:
         """One flow segment, from its open id to its last block."""
         modality, part = self.vocabulary.modalities[name], len(self.segments)
         blocks: list[Block] = []
+        pieces = None
+        if self.emit is not None and (streams := registry.streams(name)) is not None:
+            pieces = streams.begin(modality)
         self._unfed_null = [Ids([self.vocabulary.ids[NULL]], False)] if self.guided else []
         self._restart_null = self.guided
         self._ended = False
@@ -158,9 +162,10 @@ class Decoder:
                 self.segments.append(Segment(name, ()))
             self.segments[part] = Segment(name, tuple(blocks))
             self._ended = modality.ends(header)
-            if self.emit is not None:
-                self.emit(BlockDone(part, modality.write(Segment(name, (Block(header, tokens),)))))
             last = self._ended or self.drawn >= self.request.max_tokens
+            if self.emit is not None:
+                piece = pieces.add(blocks[-1], last) if pieces else modality.write(Segment(name, (blocks[-1],)))
+                self.emit(BlockDone(part, piece))
             if last and self.request.to is not None:
                 return
             expert = self.vocabulary.expert(name, written=True)

@@ -102,6 +102,7 @@ class Engine:
 
     def __init__(self, model: MultimodalTransformer, active: int = ACTIVE, cache_tokens: int = CACHE_TOKENS) -> None:
         self.model, self.most_active = model.eval(), active
+        model.use_codecs()
         vocabulary = model.vocabulary
         readers = FeatureReader(vocabulary.modalities, vocabulary.readers, model.device) if vocabulary.readers else None
         self.encoder = Encoder(vocabulary, features=readers)

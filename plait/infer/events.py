@@ -62,7 +62,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class BlockDone:
-    """A block is drawn; `piece` is what it shows or sounds like by itself."""
+    """A block is drawn; `piece` is what is final with it. Pieces of sound join to the whole clip."""
 
     part: int
     piece: Part

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     import torch
+    from torch import nn
 
-    from plait.contract import Part, Segment
+    from plait.contract import Block, Part, Segment
 
 
 class Augments(Protocol):
@@ -52,6 +53,36 @@ class Measures(Protocol):
 
     def facts(self, part: Part) -> Mapping[str, str | float]:
         """Facts from the part's header, without decoding it: words to count (`size`), numbers to plot (`seconds`)."""
+
+
+class Weights(Protocol):
+    """`weights.py`: trained parts of the codec itself, such as a vocoder. The objective `codec` trains them on media alone."""
+
+    def parts(self, modality: Any) -> nn.Module | None:
+        """What is trained; None where the settings want none."""
+
+    def use(self, modality: Any, parts: nn.Module) -> None:
+        """From now on the modality writes with these parts, which are copied."""
+
+    def example(self, modality: Any, part: Part, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """What goes into the parts and what should come out, of fixed shapes, from some place of a medium. Raises RowError."""
+
+    def losses(self, parts: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """[n] losses of n examples."""
+
+
+class Stream(Protocol):
+    """What turns the blocks of one segment into pieces of a medium, in their order."""
+
+    def add(self, block: Block, last: bool) -> Part:
+        """The piece that is final with this block. All pieces together are what `write` makes of the segment."""
+
+
+class Streams(Protocol):
+    """`stream.py`: a part piece by piece while it is made. Without it every block is written by itself."""
+
+    def begin(self, modality: Any) -> Stream:
+        """For a new segment."""
 
 
 class Reader(Protocol):

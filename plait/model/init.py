@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,14 @@ from plait.heads.projector import Projector
 from plait.model.layers import Norm
 from plait.model.lora import Adapters
 from plait.model.transformer import Trunk
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A module, such as one of a modality's own, that initialises its weights itself."""
+
+    def draw(self, key: str, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill the parameter `key` in place."""
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
@@ -29,7 +38,8 @@ def initialise(model: nn.Module, seed: int, only: Collection[str] | None = None)
     no identity path and keeps its branches. `only` names the parameters and buffers to initialise (default: all). Moves
     tensors on the `meta` device to the CPU first.
     """
-    embedding_std = model.trunk.config.embedding_rms if isinstance(model.trunk, Trunk) else 1.0
+    trunk = getattr(model, "trunk", None)
+    embedding_std = trunk.config.embedding_rms if isinstance(trunk, Trunk) else 1.0
     zero_weights = set(_branch_ends(model)) | set(_adapter_ends(model))
     for prefix, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
@@ -65,7 +75,11 @@ def _adapter_ends(model: nn.Module) -> Iterator[str]:
 
 def _fill(module: nn.Module, key: str, tensor: Tensor, generator: torch.Generator, embedding_std: float) -> None:
     """Initialise the parameter or buffer `key` of a module."""
-    if isinstance(module, nn.Linear) and key == "weight":
+    if isinstance(module, Draws):
+        module.draw(key, tensor, generator)
+    elif isinstance(module, nn.LayerNorm) and key == "weight":
+        tensor.fill_(1.0)
+    elif isinstance(module, nn.Linear) and key == "weight":
         tensor.normal_(std=1.0 / math.sqrt(module.in_features), generator=generator)
     elif isinstance(module, nn.ParameterDict):  # the first weights of adapters
         tensor.normal_(std=1.0 / math.sqrt(tensor.shape[1]), generator=generator)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from plait import registry
 from plait.contract import Modality
 from plait.data.pack import PADDING_ROW, Batch
 from plait.data.vocabulary import Vocabulary
@@ -77,8 +78,17 @@ class MultimodalTransformer(nn.Module):
         self.flows = nn.ModuleDict(
             {name: FlowHead(config.dim, m.token_width, num_components.get(name, 0)) for name, m in flows.items()}
         )
+        parts = {name: registry.codec_parts(modality) for name, modality in flows.items()}
+        self.codecs = nn.ModuleDict({name: module for name, module in parts.items() if module is not None})
         if seed is not None:
             initialise(self, seed)
+
+    def use_codecs(self) -> None:
+        """Let the modalities write with the trained parts of their codecs, as they are now."""
+        for name, module in self.codecs.items():
+            weights = registry.weights(name)
+            assert weights is not None
+            weights.use(self.vocabulary.modalities[name], module)
 
     def _table(self, name: str) -> nn.Embedding:
         table = self.tables[name]

@@ -45,7 +45,9 @@ class TrainingConfig(BaseModel):
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"
     )
-    objective: Literal["pretrain", "align"] = Field("pretrain", description="align: the alignment losses alone")
+    objective: Literal["pretrain", "align", "codec"] = Field(
+        "pretrain", description="align: the alignment losses alone; codec: the trained parts of codecs alone, on media"
+    )
     alignment: dict[str, Literal["ctc", "match"]] = Field(
         default_factory=dict,
         description="task -> how features of its questions are aligned with the words of its answers",

@@ -40,6 +40,7 @@ from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
 from plait.train.objectives.align import CTC, MATCH, Align, answers_to_match
+from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training
 
@@ -157,6 +158,11 @@ def build(
         raise ConfigError(
             "objective=align without alignment; expected tasks to align, such as alignment.transcribe=ctc"
         )
+    codecs = tuple(model.codecs) if recipe.objective == "codec" else ()
+    if recipe.objective == "codec" and not codecs:
+        raise ConfigError(
+            "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
+        )
     lacking = store.missing_tasks(Path(recipe.data))
     tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
     if unknown := set(recipe.augment) - tasks - lacking:
@@ -169,7 +175,7 @@ def build(
     features = features_of(recipe, vocabulary, device)
     if features is not None:
         compute_features(features, samples, say)
-    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment)
+    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
@@ -192,8 +198,8 @@ def build(
         return Loader(samples, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
-    objective: Objective = Pretrain()
-    if recipe.alignment:
+    objective: Objective = Codec(codecs) if codecs else Pretrain()
+    if recipe.alignment and not codecs:
         rows = itertools.chain.from_iterable(samples.values()) if isinstance(samples, Mapping) else samples
         objective = Align(recipe.objective == "align", answers_to_match(encoder.alignment_of(row) for row in rows))
     return Training(model, optim.build(recipe.optim, model), loader, objective)

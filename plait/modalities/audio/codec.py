@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 import soxr
+import torch
+from torch import Tensor
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
@@ -21,12 +23,15 @@ from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_
 if TYPE_CHECKING:
     from torch import nn
 
+    from plait.modalities.audio.vocoder import Vocoder
+
 OPEN = "<open:audio>"
 MORE = "<more>"
 LEVEL = 10 ** (-23 / 20)  # root mean square
 PEAK = 10 ** (-1 / 20)
 MAX_SAMPLE = 1e9  # magnitude; resampling larger ones can overflow
 MAX_CHANNELS = 32
+LOUDEST = 6.0  # log-mel
 CANCELLED = 1e-3  # RMS of the channels' mean relative to theirs, below which they cancel out
 
 
@@ -91,7 +96,9 @@ class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
     `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
-    Further settings are those of `Variation`, for `augment`. `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does.
+    Further settings are those of `Variation`, for `augment`. `reader` names a frozen encoder that also reads what is given
+    (`readers`); without `raw` it alone does. `vocoder`: width of the network that writes waveforms (`weights`); 0, or until
+    its weights are in use: Griffin-Lim.
     Raises ConfigError for impossible settings.
     """
 
@@ -107,14 +114,18 @@ class Audio:
         std: Sequence[float] | None = None,
         reader: str = "",
         raw: bool = True,
+        vocoder: int = 0,
         **variation: Any,
     ) -> None:
-        if frames < 1 or block < 1 or max_seconds <= 0:
+        if frames < 1 or block < 1 or max_seconds <= 0 or vocoder < 0:
             raise ConfigError(
-                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
+                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}, vocoder={vocoder}; expected all positive, "
+                "or vocoder=0 for none"
             )
         self.frames, self.block, self.max_seconds = frames, block, max_seconds
         self.reader, self.raw, self.variation = reader, raw, Variation(**variation)
+        self.vocoder = vocoder
+        self.network: Vocoder | None = None
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
 
@@ -221,9 +232,21 @@ class Audio:
     def write(self, segment: Segment) -> Part:
         tokens = np.concatenate([block.tokens for block in segment.blocks])
         frames = self.denormalise(tokens.reshape(-1, MELS))
-        samples = griffin_lim(frames.clip(np.log(FLOOR), 6.0))
-        peak = float(np.abs(samples).max(initial=0.0))
-        return Part(self.name, (samples * min(1.0, PEAK / max(peak, 1e-9)), RATE), {"mel": frames})
+        if self.network is None:
+            samples = griffin_lim(frames.clip(np.log(FLOOR), LOUDEST))
+            peak = float(np.abs(samples).max(initial=0.0))
+            samples = samples * min(1.0, PEAK / max(peak, 1e-9))
+        else:  # one sample does not change another's loudness, so that pieces may be played before the last one is made
+            samples = self.vocode(torch.from_numpy(np.ascontiguousarray(tokens.reshape(-1, MELS)))).numpy()
+        return Part(self.name, (samples, RATE), {"mel": frames})
+
+    def vocode(self, frames: Tensor) -> Tensor:
+        """[T, MELS] normalised frames -> [(T - 1) * HOP] samples from -1 to 1, by the vocoder."""
+        assert self.network is not None
+        low, high = (self.normalise(np.full(MELS, logs, np.float32)) for logs in (np.log(FLOOR), LOUDEST))
+        with torch.inference_mode():
+            samples = self.network(frames.clamp(torch.from_numpy(low), torch.from_numpy(high))[None])[0]
+        return samples.clamp(-1.0, 1.0)  # type: ignore[no-any-return]
 
     def canonical(self, tokens: np.ndarray) -> np.ndarray:
         return tokens
@@ -247,6 +270,7 @@ class Audio:
             "std": [round(float(s), 6) for s in self.std],
             **asdict(self.variation),
             **({"reader": self.reader, "raw": self.raw} if self.reader else {}),
+            **({"vocoder": self.vocoder} if self.vocoder else {}),
         }
 
     def example(self, seed: int) -> Part:
