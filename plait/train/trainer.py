@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from plait.contract import Sample
 from plait.data import store
 from plait.data.augment import Augmenter
 from plait.data.features import FeatureReader, given_parts
 from plait.data.loader import Loader
 from plait.data.loader_pool import LoaderPool
 from plait.data.media import CachedReader, Member
-from plait.data.mix import Rows
+from plait.data.mix import Rows, group_by_task
 from plait.data.pack import Batch
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
@@ -164,7 +165,8 @@ def build(
             "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
         )
     lacking = store.missing_tasks(Path(recipe.data))
-    tasks = set(samples) if isinstance(samples, Mapping) else {sample.task for sample in samples}
+    by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
+    tasks = set(by_task)
     if unknown := set(recipe.augment) - tasks - lacking:
         raise ConfigError(
             f"augment names tasks {sorted(unknown)} without rows; expected tasks of the data: {', '.join(sorted(tasks))}"
@@ -192,17 +194,41 @@ def build(
     model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
-    weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
+    objective = _objective_of(recipe, codecs, by_task, encoder)
+    weights = _weights_of(recipe, by_task, objective, lacking)
 
     def loader_of(worker: int) -> Loader:
-        return Loader(samples, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
+        return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
-    objective: Objective = Codec(codecs) if codecs else Pretrain()
-    if recipe.alignment and not codecs:
-        rows = itertools.chain.from_iterable(samples.values()) if isinstance(samples, Mapping) else samples
-        objective = Align(recipe.objective == "align", answers_to_match(encoder.alignment_of(row) for row in rows))
     return Training(model, optim.build(recipe.optim, model), loader, objective)
+
+
+def _objective_of(
+    recipe: TrainingConfig, codecs: Collection[str], by_task: Mapping[str, Sequence[Sample]], encoder: Encoder
+) -> Objective:
+    if codecs:
+        return Codec(codecs)
+    if not recipe.alignment:
+        return Pretrain()
+    rows = itertools.chain.from_iterable(by_task.values())
+    others = answers_to_match(encoder.alignment_of(row) for row in rows)
+    return Align(recipe.objective == "align", recipe.alignment, others)
+
+
+def _weights_of(
+    recipe: TrainingConfig, by_task: Mapping[str, Sequence[Sample]], objective: Objective, lacking: Collection[str]
+) -> dict[str, float]:
+    """Shares of the tasks: the recipe's, but none of what the objective learns nothing from. Raises ConfigError where nothing
+    is left."""
+    weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
+    weights |= {task: 0.0 for task, rows in by_task.items() if not objective.learns_from(rows[0])}
+    if not any(weights.get(task, 1.0) for task in by_task):
+        raise ConfigError(
+            f"objective={recipe.objective} learns nothing from the tasks {', '.join(sorted(by_task))} with these weights; "
+            "expected rows of another kind, or other weights"
+        )
+    return weights
 
 
 def features_of(recipe: TrainingConfig, vocabulary: Vocabulary, device: torch.device) -> FeatureReader | None:

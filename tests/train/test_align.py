@@ -97,7 +97,7 @@ def test_what_the_assistant_shows_has_no_features(world):
 def test_ctc_is_the_sum_over_all_ways_to_spell(world):
     model, batch = world
     part, answer = picture(2), "ab"
-    found = Align(alone=True).sums(model, batch(("spell", part, answer)))[CTC]
+    found = Align(True, ("spell", "name")).sums(model, batch(("spell", part, answer)))[CTC]
     table, centre = table_of(model)
     ids = model.vocabulary.modalities["text"].read(Part("text", answer)).blocks[0].tokens.tolist()
     blank = F.normalize(torch.randn(16, generator=generator_of(0, "alignment.blank")), dim=0)
@@ -117,7 +117,7 @@ def test_ctc_is_the_sum_over_all_ways_to_spell(world):
 
 def test_a_row_with_too_few_features_gives_nothing(world):
     model, batch = world
-    assert Align(alone=True).sums(model, batch(("spell", picture(3, 2), "abcdef")))[CTC] == 0
+    assert Align(True, ("spell", "name")).sums(model, batch(("spell", picture(3, 2), "abcdef")))[CTC] == 0
 
 
 @pytest.mark.parametrize("others", [(), ("d", "bc", "efg")])
@@ -127,7 +127,7 @@ def test_match_picks_the_own_answer_among_the_distinct_ones(world, others):
     table, centre = table_of(model)
     read = model.vocabulary.modalities["text"].read
     ids = {answer: read(Part("text", answer)).blocks[0].tokens for answer in ("a", "bc", *others)}
-    found = Align(True, [tuple(ids[answer].tolist()) for answer in others]).sums(model, batch(*rows))[MATCH]
+    found = Align(True, (), [tuple(ids[answer].tolist()) for answer in others]).sums(model, batch(*rows))[MATCH]
     named = torch.stack([directions(table[tokens], centre).mean(0) for tokens in ids.values()])
     expected = 0.0
     for _, part, answer in rows:
@@ -140,7 +140,7 @@ def test_match_picks_the_own_answer_among_the_distinct_ones(world, others):
 def test_only_projectors_learn_from_alignment_alone(world):
     model, batch = world
     rows = batch(("spell", picture(7), "ab"), ("name", picture(8), "c"))
-    objective = Align(alone=True)
+    objective = Align(True, ("spell", "name"))
     assert objective.counts(rows)[CTC] == 2
     assert objective.counts(rows)[MATCH] == 1
     sum(objective.sums(model, rows).values()).backward()
@@ -151,7 +151,7 @@ def test_only_projectors_learn_from_alignment_alone(world):
 
 def test_beside_pretraining_every_group_is_there(world):
     model, batch = world
-    objective = Align(alone=False)
+    objective = Align(False, ("spell", "name"))
     rows = batch(("spell", picture(9), "ab"))
     sums = objective.sums(model, rows)
     assert set(sums) == set(objective.groups(model)) == {"grammar", "image", "text", CTC, MATCH}
@@ -164,3 +164,10 @@ def test_the_answers_to_match_are_distinct_and_a_bounded_sample():
     many = answers_to_match((MATCH, np.array([n])) for n in range(2 * OTHERS))
     assert len(many) == len(set(many)) == OTHERS
     assert max(many) > (OTHERS,)
+
+
+def test_alignment_alone_learns_from_the_aligned_tasks_only():
+    aligned, other = (Sample((Message("user", (Part("text", "?"),)),), task) for task in ("name", "draw"))
+    alone, beside = (Align(alone, ("name", "spell")) for alone in (True, False))
+    assert (alone.learns_from(aligned), alone.learns_from(other)) == (True, False)
+    assert beside.learns_from(other)

@@ -172,3 +172,12 @@ def test_a_base_that_is_not_known_is_named(base, data, tmp_path, change):
     (folder / checkpoint.CONFIG).write_text(json.dumps(checkpoint.sealed(stored)))
     with pytest.raises(CheckpointError, match=r"it stands on the language model .* expected one of"):
         checkpoint.load(folder)
+
+
+def test_a_task_that_teaches_an_objective_nothing_is_not_drawn(data):
+    from plait.train import run
+
+    audio = {"audio": {"frames": 4, "block": 4, "vocoder": 16}}
+    recipe = staged(data, stages={}, objective="codec", modalities=staged(data).modalities | audio)
+    with pytest.raises(ConfigError, match="learns nothing from the tasks image, text"):
+        run.start(recipe, ())

@@ -7,12 +7,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer
 
 
 class Objective(Protocol):
     """What the loop asks of an objective. Losses form groups; each is a sum over a step divided by its count."""
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Whether a task teaches anything that has rows like this one."""
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """Names of the loss groups, in a fixed order: the same on every rank."""

@@ -9,14 +9,14 @@ the blank is a fixed direction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plait.contract import WORDS
+from plait.contract import WORDS, Sample
 from plait.data.pack import Batch
 from plait.model.init import generator_of
 from plait.model.multimodal import MultimodalTransformer
@@ -33,13 +33,17 @@ Answer = tuple[int, ...]  # ids of its words
 class Align:
     """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`.
 
-    `others`: answers that `match` tells from a row's own, beside those of its batch.
+    `tasks` are those that are aligned; `others`: answers that `match` tells from a row's own, beside those of its batch.
     """
 
-    def __init__(self, alone: bool, others: Sequence[Answer] = ()) -> None:
-        self.alone = alone
+    def __init__(self, alone: bool, tasks: Collection[str], others: Sequence[Answer] = ()) -> None:
+        self.alone, self.tasks = alone, frozenset(tasks)
         self.others = tuple(others)
         self.pretrain = Pretrain()
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Alone: where its task is aligned."""
+        return not self.alone or sample.task in self.tasks
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """Those of pretraining, then the two alignments."""

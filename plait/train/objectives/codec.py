@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plait import registry
+from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer
 
@@ -18,6 +19,10 @@ class Codec:
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(names)
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Where there are media of such a modality."""
+        return any(part.type in self.names for message in sample.messages for part in message.parts)
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """Modalities with trained parts."""

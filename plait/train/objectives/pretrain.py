@@ -7,12 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer
 
 
 class Pretrain:
     """Every target counts once, in the group that owns it: the grammar, or a modality."""
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Always."""
+        return True
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """The grammar, then every modality."""
