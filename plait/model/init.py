@@ -63,7 +63,8 @@ def _branch_ends(model: nn.Module) -> Iterator[str]:
         if isinstance(trunk, Trunk) and trunk.config.norm == "pre":
             for number in range(trunk.config.num_layers):
                 for end in ("attention.out.weight", "feed_forward.down.weight"):
-                    yield f"{prefix}.layers.{number}.{end}".lstrip(".")
+                    for owner in ("", *(f"experts.{name}." for name in trunk.config.split)):
+                        yield f"{prefix}.{owner}layers.{number}.{end}".lstrip(".")
 
 
 def _adapter_ends(model: nn.Module) -> Iterator[str]:

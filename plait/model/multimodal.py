@@ -18,9 +18,10 @@ from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
 from plait.heads.projector import Projector
 from plait.model.attention import prepare
+from plait.model.experts import Split, plan
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
-from plait.model.lora import Adapters, Routing, route
+from plait.model.lora import Adapters, Routing
 from plait.model.mask import allowed
 from plait.model.transformer import Trunk, TrunkConfig
 
@@ -63,9 +64,9 @@ class MultimodalTransformer(nn.Module):
         self.embedders.update(
             {reader.name: Projector(reader.width, config.dim) for reader in vocabulary.readers.values()}
         )
-        if unknown := sorted(set(config.adapters) - set(vocabulary.experts)):
+        if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
-                f"trunk.adapters names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
+                f"trunk.adapters or trunk.split names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
             )
         self.trunk = Trunk(config)
         self.categorical = nn.ModuleDict(
@@ -116,10 +117,12 @@ class MultimodalTransformer(nn.Module):
         for layer in self.trunk.layers:
             layer.compile()
 
-    def routing(self, batch: Batch) -> Routing | None:
-        """Which tokens of a batch pass through adapters."""
-        ranks = self.trunk.config.adapters
-        return route(batch.expert, self.vocabulary.experts, ranks) if ranks else None
+    def routing(self, batch: Batch) -> Routing | Split | None:
+        """Which tokens of a batch pass through adapters, or through layers of their own."""
+        config = self.trunk.config
+        if not (config.adapters or config.split):
+            return None
+        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split)
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""

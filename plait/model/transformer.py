@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
 from plait.model.attention import Prepared, attend, prepare
+from plait.model.experts import Split
 from plait.model.layers import Linear, Norm, sinusoids
 from plait.model.lora import Routing, adapted, adapters_of
 from plait.model.rope import RotaryScaling, rotary_table, rotate
@@ -69,6 +70,20 @@ class TrunkConfig(BaseModel):
         default_factory=dict, description="expert, such as image_given -> rank of its low-rank adapters in every layer"
     )
 
+    split: dict[str, int] = Field(
+        default_factory=dict, description="expert, such as audio_written -> width of the layers of its own"
+    )
+
+    @model_validator(mode="after")
+    def _experts_fit(self) -> TrunkConfig:
+        if both := sorted(set(self.adapters) & set(self.split)):
+            raise ValueError(f"adapters and split both name {', '.join(both)}; expected an expert in one of them")
+        if self.split and self.norm == "post":
+            raise ValueError("split experts need norm=pre: got post")
+        if bad := sorted(name for name, width in self.split.items() if width < 8):
+            raise ValueError(f"split gives {', '.join(bad)} fewer than 8 numbers a token; expected a width from 8 on")
+        return self
+
     @model_validator(mode="after")
     def _fits(self) -> TrunkConfig:
         if self.head_dim is None and self.dim % self.num_heads:
@@ -99,6 +114,13 @@ class TrunkConfig(BaseModel):
         if self.hidden:
             return self.hidden
         return (8 * self.dim // 3 + 63) // 64 * 64 if self.feed_forward in GATED else 4 * self.dim
+
+    def narrow(self, width: int) -> TrunkConfig:
+        """The configuration of layers of another width, with as many heads as wide, so that all tokens attend to each other."""
+        hidden = max(8, round(self.hidden_width * width / self.dim / 8) * 8)
+        return self.model_copy(
+            update={"dim": width, "head_dim": self.head_width, "hidden": hidden, "adapters": {}, "split": {}}
+        )
 
     def make_norm(self, width: int, bias: bool = False) -> Norm:
         """A norm of the configured kind over `width` features."""
@@ -151,27 +173,47 @@ class Attention(nn.Module):
         cache: LayerCache | None,
         routing: Routing | None = None,
     ) -> Tensor:
+        return self.output(mix(*self.heads(x_BLD, routing), mask, rotary, cache), routing)
+
+    def heads(self, x: Tensor, routing: Routing | None) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., D] -> queries [..., H, K], keys and values [..., Hkv, K], before they are turned."""
         config = self.config
-        B, L, _ = x_BLD.shape
-        widths = [heads * config.head_width for heads in (config.num_heads, config.kv_heads, config.kv_heads)]
+        counts = (config.num_heads, config.kv_heads, config.kv_heads)
+        widths = [count * config.head_width for count in counts]
         if routing is None:
-            parts = self.project.in_parts(x_BLD, widths)
+            parts = self.project.in_parts(x, widths)
         else:
-            projected = adapted(self.project, self.adapters["project"], x_BLD, routing)
+            projected = adapted(self.project, self.adapters["project"], x, routing)
             parts = torch.split_with_sizes(projected, widths, dim=-1)
-        q, k, v = (part.reshape(B, L, -1, config.head_width) for part in parts)
-        q, k = self.norm_q(q), self.norm_k(k)
-        if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
-        if cache is None:
-            values = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask).transpose(1, 2)
-        else:
-            values = cache.attend(q[0], k[0], v[0])
-        values = values.reshape(B, L, -1)
+        q, k, v = (
+            part.reshape(*x.shape[:-1], count, config.head_width) for part, count in zip(parts, counts, strict=True)
+        )
+        return self.norm_q(q), self.norm_k(k), v
+
+    def output(self, values: Tensor, routing: Routing | None) -> Tensor:
+        """[..., H * K] -> [..., D]."""
         if routing is not None:
             return adapted(self.out, self.adapters["out"], values, routing)
         output: Tensor = self.out(values)
         return output
+
+
+def mix(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Prepared,
+    rotary: tuple[Tensor, Tensor] | None,
+    cache: LayerCache | None,
+) -> Tensor:
+    """[B, L, H * K]: what [B, L, H, K] queries find in the keys and values, the cached ones included."""
+    if rotary is not None:
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+    if cache is None:
+        values = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask).transpose(1, 2)
+    else:
+        values = cache.attend(q[0], k[0], v[0])
+    return values.reshape(*q.shape[:2], q.shape[2] * q.shape[3])
 
 
 class FeedForward(nn.Module):
@@ -235,6 +277,45 @@ class Layer(nn.Module):
         return x
 
 
+class Expert(nn.Module):
+    """Layers of the tokens of one expert, `width` numbers a token, beside those of the trunk."""
+
+    def __init__(self, config: TrunkConfig, width: int) -> None:
+        super().__init__()
+        self.enter, self.leave = Linear(config.dim, width), Linear(width, config.dim)
+        narrow = config.narrow(width)
+        self.layers = nn.ModuleList(Layer(narrow) for _ in range(config.num_layers))
+        self.norm = narrow.make_norm(width, bias=config.bias)
+
+
+def split_layer(
+    layers: Sequence[Layer],
+    parts: list[Tensor],
+    split: Split,
+    shape: tuple[int, int],
+    mask: Prepared,
+    rotary: tuple[Tensor, Tensor] | None,
+    cache: LayerCache | None,
+) -> list[Tensor]:
+    """One layer of the trunk and of every expert: [n, width] tokens of each before -> after. They meet in the attention of
+    the batch of `shape` [B, L]."""
+    routings = [split.adapters, *(None for _ in split.own)]
+    of_parts = [
+        layer.attention.heads(layer.norm_attention(x), routing)
+        for layer, x, routing in zip(layers, parts, routings, strict=True)
+    ]
+    q, k, v = (
+        (joined := split.join(list(heads))).view(*shape, *joined.shape[1:]) for heads in zip(*of_parts, strict=True)
+    )
+    values = mix(q, k, v, mask, rotary, cache).flatten(0, 1)
+    mixed = [values.index_select(0, index) for index in (split.shared, *(index for _, index in split.own))]
+    after = []
+    for layer, x, of_x, routing in zip(layers, parts, mixed, routings, strict=True):
+        x = x + layer.attention.output(of_x, routing)
+        after.append(x + layer.feed_forward(layer.norm_feed_forward(x), routing))
+    return after
+
+
 class Trunk(nn.Module):
     """The stack of layers: [B, L, D] embedded tokens, their positions and a mask -> [B, L, D] hidden states."""
 
@@ -245,6 +326,7 @@ class Trunk(nn.Module):
             assert config.max_positions is not None
             self.position = nn.Embedding(config.max_positions, config.dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.experts = nn.ModuleDict({name: Expert(config, width) for name, width in config.split.items()})
         self.norm = config.make_norm(config.dim, bias=config.bias) if config.norm == "pre" else nn.Identity()
 
     def forward(
@@ -253,11 +335,11 @@ class Trunk(nn.Module):
         position: Int[Tensor, "B L"],
         mask: Bool[Tensor, "B L T"] | BlockMask | None,
         caches: Sequence[LayerCache] | None = None,
-        routing: Routing | None = None,
+        routing: Routing | Split | None = None,
     ) -> Float[Tensor, "B L D"]:
         """`mask`: which of the T keys each query may attend to, None for all; a `BlockMask` selects FlexAttention. With
         `caches`, each layer's cache attends instead, and the mask is ignored. `routing`: tokens that pass through
-        adapters."""
+        adapters, or through layers of their own."""
         config = self.config
         rotary = None
         if config.positions == "rotary":
@@ -268,8 +350,30 @@ class Trunk(nn.Module):
         else:
             x_BLD = x_BLD + self.position(position).to(x_BLD.dtype)
         prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
+        turns = [None if number in config.no_rotary_layers else rotary for number in range(config.num_layers)]
+        if isinstance(routing, Split):
+            return self._split(x_BLD, prepared, turns, caches, routing)
         for number, layer in enumerate(self.layers):
-            layer_rotary = None if number in config.no_rotary_layers else rotary
-            x_BLD = layer(x_BLD, prepared, layer_rotary, caches[number] if caches else None, routing)
+            x_BLD = layer(x_BLD, prepared, turns[number], caches[number] if caches else None, routing)
         x_BLD = self.norm(x_BLD)
         return x_BLD
+
+    def _split(
+        self,
+        x_BLD: Tensor,
+        mask: Prepared,
+        turns: Sequence[tuple[Tensor, Tensor] | None],
+        caches: Sequence[LayerCache] | None,
+        split: Split,
+    ) -> Tensor:
+        B, L, _ = x_BLD.shape
+        flat = x_BLD.flatten(0, 1)
+        experts = [cast(Expert, self.experts[name]) for name, _ in split.own]
+        own = [expert.enter(flat.index_select(0, index)) for expert, (_, index) in zip(experts, split.own, strict=True)]
+        parts = [flat.index_select(0, split.shared), *own]
+        for number, layer in enumerate(self.layers):
+            layers = [layer, *(expert.layers[number] for expert in experts)]
+            cache = caches[number] if caches else None
+            parts = split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
+        left = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[1:], strict=True)]
+        return split.join([self.norm(parts[0]), *left]).view(B, L, -1)

@@ -226,16 +226,18 @@ def load_model(
     vocabulary: Vocabulary,
     dtype: torch.dtype = torch.float32,
     seed: int | None = None,
-    adapters: Mapping[str, int] | None = None,
+    experts: TrunkConfig | None = None,
     components: Mapping[str, int] | None = None,
 ) -> MultimodalTransformer:
     """The EMA weights of a checkpoint in a model of `vocabulary`; with a `seed`, what the checkpoint lacks is drawn.
 
-    `adapters` join those that the trunk has; `components` are of flow heads that are drawn. Raises CheckpointError.
+    The adapters and split experts of `experts` join those that the trunk has; `components` are of flow heads that are drawn. Raises CheckpointError.
     """
     try:
         trunk = TrunkConfig(**config["trunk"])
-        trunk = trunk.model_copy(update={"adapters": trunk.adapters | dict(adapters or {})})
+        if experts is not None:
+            more = {"adapters": trunk.adapters | experts.adapters, "split": trunk.split | experts.split}
+            trunk = TrunkConfig(**trunk.model_dump() | more)
     except (ValidationError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"

@@ -253,8 +253,7 @@ def _from_checkpoint(
     components = _components(recipe, added, parts, say)
     vocabulary = Vocabulary(modalities, checkpoint.load_template(folder, config))
     sizes = {name: len(found.axes) for name, found in components.items()}
-    adapters = recipe.trunk.adapters
-    model = checkpoint.load_model(folder, config, vocabulary, seed=recipe.seed, adapters=adapters, components=sizes)
+    model = checkpoint.load_model(folder, config, vocabulary, seed=recipe.seed, experts=recipe.trunk, components=sizes)
     if recipe.init in bases.BASES and model.base is None:
         model.base = bases.under(model, bases.BASES[recipe.init])
     pca.start(model, components, recipe.seed)

@@ -72,7 +72,7 @@ def test_without_a_routed_token_there_is_no_routing():
 @pytest.mark.parametrize("way", [spans, gates])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_words_are_kept_bit_for_bit_beside_media(vocabulary, dtype, way, monkeypatch):
-    monkeypatch.setattr("plait.model.multimodal.route", way)
+    monkeypatch.setattr("plait.model.experts.route", way)
     batch = packed(vocabulary)
     bare = model_of(vocabulary, {}, dtype)
     adapted = taught(model_of(vocabulary, {"image_given": 4, "image_written": 4}, dtype))
@@ -88,7 +88,7 @@ def test_both_ways_have_the_same_gradients(vocabulary, monkeypatch):
     direction = torch.randn(96, 32)
     gradients = []
     for way in (spans, gates):
-        monkeypatch.setattr("plait.model.multimodal.route", way)
+        monkeypatch.setattr("plait.model.experts.route", way)
         model.zero_grad()
         (model.hidden(batch) * direction).sum().backward()
         gradients.append({name: parameter.grad for name, parameter in model.trunk.named_parameters()})

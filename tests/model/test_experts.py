@@ -1,0 +1,150 @@
+"""Split experts: layers of their own, the attention of all. Copies of the trunk's layers change nothing; words alone never meet
+them; what is computed together is what one token after the other gives."""
+
+import numpy as np
+import pytest
+import static_loop
+import torch
+from worlds import TINY, World, text
+
+from plait.contract import Message, Sample
+from plait.data.pack import collate
+from plait.errors import ConfigError
+from plait.infer.engine import Engine
+from plait.infer.request import Request
+from plait.model.experts import Split, plan
+from plait.model.multimodal import MultimodalTransformer
+from plait.model.transformer import TrunkConfig
+from plait.train import checkpoint
+
+WORLD = World()
+WIDTHS = {"image_written": 16, "audio_written": 24}
+
+
+def model_of(split, adapters=None, **settings):
+    config = TINY.model_copy(update={"split": split, "adapters": adapters or {}, **settings})
+    model = MultimodalTransformer(TrunkConfig(**config.model_dump()), WORLD.vocabulary, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # branches that begin at zero would hide mistakes
+        for name, parameter in model.named_parameters():
+            if name.endswith(("out.weight", "down.weight")) or ".up." in name:
+                own = torch.Generator().manual_seed(len(name)) if "experts" in name or ".up." in name else generator
+                parameter.normal_(std=0.2, generator=own)
+    return model
+
+
+def batch_of(samples):
+    rows = [WORLD.encoder.row(sample, np.random.default_rng(n)) for n, sample in enumerate(samples)]
+    return collate([rows[::2], rows[1::2]], 400, WORLD.vocabulary)
+
+
+WORDS_ALONE = Sample((Message("user", (text("draw seven"),)), Message("assistant", (text("yes"),))))
+
+
+def test_copies_of_the_trunk_s_layers_change_nothing():
+    whole, split = model_of({}), model_of({"image_written": 32, "audio_written": 32}, hidden=48)
+    split.load_state_dict(whole.state_dict(), strict=False)
+    with torch.no_grad():
+        for expert in split.trunk.experts.values():
+            expert.layers.load_state_dict(whole.trunk.layers.state_dict())
+            expert.norm.load_state_dict(whole.trunk.norm.state_dict())
+            for linear in (expert.enter, expert.leave):
+                linear.weight.copy_(torch.eye(32))
+    batch = batch_of(WORLD.samples())
+    assert isinstance(split.routing(batch), Split)
+    real = batch.row.flatten() >= 0
+    torch.testing.assert_close(split.hidden(batch)[real], whole.hidden(batch)[real], atol=2e-5, rtol=2e-4)
+
+
+def test_a_token_has_the_layers_of_its_own_expert():
+    """One expert's weights move its own tokens and those that see them, and none before."""
+    model, batch = model_of(WIDTHS), batch_of(WORLD.samples())
+    before = model.hidden(batch)
+    with torch.no_grad():
+        model.trunk.experts["audio_written"].enter.weight.neg_()
+    changed = (model.hidden(batch) - before).abs().amax(dim=-1) > 1e-5
+    expert = batch.expert.flatten()
+    assert changed[expert == WORLD.vocabulary.experts["audio_written"]].all()
+    rows = batch.row.flatten()
+    hearing = set(rows[expert == WORLD.vocabulary.experts["audio_written"]].tolist())
+    assert not changed[[row not in hearing for row in rows.tolist()]].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_alone_are_kept_bit_for_bit(dtype):
+    bare, split = model_of({}), model_of(WIDTHS, {"image_given": 4})
+    bare.dtype = split.dtype = dtype
+    split.load_state_dict(bare.state_dict(), strict=False)
+    batch = batch_of([WORDS_ALONE, WORDS_ALONE])
+    assert split.routing(batch) is None
+    assert torch.equal(split.hidden(batch), bare.hidden(batch))
+
+
+def test_adapters_and_split_experts_work_together():
+    """The shared tokens are routed by where they stand among the shared ones."""
+    both, batch = model_of(WIDTHS, {"image_given": 4, "audio_given": 3}), batch_of(WORLD.samples())
+    before = both.hidden(batch)
+    with torch.no_grad():
+        both.trunk.layers[0].attention.adapters["project"].up["audio_given"].add_(0.3)
+    changed = (both.hidden(batch) - before).abs().amax(dim=-1) > 1e-5
+    assert changed[batch.expert.flatten() == WORLD.vocabulary.experts["audio_given"]].all()
+    rows = batch.row.flatten()
+    given = set(rows[batch.expert.flatten() == WORLD.vocabulary.experts["audio_given"]].tolist())
+    assert not changed[[row not in given for row in rows.tolist()]].any()
+
+
+def test_the_plan_puts_every_token_where_it_stood():
+    expert = torch.tensor([[0, 3, 4, 0], [2, 2, 0, 4]])
+    numbers = {"audio_given": 1, "audio_written": 2, "image_given": 3, "image_written": 4}
+    found = plan(expert, numbers, {}, {"image_written": 8, "audio_written": 8})
+    flat = torch.arange(8)
+    assert torch.equal(found.join([flat[found.shared], *(flat[index] for _, index in found.own)]), flat)
+    assert [(name, index.tolist()) for name, index in found.own] == [
+        ("audio_written", [4, 5]),
+        ("image_written", [2, 7]),
+    ]
+    assert plan(torch.zeros(1, 3, dtype=torch.long), numbers, {}, {"image_written": 8}) is None
+
+
+@pytest.mark.parametrize("to", ["image", "audio"])
+def test_the_engine_writes_what_the_whole_sequence_gives(to):
+    model = model_of(WIDTHS, {"image_given": 4}).eval()
+    parts = (WORLD.part("image", 2), text("draw seven"))
+    request = Request((Message("user", parts),), to=to, max_tokens=12, steps=3, seed=5)
+    answer = Engine(model).generate([request])[0]
+    slow = static_loop.answer(model, WORLD.encoder, request)
+    for mine, theirs in zip(answer.segments, slow.segments, strict=True):
+        assert [block.header for block in mine.blocks] == [block.header for block in theirs.blocks]
+        for a, b in zip(mine.blocks, theirs.blocks, strict=True):
+            np.testing.assert_allclose(a.tokens, b.tokens, atol=2e-3)
+
+
+def test_experts_join_a_checkpoint_and_come_back(tmp_path):
+    bare = model_of({})
+    folder = checkpoint.save(tmp_path / "bare", bare, bare.state_dict(), {})
+    config = checkpoint.read_config(folder)
+    vocabulary = WORLD.vocabulary
+    more = TrunkConfig(**TINY.model_dump() | {"split": WIDTHS})
+    joined = checkpoint.load_model(folder, config, vocabulary, seed=0, experts=more)
+    batch = batch_of([WORDS_ALONE])
+    assert torch.equal(joined.hidden(batch), bare.hidden(batch))
+    again, _ = checkpoint.load(checkpoint.save(tmp_path / "joined", joined, joined.state_dict(), {}))
+    assert set(again.trunk.experts) == set(WIDTHS)
+    media = batch_of(WORLD.samples())
+    assert torch.equal(again.hidden(media), joined.eval().hidden(media))
+
+
+def test_impossible_experts_are_refused():
+    with pytest.raises(ValueError, match="both name image_given"):
+        TrunkConfig(split={"image_given": 16}, adapters={"image_given": 4})
+    with pytest.raises(ValueError, match="norm=pre"):
+        TrunkConfig(split={"image_given": 16}, norm="post")
+    with pytest.raises(ValueError, match="fewer than 8"):
+        TrunkConfig(split={"image_given": 2})
+    with pytest.raises(ConfigError, match=r"trunk\.split names video_given"):
+        model_of({"video_given": 16})
+
+
+def test_parts_of_the_world_have_all_four_experts():
+    present = set(batch_of(WORLD.samples()).expert.unique().tolist())
+    assert present >= set(WORLD.vocabulary.experts.values()), "else the tests above look at less than they say"
