@@ -18,6 +18,7 @@ from plait.modalities.image import readers
 from plait.model.init import generator_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
+from plait.train.objectives import align
 from plait.train.objectives.align import CTC, MATCH, OTHERS, SHARPNESS, Align, answers_to_match, directions
 
 
@@ -113,6 +114,37 @@ def test_ctc_is_the_sum_over_all_ways_to_spell(world):
         if [s for t, s in enumerate(way) if s and (t == 0 or way[t - 1] != s)] == target
     ]
     torch.testing.assert_close(found, -torch.logsumexp(torch.stack(ways), 0))
+
+
+def test_the_gradient_of_ctc_is_that_of_the_whole_table(world):
+    """Against PyTorch's loss over all classes at once."""
+    model, batch = world
+    made = batch(("spell", picture(2, 8), "abba"), ("spell", picture(3, 5), "cab"), ("spell", picture(9, 6), "d"))
+    found = Align(True, ("spell",)).sums(model, made)[CTC]
+    fast = torch.autograd.grad(found, list(model.embedders["columns"].parameters()), allow_unused=True)
+
+    table, centre = table_of(model)
+    rows = {row: torch.from_numpy(ids) for row, _, ids in made.alignment}
+    ((projection, numbers),) = align.features_of(model, made, rows)
+    occurring = torch.cat(list(rows.values())).unique()
+    drawn = torch.Generator().manual_seed(int(occurring.sum()))
+    others = torch.randint(len(table), (len(table) // 4,), generator=drawn)
+    others = others[~torch.isin(others, occurring)]
+    blank = F.normalize(torch.randn(16, generator=generator_of(0, "alignment.blank")), dim=0)
+    known = torch.cat((blank[None], directions(table[torch.cat((occurring, others))], centre)))
+    logs = (SHARPNESS[CTC] * directions(projection, centre) @ known.T).log_softmax(-1)
+    whole = sum(
+        F.ctc_loss(
+            logs[numbers == row][:, None], (torch.searchsorted(occurring, ids) + 1)[None],
+            torch.tensor([int((numbers == row).sum())]), torch.tensor([len(ids)]), reduction="sum",
+        )
+        for row, ids in rows.items()
+    )  # fmt: skip
+    slow = torch.autograd.grad(whole, list(model.embedders["columns"].parameters()), allow_unused=True)
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
+    for a, b in zip(fast, slow, strict=True):
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_a_row_with_too_few_features_gives_nothing(world):

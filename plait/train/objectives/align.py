@@ -9,6 +9,7 @@ the blank is a fixed direction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,11 +20,13 @@ from torch import Tensor
 from plait.contract import WORDS, Sample
 from plait.data.pack import Batch
 from plait.model.init import generator_of
+from plait.model.layers import product
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
 CTC, MATCH = "ctc", "match"
 OTHERS = 4096  # ids, or answers, that do not occur in a batch and are told from those that do
+LEAST = 1e-12  # probability of all other ids together
 SHARPNESS = {CTC: 24.0, MATCH: 32.0}  # of a cosine, as a logit
 
 
@@ -126,26 +129,39 @@ class _Table:
 def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
     """The sum of CTC losses, over the ids that occur and OTHERS drawn from the table, so that `The` is told from `the`.
 
-    A row with too few features for its ids gives zero.
+    Each row's own ids, the blank and all others as one are its classes: the loss and its gradient are those of the whole
+    table, and the recursion over time sees tens of classes instead of thousands. A row with too few features for its ids
+    gives zero.
     """
     table = _Table(model)
+    device = vectors.device
     order = sorted(set(numbers.tolist()))
-    targets = [torch.as_tensor(rows[row], device=vectors.device) for row in order]
+    targets = [torch.as_tensor(rows[row], device=device) for row in order]
     occurring, places = torch.unique(torch.cat(targets), return_inverse=True)
-    blank = torch.randn(vectors.shape[1], generator=generator_of(0, "alignment.blank")).to(vectors.device)
+    blank = torch.randn(vectors.shape[1], generator=generator_of(0, "alignment.blank")).to(device)
     drawn = torch.Generator().manual_seed(int(occurring.sum()))
     size = len(table.weight)
-    others = torch.randint(size, (min(OTHERS, size // 4),), generator=drawn).to(vectors.device)
+    others = torch.randint(size, (min(OTHERS, size // 4),), generator=drawn).to(device)
     others = others[~torch.isin(others, occurring)]
     known = torch.cat((F.normalize(blank, dim=0)[None], table[torch.cat((occurring, others))]))
-    logits = SHARPNESS[CTC] * directions(vectors, table.centre) @ known.T
-    lengths = torch.bincount(numbers)[torch.tensor(order, device=numbers.device)]
-    by_row = torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logits.log_softmax(dim=-1), lengths.tolist())))
+    logits = SHARPNESS[CTC] * product(directions(vectors, table.centre).to(model.dtype), known).float()
+    lengths = torch.bincount(numbers)[torch.tensor(order, device=device)]
+    own = [torch.unique(target, return_inverse=True) for target in torch.split(places + 1, [len(t) for t in targets])]
+    classes = torch.nn.utils.rnn.pad_sequence(
+        [ids for ids, _ in own], batch_first=True
+    )  # [R, U], 0 where there are fewer
+    of_feature = torch.repeat_interleave(torch.arange(len(order), device=device), lengths)
+    is_class = classes[of_feature] > 0
+    whole = logits.logsumexp(dim=-1, keepdim=True)
+    chosen = (logits.gather(1, classes[of_feature]) - whole).masked_fill(~is_class, -torch.inf)
+    with_blank = torch.cat((logits[:, :1] - whole, chosen), dim=1)
+    rest = (1.0 - with_blank.exp().sum(dim=-1, keepdim=True)).clamp_min(LEAST).log()
+    logs = torch.cat((with_blank.masked_fill(with_blank.isinf(), math.log(LEAST)), rest), dim=1)
     losses = F.ctc_loss(
-        by_row,
-        places + 1,
+        torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logs, lengths.tolist()))),
+        torch.cat([inverse + 1 for _, inverse in own]),
         lengths,
-        torch.tensor([len(target) for target in targets], device=vectors.device),
+        torch.tensor([len(target) for target in targets], device=device),
         reduction="none",
         zero_infinity=True,
     )
