@@ -1,7 +1,8 @@
 """A small language model that learns to see, hear, draw and speak, and keeps every word it had.
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
-First, as a stage, the projectors learn to speak the trunk's language; then adapters, embedders and heads.
+First, as stages, the projectors learn to speak the trunk's language, and a vocoder to write waveforms; then adapters of what
+is given, narrow layers of what is written, embedders and heads.
 
 plait data build smol && plait train smol
 plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a machine without internet
@@ -41,7 +42,7 @@ MODALITIES = {
     "image": {
         "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
     },
-    "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en", "raw": False},
+    "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en", "raw": False, "vocoder": 256},
 }  # fmt: skip
 PROJECTORS = ("embedders.whisper_tiny_en.*", "embedders.efficientnet_lite0.*")
 VARIED = {
@@ -56,10 +57,23 @@ ALIGN = {
     "trainable": PROJECTORS,
     "objective": "align",
     "augment": {task: VARIED[task] for task in ("transcribe", "name")},
-    "weights": {"transcribe": 3.0, "name": 1.0},
+    "weights": {"transcribe": 3.0, "name": 2.0},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
     "steps": 600,
+    "ema_decay": 0.99,
+}
+VOCODER = {
+    "trunk": {"adapters": {}},
+    "trainable": ("codecs.*",),
+    "objective": "codec",
+    "alignment": {},
+    "augment": {},
+    "weights": {"say": 1.0, "repeat": 0.2, "say-picture": 0.1, "transcribe": 0.0, "listen": 0.0, "draw-heard": 0.0},
+    "optim": {"lr": 1e-3, "betas": (0.8, 0.99), "warmup": 50, "decay_fraction": 0.5, "lr_scales": {}},
+    "pack": {"length": 512, "sequences": 6},
+    "loss_weights": {},
+    "steps": 4000,
     "ema_decay": 0.99,
 }
 
@@ -69,7 +83,7 @@ RECIPE = Recipe(
     modalities=MODALITIES,
     trunk=TrunkConfig(adapters={"image_given": 32, "audio_given": 32, "image_written": 64, "audio_written": 64}),
     init="smollm2-135m-instruct",
-    stages={"align": ALIGN},
+    stages={"align": ALIGN, "vocoder": VOCODER},
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*"),
     alignment={"transcribe": "ctc", "name": "match"},
     variants=2,

@@ -42,6 +42,7 @@ class Align:
     def __init__(self, alone: bool, tasks: Collection[str], others: Sequence[Answer] = ()) -> None:
         self.alone, self.tasks = alone, frozenset(tasks)
         self.others = tuple(others)
+        self._table: tuple[tuple[int, int], Table] | None = None  # of the weights at this place in this version
         self.pretrain = Pretrain()
 
     def learns_from(self, sample: Sample) -> bool:
@@ -75,9 +76,17 @@ class Align:
         numbers = torch.cat([n for _, n in projected])
         by_row = numbers.argsort(stable=True)
         vectors, numbers = torch.cat([v for v, _ in projected])[by_row], numbers[by_row]
+        table = self._table_of(model)
         if how == CTC:
-            return ctc(model, vectors, numbers, rows)
-        return match(model, vectors, numbers, rows, self.others)
+            return ctc(table, vectors, numbers, rows)
+        return match(table, vectors, numbers, rows, self.others)
+
+    def _table_of(self, model: MultimodalTransformer) -> Table:
+        weight: Tensor = model.tables[WORDS].weight  # type: ignore[assignment]
+        key = weight.data_ptr(), weight._version  # its mean is not computed anew for each step
+        if self._table is None or self._table[0] != key:
+            self._table = key, Table(model)
+        return self._table[1]
 
 
 def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> list[Answer]:
@@ -113,12 +122,13 @@ def directions(vectors: Tensor, centre: Tensor) -> Tensor:
     return F.normalize(vectors - centre, dim=-1)
 
 
-class _Table:
+class Table:
     """The embeddings of words in units of their root mean square, as directions from their mean; they do not move here."""
 
     def __init__(self, model: MultimodalTransformer) -> None:
         self.weight: Tensor = model.tables[WORDS].weight.detach()  # type: ignore[operator]
         self.rms = model.trunk.config.embedding_rms
+        self.dtype = model.dtype
         self.centre = self.weight.mean(dim=0, dtype=torch.float32) / self.rms
 
     def __getitem__(self, ids: Tensor) -> Tensor:
@@ -126,14 +136,13 @@ class _Table:
         return directions(self.weight[ids].float() / self.rms, self.centre)
 
 
-def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
+def ctc(table: Table, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
     """The sum of CTC losses, over the ids that occur and OTHERS drawn from the table, so that `The` is told from `the`.
 
     Each row's own ids, the blank and all others as one are its classes: the loss and its gradient are those of the whole
     table, and the recursion over time sees tens of classes instead of thousands. A row with too few features for its ids
     gives zero.
     """
-    table = _Table(model)
     device = vectors.device
     order = sorted(set(numbers.tolist()))
     targets = [torch.as_tensor(rows[row], device=device) for row in order]
@@ -144,7 +153,7 @@ def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Ma
     others = torch.randint(size, (min(OTHERS, size // 4),), generator=drawn).to(device)
     others = others[~torch.isin(others, occurring)]
     known = torch.cat((F.normalize(blank, dim=0)[None], table[torch.cat((occurring, others))]))
-    logits = SHARPNESS[CTC] * product(directions(vectors, table.centre).to(model.dtype), known).float()
+    logits = SHARPNESS[CTC] * product(directions(vectors, table.centre).to(table.dtype), known).float()
     lengths = torch.bincount(numbers)[torch.tensor(order, device=device)]
     own = [torch.unique(target, return_inverse=True) for target in torch.split(places + 1, [len(t) for t in targets])]
     classes = torch.nn.utils.rnn.pad_sequence(
@@ -169,7 +178,7 @@ def ctc(model: MultimodalTransformer, vectors: Tensor, numbers: Tensor, rows: Ma
 
 
 def match(
-    model: MultimodalTransformer,
+    table: Table,
     vectors: Tensor,
     numbers: Tensor,
     rows: Mapping[int, object],
@@ -177,7 +186,6 @@ def match(
 ) -> Tensor:
     """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch and
     the `others`."""
-    table = _Table(model)
     order = sorted(set(numbers.tolist()))
     number_of_row = {row: number for number, row in enumerate(order)}
     index = torch.tensor([number_of_row[row] for row in numbers.tolist()], device=vectors.device)
@@ -192,7 +200,7 @@ def match(
     )
 
 
-def _means(table: _Table, answers: Sequence[Answer]) -> Tensor:
+def _means(table: Table, answers: Sequence[Answer]) -> Tensor:
     """[n, D] unit vectors: the mean direction of each answer's words."""
     device = table.weight.device
     lengths = torch.tensor([len(answer) for answer in answers], device=device)
