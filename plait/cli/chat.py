@@ -13,7 +13,9 @@ from plait.cli.app import app, make_folder
 
 @app.command()
 def chat(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, run folder or archive.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, run folder or archive, or the name of one that is shipped.")
+    ] = Path("smol"),
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     memory: Annotated[

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+SMOL_DISK, SMOL_MEMORY = 8, 5  # GiB: sources, speech, features and checkpoints; a training's peak (docs/experiments)
 GOOD, NOTE, BAD = "ok", "note", "missing"
 # What pyproject.toml requires, by the name that a package index has and the module that it brings.
 REQUIRED = {
@@ -56,6 +57,7 @@ EXTRAS = {
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
     "spoken": Extra("makes speech by Piper's voice", ("piper-tts",)),
+    "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",
         ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf"), ("dictionary",),
@@ -120,11 +122,18 @@ def _torch() -> Iterator[Finding]:
     )
 
 
+def _memory() -> float | None:
+    """GiB of memory; None where the system does not tell."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return None
+
+
 def _machine() -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     yield Finding("cores", GOOD if cores > 1 else NOTE, f"{cores}" if cores > 1 else "1: the demo takes twice as long")
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    memory = _memory()
+    if memory is not None:
         enough = memory >= 4
         yield Finding(
             "memory", GOOD if enough else BAD, f"{memory:.1f} GiB" + ("" if enough else ": the demo needs about 3 GiB")
@@ -132,6 +141,30 @@ def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(".").free / 2**30
     yield Finding(
         "disk", GOOD if free > 2 else BAD, f"{free:.1f} GiB free here" + ("" if free > 2 else ": the demo needs 1 GiB")
+    )
+
+
+def _pretrained() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return
+    from plait.train.bases import BASES, imported
+
+    for base in BASES.values():
+        if imported(base).is_dir():
+            yield Finding(f"base {base.name}", GOOD, f"{base.title} ({base.licence}) is here")
+        else:
+            yield Finding(f"base {base.name}", NOTE, f"{base}: plait import {base.name}, or at first use")
+    free, memory = shutil.disk_usage(".").free / 2**30, _memory()
+    short = [
+        f"{what} {needed} GiB (here {there:.1f})"
+        for what, needed, there in (("disk", SMOL_DISK, free), ("memory", SMOL_MEMORY, memory))
+        if there is not None and there < needed
+    ]
+    told = f"short of {' and '.join(short)}" if short else "enough of both here"
+    yield Finding(
+        "recipe smol",
+        NOTE if short else GOOD,
+        f"building and training it takes {SMOL_DISK} GiB of disk and {SMOL_MEMORY} of memory: {told}",
     )
 
 
@@ -143,7 +176,7 @@ def _programs() -> Iterator[Finding]:
 
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
-    return [*_python(), *_packages(), *_extras(), *_torch(), *_machine(), *_programs()]
+    return [*_python(), *_packages(), *_extras(), *_torch(), *_machine(), *_pretrained(), *_programs()]
 
 
 def report() -> int:

@@ -43,6 +43,7 @@ WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
 SEALED_SINCE = 3  # format
 RESUMABLE_SINCE = 5
+SHIPPED = Path(__file__).parents[1] / "shipped"
 STEP_NAME = "step-{:08d}"
 STAGES, PLAN = "stages", "stages.json"  # of a run: the folder of its stages, and in it their names in order
 
@@ -137,16 +138,25 @@ def steps_of(run: Path) -> list[Path]:
     return sorted(path for path in found if re.fullmatch(r"step-\d{8}", path.name) and (path / CONFIG).is_file())
 
 
+def shipped() -> dict[str, Path]:
+    """Checkpoints that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))}
+
+
 def locate(path: Path) -> Path:
-    """`path` if it is a checkpoint, or the newest checkpoint of the run folder `path`. Raises CheckpointError."""
+    """`path` if it is a checkpoint, the newest checkpoint of the run folder `path`, or the one that is shipped under the name
+    `path`. Raises CheckpointError."""
     if (path / CONFIG).is_file():
         return path
-    steps = steps_of(path)
-    if not steps:
-        raise CheckpointError(
-            f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train"
-        )
-    return steps[-1]
+    if steps := steps_of(path):
+        return steps[-1]
+    known = shipped()
+    if not path.exists() and str(path) in known:
+        return known[str(path)]
+    names = f"or one of {', '.join(known)}" if known else "none is shipped with this version under a name of its own"
+    raise CheckpointError(
+        f"{path} holds no checkpoint; expected a folder with {CONFIG}, or a run folder of plait train; {names}"
+    )
 
 
 def is_done(path: Path) -> bool:

@@ -65,3 +65,17 @@ def test_a_missing_requirement_fails(monkeypatch, capsys):
     assert "plait[judges]" in printed or doctor._is_installed("gguf"), "a name in brackets is no markup"
     monkeypatch.undo()
     assert next(doctor._packages()).state == doctor.GOOD
+
+
+def test_a_base_is_said_to_be_here_or_what_it_takes(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path))
+    lacking = {finding.what: finding for finding in doctor._pretrained()}["base smollm2-135m-instruct"]
+    assert lacking.state == doctor.NOTE
+    assert "93 MB" in lacking.advice
+    assert "plait import smollm2-135m-instruct" in lacking.advice
+    from plait.train.bases import BASES, imported
+
+    imported(BASES["smollm2-135m-instruct"]).mkdir(parents=True)
+    assert {f.what: f.state for f in doctor._pretrained()}["base smollm2-135m-instruct"] == doctor.GOOD
+    monkeypatch.setattr(doctor, "SMOL_MEMORY", 10**6)
+    assert "short of memory" in {f.what: f.advice for f in doctor._pretrained()}["recipe smol"]

@@ -346,3 +346,16 @@ def test_memory_is_told_before_a_model_computes(monkeypatch):
     assert told == sys.platform.startswith("linux")
     assert os.environ["LRU_CACHE_CAPACITY"] == "16"
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7", "what the user sets stands"
+
+
+def test_a_shipped_checkpoint_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
+    with pytest.raises(CheckpointError, match=r"expected a folder with config\.json.*none is shipped"):
+        checkpoint.locate(Path("smol"))
+    (tmp_path / "shipped" / "smol").mkdir(parents=True)
+    (tmp_path / "shipped" / "smol" / checkpoint.CONFIG).write_text("{}")
+    assert checkpoint.locate(Path("smol")) == tmp_path / "shipped" / "smol"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smol").mkdir()
+    with pytest.raises(CheckpointError, match=r"smol holds no checkpoint.*or one of smol"):
+        checkpoint.locate(Path("smol"))  # a folder of one's own comes first
