@@ -51,7 +51,8 @@ def train_plait(threads: int, steps: int, bfloat16: bool) -> Callable[[], float]
 
     from plait.contract import Part
     from plait.data.pack import collate
-    from plait.data.sequence import Encoder, Ids
+    from plait.data.row import Ids
+    from plait.data.sequence import Encoder
     from plait.recipes.recipe import Recipe
     from plait.train import optim, trainer
     from plait.train.optim import OptimConfig

@@ -81,7 +81,8 @@ def gpt2() -> Any:
 
 def train_plait(threads: int, steps: int) -> Callable[[], float]:
     from plait.data.pack import collate
-    from plait.data.sequence import Encoder, Ids
+    from plait.data.row import Ids
+    from plait.data.sequence import Encoder
     from plait.recipes.recipe import Recipe
     from plait.train import optim, trainer
     from plait.train.optim import OptimConfig

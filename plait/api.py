@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from plait import recipes, registry
 from plait.contract import WORDS, Message, Part
-from plait.errors import ConfigError, DataError, PlaitError
+from plait.errors import ConfigError, PlaitError
 from plait.infer.request import Request
 
 if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
     from plait.eval.progress import Progress
-    from plait.eval.suites import Suite
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.autoconfig import Proposal
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from plait.train.precision import Precision
 
 __all__ = [
-    "Model", "Part", "Request", "build", "bundle", "compare", "evaluate", "export", "import_model", "load", "status", "study",
-    "train", "train_on",
+    "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "import_model", "load", "status", "train",
+    "train_on",
 ]  # fmt: skip
 
 PathLike = str | Path
@@ -267,6 +266,13 @@ def train_on(
     return saved
 
 
+def bases() -> list[Any]:
+    """What `plait doctor` says of the pretrained models that a training may stand on."""
+    from plait.train import bases as known
+
+    return list(known.findings())
+
+
 def _compared(proposal: Proposal, seconds: float, peak_mb: float) -> str:
     """What was foretold beside what it took."""
     told = (
@@ -375,41 +381,6 @@ def export(path: PathLike, target: PathLike, precision: Precision | None = None)
     return archive.unpack(Path(path), Path(target))
 
 
-def _check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]:
-    """Held out means held out from this checkpoint's own training rows. Raises DataError for the rows of another build;
-    returns a note for the report where that cannot be told."""
-    from plait.data import store
-    from plait.data.splits import TRAIN
-    from plait.train import checkpoint
-    from plait.train.run import fingerprint
-
-    rows, trained_on = store.file_of(Path(recipe.data), TRAIN), (checkpoint.read_counters(folder) or {}).get("data")
-    if rows is None or not trained_on:
-        lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
-        return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = fingerprint(recipe, skip)
-    if found != trained_on:
-        raise DataError(
-            f"{rows} has sha256 {found[:12]} (with what is left out of it); the checkpoint was trained on rows with "
-            f"{trained_on[:12]}, so what this folder holds out the model may have seen: evaluate with the data it was "
-            "trained on (--data FOLDER)"
-        )
-    return []
-
-
-def _suite_of(recipe: Recipe, run: Path, model: Model) -> tuple[Suite, frozenset[str]]:
-    """What is measured of a recipe's checkpoint: the recipe's own suite, or that of somebody's rows; and the ids of the
-    training rows that the run left out."""
-    from plait.eval import user_data
-    from plait.train.run import bad_rows
-
-    known = model.network.vocabulary.modalities
-    module = recipes.module(recipe.name) if recipe.name in recipes.names() else None
-    if module is not None and hasattr(module, "suite"):
-        return module.suite(Path(recipe.data), known), bad_rows(run)
-    return user_data.suite(recipe, run, known, getattr(module, "TARGETS", {}))
-
-
 def compare(
     before: PathLike,
     after: PathLike,
@@ -452,6 +423,7 @@ def evaluate(
     from plait.eval import card, runner
     from plait.eval import report as reports
     from plait.eval.progress import ConsoleProgress
+    from plait.recipes import measuring
     from plait.recipes.recipe import Recipe
     from plait.train import checkpoint
     from plait.train import run as runs
@@ -461,8 +433,9 @@ def evaluate(
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
-    suite, skip = _suite_of(recipe.model_copy(update={"data": str(place)}), run, model)
-    notes = _check_rows(folder, recipe.model_copy(update={"data": str(place)}), skip)
+    there = recipe.model_copy(update={"data": str(place)})
+    suite, skip = measuring.suite_of(there, run, model.network.vocabulary.modalities)
+    notes = measuring.check_rows(folder, there, skip)
     seed = recipe.seed if seed is None else seed
     if isinstance(features := model.engine.encoder.features, FeatureReader):
         features.keep_in(place / "features")  # those of the training are there: baselines need them, too
@@ -496,31 +469,10 @@ def evaluate(
     return report
 
 
-def study(
-    name: str, out: PathLike, *, data: PathLike = "data/digits", steps: int = 1500, seeds: int = 3, limit: int = 200,
-    threads: int | None = None, say: Callable[[str], Any] = print,
-) -> str:  # fmt: skip
-    """Answer a question about the model by training several and measuring them alike: `mixing` or `data`. Writes NAME.json,
-    NAME.md and NAME.svg to the folder `out` and keeps the runs there; returns the words.
+def distill(path: PathLike, to: PathLike, *, say: Callable[[str], Any] = print, **options: Any) -> Path:
+    """Let a checkpoint answer training questions whose answer is no words, and write a recipe that learns the same from fewer
+    steps, without guidance, to the new folder `to`; returns the recipe, for `plait train`. `options` as for
+    plait.recipes.fast.distill: data, rows, steps, sampling_steps."""
+    from plait.recipes import fast
 
-    Raises ConfigError for an unknown study; without matplotlib the figure is left out and that is said.
-    """
-    from plait import studies
-    from plait.errors import MissingError
-    from plait.eval.runner import write_json
-    from plait.runtime.files import atomic_write
-    from plait.studies import figures
-    from plait.studies.arms import Settings
-
-    asked = studies.module(name)
-    folder = Path(out)
-    build("digits", data, say)
-    found = asked.run(Settings(folder, Path(data), steps, seeds, limit, threads, say))
-    write_json(folder / f"{name}.json", found)
-    words: str = asked.in_words(found)
-    atomic_write(folder / f"{name}.md", words + "\n")
-    try:
-        figures.draw(asked.curves(found), folder / f"{name}.svg")
-    except MissingError as error:
-        say(str(error))
-    return words
+    return fast.distill(load(path).engine, Path(path), Path(to), say=say, **options)

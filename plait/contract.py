@@ -47,10 +47,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Block:
-    """A header of grammar names, and the tokens it announces: [n, token_width] float32 (flow) or [n] int64 ids of its own."""
+    """A header of grammar names, and the tokens it announces: [n, token_width] float32 (flow) or [n] int64 ids of its own.
+    `noise`, like `tokens`: what a model drew them from."""
 
     header: tuple[str, ...]
     tokens: np.ndarray
+    noise: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

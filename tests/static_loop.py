@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from plait.data.pack import collate
-from plait.data.sequence import FlowBlock, lay_out_clean
+from plait.data.row import FlowBlock, lay_out_clean
 from plait.infer.decoder import Decoder, Draw, Feed
 
 

@@ -42,6 +42,24 @@ def bundle(
 
 
 @app.command()
+def distill(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder that draws or speaks.")],
+    to: Annotated[Path, typer.Option(help="The new folder of its answers and of the recipe.")],
+    data: Annotated[Optional[Path], typer.Option(help="Folder of the rows; the recipe's if not given.")] = None,  # noqa: UP045
+    rows: Annotated[int, typer.Option(min=20, help="Questions of each task that it answers.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 500,
+    sampling_steps: Annotated[int, typer.Option(min=1, help="Steps a block that the result is to need.")] = 3,
+) -> None:
+    """Let a model answer training questions, to learn the same with few steps a block; then: plait train TO/recipe.json."""
+    from plait import api
+
+    recipe = api.distill(
+        checkpoint, to, data=data, rows=rows, steps=steps, sampling_steps=sampling_steps, say=typer.echo
+    )
+    typer.echo(f"next: plait train {recipe}")
+
+
+@app.command()
 def status(run: Annotated[Path, typer.Argument(help="A run folder of plait train.")]) -> None:
     """How far a training is: steps, tokens, time left, and how each loss fell."""
     from plait import api

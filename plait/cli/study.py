@@ -25,7 +25,9 @@ def study(
     threads: Threads = None,
 ) -> None:
     """Answer a question about the model by training several and measuring them alike. Goes on where it was stopped."""
-    from plait import api
+    from plait import studies
 
     make_folder(out)
-    typer.echo(api.study(name, out, data=data, steps=steps, seeds=seeds, limit=limit, threads=threads, say=typer.echo))
+    typer.echo(
+        studies.answer(name, out, data=data, steps=steps, seeds=seeds, limit=limit, threads=threads, say=typer.echo)
+    )

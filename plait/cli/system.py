@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
@@ -25,6 +26,15 @@ def export(
     typer.echo(api.export(checkpoint, target, precision))
 
 
+def _bases() -> list[Any]:
+    """Findings on pretrained models; none where torch is missing, which the report says itself."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    from plait import api
+
+    return api.bases()
+
+
 @app.command()
 def doctor(
     threads: Threads = None,
@@ -33,7 +43,7 @@ def doctor(
     """Report what is installed, what is missing and how to mend it, and how long the demo would train."""
     from plait.runtime.doctor import report
 
-    status = report()
+    status = report(_bases())
     if speed and status == 0:
         from plait import api
 

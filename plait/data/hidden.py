@@ -14,7 +14,7 @@ import numpy as np
 from plait.contract import Sample
 
 if TYPE_CHECKING:
-    from plait.data.sequence import Row
+    from plait.data.row import Row
 
 HIDDEN = -1  # a copy
 

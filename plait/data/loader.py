@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from plait.contract import Sample
 from plait.data.mix import Mix, Rows
 from plait.data.pack import Batch, best_fit, collate
-from plait.data.sequence import Encoder, Row
+from plait.data.row import Row
+from plait.data.sequence import Encoder
 from plait.errors import RowError
 
 MAX_CONSECUTIVE_TOO_LONG = 1000  # rows; more raise an error

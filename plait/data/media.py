@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image
 
 from plait.contract import Modality, Part, Segment
+from plait.data.drawn import is_drawn, read_drawn
 from plait.errors import RowError
 
 CACHE_BYTES = 2**31  # of encoded segments
@@ -70,15 +71,20 @@ def with_bytes(part: Part) -> Part:
 
 
 def read(modality: Modality, part: Part) -> Segment:
-    """`modality.read`, which also takes a `Member`. Raises RowError."""
+    """`modality.read`, which also takes a `Member` and what a model drew (`drawn`). Raises RowError."""
     with _naming_member(part):
+        if is_drawn(part):
+            return read_drawn(modality, part)
         return modality.read(with_bytes(part))
 
 
 def check(modality: Modality, part: Part) -> None:
-    """`modality.check`, which also takes a `Member`. Raises RowError."""
+    """`modality.check`, which also takes a `Member` and what a model drew. Raises RowError."""
     with _naming_member(part):
-        modality.check(with_bytes(part))
+        if is_drawn(part):
+            read_drawn(modality, part)
+        else:
+            modality.check(with_bytes(part))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plait.contract import Modality
-from plait.data.sequence import FlowArrays, Row, join
+from plait.data.row import FlowArrays, Row, join
 from plait.data.vocabulary import Vocabulary
 
 PADDING_ROW = -1

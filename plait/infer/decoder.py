@@ -17,7 +17,8 @@ import numpy as np
 
 from plait import registry
 from plait.contract import Block, Modality, Part, Sample, Segment
-from plait.data.sequence import Element, Encoder, FlowBlock, Ids, Origin, Span
+from plait.data.row import Element, FlowBlock, Ids, Origin, Span
+from plait.data.sequence import Encoder
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
 from plait.errors import ConfigError
 from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
@@ -156,8 +157,8 @@ class Decoder:
         self._ended = False
         while not self._ended:
             header = yield from self._header(modality, part, len(blocks))
-            tokens = yield from self._block(modality, header, part)
-            blocks.append(Block(header, tokens))
+            tokens, noise = yield from self._block(modality, header, part)
+            blocks.append(Block(header, tokens, noise))
             if len(blocks) == 1:
                 self.segments.append(Segment(name, ()))
             self.segments[part] = Segment(name, tuple(blocks))
@@ -199,8 +200,10 @@ class Decoder:
         if self.guided:
             self._unfed_null.append(mark)
 
-    def _block(self, modality: Modality, header: tuple[str, ...], part: int) -> Generator[Step, Any, np.ndarray]:
-        """The tokens of one block, drawn from noise."""
+    def _block(
+        self, modality: Modality, header: tuple[str, ...], part: int
+    ) -> Generator[Step, Any, tuple[np.ndarray, np.ndarray]]:
+        """The tokens of one block, and the noise that they are drawn from."""
         self.header = header
         if self.emit is not None:
             self.emit(BlockBegun(part, modality.name, header))
@@ -210,7 +213,7 @@ class Decoder:
         noise = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
         expert = self.vocabulary.expert(modality.name, written=True)
         drawn = yield Draw(modality.name, noise, modality.coordinates(header), expert, self.guided, part)
-        return modality.canonical(drawn)
+        return modality.canonical(drawn), noise
 
 
 class Words:

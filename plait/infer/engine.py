@@ -19,7 +19,8 @@ from torch import Tensor
 from plait.contract import Block, Message, Segment
 from plait.data.features import FeatureReader
 from plait.data.pack import Batch, collate
-from plait.data.sequence import Element, Encoder, FlowBlock, Ids, RowBuilder
+from plait.data.row import Element, FlowBlock, Ids, RowBuilder
+from plait.data.sequence import Encoder
 from plait.errors import PlaitError
 from plait.infer.decoder import Decoder, Draw, Feed, Step, Steps, to_parts
 from plait.infer.events import Answer, Event, Finished, Preview, Reason
@@ -126,13 +127,14 @@ class Engine:
         if not ticket.done:
             self._finish(ticket, "cancelled")
 
-    def generate(self, requests: Sequence[Request]) -> list[Answer]:
+    def generate(self, requests: Sequence[Request], decoded: bool = True) -> list[Answer]:
         """Answers in the order of the requests; each depends on its own seed alone, not on its neighbours. A request that
-        fails gets an answer with its error."""
+        fails gets an answer with its error. Without `decoded` the messages are empty: only the segments are there."""
         tickets = [self.submit(request) for request in requests]
         while any(not ticket.done for ticket in tickets):
             self.step()
-        return parallel_map(self._with_parts, [ticket.answer for ticket in tickets if ticket.answer is not None])
+        answers = [ticket.answer for ticket in tickets if ticket.answer is not None]
+        return parallel_map(self._with_parts, answers) if decoded else answers
 
     def prompt_length(self, request: Request) -> int:
         """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from plait.contract import Message, Part, Segment
-from plait.data.sequence import Span
+from plait.data.row import Span
 
 Reason = Literal["stop", "length", "cancelled", "error"]
 

@@ -10,7 +10,7 @@ import torch
 
 from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.pack import best_fit, collate
-from plait.data.sequence import lay_out_clean
+from plait.data.row import lay_out_clean
 from plait.heads.categorical import log_softmax
 from plait.infer.engine import Engine
 

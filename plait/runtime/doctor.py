@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -144,16 +144,7 @@ def _machine() -> Iterator[Finding]:
     )
 
 
-def _pretrained() -> Iterator[Finding]:
-    if importlib.util.find_spec("torch") is None:
-        return
-    from plait.train.bases import BASES, imported
-
-    for base in BASES.values():
-        if imported(base).is_dir():
-            yield Finding(f"base {base.name}", GOOD, f"{base.title} ({base.licence}) is here")
-        else:
-            yield Finding(f"base {base.name}", NOTE, f"{base}: plait import {base.name}, or at first use")
+def _smol() -> Iterator[Finding]:
     free, memory = shutil.disk_usage(".").free / 2**30, _memory()
     short = [
         f"{what} {needed} GiB (here {there:.1f})"
@@ -176,13 +167,13 @@ def _programs() -> Iterator[Finding]:
 
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
-    return [*_python(), *_packages(), *_extras(), *_torch(), *_machine(), *_pretrained(), *_programs()]
+    return [*_python(), *_packages(), *_extras(), *_torch(), *_machine(), *_smol(), *_programs()]
 
 
-def report() -> int:
-    """Print the findings; returns 1 if something required is missing, else 0."""
+def report(more: Iterable[Finding] = ()) -> int:
+    """Print the findings and `more` of them; returns 1 if something required is missing, else 0."""
     table = Table("what", "state", "")
-    lines = findings()
+    lines = [*findings(), *more]
     for finding in lines:
         table.add_row(finding.what, finding.state, escape(finding.advice))
     Console().print(table)

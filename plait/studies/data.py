@@ -7,16 +7,14 @@ another row's of the same task that expects something else. The held-out rows st
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from plait.data.splits import TRAIN
-from plait.errors import DataError
-from plait.runtime.files import MANIFEST, atomic_write, sha256_of
+from plait.data import derived
+from plait.runtime.files import MANIFEST
 from plait.studies.arms import Arm, Settings, accuracies, as_text, result, spread, table
 from plait.tasks.digits import TASKS
 
@@ -55,27 +53,17 @@ def changed(data: Path, to: Path, share: float, wrong: float) -> Path:
     """
     if (to / MANIFEST).is_file():
         return to
-    if not (data / f"{TRAIN}.jsonl").is_file():
-        raise DataError(f"{data} holds no {TRAIN}.jsonl; expected a build: plait data build digits --folder {data}")
-    to.mkdir(parents=True, exist_ok=True)
-    for path in data.iterdir():
-        if path.name not in (MANIFEST, f"{TRAIN}.jsonl") and not (to / path.name).exists():
-            (to / path.name).symlink_to(os.path.relpath(path.resolve(), to.resolve()))
     by_task: dict[str, list[dict[str, Any]]] = {}
-    with (data / f"{TRAIN}.jsonl").open(encoding="utf-8") as lines:
+    with derived.rows_file(data).open(encoding="utf-8") as lines:
         for row in map(json.loads, lines):
             by_task.setdefault(row["task"], []).append(row)
+    derived.links(data, to)
     kept = []
     for number, rows in enumerate(by_task.values()):
         order = np.random.default_rng([2026, 62, number]).permutation(len(rows))  # of every share: they are nested
         chosen = [rows[index] for index in order[: max(1, round(share * len(rows)))]]
         kept += _with_wrong_answers(chosen, wrong, np.random.default_rng([2026, 63, number]))
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-    atomic_write(to / f"{TRAIN}.jsonl", text)
-    facts = {"rows": len(kept), "sha256": sha256_of(to / f"{TRAIN}.jsonl")}
-    manifest = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
-    manifest["files"][f"{TRAIN}.jsonl"] = facts
-    atomic_write(to / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    derived.write_rows(data, to, (json.dumps(row, ensure_ascii=False) for row in kept))
     return to
 
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from plait.errors import CheckpointError, ConfigError, MissingError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.weights import ROWS_BY_MARK, Base
+from plait.runtime.doctor import GOOD, NOTE, Finding
 from plait.runtime.files import sha256_of
 from plait.runtime.packages import Package, places, unpacked
 
@@ -90,6 +91,15 @@ def find(stored: Mapping[str, Any]) -> NamedBase:
 def imported(base: NamedBase) -> Path:
     """Where a base lies, or will lie, as a checkpoint."""
     return places() / FOLDER / f"{base.name}-{base.sha256[:12]}"
+
+
+def findings() -> Iterator[Finding]:
+    """Which bases are here, for `plait doctor`, and what it takes to have the others."""
+    for base in BASES.values():
+        if imported(base).is_dir():
+            yield Finding(f"base {base.name}", GOOD, f"{base.title} ({base.licence}) is here")
+        else:
+            yield Finding(f"base {base.name}", NOTE, f"{base}: plait import {base.name}, or at first use")
 
 
 def source_of(base: NamedBase, agreed: bool = False) -> Path:

@@ -16,7 +16,7 @@ MODALITIES = {path.name for path in (PACKAGE / "modalities").iterdir() if (path 
 ROOT_FILES = {"__init__.py", "__main__.py", "contract.py", "registry.py", "errors.py", "api.py"}
 # where formats and tasks have to know which modality they speak of (DESIGN, "Where things live")
 MAY_NAME_MODALITIES = (
-    "modalities/", "tasks/", "recipes/", "data/sources/", "data/importers/", "serve/openai/", "export/", "eval/external/",
+    "modalities/", "tasks/", "recipes/", "studies/", "data/sources/", "data/importers/", "serve/openai/", "export/", "eval/external/",
     "annotate/formats/",
 )  # fmt: skip
 
@@ -109,10 +109,10 @@ LAYERS = {
     "data/": ("registry", "runtime/", "modalities/__init__"),
     "data/importers/": ("data/", "registry", "runtime/", "modalities/"),
     "data/sources/": ("data/", "data/importers/", "runtime/"),
-    "model/": ("data/", "heads/", "model/layers", "runtime/"),
+    "model/": ("data/", "heads/", "model/layers", "registry", "runtime/"),
     "pretrained/": ("model/", "data/", "registry", "runtime/"),
     "train/": ("pretrained/", "data/", "model/", "model/layers", "registry", "runtime/"),
-    "infer/": ("data/", "model/", "model/layers", "heads/", "runtime/"),
+    "infer/": ("data/", "model/", "model/layers", "heads/", "registry", "runtime/"),
     "tasks/": ("data/", "data/sources/", "modalities/", "runtime/"),
     "data/corpus/": ("data/", "data/sources/", "tasks/", "train/", "modalities/", "modalities/__init__", "registry", "runtime/"),
     "eval/": (
@@ -127,7 +127,8 @@ LAYERS = {
     "api": (
         "bundle/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
-    "cli/": ("api", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
+    "studies/": ("api", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
+    "cli/": ("api", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
     "__init__": ("api",),
     "__main__": ("cli/",),
 }  # fmt: skip

@@ -13,7 +13,8 @@ from plait import registry
 from plait.contract import Block, Message, Part, Sample, Segment
 from plait.data.augment import AugmentConfig, Augmenter
 from plait.data.media import CachedReader, Member
-from plait.data.sequence import Encoder, FlowBlock, FlowConfig, Ids
+from plait.data.row import FlowBlock, Ids
+from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio import Audio
 from plait.modalities.audio.augment import in_noise, in_room

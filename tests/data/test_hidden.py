@@ -8,7 +8,8 @@ from worlds import TINY, World, text
 from plait.contract import Message, Sample
 from plait.data.hidden import HIDDEN, hide
 from plait.data.pack import collate
-from plait.data.sequence import Encoder, FlowConfig, Origin
+from plait.data.row import Origin
+from plait.data.sequence import Encoder, FlowConfig
 from plait.model.mask import allowed
 from plait.model.multimodal import MultimodalTransformer
 

@@ -16,7 +16,8 @@ from worlds import TINY, World, rng, text
 
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
-from plait.data.sequence import Encoder, FlowBlock, FlowConfig, RowBuilder, lay_out_clean
+from plait.data.row import FlowBlock, RowBuilder, lay_out_clean
+from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError
 from plait.heads.categorical import cross_entropy, cross_entropy_by_formula
 from plait.heads.flow import FlowEmbedding

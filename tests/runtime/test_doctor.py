@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from plait import api
 from plait.runtime import doctor
+from plait.train import bases
 
 PYPROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
 
@@ -69,13 +71,16 @@ def test_a_missing_requirement_fails(monkeypatch, capsys):
 
 def test_a_base_is_said_to_be_here_or_what_it_takes(monkeypatch, tmp_path):
     monkeypatch.setenv("PLAIT_SOURCES", str(tmp_path))
-    lacking = {finding.what: finding for finding in doctor._pretrained()}["base smollm2-135m-instruct"]
-    assert lacking.state == doctor.NOTE
+    (lacking,) = api.bases()
+    assert (lacking.what, lacking.state) == ("base smollm2-135m-instruct", doctor.NOTE)
     assert "93 MB" in lacking.advice
     assert "plait import smollm2-135m-instruct" in lacking.advice
-    from plait.train.bases import BASES, imported
+    bases.imported(bases.BASES["smollm2-135m-instruct"]).mkdir(parents=True)
+    assert [finding.state for finding in api.bases()] == [doctor.GOOD]
 
-    imported(BASES["smollm2-135m-instruct"]).mkdir(parents=True)
-    assert {f.what: f.state for f in doctor._pretrained()}["base smollm2-135m-instruct"] == doctor.GOOD
+
+def test_what_smol_takes_is_compared_with_what_is_here(monkeypatch):
     monkeypatch.setattr(doctor, "SMOL_MEMORY", 10**6)
-    assert "short of memory" in {f.what: f.advice for f in doctor._pretrained()}["recipe smol"]
+    (finding,) = doctor._smol()
+    assert finding.state == doctor.NOTE
+    assert "short of memory" in finding.advice

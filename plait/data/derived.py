@@ -1,0 +1,52 @@
+"""A data folder like another, but for its training rows: everything else in it is a link."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from plait.contract import WORDS, Part, Sample
+from plait.data.splits import TRAIN
+from plait.errors import DataError
+from plait.runtime.files import MANIFEST, atomic_write, manifest_of, sha256_of
+
+ROWS = f"{TRAIN}.jsonl"
+
+
+def rows_file(data: Path) -> Path:
+    """The training rows of a folder. Raises DataError without any."""
+    if not (data / ROWS).is_file():
+        raise DataError(f"{data} holds no {ROWS}; expected a folder of rows: plait data build RECIPE --folder {data}")
+    return data / ROWS
+
+
+def links(data: Path, to: Path) -> None:
+    """Make the folder `to` with links to all in `data` but its training rows and its manifest."""
+    to.mkdir(parents=True, exist_ok=True)
+    for path in data.iterdir():
+        if path.name not in (MANIFEST, ROWS) and not (to / path.name).is_symlink():
+            (to / path.name).symlink_to(os.path.relpath(path.resolve(), to.resolve()))
+
+
+def write_rows(data: Path, to: Path, lines: Iterable[str]) -> None:
+    """Write the training rows of `to`, and the manifest of `data` with their hash, so that they count as built."""
+    text = "".join(line + "\n" for line in lines)
+    atomic_write(to / ROWS, text)
+    if manifest := manifest_of(data):
+        manifest["files"][ROWS] = {"rows": text.count("\n"), "sha256": sha256_of(to / ROWS)}
+        atomic_write(to / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+
+
+def relative(sample: Sample, data: Path) -> Sample:
+    """A sample whose media lie in the folder `data`, with their paths relative to it, as a row has them."""
+    root = os.path.abspath(data) + os.sep
+
+    def part(of: Part) -> Part:
+        is_path = of.type != WORDS and isinstance(of.value, str)
+        return replace(of, value=of.value.removeprefix(root)) if is_path else of
+
+    messages = tuple(replace(message, parts=tuple(map(part, message.parts))) for message in sample.messages)
+    return replace(sample, messages=messages)
