@@ -69,7 +69,7 @@ class Evaluation:
         self.progress = progress or NoProgress()
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
-        self.bench = Bench(engine, self._trained_on, self._note_once)
+        self.bench = Bench(engine, self._trained_on, self._note_once, examples=suite.rows.examples)
         self.panel = Panel(suite, self.known, seed, self.notes.append, engine.encoder.features)
 
     def _note_once(self, what: str) -> None:

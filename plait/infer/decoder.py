@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from plait import registry
-from plait.contract import Block, Modality, Part, Sample, Segment
+from plait.contract import WORDS, Block, Modality, Part, Sample, Segment
 from plait.data.row import Element, FlowBlock, Ids, Origin, Span
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
 from plait.errors import ConfigError
+from plait.infer.choices import Choices
 from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
 from plait.infer.request import Request
 
@@ -107,8 +108,9 @@ class Decoder:
         vocabulary = self.vocabulary
         self._unfed = self.prompt()
         self._asked = count_tokens(self._unfed, vocabulary)
-        legal = vocabulary.legal(self.request.to)
+        legal, choices = vocabulary.legal(self.request.to), self._choices()
         while self.drawn < self.request.max_tokens:
+            legal = choices.legal() if choices else legal
             index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
             if index == vocabulary.end:
                 self.reason = "stop"
@@ -123,10 +125,19 @@ class Decoder:
             name = vocabulary.owner(index)
             self._answer(Ids([index], False), self._words.begin(name), name)
             self.drawn += 1
+            if choices:
+                choices.take(index)
             if self._words.add(index):
                 self.reason = "stop"
                 break
         self._words.close()
+
+    def _choices(self) -> Choices | None:
+        """The list that the answer is from, if there is one."""
+        if not self.request.choices:
+            return None
+        modality = self.vocabulary.modalities[WORDS]
+        return Choices(modality, tuple(self.request.choices), self.vocabulary.offsets[WORDS], self.vocabulary.end)
 
     header: tuple[str, ...] = ()  # of the block that is being drawn
     _ended = False  # whether the last segment was ended by its own header

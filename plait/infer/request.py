@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from plait.contract import Message
+from plait.contract import WORDS, Message
 from plait.errors import ConfigError
 
 LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
@@ -18,7 +18,8 @@ class Request:
 
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
     `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
-    this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings.
+    this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
+    `choices` the answer is one of these texts.
     """
 
     messages: tuple[Message, ...]
@@ -31,6 +32,7 @@ class Request:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
@@ -47,6 +49,14 @@ class Request:
             raise ConfigError(f"request: top_p={self.top_p}; expected a share above 0, at most 1")
         if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
             raise ConfigError(f"request: stop={self.stop!r}; expected strings that are not empty, such as ('END',)")
+        if isinstance(self.choices, str) or not all(isinstance(text, str) and text for text in self.choices):
+            raise ConfigError(
+                f"request: choices={self.choices!r}; expected texts that are not empty, such as ('yes', 'no')"
+            )
+        if self.choices and self.to != WORDS:
+            raise ConfigError(
+                f"request: choices for to={self.to!r}; expected to={WORDS!r}: only words can be chosen from a list"
+            )
         values = [part.value for message in self.messages for part in message.parts]
         if all(isinstance(value, str) and not value for value in values):
             raise ConfigError("request: nothing was asked; expected a text that is not empty, a picture or a sound")

@@ -161,7 +161,8 @@ _MAKE = {"name": name, "draw": draw, "category": category, "colour": colour, "re
 
 def _of_pictures(task_name: str) -> GroupTask:
     task = _OF_PICTURES[task_name]
-    return replace(task, phrasings=_ENGLISH.get(task_name, task.phrasings))
+    scores = (*task.scores, "listed") if task_name == "name" else task.scores
+    return replace(task, phrasings=_ENGLISH.get(task_name, task.phrasings), scores=scores)
 
 
 TASKS = (

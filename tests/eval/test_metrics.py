@@ -22,6 +22,7 @@ from plait.eval.runner import Evaluation
 from plait.eval.suites import Outcome
 from plait.infer.engine import Engine
 from plait.infer.likelihood import log_likelihoods, token_log_probabilities
+from plait.tasks import smol
 from plait.tasks.boxes import boxes_as_text, boxes_in_text
 from plait.tasks.dictionary import BY_NAME, TASKS, Group
 from plait.tasks.dictionary.words import ABSTAINS
@@ -59,7 +60,7 @@ def cell_of(cells, metric):
 
 
 def test_every_score_that_a_task_names_is_there():
-    assert {name for task in TASKS for name in task.scores} == set(SCORES)
+    assert {name for task in (*TASKS, *smol.TASKS) for name in task.scores} == set(SCORES)
     with pytest.raises(ConfigError, match="unknown score 'luck'; expected one of abstention"):
         score("luck")
 
@@ -132,6 +133,25 @@ def test_the_right_answer_is_picked_among_wrong_ones_of_its_language(monkeypatch
     assert cell["n"] == choice.OPTIONS
     monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -likelihoods(engine, pairs))
     assert score("picked")(rows, Bench(engine))[0]["value"] == 0.0
+
+
+def test_an_answer_must_be_one_that_training_gave():
+    engine = Engine(WORLD.model())
+    known = [
+        Sample((Message("user", (text("?"),)), Message("assistant", (text(word),)))) for word in ("yes", "yes", "no")
+    ]
+    rows = outcome(["yes", "no", "never said"], ["", "", ""])
+    asked = []
+
+    def generate(requests):
+        asked.extend(requests)
+        return [SimpleNamespace(message=Message("assistant", (text("yes"),))) for _ in requests]
+
+    bench = Bench(SimpleNamespace(generate=generate), examples=lambda task: known)
+    (cell,) = score("listed")(rows, bench)
+    assert (cell["value"], cell["n"], cell["baseline"]) == (0.5, 2, 0.5), "what training never gave cannot be right"
+    assert {request.choices for request in asked} == {("no", "yes")}
+    assert score("listed")(rows, Bench(engine)) == []
 
 
 def test_the_cascade_is_not_measured_by_what_the_model_finds_likely():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from plait.contract import Part
+from plait.contract import Part, Sample
 from plait.errors import DataError
 from plait.eval import statistics
-from plait.eval.suites import Outcome
+from plait.eval.suites import Measured, Outcome
 from plait.infer.engine import Engine
 from plait.modalities.audio import Audio
 from plait.modalities.audio.mel import RATE
@@ -35,13 +35,14 @@ def judges_folder() -> Path:
 class Bench:
     """`training` gives the training media of a modality in some styles, or all of them where no style is given.
 
-    `say` gets notes for the report.
+    `say` gets notes for the report; `examples` gives the training rows of a task.
     """
 
     engine: Engine
     training: Callable[[str, Collection[str]], Sequence[Part]] = lambda kind, styles: ()
     say: Callable[[str], object] = lambda what: None
     folder: Path = field(default_factory=judges_folder)
+    examples: Callable[[Measured], Iterable[Sample]] = lambda task: ()
     cache: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from plait.contract import WORDS, Part
 from plait.eval.metrics.bench import Bench, entry, facts, references, texts
 from plait.eval.suites import Outcome
 from plait.infer.likelihood import Asked, log_likelihoods, pair_log_likelihoods
+from plait.infer.request import Request
 
 BINS = 10
 MOST_LABELS, MOST_ROWS = 40, 300  # a row is scored once a label
@@ -73,4 +75,23 @@ def picked(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
     return [entry(outcome, f"right answer of {OPTIONS} likeliest: rate", hits, rows=rows, baseline=1 / OPTIONS)]
 
 
-SCORES = {"likelihood": likelihood, "picked": picked}
+def listed(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Exact matches where the answer must be one of those that training gave to the task. Baseline: the commonest of them.
+
+    Only rows whose answer is on that list count: of the others none could be right. Empty where there are none.
+    """
+    known = Counter(str(sample.messages[-1].parts[0].value) for sample in bench.examples(outcome.task))
+    truth = texts(references(outcome))
+    rows = [row for row, right in enumerate(truth) if right in known][:MOST_ROWS]
+    if len(known) < 2 or not rows:
+        return []
+    choices = tuple(sorted(filter(None, known)))
+    requests = [Request(outcome.samples[row].messages[:-1], to=WORDS, choices=choices) for row in rows]
+    answers = [next((str(p.value) for p in answer.message.parts), "") for answer in bench.engine.generate(requests)]
+    hits = [answer == truth[row] for answer, row in zip(answers, rows, strict=True)]
+    commonest = known.most_common(1)[0][0]
+    baseline = sum(truth[row] == commonest for row in rows) / len(rows)
+    return [entry(outcome, f"of {len(choices):,} answers: accuracy", hits, rows=rows, baseline=baseline)]
+
+
+SCORES = {"likelihood": likelihood, "picked": picked, "listed": listed}
