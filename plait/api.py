@@ -132,11 +132,17 @@ def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[
     """Make a checkpoint in `dest` from a language model that exists: a GGUF file, a folder of Hugging Face, or a base by its
     name, which is fetched and needs no `dest`.
 
-    Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds something
-    or is needed.
+    The folder of a frozen encoder (ViT, CLIP, wav2vec 2.0...) becomes a reader, known by the name that is said; it needs no
+    `dest` either. Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds
+    something or is needed.
     """
-    from plait.pretrained import importer
+    from plait.pretrained import hub, importer
     from plait.train import bases, checkpoint
+
+    if Path(source).is_dir() and (taken := registry.take_encoder(Path(source), hub.read_config(Path(source)))):
+        modality, folder = taken
+        say(f"modalities.{modality}.reader={folder.name} reads with it; its licence stays that of its makers")
+        return folder
 
     base = bases.BASES.get(str(source))
     if dest is None:

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import modalities
@@ -128,11 +129,23 @@ def reader_of(modality: Modality) -> Reader | None:
     if not name:
         return None
     module = _optional(modality.name, "readers")
-    if module is None or name not in module.READERS:
+    reader: Reader | None = module.find(name) if module is not None else None
+    if reader is None:
         known = ", ".join(module.READERS) if module is not None else "none"
-        raise ConfigError(f"modality {modality.name!r}: got reader {name!r}; expected one of {known}, or '' for none")
-    reader: Reader = module.READERS[name]
+        raise ConfigError(
+            f"modality {modality.name!r}: got reader {name!r}; expected one of {known}, one that plait import took from a "
+            "folder, or '' for none"
+        )
     return reader
+
+
+def take_encoder(source: Path, config: Mapping[str, Any]) -> tuple[str, Path] | None:
+    """Take the folder of a frozen encoder with this configuration of transformers into the folder of sources; returns the
+    modality that it reads and its folder there, named as recipes name the reader. None for a model that is no encoder. Raises
+    CheckpointError."""
+    modules = ((name, _optional(name, "readers")) for name in available())
+    found = next(((name, module) for name, module in modules if module is not None and module.accepts(config)), None)
+    return None if found is None else (found[0], found[1].take(source))
 
 
 def kind_of(value: Any) -> str | None:

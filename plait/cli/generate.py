@@ -13,7 +13,7 @@ from plait import registry
 from plait.cli.app import app, make_folder
 from plait.errors import ConfigError
 
-SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens")  # of plait.infer.request.Request
+SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens", "choices")  # of plait.infer.request.Request
 RENAMED = {"size": "image.size"}  # former flag -> setting
 USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
 
@@ -67,6 +67,8 @@ def request_options(settings: Mapping[str, Any], kinds: Sequence[str]) -> dict[s
         kind, dot, name = key.partition(".")
         if dot and kind in kinds and name:
             options.setdefault("options", {}).setdefault(kind, {})[name] = value
+        elif key == "choices":
+            options[key] = tuple(choice.strip() for choice in str(text).split(",")) if isinstance(text, str) else text
         elif key in SETTINGS:
             options[key] = value
         else:
@@ -85,6 +87,7 @@ def generate(
             metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
             help="A checkpoint, run folder or archive; inputs in their order, --KIND VALUE for every modality; settings: "
             "seed, steps (Euler steps a block), guidance (1: off), temperature (0: the likeliest token), max_tokens, "
+            "choices (with --to text: one of these, such as choices=yes,no), "
             "image.size=WIDTHxHEIGHT. Those of the recipe where none are given.",
         ),
     ],

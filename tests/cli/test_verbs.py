@@ -89,6 +89,7 @@ def test_inputs_keep_their_order():
     assert asked.inputs == [("image", "a.png"), ("text", "b"), ("audio", "c.wav"), ("text", "d")]
     assert str(asked.checkpoint) == "x"
     assert request_options(asked.settings, registry.available()) == {"seed": 3, "options": {"image": {"size": "28x14"}}}
+    assert request_options({"choices": "yes, no"}, registry.available()) == {"choices": ("yes", "no")}
 
 
 @pytest.mark.parametrize(

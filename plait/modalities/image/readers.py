@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from plait.contract import Part
+from plait.modalities import Reader, encoders
 from plait.modalities.image.augment import Variation
+from plait.modalities.image.backbone import Backbone, accepts
 from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, pretrained, see
 from plait.runtime.packages import places, unpacked
 
@@ -59,4 +61,18 @@ class EfficientNetLite0:
         return encode
 
 
-READERS = {reader.name: reader for reader in (EfficientNetLite0(),)}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (EfficientNetLite0(),)}
+
+
+def find(name: str) -> Reader | None:
+    """The reader of a name: one of READERS, or an encoder that was taken."""
+    if name in READERS:
+        return READERS[name]
+    folder = encoders.taken().get(name)
+    return Backbone(name, folder) if folder and accepts(encoders.settings(folder)) else None
+
+
+def take(source: Path) -> Path:
+    """As `encoders.take`: the folder that it has then."""
+    name = encoders.take(source)
+    return encoders.taken()[name]

@@ -1,0 +1,88 @@
+"""Encoders of pictures by other makers: ViT, DeiT, DINOv2, the picture's half of CLIP and SigLIP, ResNet, ConvNeXt and others
+that `transformers` has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+
+from plait.contract import Part
+from plait.modalities import encoders
+from plait.modalities.image.augment import Variation
+from plait.runtime.pictures import to_canvas
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PLACES = 3  # a side of the grid that features are averaged in
+SIDE = 224  # of the square that networks see whose configuration does not say it
+MAPS = ("resnet", "regnet", "convnext", "convnextv2", "mobilenet_v2", "efficientnet")  # convolutional families
+VARIATION = Variation(flip=False, move=0.7, crop=0.15, colour=0.0, erase=0.05)
+
+
+def accepts(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration of transformers is of an encoder of pictures."""
+    return "vision_config" in config or "image_size" in config or config.get("model_type") in MAPS
+
+
+class Backbone:
+    """Features of an encoder that was taken: its first token (or the mean), then those of PLACES x PLACES places."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        config = encoders.settings(folder)
+        self.config: Mapping[str, Any] = config.get("vision_config") or config
+        self.version = f"{name}, first and {PLACES}x{PLACES}"
+        sizes = self.config.get("hidden_sizes")
+        self.width = int(self.config.get("hidden_size") or (sizes[-1] if sizes else 0))
+        self.side = int(self.config.get("image_size") or SIDE)
+
+    def prepare(self, modality: Any, part: Part) -> np.ndarray:
+        """[side, side, 3] levels of the whole picture on a white square."""
+        picture = to_canvas(modality.canvas(part), 3)
+        square = ImageOps.pad(picture, (self.side, self.side), Image.Resampling.BICUBIC, color="white")
+        return np.array(square, np.uint8)
+
+    def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture moved, cropped and partly hidden."""
+        return np.asarray(VARIATION.apply(Image.fromarray(prepared), rng))
+
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """As `Reader.files`."""
+        return encoders.files(self.name)
+
+    def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """As `Reader.load`."""
+        whole = encoders.network(self.folder)
+        network = getattr(whole, "vision_model", whole).to(device)
+        shown = encoders.settings(self.folder, encoders.PREPROCESSOR)
+        mean, std = (
+            torch.tensor(shown.get(key) or [0.5] * 3, device=device).view(1, 3, 1, 1)
+            for key in ("image_mean", "image_std")
+        )
+
+        @torch.inference_mode()
+        def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
+            levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float() / 255.0
+            first, maps = self.first_and_map(network((levels - mean) / std).last_hidden_state)
+            grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
+            return list(torch.cat((first[:, None], grid), dim=1).half().numpy(force=True))
+
+        return encode
+
+    def first_and_map(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, W] tokens or [B, W, h, w] maps -> [B, W] and [B, W, h, w]."""
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3)), hidden
+        patch = self.config.get("patch_size")
+        side = self.side // int(patch) if patch else math.isqrt(hidden.shape[1])
+        before = hidden.shape[1] - side * side  # class token, registers
+        maps = hidden[:, before:].transpose(1, 2).unflatten(2, (side, side))  # type: ignore[no-untyped-call]
+        return (hidden[:, 0] if before else hidden.mean(dim=1)), maps
