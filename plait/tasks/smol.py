@@ -184,7 +184,7 @@ TASKS = (
             "Say this for me: {text}", "Read this out: {text}", "Can you say this? {text}", "Pronounce this: {text}",
             "Let me hear this: {text}",
         ),
-        speak, scores=("recognised", "voice"),
+        speak, scores=("recognised otherwise", "recognised", "voice"),
     ),
     GroupTask(
         "repeat", "audio->audio",
@@ -193,7 +193,7 @@ TASKS = (
             "{speech} Say the same.", "{speech} Please repeat what was said.",
             "{speech} Could you say that again?",
         ),
-        repeat, scores=("recognised", "voice"),
+        repeat, scores=("recognised otherwise", "recognised", "voice"),
     ),
     *(_of_pictures(task_name) for task_name in ("name", "category", "colour", "count", "where", "detect", "clothes")),
     Talk(
@@ -219,7 +219,7 @@ TASKS = (
             "{picture} Say its name.", "{picture} What is this? Say it aloud.", "{picture} Aloud, please: name this.",
             "{picture} Speak its name.",
         ),
-        say_picture, scores=("recognised", "voice"),
+        say_picture, scores=("recognised otherwise", "recognised", "voice"),
     ),
     GroupTask(
         "draw-heard", "audio->image",

