@@ -1,9 +1,11 @@
-"""A data folder like another, but for its training rows: everything else in it is a link."""
+"""A data folder like another, but for its training rows. Everything else is the same files under another name (hard links), so
+that the folder is whole by itself and takes no room; they are copied where the disk cannot link."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +26,22 @@ def rows_file(data: Path) -> Path:
 
 
 def links(data: Path, to: Path) -> None:
-    """Make the folder `to` with links to all in `data` but its training rows and its manifest."""
+    """Make the folder `to` with all that is in `data` but its training rows and its manifest."""
     to.mkdir(parents=True, exist_ok=True)
     for path in data.iterdir():
-        if path.name not in (MANIFEST, ROWS) and not (to / path.name).is_symlink():
-            (to / path.name).symlink_to(os.path.relpath(path.resolve(), to.resolve()))
+        if path.name in (MANIFEST, ROWS) or (to / path.name).exists():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, to / path.name, copy_function=_link)
+        else:
+            _link(str(path), str(to / path.name))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
 
 
 def write_rows(data: Path, to: Path, lines: Iterable[str]) -> None:

@@ -60,7 +60,7 @@ ALIGN = {
     "weights": {"transcribe": 3.0, "name": 2.0},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
-    "steps": 600,
+    "steps": 800,
     "ema_decay": 0.99,
 }
 VOCODER = {
