@@ -22,7 +22,8 @@ LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 QWEN_2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-CONTROL, USER_DEFINED = 3, 4  # kinds of tokens: special, and added whole
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # kinds of tokens: special, and added whole, are the last two
+BLANK = "\u2581"  # SentencePiece's letter for one
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,19 @@ def from_folder(folder: Path) -> Words:
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Words:
-    """The byte-level tokenizer in a GGUF file's metadata.
+    """The tokenizer in a GGUF file's metadata: byte-level merges, or SentencePiece's, whose order is that of their scores.
 
     Raises CheckpointError for another kind, for a way to cut that is not known or not said, and for damaged lists.
     """
     usual = "gpt-2" if metadata.get("general.architecture") == "gpt2" else None
     kind, cut = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", usual)
-    if kind != "gpt2" or cut not in CUTS:
+    if kind not in ("gpt2", "llama") or (kind == "gpt2" and cut not in CUTS):
         raise CheckpointError(
-            f"the file's tokenizer is of the kind {kind!r}, cut as {cut!r}; expected 'gpt2' (byte-level merges), cut as one of "
-            f"{', '.join(CUTS)}. Import the model's folder of Hugging Face instead"
+            f"the file's tokenizer is of the kind {kind!r}, cut as {cut!r}; expected 'llama' (SentencePiece), or 'gpt2' "
+            f"(byte-level merges), cut as one of {', '.join(CUTS)}. Import the model's folder of Hugging Face instead"
         )
     try:
-        return _for_people(_built(metadata, cut))
+        return _for_people(_with_added(_built(metadata, cut) if kind == "gpt2" else _by_scores(metadata), metadata))
     except Exception as error:  # the library raises no other class
         raise CheckpointError(f"the file's tokenizer is damaged ({error!r}); copy the file again") from error
 
@@ -86,7 +87,40 @@ def _built(metadata: Mapping[str, Any], cut: str) -> Tokenizer:
     if cut == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[cut](), decoders.ByteLevel()
-    kinds = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    return tokenizer
+
+
+def _by_scores(metadata: Mapping[str, Any]) -> Tokenizer:
+    """SentencePiece's merges (Kudo and Richardson, 2018): of the pairs that stand side by side the one whose union has the
+    highest score is joined first. A blank is a letter, one stands before every text, and what no piece has is spelled in bytes.
+    """
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    scores = dict(zip(tokens, metadata["tokenizer.ggml.scores"], strict=True))
+    kinds = metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    pieces = {token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL}
+    merges = [
+        (scores[token], -vocabulary[token], token[:cut], token[cut:])
+        for token in pieces
+        for cut in range(1, len(token))
+        if token[:cut] in pieces and token[cut:] in pieces
+    ]
+    merges.sort(key=lambda merge: (-merge[0], -merge[1], vocabulary[merge[2]], vocabulary[merge[3]]))
+    unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == UNKNOWN), None)
+    joined = [(left, right) for _, _, left, right in merges]
+    model = models.BPE(vocab=vocabulary, merges=joined, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    first = [normalizers.Prepend(BLANK)] if metadata.get("tokenizer.ggml.add_space_prefix", True) else []
+    tokenizer.normalizer = normalizers.Sequence([*first, normalizers.Replace(" ", BLANK)])
+    back = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*back, *([decoders.Strip(" ", 1, 0)] if first else [])])
+    return tokenizer
+
+
+def _with_added(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer with the tokens that are read whole: special ones, and others that were added."""
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    kinds = metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
     for token, of_kind in zip(tokens, kinds, strict=True):
         if of_kind == CONTROL:
             tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])

@@ -60,7 +60,7 @@ EXTRAS = {
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",
-        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf"), ("dictionary",),
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece"), ("dictionary",),
     ),
 }  # fmt: skip
 

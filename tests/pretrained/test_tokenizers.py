@@ -98,13 +98,64 @@ def test_what_a_family_does_to_text_is_kept():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tokenizer.ggml.model": "llama"}, "'llama'.*byte-level"),
+        ({"tokenizer.ggml.model": "t5"}, "'t5'.*byte-level"),
         ({"tokenizer.ggml.pre": "tekken"}, "'tekken'.*gpt-2, smollm"),
     ],
 )
 def test_other_tokenizers_are_refused_by_name(change, said):
     with pytest.raises(CheckpointError, match=said):
         from_gguf(metadata_of(trained("gpt-2"), "gpt-2") | change)
+
+
+@pytest.fixture(scope="module")
+def sentencepiece(tmp_path_factory):
+    """SentencePiece's own processor, trained on the texts, and its metadata as llama.cpp's converter writes it."""
+    library = pytest.importorskip("sentencepiece")
+    place = tmp_path_factory.mktemp("spm")
+    lines = [line for text in TEXTS for line in text.splitlines() if line.strip()] * 30
+    (place / "text").write_text("\n".join(lines), encoding="utf-8")
+    library.SentencePieceTrainer.train(
+        input=str(place / "text"), model_prefix=str(place / "m"), model_type="bpe", vocab_size=340, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=1.0,
+        user_defined_symbols=["<think>"], control_symbols=["<turn>"], minloglevel=2,
+    )  # fmt: skip
+    theirs = library.SentencePieceProcessor(model_file=str(place / "m.model"))
+    count = theirs.get_piece_size()
+    kinds = [
+        2 if theirs.is_unknown(n) else 6 if theirs.is_byte(n) else CONTROL if theirs.is_control(n)
+        else USER_DEFINED if theirs.id_to_piece(n) == "<think>" else 1
+        for n in range(count)
+    ]  # fmt: skip
+    return theirs, {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [theirs.id_to_piece(n) for n in range(count)],
+        "tokenizer.ggml.scores": [theirs.get_score(n) for n in range(count)],
+        "tokenizer.ggml.token_type": kinds,
+    }
+
+
+def test_a_file_s_sentencepiece_is_sentencepiece_s_own(sentencepiece):
+    theirs, metadata = sentencepiece
+    read = from_gguf(metadata)
+    assert set(read.specials) == {"<s>", "</s>", "<turn>"}
+    for text in (*TEXTS, "hello  hello", "an unseen word: Ωmega", " begins with a blank"):
+        ids = read.tokenizer.encode(text).ids
+        assert ids == theirs.encode(text), text
+        assert read.tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert not set(read.specials.values()) & set(read.tokenizer.encode("a<turn>b</s>").ids)
+
+
+@pytest.mark.parametrize(("ab", "bc", "tokens"), [(-1.0, -2.0, ["ab", "c"]), (-2.0, -1.0, ["a", "bc"])])
+def test_sentencepiece_s_scores_order_the_merges(ab, bc, tokens):
+    pieces = {"<unk>": 0.0, "a": -9.0, "b": -9.0, "c": -9.0, "ab": ab, "bc": bc, "\u2581": -9.0}
+    metadata = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": list(pieces),
+        "tokenizer.ggml.scores": list(pieces.values()),
+        "tokenizer.ggml.token_type": [2, *[1] * 6],
+        "tokenizer.ggml.add_space_prefix": False,
+    }
+    assert from_gguf(metadata).tokenizer.encode("abc").tokens == tokens
 
 
 def test_a_folder_without_a_tokenizer_is_told(tmp_path):
