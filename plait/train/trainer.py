@@ -262,8 +262,13 @@ def compute_features(features: FeatureReader, samples: Rows, say: Callable[[str]
         done = features.compute(parts.values(), pool, tell)
     if done:
         say(f"features of {done:,} media and variants read in {time.perf_counter() - begin:.0f} s")
+    wanted = (features.variants + 1) * sum(part.type in features.readers for part in parts.values())
+    hits = max(0, wanted - done) / max(1, wanted)
     for name, cache in features.stores.items():
-        say(f"features of {name}: {len(cache.places):,} in {cache.bytes / 1e6:,.0f} MB at {cache.data}")
+        say(
+            f"features of {name}: {len(cache.places):,} in {cache.bytes / 1e6:,.0f} MB at {cache.data}; {hits:.0%} of the "
+            f"{wanted:,} wanted of all media were there"
+        )
 
 
 def save(training: Training, recipe: TrainingConfig, run: Path) -> Path:

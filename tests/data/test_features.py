@@ -10,6 +10,7 @@ from PIL import Image
 from plait.contract import Message, Part, Sample
 from plait.data.features import FeatureReader, Store, content_hash, given_parts
 from plait.errors import DataError
+from plait.train.trainer import compute_features
 
 
 class Means:
@@ -115,6 +116,15 @@ def test_variants_are_computed_ahead_and_drawn(tmp_path, picture):
     assert np.array_equal(features(part), np.zeros((2, 3), np.float16))
     assert reader.read == 3
     assert features.stores["image"].bytes == 3 * 2 * 3 * 2
+
+
+def test_a_training_says_how_many_features_were_there(tmp_path, picture):
+    first, second = (Sample((Message("user", (picture(f"{colour}.png", colour),)),)) for colour in ("red", "blue"))
+    told = []
+    compute_features(reader_of(Means(), tmp_path / "features"), [first], told.append)
+    compute_features(reader_of(Means(), tmp_path / "features"), [first, second], told.append)
+    assert "0% of the 1 wanted" in told[1]
+    assert "50% of the 2 wanted" in told[-1]
 
 
 def test_without_a_folder_nothing_is_computed_ahead(picture):
