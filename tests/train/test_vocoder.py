@@ -86,6 +86,9 @@ def test_streamed_sound_is_the_sound_of_the_answer():
     model = MultimodalTransformer(TINY, Vocabulary(modalities), seed=0)
     with torch.no_grad():
         model.categorical["marks"].logits.bias[model.vocabulary.ids["<more>"]] = 1e4
+        Engine(model)
+        assert modalities["audio"].network is None, "one that was never trained is not used"
+        model.codecs["audio"].blocks[0].scale.add_(0.1)
     engine = Engine(model)
     ticket = engine.submit(Request((Message("user", (text("say it"),)),), to="audio", max_tokens=30), stream=True)
     while not ticket.done:

@@ -75,6 +75,10 @@ class Vocoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         return inverse(self.spectrum(frames))
 
+    def is_trained(self) -> bool:
+        """Whether any branch weighs other than it began."""
+        return any(bool((block.scale != block.start).any()) for block in self.blocks if isinstance(block, ConvNeXt))
+
     def spectrum(self, frames: Tensor) -> Tensor:
         """[B, T, WINDOW // 2 + 1] complex spectrum of each frame."""
         around = F.pad(frames, (0, 0, LOOKAHEAD, LOOKAHEAD)).unfold(1, KERNEL, 1)  # [B, T, MELS, KERNEL]

@@ -28,9 +28,11 @@ def parts(modality: Audio) -> nn.Module | None:
 
 
 def use(modality: Audio, parts: nn.Module) -> None:
-    """Write sound with this vocoder from now on."""
-    own = copy.deepcopy(parts).to("cpu", torch.float32).eval().requires_grad_(False)
-    assert isinstance(own, vocoder.Vocoder)
+    """Write sound with this vocoder from now on, unless it was never trained: Griffin-Lim makes more of the frames then."""
+    assert isinstance(parts, vocoder.Vocoder)
+    if not parts.is_trained():
+        return
+    own: vocoder.Vocoder = copy.deepcopy(parts).to("cpu", torch.float32).eval().requires_grad_(False)
     modality.network = own
 
 
