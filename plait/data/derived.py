@@ -32,7 +32,10 @@ def links(data: Path, to: Path) -> None:
         if path.name in (MANIFEST, ROWS) or (to / path.name).exists():
             continue
         if path.is_dir():
-            shutil.copytree(path, to / path.name, copy_function=_link)
+            partial = to / f"{path.name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was stopped on the way
+            shutil.copytree(path, partial, copy_function=_link)
+            partial.rename(to / path.name)
         else:
             _link(str(path), str(to / path.name))
 

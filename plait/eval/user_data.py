@@ -17,6 +17,7 @@ from plait import registry
 from plait.contract import Modality, Part, Sample
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
+from plait.data.media import read
 from plait.data.splits import TRAIN, Splits
 from plait.data.validate import check_file
 from plait.errors import PlaitError
@@ -77,7 +78,7 @@ class UserRows:
         try:
             for message in sample.messages:
                 for part in message.parts:
-                    self.known[part.type].read(part)
+                    read(self.known[part.type], part)
         except PlaitError as error:
             self.unreadable.append(f"{sample.where} is left out of the measurement: {error}")
             return False

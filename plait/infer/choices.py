@@ -13,10 +13,11 @@ END = -1  # a key of nodes where an answer is whole
 
 
 class Choices:
-    """The way through the tree of one answer. `offset`: of the modality's ids; `end`: the id that ends an answer."""
+    """The way through the tree of one answer. `offset`: of the modality's ids; `end`: the id that ends an answer; `after`: what
+    the answer stands behind in one run of text, as a chat template lays it out."""
 
-    def __init__(self, modality: Modality, texts: tuple[str, ...], offset: int, end: int) -> None:
-        self.node = _tree(cast(Any, modality), texts)
+    def __init__(self, modality: Modality, texts: tuple[str, ...], offset: int, end: int, after: str = "") -> None:
+        self.node = _tree(cast(Any, modality), texts, after)
         self.offset, self.end = offset, end
 
     def legal(self) -> np.ndarray:
@@ -31,12 +32,17 @@ class Choices:
 Node = dict[int, "Node"]
 
 
-@lru_cache(maxsize=16)
-def _tree(modality: Any, texts: tuple[str, ...]) -> Node:
+@lru_cache(maxsize=4)
+def _tree(modality: Any, texts: tuple[str, ...], after: str) -> Node:
     root: Node = {}
     for text in texts:
         node = root
-        for token in modality.read(Part(modality.name, text)).blocks[0].tokens.tolist():
+        if after:
+            ids, starts = modality.tokenise(after + text)
+            tokens = ids[starts >= len(after)]
+        else:
+            tokens = modality.read(Part(modality.name, text)).blocks[0].tokens
+        for token in tokens.tolist():
             node = node.setdefault(token, {})
         node[END] = {}
     return root

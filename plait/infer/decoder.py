@@ -137,7 +137,9 @@ class Decoder:
         if not self.request.choices:
             return None
         modality = self.vocabulary.modalities[WORDS]
-        return Choices(modality, tuple(self.request.choices), self.vocabulary.offsets[WORDS], self.vocabulary.end)
+        after = "\n" if self.vocabulary.template else ""  # templates end a role's name with a line
+        vocabulary = self.vocabulary
+        return Choices(modality, tuple(self.request.choices), vocabulary.offsets[WORDS], vocabulary.end, after)
 
     header: tuple[str, ...] = ()  # of the block that is being drawn
     _ended = False  # whether the last segment was ended by its own header

@@ -38,7 +38,11 @@ def taught(
     """
     modalities = engine.encoder.vocabulary.modalities
     flows = frozenset(name for name, modality in modalities.items() if modality.head == "flow")
-    asking = [task for task, samples in sorted(by_task.items()) if is_asked_for(samples[0], flows)]
+    drawn = {
+        task: [row for row, sample in enumerate(samples) if is_asked_for(sample, flows)]
+        for task, samples in sorted(by_task.items())
+    }
+    asking = [task for task, rows in drawn.items() if rows]
     if not asking:
         raise ConfigError(
             f"no task asks for {' or '.join(sorted(flows)) or 'anything but words'} alone; expected rows whose answers the "
@@ -46,11 +50,12 @@ def taught(
         )
     (to / FOLDER).mkdir(parents=True, exist_ok=True)
     for task, samples in sorted(by_task.items()):
-        if task not in asking:
-            yield from samples
+        answered = set(drawn[task])
+        yield from (sample for row, sample in enumerate(samples) if row not in answered)
+        if not answered:
             continue
         number = asking.index(task)
-        order = np.random.default_rng([seed, 7, number]).permutation(len(samples))[:count]
+        order = np.random.default_rng([seed, 7, number]).permutation(drawn[task])[:count]
         for start in range(0, len(order), AT_ONCE):
             some = [samples[index] for index in order[start : start + AT_ONCE]]
             yield from _answered(engine, some, to, sampling, number * count + start)

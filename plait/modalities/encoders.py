@@ -5,59 +5,69 @@ A name holds the source's own and the first digits of its weights' hash, never a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from plait.errors import CheckpointError, MissingError
+from plait.errors import CheckpointError, MissingError, PlaitError
+from plait.modalities import Reader
 from plait.runtime.files import sha256_of
 from plait.runtime.packages import places
 
 FOLDER = "encoders"  # in the folder of sources
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors*"
-DIGITS = 8  # of the hash
+DIGITS = 8  # of the hash of all its files
+PARTIAL = ".partial"
 CONVERT = "from transformers import AutoModel; AutoModel.from_pretrained('FOLDER').save_pretrained('OTHER')"
 
 
 def taken() -> dict[str, Path]:
     """Folders of the encoders that are here, by name."""
-    return {path.parent.name: path.parent for path in sorted((places() / FOLDER).glob(f"*/{CONFIG}"))}
+    found = sorted((places() / FOLDER).glob(f"*/{CONFIG}"))
+    return {path.parent.name: path.parent for path in found if not path.parent.name.endswith(PARTIAL)}
 
 
-def take(source: Path) -> str:
-    """Copy an encoder's folder into the folder of sources; returns its name. Raises CheckpointError without safetensors."""
+def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None) -> Path:
+    """Copy an encoder's folder into the folder of sources, unless the same is there; returns its folder, whose name is the
+    reader's. `check` is called with the name and the copy before it counts.
+
+    Raises CheckpointError without safetensors, and what `check` raises.
+    """
     weights = sorted(source.glob(WEIGHTS))
     if not any(path.suffix == ".safetensors" for path in weights):
         raise CheckpointError(
             f"{source} has no weights as safetensors; expected model.safetensors (pickles may run any code). Where you trust "
             f'its source, convert it with python -c "{CONVERT}"'
         )
-    hashes = "".join(sha256_of(path) for path in weights)
-    first = hashes[:DIGITS] if len(weights) == 1 else sha256_text(hashes)[:DIGITS]
-    name = re.sub(r"\W+", "_", source.resolve().name.lower()).strip("_") + f"_{first}"
+    kept = [path for path in (source / CONFIG, source / PREPROCESSOR, *weights) if path.is_file()]
+    digest = hashlib.sha256("".join(sha256_of(path) for path in kept).encode()).hexdigest()
+    name = f"{re.sub(r'[^a-z0-9]+', '_', source.resolve().name.lower()).strip('_')}_{digest[:DIGITS]}"
     place = places() / FOLDER / name
-    if not (place / CONFIG).is_file():
-        partial = place.with_name(f"{name}.partial")
+    if place.is_dir() and all(
+        (place / path.name).is_file() and sha256_of(place / path.name) == sha256_of(path) for path in kept
+    ):
+        return place
+    partial = place.with_name(f"{name}{PARTIAL}")
+    for folder in (partial, place):
+        shutil.rmtree(folder, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in kept:
+        shutil.copyfile(path, partial / path.name)
+    try:
+        check(name, partial)
+    except Exception:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for path in (source / CONFIG, source / PREPROCESSOR, *weights):
-            if path.is_file():
-                shutil.copyfile(path, partial / path.name)
-        partial.rename(place)
-    return name
-
-
-def sha256_text(text: str) -> str:
-    """Hexadecimal sha256 of a text."""
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()
+        raise
+    partial.rename(place)
+    return place
 
 
 def files(name: str) -> Mapping[str, bytes]:
@@ -73,7 +83,9 @@ def settings(folder: Path, file: str = CONFIG) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{folder / file} is no JSON ({error}); copy it again") from error
+        raise CheckpointError(
+            f"{folder / file} is no JSON ({error}); copy it again, or where it was imported: plait import its source anew"
+        ) from error
     return found
 
 
@@ -86,5 +98,39 @@ def network(folder: Path) -> nn.Module:
     try:
         model: nn.Module = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} cannot be opened by transformers: {error}; copy it again") from error
-    return model.requires_grad_(False).eval()
+        raise CheckpointError(
+            f"{folder} cannot be opened by transformers: {error}; expected a whole encoder: plait import its source anew"
+        ) from error
+    return model.float().requires_grad_(False).eval()
+
+
+def whole_config(folder: Path) -> dict[str, Any]:
+    """An encoder's configuration with all that its family takes for granted. Raises as `network` does."""
+    try:
+        from transformers import AutoConfig
+    except ImportError as error:
+        raise MissingError("encoders of other makers need transformers: pip install 'plait[pretrained]'") from error
+    settings(folder)  # names the file if it is damaged
+    try:
+        found: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}; expected an encoder that transformers knows") from error
+    return found
+
+
+def checked(reader: Reader, prepared: np.ndarray) -> None:
+    """See that a reader gives features of its width. Raises CheckpointError."""
+    import torch
+
+    try:
+        (features,) = reader.load(torch.device("cpu"))([prepared])
+    except PlaitError:
+        raise
+    except (RuntimeError, ValueError, AttributeError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"{reader.name} reads nothing: {error}; expected an encoder of a family that plait reads with"
+        ) from error
+    if features.ndim != 2 or not len(features) or features.shape[1] != reader.width or not np.isfinite(features).all():
+        raise CheckpointError(
+            f"{reader.name} gives features of shape {features.shape}; expected [n, {reader.width}] finite numbers"
+        )

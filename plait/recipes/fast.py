@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.data import derived, store
+from plait.contract import Modality
+from plait.data import derived, splits, store
 from plait.data.mix import group_by_task
-from plait.data.rows import dump_row
+from plait.data.rows import dump_row, row_id
 from plait.data.splits import TRAIN
 from plait.errors import ConfigError
 from plait.infer.engine import Engine
@@ -16,6 +18,9 @@ from plait.infer.teach import taught
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import atomic_write
 from plait.train import checkpoint
+from plait.train.run import bad_rows
+
+RATE = 0.2  # of the recipe's: at the whole rate the other tasks suffer (docs/experiments/few-steps.md)
 
 
 def distill(
@@ -34,25 +39,56 @@ def distill(
         raise ConfigError(f"{place} is not empty; expected a new folder for the answers and the recipe")
     recipe = Recipe(**checkpoint.read_config(folder)["recipe"])
     source = Path(data or recipe.data)
-    derived.rows_file(source)
-    found = store.open_rows(source, TRAIN, engine.encoder.vocabulary.modalities)
-    by_task = found if isinstance(found, Mapping) else group_by_task(found)
-    learned = {task: samples for task, samples in by_task.items() if recipe.weights.get(task, 1.0)}
-    derived.links(source, place)
-    samples = taught(engine, learned, place, recipe.sampling.model_dump(), rows, recipe.seed, say)
-    derived.write_rows(source, place, (dump_row(derived.relative(sample, source)) for sample in samples))
+    known = engine.encoder.vocabulary.modalities
+    try:
+        skip = _held_out(recipe, source, run_of(folder), place, known)
+        found = store.open_rows(source, TRAIN, known, skip)
+        by_task = found if isinstance(found, Mapping) else group_by_task(found)
+        learned = {task: samples for task, samples in by_task.items() if recipe.weights.get(task, 1.0)}
+        samples = taught(engine, learned, place, recipe.sampling.model_dump(), rows, recipe.seed, say)
+        derived.write_rows(source, place, (dump_row(derived.relative(sample, source)) for sample in samples))
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)  # half of the answers are no data
+        raise
     student = recipe.model_copy(
         update={
-            "name": f"{recipe.name}-fast",
             "data": str(place),
             "init": str(folder),
             "stages": {},
             "weights": {task: share for task, share in recipe.weights.items() if task in learned},
             "augment": {task: settings for task, settings in recipe.augment.items() if task in learned},
             "steps": steps,
+            "optim": recipe.optim.model_copy(update={"lr": recipe.optim.lr * RATE}),
             "flow": recipe.flow.model_copy(update={"null_prob": 0.0, "uniform_prob": 1.0}),
             "sampling": recipe.sampling.model_copy(update={"steps": sampling_steps, "guidance": 1.0}),
         }
     )
     atomic_write(place / "recipe.json", student.model_dump_json(indent=1))
     return place / "recipe.json"
+
+
+def run_of(checkpoint_folder: Path) -> Path:
+    """The run that a checkpoint belongs to; the checkpoint's own folder where it lies alone."""
+    run = checkpoint_folder.parent.parent
+    return run if checkpoint.steps_of(run) else checkpoint_folder
+
+
+def _held_out(recipe: Recipe, source: Path, run: Path, to: Path, known: Mapping[str, Modality]) -> frozenset[str]:
+    """Ids of the training rows that the run left out; those that it held out become files of their splits in the folder `to`, so
+    that they stay held out from what learns there."""
+    derived.rows_file(source)
+    derived.links(source, to)
+    skip = bad_rows(run)
+    if not recipe.hold_out:
+        return skip
+    found = splits.load_or_make(run, source, recipe.hold_out, known, skip)
+    of_split = {row: split for split, rows in found.ids.items() for row in rows if split in recipe.hold_out}
+    lines: dict[str, list[bytes]] = {split: [] for split in recipe.hold_out if split not in found.given}
+    with derived.rows_file(source).open("rb") as rows:
+        for line in rows:
+            split = of_split.get(row_id(line))
+            if split in lines:
+                lines[split].append(line.rstrip(b"\r\n"))
+    for split, kept in lines.items():
+        (to / f"{split}.jsonl").write_bytes(b"\n".join(kept) + b"\n")
+    return skip | found.not_for_training

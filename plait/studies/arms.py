@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from plait.recipes.recipe import Recipe
 
 RESULT = "measured-{}.json"  # on so many rows a task
+DIGITS = 8  # of a hash
 ROWS_TO_MEASURE = 400  # of a task, for the mean length of its rows
 Say = Callable[[str], Any]
 
@@ -71,9 +72,12 @@ Measure = Callable[[Path], Mapping[str, Any]]
 
 def result(arm: Arm, settings: Settings, measure: Measure) -> dict[str, Any]:
     """What `measure` says of the arm's checkpoint, and its FLOPs; trains it first where that is not done."""
+    from plait.data import store
+    from plait.data.splits import TRAIN
     from plait.train import run as runs
 
-    place = settings.folder / "runs" / f"{arm.name}-seed{arm.seed}-{arm.steps}"
+    rows = store.digest(arm.data, TRAIN)[:DIGITS]  # other data, another run
+    place = settings.folder / "runs" / f"{arm.name}-{rows}-seed{arm.seed}-{arm.steps}"
     kept = place / RESULT.format(settings.limit)
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from plait.data import derived
+from plait.data import derived, store
+from plait.data.splits import TRAIN
 from plait.runtime.files import MANIFEST
-from plait.studies.arms import Arm, Settings, accuracies, as_text, result, spread, table
+from plait.studies.arms import DIGITS, Arm, Settings, accuracies, as_text, result, spread, table
 from plait.tasks.digits import TASKS
 
 SHARES = (0.03, 0.1, 0.3, 1.0)
@@ -29,7 +30,8 @@ def run(settings: Settings) -> dict[str, Any]:
     arms = [(share, 0.0) for share in SHARES] + [(1.0, wrong) for wrong in WRONG if wrong]
     found: dict[str, dict[str, Any]] = {}
     for share, wrong in arms:
-        data = changed(settings.data, settings.folder / f"data-{share:g}-{wrong:g}", share, wrong)
+        source = store.digest(settings.data, TRAIN)[:DIGITS]
+        data = changed(settings.data, settings.folder / f"data-{source}-{share:g}-{wrong:g}", share, wrong)
         told = [
             result(
                 Arm(f"data-{share:g}-{wrong:g}", data, tasks, settings.steps, seed),

@@ -21,6 +21,7 @@ import soundfile
 from PIL import Image
 
 from plait.contract import Message, Part, Sample
+from plait.data import store
 from plait.data.mix import group_by_task
 from plait.data.rows import dump_row, read_rows
 from plait.data.splits import TRAIN
@@ -28,7 +29,7 @@ from plait.errors import DataError
 from plait.eval.suites import FolderRows
 from plait.registry import build_all
 from plait.runtime.files import MANIFEST, atomic_write, sha256_of
-from plait.studies.arms import Arm, Settings, accuracies, as_text, result, spread, table, tokens_a_task
+from plait.studies.arms import DIGITS, Arm, Settings, accuracies, as_text, result, spread, table, tokens_a_task
 from plait.tasks.digits import TASKS, word
 
 MIXED = "mixed"
@@ -220,7 +221,8 @@ def _noisy_clip(path: str, below: float | None, rng: np.random.Generator) -> tup
 def senses(settings: Settings) -> dict[str, Any]:
     """Accuracy at each level of noise: one model on the picture, on the sound and on both, two specialists, and their late
     fusion."""
-    data = build_senses(settings.data, settings.folder / "senses")
+    source = store.digest(settings.data, TRAIN)[:DIGITS]
+    data = build_senses(settings.data, settings.folder / f"senses-{source}")
     steps = max(2, round(settings.steps * SENSES_STEPS))
     found: dict[str, list[list[float]]] = {}
     flops: dict[str, list[float]] = {MIXED: [], "late fusion": []}

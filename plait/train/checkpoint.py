@@ -230,6 +230,17 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTr
     return model.eval(), config
 
 
+def _with_experts(trunk: TrunkConfig, more: TrunkConfig) -> TrunkConfig:
+    """The trunk with the adapters and split experts of another beside its own. Raises ConfigError for an expert in both."""
+    adapters, split = trunk.adapters | more.adapters, trunk.split | more.split
+    if both := sorted(set(adapters) & set(split)):
+        raise ConfigError(
+            f"trunk.adapters and trunk.split both name {', '.join(both)}, of the checkpoint that the training starts from or of "
+            "the recipe; expected an expert in one of them: leave it as it is there, or start from a checkpoint without it"
+        )
+    return TrunkConfig(**trunk.model_dump() | {"adapters": adapters, "split": split})
+
+
 def load_model(
     folder: Path,
     config: Mapping[str, Any],
@@ -246,8 +257,7 @@ def load_model(
     try:
         trunk = TrunkConfig(**config["trunk"])
         if experts is not None:
-            more = {"adapters": trunk.adapters | experts.adapters, "split": trunk.split | experts.split}
-            trunk = TrunkConfig(**trunk.model_dump() | more)
+            trunk = _with_experts(trunk, experts)
     except (ValidationError, TypeError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"

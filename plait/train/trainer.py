@@ -47,6 +47,7 @@ from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
 TELL_EVERY = 10.0  # seconds between two lines while features are computed
+LOOKED_AT = 50  # rows of a task, for one that teaches an objective something
 WORKER_SEED = 7919  # between the seeds of two workers
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
@@ -78,8 +79,11 @@ def accumulate(
     sum_over_ranks([totals])
     moving_parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if ranks()[1] > 1:  # an expert or a reader may be absent on one rank, and all must send the same
-        for parameter in moving_parameters:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        present = torch.tensor([float(parameter.grad is not None) for parameter in moving_parameters])
+        sum_over_ranks([present])
+        for parameter, somewhere in zip(moving_parameters, present.tolist(), strict=True):
+            if somewhere and parameter.grad is None:  # what is nowhere is left alone, as by one process
+                parameter.grad = torch.zeros_like(parameter)
     sum_over_ranks([parameter.grad for parameter in moving_parameters if parameter.grad is not None])
     return {group: float(total / count) for group, total, count in zip(groups, totals, counts, strict=True) if count}
 
@@ -186,8 +190,8 @@ def build(
     select_trainable(model, recipe.trainable)
     if model.base is not None:
         model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
-    for parameter in model.parameters():
-        if not parameter.requires_grad and recipe.init:
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and recipe.init and not name.startswith("codecs."):
             parameter.data = parameter.data.to(
                 model.dtype
             )  # what does not move needs no precision beyond the arithmetic's
@@ -222,7 +226,11 @@ def _weights_of(
     """Shares of the tasks: the recipe's, but none of what the objective learns nothing from. Raises ConfigError where nothing
     is left."""
     weights = {task: share for task, share in recipe.weights.items() if task not in lacking}
-    weights |= {task: 0.0 for task, rows in by_task.items() if not objective.learns_from(rows[0])}
+    weights |= {
+        task: 0.0
+        for task, rows in by_task.items()
+        if not any(objective.learns_from(row) for row in itertools.islice(rows, LOOKED_AT))
+    }
     if not any(weights.get(task, 1.0) for task in by_task):
         raise ConfigError(
             f"objective={recipe.objective} learns nothing from the tasks {', '.join(sorted(by_task))} with these weights; "

@@ -30,6 +30,16 @@ def test_a_derived_folder_is_whole_and_its_rows_are_good(small_digits, tmp_path)
     assert not bad_rows(run)
 
 
+def test_what_was_stopped_on_the_way_is_made_whole(small_digits, tmp_path):
+    to = tmp_path / "some"
+    (to / "media.partial").mkdir(parents=True)
+    (to / "media.partial" / "stale").write_text("")
+    derived.links(small_digits, to)
+    assert not (to / "media.partial").exists()
+    there, here = ({p.relative_to(f / "media") for p in (f / "media").rglob("*")} for f in (small_digits, to))
+    assert here == there
+
+
 def test_a_folder_without_rows_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no train\.jsonl; expected a folder of rows"):
         derived.rows_file(tmp_path)

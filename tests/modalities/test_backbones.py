@@ -114,9 +114,46 @@ def test_what_cannot_be_taken_is_refused_with_the_way_to_mend_it(tmp_path):
     with pytest.raises(ConfigError, match=r"got reader 'vit_0000'.*plait import took from a folder"):
         registry.reader_of(registry.build("image", {"reader": "vit_0000"}))
     stored(transformers.WhisperConfig(**EARS["whisper"].to_dict() | {"num_mel_bins": 128}), tmp_path / "large")
-    _, reader = reader_of(tmp_path / "large", "audio")
     with pytest.raises(CheckpointError, match="takes 128 mels; expected 80"):
-        reader.load(torch.device("cpu"))([np.zeros(1000, np.float32)])
+        api.import_model(tmp_path / "large")
+
+
+def test_half_precision_on_the_disk_is_read_in_full(tmp_path):
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(EYES["resnet"]).half().save_pretrained(tmp_path / "half")
+    _, reader = reader_of(tmp_path / "half", "image")
+    (features,) = reader.load(torch.device("cpu"))([np.zeros((reader.side, reader.side, 3), np.uint8)])
+    assert np.isfinite(features).all()
+
+
+def test_a_width_that_the_configuration_does_not_say_is_known(tmp_path):
+    """As on hubs, where only what differs from the family's usual is written."""
+    folder = tmp_path / "siglip"
+    stored(transformers.SiglipVisionConfig(num_hidden_layers=1, image_size=32, patch_size=16), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "hidden_size"}))
+    _, reader = reader_of(folder, "image")
+    assert reader.width == 768
+
+
+def test_an_encoder_that_reads_nothing_is_not_taken(tmp_path):
+    stored(EYES["vit"], tmp_path / "vit")
+    config = json.loads((tmp_path / "vit" / "config.json").read_text())
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(config | {"hidden_size": 24}))
+    with pytest.raises(CheckpointError, match=r"cannot be opened|reads nothing"):
+        api.import_model(tmp_path / "vit", say=lambda line: None)
+    assert not encoders.taken()
+
+
+def test_a_damaged_copy_is_mended_by_taking_it_again(tmp_path):
+    stored(EYES["vit"], tmp_path / "vit")
+    place = api.import_model(tmp_path / "vit", say=lambda line: None)
+    whole = (place / "model.safetensors").read_bytes()
+    (place / "model.safetensors").write_bytes(whole[:100])
+    assert api.import_model(tmp_path / "vit", say=lambda line: None) == place
+    assert (place / "model.safetensors").read_bytes() == whole
+    (tmp_path / "vit" / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.1, 0.1]}')
+    assert api.import_model(tmp_path / "vit", say=lambda line: None) != place, "other preparation, other features"
 
 
 def test_a_reader_is_taken_once_and_travels_by_its_files(tmp_path):
@@ -125,7 +162,7 @@ def test_a_reader_is_taken_once_and_travels_by_its_files(tmp_path):
     assert result.exit_code == 0, result.output
     (name,) = encoders.taken()
     assert f"modalities.image.reader={name}" in result.output
-    assert encoders.take(tmp_path / "vit") == name
+    assert encoders.take(tmp_path / "vit").name == name
     files = registry.reader_of(registry.build("image", {"reader": name})).files(tmp_path)
     assert f"encoders/{name}/model.safetensors" in files
     assert all(path.startswith(f"encoders/{name}/") for path in files)

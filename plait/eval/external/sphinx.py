@@ -11,6 +11,7 @@ import soxr
 from plait.eval.external import needed
 
 RATE = 16_000
+SHORTEST = RATE // 10  # samples: no word is shorter
 
 
 class SphinxRecogniser:
@@ -18,7 +19,8 @@ class SphinxRecogniser:
 
     def __init__(self) -> None:
         library = needed("pocketsphinx")
-        self._decoder = library.Decoder(samprate=RATE, loglevel="FATAL")
+        # `batch`: means are taken over each clip; with features begun anew no transcript hangs on the clips before it
+        self._decoder = library.Decoder(samprate=RATE, loglevel="FATAL", cmn="batch")
 
     def transcribe(self, clips: Sequence[tuple[np.ndarray, int]]) -> list[str]:
         """Transcripts of (samples, rate) clips, in lower case; "" where it hears no words."""
@@ -26,9 +28,14 @@ class SphinxRecogniser:
 
     def _words(self, samples: np.ndarray, rate: int) -> str:
         heard = samples if rate == RATE else soxr.resample(samples, rate, RATE)
+        if len(heard) < SHORTEST:
+            return ""
         raw = (np.clip(heard, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
-        self._decoder.process_raw(raw, full_utt=True)
-        self._decoder.end_utt()
+        try:
+            self._decoder.process_raw(raw, full_utt=True)
+        finally:
+            self._decoder.end_utt()
         found = self._decoder.hyp()
         return str(found.hypstr) if found is not None else ""

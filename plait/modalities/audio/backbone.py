@@ -32,7 +32,7 @@ class Backbone:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        self.config = encoders.settings(folder)
+        self.config = encoders.whole_config(folder)
         self.version = f"{name}, {STACKED} frames a token"
         self.width = STACKED * int(self.config.get("hidden_size") or self.config.get("d_model") or 0)
 

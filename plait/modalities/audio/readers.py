@@ -126,6 +126,10 @@ def find(name: str) -> Reader | None:
 
 
 def take(source: Path) -> Path:
-    """As `encoders.take`: the folder that it has then."""
-    name = encoders.take(source)
-    return encoders.taken()[name]
+    """As `encoders.take`, once the encoder has read a second of silence."""
+
+    def check(name: str, folder: Path) -> None:
+        reader = Backbone(name, folder)
+        encoders.checked(reader, np.zeros(RATE, np.float32))
+
+    return encoders.take(source, check)

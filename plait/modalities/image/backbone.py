@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 PLACES = 3  # a side of the grid that features are averaged in
 SIDE = 224  # of the square that networks see whose configuration does not say it
-MAPS = ("resnet", "regnet", "convnext", "convnextv2", "mobilenet_v2", "efficientnet")  # convolutional families
+MAPS = ("resnet", "regnet", "convnext", "convnextv2")  # convolutional families
+TOKENS = (
+    "vit", "deit", "beit", "dinov2", "dinov2_with_registers", "clip", "clip_vision_model", "siglip", "siglip_vision_model",
+)  # fmt: skip
 VARIATION = Variation(flip=False, move=0.7, crop=0.15, colour=0.0, erase=0.05)
 
 
 def accepts(config: Mapping[str, Any]) -> bool:
     """Whether a configuration of transformers is of an encoder of pictures."""
-    return "vision_config" in config or "image_size" in config or config.get("model_type") in MAPS
+    return config.get("model_type") in (*MAPS, *TOKENS)
 
 
 class Backbone:
@@ -37,7 +40,7 @@ class Backbone:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        config = encoders.settings(folder)
+        config = encoders.whole_config(folder)
         self.config: Mapping[str, Any] = config.get("vision_config") or config
         self.version = f"{name}, first and {PLACES}x{PLACES}"
         sizes = self.config.get("hidden_sizes")

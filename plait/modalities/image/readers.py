@@ -73,6 +73,10 @@ def find(name: str) -> Reader | None:
 
 
 def take(source: Path) -> Path:
-    """As `encoders.take`: the folder that it has then."""
-    name = encoders.take(source)
-    return encoders.taken()[name]
+    """As `encoders.take`, once the encoder has read a white picture."""
+
+    def check(name: str, folder: Path) -> None:
+        reader = Backbone(name, folder)
+        encoders.checked(reader, np.full((reader.side, reader.side, 3), 255, np.uint8))
+
+    return encoders.take(source, check)

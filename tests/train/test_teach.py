@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_rows import config, write_rows
 from worlds import World, text
 
 from plait import api, registry
 from plait.contract import Message, Part, Sample
 from plait.data import media
 from plait.data.drawn import SUFFIX, write_drawn
-from plait.data.rows import dump_row, read_rows
+from plait.data.rows import dump_row, read_rows, row_id
 from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError, DataError, RowError
 from plait.infer.engine import Engine
@@ -19,6 +20,7 @@ from plait.infer.request import Request
 from plait.infer.teach import taught
 from plait.recipes import load
 from plait.recipes.overrides import override
+from plait.recipes.recipe import Recipe
 from plait.train import checkpoint, run
 
 WORLD = World()
@@ -100,6 +102,7 @@ def test_a_model_learns_from_its_own_answers_through_the_usual_training(small_di
     assert any(line.startswith("draw: 20 of 20") for line in told)
     student = json.loads(path.read_text())
     assert (student["sampling"]["steps"], student["sampling"]["guidance"], student["steps"]) == (3, 1.0, 2)
+    assert student["optim"]["lr"] == pytest.approx(0.2 * recipe.optim.lr)
     rows = [json.loads(line) for line in (tmp_path / "fast" / "train.jsonl").read_text().splitlines()]
     assert {row["task"] for row in rows} == {"draw", "next", "read"}
     assert sum(row["task"] == "draw" for row in rows) == 20
@@ -110,3 +113,51 @@ def test_a_model_learns_from_its_own_answers_through_the_usual_training(small_di
         api.distill(saved, tmp_path / "fast")
     with pytest.raises(DataError, match=r"no train\.jsonl"):
         api.distill(saved, tmp_path / "other", data=tmp_path)
+
+
+def test_what_a_run_held_out_stays_held_out(tmp_path):
+    """And a row that the run found bad is no obstacle."""
+    data = write_rows(tmp_path / "rows", ("text", "image"), count=60)
+    lines = (data / "train.jsonl").read_text().splitlines()
+    (data / "train.jsonl").write_text("\n".join([*lines, '{"task": "image", "messages": 3}']))
+    small = config(data, ("text", "image"), hold_out={"test": 0.3}, steps=2)
+    recipe = Recipe(**small.model_dump() | {"sampling": {"steps": 2}})
+    saved = run.train(recipe, tmp_path / "slow", threads=1)
+    held = {
+        row
+        for split, rows in json.loads((tmp_path / "slow" / "splits.json").read_text())["ids"].items()
+        for row in rows
+    }
+    assert held
+    path = api.distill(saved, tmp_path / "fast", rows=100, steps=2, say=lambda line: None)
+    questions = {json.dumps(json.loads(line)["messages"][0]) for line in lines if row_id(line.encode()) in held}
+    told = {
+        json.dumps(json.loads(line)["messages"][0])
+        for line in (tmp_path / "fast" / "train.jsonl").read_text().splitlines()
+    }
+    assert told
+    assert not told & questions
+    apart = (tmp_path / "fast" / "test.jsonl").read_text().splitlines()
+    assert {json.dumps(json.loads(line)["messages"][0]) for line in apart} <= questions
+    fast = api.train(str(path), out=tmp_path / "trained", threads=1)
+    report = api.evaluate(fast, limit=20, say=lambda line: None)
+    assert {cell["task"] for cell in report["cells"]} == {"text", "image"}
+
+
+def test_rows_of_one_task_are_asked_one_by_one(tmp_path):
+    words = Sample((Message("user", (text("what?"),)), Message("assistant", (text("yes"),))), "mixed")
+    drawn = Sample((Message("user", (text("draw seven"),)), Message("assistant", (WORLD.part("image", 1),))), "mixed")
+    for rows in ([words, drawn], [drawn, words]):
+        found = list(taught(Engine(WORLD.model()), {"mixed": rows}, tmp_path, {"steps": 2}, 3, 0))
+        assert sorted(row.messages[-1].parts[0].type for row in found) == ["image", "text"]
+
+
+def test_nothing_is_left_of_a_distillation_that_failed(small_digits, tmp_path):
+    settings = ["trunk.dim=32", "trunk.num_heads=2", "trunk.num_layers=1", "steps=1", f"data={small_digits}"]
+    weights = dict.fromkeys(load("digits").weights, 0.0) | {"read": 1.0}
+    saved = run.train(
+        override(load("digits").model_copy(update={"weights": weights}), settings), tmp_path / "slow", threads=1
+    )
+    with pytest.raises(ConfigError, match="no task asks for"):
+        api.distill(saved, tmp_path / "fast")
+    assert not (tmp_path / "fast").exists()
