@@ -64,7 +64,9 @@ class Arm:
             )
         weights = {task: usual.weights.get(task, 1.0) if task in self.tasks else 0.0 for task in sorted(there)}
         settings = usual.model_copy(update={"data": str(self.data), "weights": weights, "seed": self.seed})
-        return override(settings, [f"steps={self.steps}", f"save_every={max(100, self.steps)}", *self.changes])
+        warmup = max(1, round(usual.optim.warmup * self.steps / usual.steps))  # as large a part of every arm's steps
+        changes = [f"steps={self.steps}", f"save_every={max(100, self.steps)}", f"optim.warmup={warmup}"]
+        return override(settings, [*changes, *self.changes])
 
 
 Measure = Callable[[Path], Mapping[str, Any]]

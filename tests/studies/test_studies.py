@@ -61,6 +61,7 @@ def test_the_specialists_share_all_tasks_among_them():
 def test_an_arm_learns_its_own_tasks_alone(small_digits, tmp_path):
     recipe = Arm("a", small_digits, ("read", "draw"), 7, 3).recipe()
     assert (recipe.steps, recipe.seed, recipe.data) == (7, 3, str(small_digits))
+    assert recipe.optim.warmup == 1, "not the fifty steps of a training of 1,500"
     usual = load("digits").weights
     assert {task: share for task, share in recipe.weights.items() if share} == {t: usual[t] for t in ("read", "draw")}
     with pytest.raises(ConfigError, match="no rows of \\['fly'\\]"):
