@@ -53,7 +53,7 @@ VARIED = {
 }  # fmt: skip
 
 ALIGN = {
-    "trunk": {"adapters": {}},
+    "trunk": {"adapters": {}, "split": {}},
     "trainable": PROJECTORS,
     "objective": "align",
     "augment": {task: VARIED[task] for task in ("transcribe", "name")},
@@ -64,7 +64,7 @@ ALIGN = {
     "ema_decay": 0.99,
 }
 VOCODER = {
-    "trunk": {"adapters": {}},
+    "trunk": {"adapters": {}, "split": {}},
     "trainable": ("codecs.*",),
     "objective": "codec",
     "alignment": {},
@@ -81,10 +81,12 @@ RECIPE = Recipe(
     name="smol",
     data="data/smol",
     modalities=MODALITIES,
-    trunk=TrunkConfig(adapters={"image_given": 32, "audio_given": 32, "image_written": 64, "audio_written": 64}),
+    trunk=TrunkConfig(
+        adapters={"image_given": 32, "audio_given": 32}, split={"image_written": 192, "audio_written": 192}
+    ),
     init="smollm2-135m-instruct",
     stages={"align": ALIGN, "vocoder": VOCODER},
-    trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*"),
+    trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     alignment={"transcribe": "ctc", "name": "match"},
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
