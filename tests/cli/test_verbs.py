@@ -18,6 +18,7 @@ from plait.eval import card, statistics
 from plait.infer.engine import Answer, Engine
 from plait.modalities.audio import judge as audio_judge
 from plait.modalities.image import judge as image_judge
+from plait.recipes import measuring
 from plait.train import checkpoint
 
 TINY = [
@@ -172,12 +173,12 @@ def test_eval_writes_the_report(run, small_digits, tmp_path, monkeypatch):
 def test_eval_says_what_it_could_not_check(run, small_digits, tmp_path):
     folder = checkpoint.locate(run)
     here, nowhere = (api.settings("digits", f"data={place}") for place in (small_digits, tmp_path))
-    assert api._check_rows(folder, here, frozenset()) == []
-    assert "no train.jsonl" in api._check_rows(folder, nowhere, frozenset())[0]
+    assert measuring.check_rows(folder, here, frozenset()) == []
+    assert "no train.jsonl" in measuring.check_rows(folder, nowhere, frozenset())[0]
     lean = tmp_path / "lean"
     model, config = checkpoint.load(folder)
     checkpoint.save(lean, model, model.state_dict(), config["recipe"])
-    assert "does not say" in api._check_rows(lean, here, frozenset())[0]
+    assert "does not say" in measuring.check_rows(lean, here, frozenset())[0]
 
 
 def test_eval_refuses_the_rows_of_another_build(run, small_digits, tmp_path):
