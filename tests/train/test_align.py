@@ -144,7 +144,7 @@ def test_the_gradient_of_ctc_is_that_of_the_whole_table(world):
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
     for a, b in zip(fast, slow, strict=True):
         if a is not None:
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))  # float32: of the largest
 
 
 def test_a_row_with_too_few_features_gives_nothing(world):
