@@ -144,8 +144,8 @@ def take_encoder(source: Path, config: Mapping[str, Any]) -> tuple[str, Path] | 
     modality that it reads and its folder there, named as recipes name the reader. None for a model that is no encoder. Raises
     CheckpointError."""
     modules = ((name, _optional(name, "readers")) for name in available())
-    found = next(((name, module) for name, module in modules if module is not None and module.accepts(config)), None)
-    return None if found is None else (found[0], found[1].take(source))
+    fitting = next(((name, module) for name, module in modules if module is not None and module.accepts(config)), None)
+    return None if fitting is None else (fitting[0], fitting[1].take(source))
 
 
 def kind_of(value: Any) -> str | None:

@@ -31,8 +31,8 @@ CONVERT = "from transformers import AutoModel; AutoModel.from_pretrained('FOLDER
 
 def taken() -> dict[str, Path]:
     """Folders of the encoders that are here, by name."""
-    found = sorted((places() / FOLDER).glob(f"*/{CONFIG}"))
-    return {path.parent.name: path.parent for path in found if not path.parent.name.endswith(PARTIAL)}
+    configurations = sorted((places() / FOLDER).glob(f"*/{CONFIG}"))
+    return {path.parent.name: path.parent for path in configurations if not path.parent.name.endswith(PARTIAL)}
 
 
 def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None) -> Path:
@@ -47,27 +47,28 @@ def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: 
             f"{source} has no weights as safetensors; expected model.safetensors (pickles may run any code). Where you trust "
             f'its source, convert it with python -c "{CONVERT}"'
         )
-    kept = [path for path in (source / CONFIG, source / PREPROCESSOR, *weights) if path.is_file()]
-    digest = hashlib.sha256("".join(sha256_of(path) for path in kept).encode()).hexdigest()
+    sources = [path for path in (source / CONFIG, source / PREPROCESSOR, *weights) if path.is_file()]
+    digest = hashlib.sha256("".join(sha256_of(path) for path in sources).encode()).hexdigest()
     name = f"{re.sub(r'[^a-z0-9]+', '_', source.resolve().name.lower()).strip('_')}_{digest[:DIGITS]}"
-    place = places() / FOLDER / name
-    if place.is_dir() and all(
-        (place / path.name).is_file() and sha256_of(place / path.name) == sha256_of(path) for path in kept
+    destination = places() / FOLDER / name
+    if destination.is_dir() and all(
+        (destination / path.name).is_file() and sha256_of(destination / path.name) == sha256_of(path)
+        for path in sources
     ):
-        return place
-    partial = place.with_name(f"{name}{PARTIAL}")
-    for folder in (partial, place):
+        return destination
+    partial = destination.with_name(f"{name}{PARTIAL}")
+    for folder in (partial, destination):
         shutil.rmtree(folder, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in kept:
+    for path in sources:
         shutil.copyfile(path, partial / path.name)
     try:
         check(name, partial)
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    partial.rename(place)
-    return place
+    partial.rename(destination)
+    return destination
 
 
 def files(name: str) -> Mapping[str, bytes]:
@@ -81,12 +82,12 @@ def settings(folder: Path, file: str = CONFIG) -> dict[str, Any]:
     if not (folder / file).is_file():
         return {}
     try:
-        found: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(
             f"{folder / file} is no JSON ({error}); copy it again, or where it was imported: plait import its source anew"
         ) from error
-    return found
+    return values
 
 
 def network(folder: Path) -> nn.Module:
@@ -112,10 +113,23 @@ def whole_config(folder: Path) -> dict[str, Any]:
         raise MissingError("encoders of other makers need transformers: pip install 'plait[pretrained]'") from error
     settings(folder)  # names the file if it is damaged
     try:
-        found: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
+        values: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}; expected an encoder that transformers knows") from error
-    return found
+    return values
+
+
+def find(
+    name: str,
+    known: Mapping[str, Reader],
+    backbone: Callable[[str, Path], Reader],
+    accepts: Callable[[Mapping[str, Any]], bool],
+) -> Reader | None:
+    """The reader of a name: a `known` one, or a `backbone` of an encoder that was taken and is accepted; None for another."""
+    if name in known:
+        return known[name]
+    folder = taken().get(name)
+    return backbone(name, folder) if folder and accepts(settings(folder)) else None
 
 
 def checked(reader: Reader, prepared: np.ndarray) -> None:

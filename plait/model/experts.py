@@ -33,19 +33,19 @@ class Split:
 def plan(
     expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int], split: Mapping[str, int]
 ) -> Split | Routing | None:
-    """The ways of [B, L] `expert` numbers: through layers of their own, through adapters, or neither (None). `numbers`:
-    number of each expert by name; `ranks` of adapters and widths of layers of their own, by the expert's name."""
+    """The ways of [B, L] `expert` numbers: through layers of their tokens_by_expert, through adapters, or neither (None). `numbers`:
+    number of each expert by name; `ranks` of adapters and widths of layers of their tokens_by_expert, by the expert's name."""
     flat = expert.flatten()
-    found = [(name, (flat == numbers[name]).nonzero().flatten()) for name in sorted(split, key=lambda n: numbers[n])]
-    own = tuple((name, index) for name, index in found if len(index))
-    if not own:
+    indices = [(name, (flat == numbers[name]).nonzero().flatten()) for name in sorted(split, key=lambda n: numbers[n])]
+    tokens_by_expert = tuple((name, index) for name, index in indices if len(index))
+    if not tokens_by_expert:
         return route(expert, numbers, ranks) if ranks else None
     is_shared = torch.ones_like(flat, dtype=torch.bool)
-    for _, index in own:
+    for _, index in tokens_by_expert:
         is_shared[index] = False
     shared = is_shared.nonzero().flatten()
-    order = torch.cat([shared, *(index for _, index in own)])
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
+    order = torch.cat([shared, *(index for _, index in tokens_by_expert)])
+    position_of_token = torch.empty_like(order)
+    position_of_token[order] = torch.arange(len(order), device=order.device)
     adapters = route(flat[shared][None], numbers, ranks) if ranks and len(shared) else None
-    return Split(shared, own, place, adapters)
+    return Split(shared, tokens_by_expert, position_of_token, adapters)

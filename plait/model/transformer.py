@@ -369,11 +369,13 @@ class Trunk(nn.Module):
         B, L, _ = x_BLD.shape
         flat = x_BLD.flatten(0, 1)
         experts = [cast(Expert, self.experts[name]) for name, _ in split.own]
-        own = [expert.enter(flat.index_select(0, index)) for expert, (_, index) in zip(experts, split.own, strict=True)]
-        parts = [flat.index_select(0, split.shared), *own]
+        entered = [
+            expert.enter(flat.index_select(0, index)) for expert, (_, index) in zip(experts, split.own, strict=True)
+        ]
+        parts = [flat.index_select(0, split.shared), *entered]
         for number, layer in enumerate(self.layers):
             layers = [layer, *(expert.layers[number] for expert in experts)]
             cache = caches[number] if caches else None
             parts = split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
-        left = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[1:], strict=True)]
-        return split.join([self.norm(parts[0]), *left]).view(B, L, -1)
+        outputs = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[1:], strict=True)]
+        return split.join([self.norm(parts[0]), *outputs]).view(B, L, -1)

@@ -42,11 +42,11 @@ def distill(
     known = engine.encoder.vocabulary.modalities
     try:
         skip = _held_out(recipe, source, run_of(folder), place, known)
-        found = store.open_rows(source, TRAIN, known, skip)
-        by_task = found if isinstance(found, Mapping) else group_by_task(found)
+        samples = store.open_rows(source, TRAIN, known, skip)
+        by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
         learned = {task: samples for task, samples in by_task.items() if recipe.weights.get(task, 1.0)}
-        samples = taught(engine, learned, place, recipe.sampling.model_dump(), rows, recipe.seed, say)
-        derived.write_rows(source, place, (dump_row(derived.relative(sample, source)) for sample in samples))
+        answered = taught(engine, learned, place, recipe.sampling.model_dump(), rows, recipe.seed, say)
+        derived.write_rows(source, place, (dump_row(derived.relative(sample, source)) for sample in answered))
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)  # half of the answers are no data
         raise
@@ -81,9 +81,9 @@ def _held_out(recipe: Recipe, source: Path, run: Path, to: Path, known: Mapping[
     skip = bad_rows(run)
     if not recipe.hold_out:
         return skip
-    found = splits.load_or_make(run, source, recipe.hold_out, known, skip)
-    of_split = {row: split for split, rows in found.ids.items() for row in rows if split in recipe.hold_out}
-    lines: dict[str, list[bytes]] = {split: [] for split in recipe.hold_out if split not in found.given}
+    held_out = splits.load_or_make(run, source, recipe.hold_out, known, skip)
+    of_split = {row: split for split, rows in held_out.ids.items() for row in rows if split in recipe.hold_out}
+    lines: dict[str, list[bytes]] = {split: [] for split in recipe.hold_out if split not in held_out.given}
     with derived.rows_file(source).open("rb") as rows:
         for line in rows:
             split = of_split.get(row_id(line))
@@ -91,4 +91,4 @@ def _held_out(recipe: Recipe, source: Path, run: Path, to: Path, known: Mapping[
                 lines[split].append(line.rstrip(b"\r\n"))
     for split, kept in lines.items():
         (to / f"{split}.jsonl").write_bytes(b"\n".join(kept) + b"\n")
-    return skip | found.not_for_training
+    return skip | held_out.not_for_training

@@ -24,10 +24,10 @@ def check_rows(folder: Path, recipe: Recipe, skip: frozenset[str]) -> list[str]:
     if rows is None or not trained_on:
         lacking = "the data folder has no train.jsonl" if trained_on else "the checkpoint does not say its rows"
         return [f"not checked that these rows are held out from this checkpoint's training: {lacking}"]
-    found = fingerprint(recipe, skip)
-    if found != trained_on:
+    of_these_rows = fingerprint(recipe, skip)
+    if of_these_rows != trained_on:
         raise DataError(
-            f"{rows} has sha256 {found[:12]} (with what is left out of it); the checkpoint was trained on rows with "
+            f"{rows} has sha256 {of_these_rows[:12]} (with what is left out of it); the checkpoint was trained on rows with "
             f"{trained_on[:12]}, so what this folder holds out the model may have seen: evaluate with the data it was "
             "trained on (--data FOLDER)"
         )

@@ -151,11 +151,11 @@ def _smol() -> Iterator[Finding]:
         for what, needed, there in (("disk", SMOL_DISK, free), ("memory", SMOL_MEMORY, memory))
         if there is not None and there < needed
     ]
-    told = f"short of {' and '.join(short)}" if short else "enough of both here"
+    comparison = f"short of {' and '.join(short)}" if short else "enough of both here"
     yield Finding(
         "recipe smol",
         NOTE if short else GOOD,
-        f"building and training it takes {SMOL_DISK} GiB of disk and {SMOL_MEMORY} of memory: {told}",
+        f"building and training it takes {SMOL_DISK} GiB of disk and {SMOL_MEMORY} of memory: {comparison}",
     )
 
 

@@ -38,14 +38,14 @@ def answer(
     from plait.studies import figures
     from plait.studies.arms import Settings
 
-    asked = module(name)
+    study = module(name)
     recipes.module("digits").build(data, say)
-    found = asked.run(Settings(out, data, steps, seeds, limit, threads, say))
-    write_json(out / f"{name}.json", found)
-    words: str = asked.in_words(found)
+    results = study.run(Settings(out, data, steps, seeds, limit, threads, say))
+    write_json(out / f"{name}.json", results)
+    words: str = study.in_words(results)
     atomic_write(out / f"{name}.md", words + "\n")
     try:
-        figures.draw(asked.curves(found), out / f"{name}.svg")
+        figures.draw(study.curves(results), out / f"{name}.svg")
     except MissingError as error:
         say(str(error))
     return words

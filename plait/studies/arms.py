@@ -79,18 +79,18 @@ def result(arm: Arm, settings: Settings, measure: Measure) -> dict[str, Any]:
     from plait.train import run as runs
 
     rows = store.digest(arm.data, TRAIN)[:DIGITS]  # other data, another run
-    place = settings.folder / "runs" / f"{arm.name}-{rows}-seed{arm.seed}-{arm.steps}"
-    kept = place / RESULT.format(settings.limit)
-    if kept.is_file():
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return found
+    run_folder = settings.folder / "runs" / f"{arm.name}-{rows}-seed{arm.seed}-{arm.steps}"
+    stored = run_folder / RESULT.format(settings.limit)
+    if stored.is_file():
+        measured: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
+        return measured
     settings.say(f"{arm.name}, seed {arm.seed}: {arm.steps} steps of {len(arm.tasks)} tasks")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    saved = runs.train(arm.recipe(), place, resume=place.exists(), threads=settings.threads)
-    facts = json.loads((place / "train.json").read_text(encoding="utf-8"))["train"]
-    found = {"flops": facts["flops"], "seconds": facts["seconds"], **measure(saved)}
-    atomic_write(kept, json.dumps(found, indent=1))
-    return found
+    run_folder.parent.mkdir(parents=True, exist_ok=True)
+    saved = runs.train(arm.recipe(), run_folder, resume=run_folder.exists(), threads=settings.threads)
+    facts = json.loads((run_folder / "train.json").read_text(encoding="utf-8"))["train"]
+    measured = {"flops": facts["flops"], "seconds": facts["seconds"], **measure(saved)}
+    atomic_write(stored, json.dumps(measured, indent=1))
+    return measured
 
 
 def accuracies(checkpoint: Path, tasks: Sequence[str], limit: int, say: Say) -> dict[str, float]:
@@ -106,14 +106,14 @@ def accuracies(checkpoint: Path, tasks: Sequence[str], limit: int, say: Say) -> 
     suite = recipes.module("digits").suite(Path(recipe.data), known)
     evaluation = Evaluation(model.engine, suite, recipe.sampling.model_dump(), recipe.seed, limit, say)
     evaluation.panel.prepare()
-    found = {}
+    shares = {}
     for name in tasks:
         task = suite.task(name)
         rows = suite.rows.rows(task, "test")[:limit]
         answers = evaluation.ask([sample.messages[:-1] for sample in rows], task.answers_in)
         for attribute, right in evaluation.panel.hits(task, answers, rows).items():
-            found[f"{name}: {attribute}"] = share(right)
-    return found
+            shares[f"{name}: {attribute}"] = share(right)
+    return shares
 
 
 def tokens_a_task(samples: Mapping[str, Sequence[Sample]], recipe: Recipe) -> dict[str, float]:
@@ -140,9 +140,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
 
 
-def as_text(found: Mapping[str, float]) -> str:
+def as_text(spread_of_figure: Mapping[str, float]) -> str:
     """`93.4 (92.0-95.0)`, in per cent."""
-    mean, low, high = (100 * found[key] for key in ("mean", "low", "high"))
+    mean, low, high = (100 * spread_of_figure[key] for key in ("mean", "low", "high"))
     return f"{mean:.1f}" if low == high else f"{mean:.1f} ({low:.1f}-{high:.1f})"
 
 

@@ -28,11 +28,11 @@ def run(settings: Settings) -> dict[str, Any]:
     """Accuracies by `task: attribute` for each share of the rows and each share of wrong answers."""
     tasks = tuple(task.name for task in TASKS)
     arms = [(share, 0.0) for share in SHARES] + [(1.0, wrong) for wrong in WRONG if wrong]
-    found: dict[str, dict[str, Any]] = {}
+    by_arm: dict[str, dict[str, Any]] = {}
     for share, wrong in arms:
         source = store.digest(settings.data, TRAIN)[:DIGITS]
         data = changed(settings.data, settings.folder / f"data-{source}-{share:g}-{wrong:g}", share, wrong)
-        told = [
+        of_seeds = [
             result(
                 Arm(f"data-{share:g}-{wrong:g}", data, tasks, settings.steps, seed),
                 settings,
@@ -40,16 +40,16 @@ def run(settings: Settings) -> dict[str, Any]:
             )
             for seed in range(settings.seeds)
         ]
-        found[f"{share:g} {wrong:g}"] = {
+        by_arm[f"{share:g} {wrong:g}"] = {
             "share": share,
             "wrong": wrong,
-            "accuracy": {name: spread([one["accuracy"][name] for one in told]) for name in told[0]["accuracy"]},
+            "accuracy": {name: spread([one["accuracy"][name] for one in of_seeds]) for name in of_seeds[0]["accuracy"]},
         }
-    return {"steps": settings.steps, "rows": settings.limit, "arms": found}
+    return {"steps": settings.steps, "rows": settings.limit, "arms": by_arm}
 
 
 def changed(data: Path, to: Path, share: float, wrong: float) -> Path:
-    """The folder `to`: a share of the training rows of each task in `data`, some with wrong answers; the rest are links.
+    """The folder `to`: a share of the training rows of each task in `data`, some with wrong answers; the other files are the same.
 
     Raises DataError without rows.
     """
@@ -72,12 +72,12 @@ def changed(data: Path, to: Path, share: float, wrong: float) -> Path:
 def _with_wrong_answers(rows: list[dict[str, Any]], wrong: float, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Rows of one task, a share of them with the answer of another that expects something else."""
     chosen = set(rng.permutation(len(rows))[: round(wrong * len(rows))].tolist())
-    made = []
+    answered = []
     for number, row in enumerate(rows):
         others = (rows[int(rng.integers(len(rows)))] for _ in range(MOST_TRIED)) if number in chosen else ()
         other = next((other for other in others if other["meta"]["expect"] != row["meta"]["expect"]), row)
-        made.append(row | {"messages": [*row["messages"][:-1], other["messages"][-1]]})
-    return made
+        answered.append(row | {"messages": [*row["messages"][:-1], other["messages"][-1]]})
+    return answered
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def curves(found: Mapping[str, Any]) -> dict[str, Any]:
     arms = [arm for arm in found["arms"].values() if not arm["wrong"]]
     answers = {task.name: task.answers_in for task in TASKS}
     lines = {}
-    for kind in ("text", "image", "audio"):
+    for kind in dict.fromkeys(answers.values()):
         names = [name for name in arms[0]["accuracy"] if answers[name.split(":")[0]] == kind]
         lines[f"answers in {kind}"] = [
             {key: float(np.mean([arm["accuracy"][name][key] for name in names])) for key in ("mean", "low", "high")}

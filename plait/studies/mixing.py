@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from plait.contract import Message, Part, Sample
+from plait.contract import WORDS, Message, Modality, Part, Sample
 from plait.data import store
 from plait.data.mix import group_by_task
 from plait.data.rows import dump_row, read_rows
@@ -46,6 +46,13 @@ def run(settings: Settings) -> dict[str, Any]:
     return {"grid": grid(settings), "senses": senses(settings)}
 
 
+def modalities() -> dict[str, Modality]:
+    """Those of the digits."""
+    from plait import recipes
+
+    return build_all(recipes.load("digits").modalities)
+
+
 # the grid
 
 
@@ -63,7 +70,7 @@ def grid(settings: Settings) -> dict[str, Any]:
 
     everything = tuple(task.name for task in TASKS)
     usual = recipes.load("digits")
-    samples = group_by_task(list(read_rows(settings.data / f"{TRAIN}.jsonl", build_all(usual.modalities))))
+    samples = group_by_task(list(read_rows(settings.data / f"{TRAIN}.jsonl", modalities())))
     cost = tokens_a_task(samples, usual)
     total = sum(cost.values())
     arms: dict[str, list[dict[str, Any]]] = {MIXED: [], "specialists": [], "late fusion": []}
@@ -81,13 +88,13 @@ def grid(settings: Settings) -> dict[str, Any]:
             arm = Arm(f"grid-{cell.replace('->', '-to-').replace('+', '-and-')}", settings.data, tasks, steps, seed)
 
             def of_cell(saved: Path, tasks: Sequence[str] = tasks, cell: str = cell) -> dict[str, Any]:
-                found = of_grid(saved, tasks)
-                return found | ({"fused": _said(saved, settings)} if cell in ("image->text", "audio->text") else {})
+                measured = of_grid(saved, tasks)
+                return measured | ({"fused": _said(saved, settings)} if cell in ("image->text", "audio->text") else {})
 
-            found = result(arm, settings, of_cell)
-            together["flops"] += found["flops"]
-            together["accuracy"] |= found["accuracy"]
-            answers |= found.get("fused", {})
+            measured = result(arm, settings, of_cell)
+            together["flops"] += measured["flops"]
+            together["accuracy"] |= measured["accuracy"]
+            answers |= measured.get("fused", {})
         arms["specialists"].append(together)
         arms["late fusion"].append({"accuracy": _by_rule(answers, settings)})
     names = list(arms[MIXED][0]["accuracy"])
@@ -106,9 +113,7 @@ def grid(settings: Settings) -> dict[str, Any]:
 
 
 def _rows_of(task: str, settings: Settings) -> list[Sample]:
-    from plait import recipes
-
-    rows = FolderRows(settings.data, build_all(recipes.load("digits").modalities))
+    rows = FolderRows(settings.data, modalities())
     return rows.rows(next(t for t in TASKS if t.name == task), "test")[: settings.limit]
 
 
@@ -126,7 +131,7 @@ def _said(saved: Path, settings: Settings) -> dict[str, list[str]]:
             if reader in trained:
                 asking = next(t for t in TASKS if t.name == reader)
                 parts = [next(p for p in row.messages[0].parts if p.type == kind) for row in _rows_of(task, settings)]
-                answers = model.generate_all([Request(asking.ask_about(part), to="text") for part in parts])
+                answers = model.generate_all([Request(asking.ask_about(part), to=WORDS) for part in parts])
                 said[f"{task} {kind}"] = [
                     next((str(part.value) for part in answer.message.parts), "") for answer in answers
                 ]
@@ -136,7 +141,7 @@ def _said(saved: Path, settings: Settings) -> dict[str, list[str]]:
 def _by_rule(said: Mapping[str, Sequence[str]], settings: Settings) -> dict[str, float]:
     """Accuracy of the rules over what two specialists read."""
     numbers = {name: number for number, name in enumerate(WORDS_OF_DIGITS)}
-    found = {}
+    shares = {}
     for task in ("same", "larger"):
         right = []
         rows = _rows_of(task, settings)
@@ -146,8 +151,8 @@ def _by_rule(said: Mapping[str, Sequence[str]], settings: Settings) -> dict[str,
             else:
                 answer = max(seen, heard, key=lambda text: numbers.get(text, -1))
             right.append(answer == row.messages[-1].parts[0].value)
-        found[f"{task}: {task}"] = float(np.mean(right))
-    return found
+        shares[f"{task}: {task}"] = float(np.mean(right))
+    return shares
 
 
 # two senses
@@ -165,7 +170,7 @@ def build_senses(digits: Path, to: Path) -> Path:
         raise DataError(
             f"{digits} holds no build of the digits; expected one: plait data build digits --folder {digits}"
         )
-    known = build_all(("text", "image", "audio"))
+    known = modalities()
     rng = np.random.default_rng([2026, 61])
     (to / "media").mkdir(parents=True, exist_ok=True)
     files = {}
@@ -193,8 +198,8 @@ def build_senses(digits: Path, to: Path) -> Path:
                         for kind, suffix in (("image", "png"), ("audio", "flac"))
                         if f"{{{kind}}}" in asked
                     )
-                    question = Message("user", (*parts, Part("text", asked.rsplit("} ", 1)[1])))
-                    answer = Message("assistant", (Part("text", WORDS_OF_DIGITS[digit]),))
+                    question = Message("user", (*parts, Part(WORDS, asked.rsplit("} ", 1)[1])))
+                    answer = Message("assistant", (Part(WORDS, WORDS_OF_DIGITS[digit]),))
                     lines.append(dump_row(Sample((question, answer), task, {"level": level, "digit": digit})))
         atomic_write(to / f"{split}.jsonl", "\n".join(lines) + "\n")
         files[f"{split}.jsonl"] = {"rows": len(lines), "sha256": sha256_of(to / f"{split}.jsonl")}
@@ -224,7 +229,7 @@ def senses(settings: Settings) -> dict[str, Any]:
     source = store.digest(settings.data, TRAIN)[:DIGITS]
     data = build_senses(settings.data, settings.folder / f"senses-{source}")
     steps = max(2, round(settings.steps * SENSES_STEPS))
-    found: dict[str, list[list[float]]] = {}
+    by_seed_of_name: dict[str, list[list[float]]] = {}
     flops: dict[str, list[float]] = {MIXED: [], "late fusion": []}
 
     def measure(saved: Path, tasks: Sequence[str]) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def senses(settings: Settings) -> dict[str, Any]:
 
     for seed in range(settings.seeds):
         arms = {MIXED: (SEE, HEAR, BOTH), SEE: (SEE,), HEAR: (HEAR,)}
-        told = {
+        of_arm = {
             name: result(
                 Arm(f"senses-{name}", data, tasks, steps if name == MIXED else steps // 2, seed),
                 settings,
@@ -240,18 +245,18 @@ def senses(settings: Settings) -> dict[str, Any]:
             )
             for name, tasks in arms.items()
         }
-        flops[MIXED].append(told[MIXED]["flops"])
-        flops["late fusion"].append(told[SEE]["flops"] + told[HEAR]["flops"])
-        scores = {f"{MIXED}, {task}": told[MIXED]["scores"][task] for task in ASKED}
-        scores |= {f"specialist, {task}": told[task]["scores"][task] for task in (SEE, HEAR)}
+        flops[MIXED].append(of_arm[MIXED]["flops"])
+        flops["late fusion"].append(of_arm[SEE]["flops"] + of_arm[HEAR]["flops"])
+        scores = {f"{MIXED}, {task}": of_arm[MIXED]["scores"][task] for task in ASKED}
+        scores |= {f"specialist, {task}": of_arm[task]["scores"][task] for task in (SEE, HEAR)}
         truth = [int(sample.meta["digit"]) for sample in _noisy_rows(data, BOTH, 0, settings.limit)]
         for name, by_level in scores.items():
-            found.setdefault(name, []).append([_right(np.array(level), truth) for level in by_level])
+            by_seed_of_name.setdefault(name, []).append([_right(np.array(level), truth) for level in by_level])
         fused = [
             np.array(seen) + np.array(heard)
-            for seen, heard in zip(told[SEE]["scores"][SEE], told[HEAR]["scores"][HEAR], strict=True)
+            for seen, heard in zip(of_arm[SEE]["scores"][SEE], of_arm[HEAR]["scores"][HEAR], strict=True)
         ]
-        found.setdefault("late fusion", []).append([_right(level, truth) for level in fused])
+        by_seed_of_name.setdefault("late fusion", []).append([_right(level, truth) for level in fused])
     return {
         "steps": steps,
         "rows": settings.limit,
@@ -259,13 +264,13 @@ def senses(settings: Settings) -> dict[str, Any]:
         "flops": {arm: float(np.mean(values)) for arm, values in flops.items()},
         "accuracy": {
             name: [spread([seed[level] for seed in by_seed]) for level in range(len(LEVELS))]
-            for name, by_seed in found.items()
+            for name, by_seed in by_seed_of_name.items()
         },
     }
 
 
 def _noisy_rows(data: Path, task: str, level: int, limit: int) -> list[Sample]:
-    rows = read_rows(data / "test.jsonl", build_all(("text", "image", "audio")))
+    rows = read_rows(data / "test.jsonl", modalities())
     return [row for row in rows if row.task == task and row.meta["level"] == level][:limit]
 
 
@@ -275,13 +280,13 @@ def _scores(saved: Path, task: str, data: Path, limit: int) -> list[list[list[fl
     from plait.infer.likelihood import log_likelihoods
 
     engine = api.load(saved).engine
-    words = [Part("text", name) for name in WORDS_OF_DIGITS]
-    found = []
+    words = [Part(WORDS, name) for name in WORDS_OF_DIGITS]
+    by_level = []
     for level in range(len(LEVELS)):
         questions = [row.messages[:-1] for row in _noisy_rows(data, task, level, limit)]
         logs = log_likelihoods(engine, questions, words)
-        found.append(np.round(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True), 4).tolist())
-    return found
+        by_level.append(np.round(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True), 4).tolist())
+    return by_level
 
 
 def _right(logs: np.ndarray, truth: Sequence[int]) -> float:

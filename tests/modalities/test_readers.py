@@ -12,8 +12,9 @@ from plait import registry
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError, ConfigError
 from plait.modalities.audio import whisper
+from plait.modalities.audio.hearing import whisper_mel
 from plait.modalities.audio.readers import READERS as EARS
-from plait.modalities.audio.readers import STACKED, whisper_mel
+from plait.modalities.audio.readers import STACKED
 from plait.modalities.image import efficientnet
 from plait.modalities.image.readers import READERS as EYES
 

@@ -16,7 +16,7 @@ from plait.data.rows import read_rows
 from plait.errors import ConfigError, DataError
 from plait.recipes import load
 from plait.registry import build_all
-from plait.studies import arms, data, figures, mixing
+from plait.studies import arms, data, mixing
 from plait.studies.arms import Arm, Settings
 from plait.tasks.digits import TASKS
 
@@ -197,7 +197,6 @@ def test_curves_of_the_data_are_by_what_is_answered():
     drawn = data.curves(found)
     assert list(drawn["lines"]) == ["answers in text", "answers in image", "answers in audio"]
     assert [value["mean"] for value in drawn["lines"]["answers in text"]] == pytest.approx(list(data.SHARES))
-    assert figures.STYLES
 
 
 def test_an_unknown_study_is_refused(tmp_path):

@@ -37,7 +37,7 @@ def answer():
 
 
 def test_the_noise_of_a_block_is_what_it_was_drawn_from(answer):
-    """From the same noise a model without a will of its own, that always predicts zeros, draws the same zeros."""
+    """It hangs on the request's seed alone, and is kept with the block."""
     (block,) = answer.segments[0].blocks
     assert block.noise.shape == block.tokens.shape
     other = Engine(WORLD.model()).generate([drawing(4), drawing(5)])

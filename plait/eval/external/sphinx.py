@@ -37,5 +37,5 @@ class SphinxRecogniser:
             self._decoder.process_raw(raw, full_utt=True)
         finally:
             self._decoder.end_utt()
-        found = self._decoder.hyp()
-        return str(found.hypstr) if found is not None else ""
+        hypothesis = self._decoder.hyp()
+        return str(hypothesis.hypstr) if hypothesis is not None else ""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from plait.contract import Part
 from plait.errors import CheckpointError
 from plait.modalities import encoders
+from plait.modalities.audio.hearing import Listener, whisper_mel
 from plait.modalities.audio.mel import HOP, MELS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def accepts(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in (*WAVES, *SPECTRA)
 
 
-class Backbone:
+class Backbone(Listener):
     """Features of an encoder that was taken: STACKED of its frames side by side in a token, for as long as the clip lasts."""
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -35,17 +35,6 @@ class Backbone:
         self.config = encoders.whole_config(folder)
         self.version = f"{name}, {STACKED} frames a token"
         self.width = STACKED * int(self.config.get("hidden_size") or self.config.get("d_model") or 0)
-
-    def prepare(self, modality: Any, part: Part) -> np.ndarray:
-        """[n] samples at 16 kHz."""
-        samples: np.ndarray = modality.samples(part)
-        return samples
-
-    def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """As the reader of Whisper tiny.en varies it."""
-        from plait.modalities.audio.readers import varied
-
-        return varied(prepared, rng)
 
     def files(self, folder: Path) -> Mapping[str, bytes]:
         """As `Reader.files`."""
@@ -83,8 +72,6 @@ class Backbone:
         return frames
 
     def _spectra(self, network: nn.Module, device: torch.device) -> Callable[[np.ndarray], Tensor]:
-        from plait.modalities.audio.readers import whisper_mel
-
         if self.config.get("num_mel_bins", MELS) != MELS:
             raise CheckpointError(
                 f"{self.name} takes {self.config['num_mel_bins']} mels; expected {MELS}: Whisper tiny to medium, or large to v2"
@@ -96,8 +83,8 @@ class Backbone:
             hidden = []
             for piece in pieces:
                 samples = torch.from_numpy(np.pad(piece, (0, window - len(piece)))).to(device)
-                told = network.encoder(whisper_mel(samples[None])).last_hidden_state[0]  # type: ignore[operator]
-                hidden.append(told[: max(1, -(-len(piece) // (2 * HOP)))])
+                outputs = network.encoder(whisper_mel(samples[None])).last_hidden_state[0]  # type: ignore[operator]
+                hidden.append(outputs[: max(1, -(-len(piece) // (2 * HOP)))])
             return torch.cat(hidden)
 
         return frames

@@ -52,6 +52,6 @@ def losses(parts: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """[n] losses, without the ends of the examples."""
     fast = resolve_dtype("auto", inputs.device) == torch.bfloat16
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=fast):
-        made = parts(inputs)
+        samples = parts(inputs)
     middle = slice(BEGIN * HOP, (FRAMES - END) * HOP)
-    return vocoder.loss(made[:, middle], targets[:, middle])
+    return vocoder.loss(samples[:, middle], targets[:, middle])

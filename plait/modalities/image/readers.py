@@ -65,11 +65,8 @@ READERS: dict[str, Reader] = {reader.name: reader for reader in (EfficientNetLit
 
 
 def find(name: str) -> Reader | None:
-    """The reader of a name: one of READERS, or an encoder that was taken."""
-    if name in READERS:
-        return READERS[name]
-    folder = encoders.taken().get(name)
-    return Backbone(name, folder) if folder and accepts(encoders.settings(folder)) else None
+    """As `encoders.find`."""
+    return encoders.find(name, READERS, Backbone, accepts)
 
 
 def take(source: Path) -> Path:

@@ -155,9 +155,11 @@ def ctc(table: Table, vectors: Tensor, numbers: Tensor, rows: Mapping[int, objec
     known = torch.cat((F.normalize(blank, dim=0)[None], table[torch.cat((occurring, others))]))
     logits = SHARPNESS[CTC] * product(directions(vectors, table.centre).to(table.dtype), known).float()
     lengths = torch.bincount(numbers)[torch.tensor(order, device=device)]
-    own = [torch.unique(target, return_inverse=True) for target in torch.split(places + 1, [len(t) for t in targets])]
+    own_ids = [
+        torch.unique(target, return_inverse=True) for target in torch.split(places + 1, [len(t) for t in targets])
+    ]
     classes = torch.nn.utils.rnn.pad_sequence(
-        [ids for ids, _ in own], batch_first=True
+        [ids for ids, _ in own_ids], batch_first=True
     )  # [R, U], 0 where there are fewer
     of_feature = torch.repeat_interleave(torch.arange(len(order), device=device), lengths)
     is_class = classes[of_feature] > 0
@@ -168,7 +170,7 @@ def ctc(table: Table, vectors: Tensor, numbers: Tensor, rows: Mapping[int, objec
     logs = torch.cat((with_blank.masked_fill(with_blank.isinf(), math.log(LEAST)), rest), dim=1)
     losses = F.ctc_loss(
         torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logs, lengths.tolist()))),
-        torch.cat([inverse + 1 for _, inverse in own]),
+        torch.cat([inverse + 1 for _, inverse in own_ids]),
         lengths,
         torch.tensor([len(target) for target in targets], device=device),
         reduction="none",
