@@ -438,7 +438,7 @@ def evaluate(
     model = load(folder)
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
-    run = folder.parent.parent if checkpoint.steps_of(folder.parent.parent) else folder
+    run = checkpoint.run_of(folder)
     there = recipe.model_copy(update={"data": str(place)})
     suite, skip = measuring.suite_of(there, run, model.network.vocabulary.modalities)
     notes = measuring.check_rows(folder, there, skip)

@@ -41,7 +41,7 @@ def distill(
     source = Path(data or recipe.data)
     known = engine.encoder.vocabulary.modalities
     try:
-        skip = _held_out(recipe, source, run_of(folder), place, known)
+        skip = _held_out(recipe, source, checkpoint.run_of(folder), place, known)
         samples = store.open_rows(source, TRAIN, known, skip)
         by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
         learned = {task: samples for task, samples in by_task.items() if recipe.weights.get(task, 1.0)}
@@ -65,12 +65,6 @@ def distill(
     )
     atomic_write(place / "recipe.json", student.model_dump_json(indent=1))
     return place / "recipe.json"
-
-
-def run_of(checkpoint_folder: Path) -> Path:
-    """The run that a checkpoint belongs to; the checkpoint's own folder where it lies alone."""
-    run = checkpoint_folder.parent.parent
-    return run if checkpoint.steps_of(run) else checkpoint_folder
 
 
 def _held_out(recipe: Recipe, source: Path, run: Path, to: Path, known: Mapping[str, Modality]) -> frozenset[str]:

@@ -159,6 +159,12 @@ def locate(path: Path) -> Path:
     )
 
 
+def run_of(folder: Path) -> Path:
+    """The run that a checkpoint belongs to; the checkpoint's own folder where it lies alone."""
+    run = folder.parent.parent
+    return run if steps_of(run) else folder
+
+
 def is_done(path: Path) -> bool:
     """Whether the newest checkpoint at `path` is at the last step of its recipe."""
     folder = locate(path)
