@@ -33,8 +33,8 @@ class Split:
 def plan(
     expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int], split: Mapping[str, int]
 ) -> Split | Routing | None:
-    """The ways of [B, L] `expert` numbers: through layers of their tokens_by_expert, through adapters, or neither (None). `numbers`:
-    number of each expert by name; `ranks` of adapters and widths of layers of their tokens_by_expert, by the expert's name."""
+    """The ways of [B, L] `expert` numbers: through layers of their own, through adapters, or neither (None). `numbers`: number of
+    each expert by name; `ranks` of adapters and widths of an expert's own layers (`split`), by the expert's name."""
     flat = expert.flatten()
     indices = [(name, (flat == numbers[name]).nonzero().flatten()) for name in sorted(split, key=lambda n: numbers[n])]
     tokens_by_expert = tuple((name, index) for name, index in indices if len(index))

@@ -109,13 +109,9 @@ class MultimodalTransformer(nn.Module):
         return self.eval()
 
     def compile_trunk(self, flex_attention: bool = True) -> None:
-        """Compile the trunk's layers with torch.compile; on a CUDA device attention becomes FlexAttention, if wanted.
-
-        The layers are alike, so what is compiled for the first serves them all.
-        """
+        """Compile the trunk's layers with torch.compile; on a CUDA device attention becomes FlexAttention, if wanted."""
         self.flexible = flex_attention and self.device.type == "cuda"
-        for layer in self.trunk.layers:
-            layer.compile()
+        self.trunk.compile_layers()
 
     def routing(self, batch: Batch) -> Routing | Split | None:
         """Which tokens of a batch pass through adapters, or through layers of their own."""

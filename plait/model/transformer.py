@@ -328,6 +328,13 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.experts = nn.ModuleDict({name: Expert(config, width) for name, width in config.split.items()})
         self.norm = config.make_norm(config.dim, bias=config.bias) if config.norm == "pre" else nn.Identity()
+        self.split_layer = split_layer
+
+    def compile_layers(self) -> None:
+        """Compile a layer with torch.compile; all are alike, so what is compiled for the first serves them all."""
+        for layer in self.layers:
+            layer.compile()
+        self.split_layer = torch.compile(split_layer)
 
     def forward(
         self,
@@ -376,6 +383,6 @@ class Trunk(nn.Module):
         for number, layer in enumerate(self.layers):
             layers = [layer, *(expert.layers[number] for expert in experts)]
             cache = caches[number] if caches else None
-            parts = split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
+            parts = self.split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
         outputs = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[1:], strict=True)]
         return split.join([self.norm(parts[0]), *outputs]).view(B, L, -1)
