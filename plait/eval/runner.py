@@ -169,7 +169,11 @@ class Evaluation:
                 )
             )  # fmt: skip
         cells += self.scores(outcome, without) + (self.distances(outcome) if self.suite.distances else [])
-        return cells or self._answered(outcome)
+        cells = cells or self._answered(outcome)
+        for measured in cells:
+            if (target := self.suite.target(measured)) is not None:
+                measured["target"] = target
+        return cells
 
     def _answered(self, outcome: Outcome) -> list[dict[str, Any]]:
         """The share of questions that are answered at all, where the answers' modality has neither judge nor measure."""

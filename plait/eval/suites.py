@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,7 +157,9 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Suite:
-    """`judges` by modality, with their weights in `judges_at`; `in_words` gives a label as the model writes it."""
+    """`judges` by modality, with their weights in `judges_at`; `in_words` gives a label as the model writes it. `targets`: what
+    a number is to reach, by the task, the split and the metric's name (a pattern as of file names).
+    """
 
     tasks: Sequence[Measured]
     rows: HeldOut
@@ -166,6 +169,14 @@ class Suite:
     cycles: Sequence[Cycle] = ()
     cascade: bool = False  # whether a cascade of other models is measured beside ours
     distances: bool = False  # also say how far unlabelled answers are from their references
+    targets: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def target(self, cell: Mapping[str, Any]) -> float | None:
+        """What the number of a report's `cell` is to reach; None where nothing is aimed at."""
+        for (task, split, metric), target in self.targets.items():
+            if (task, split) == (cell["task"], cell["split"]) and fnmatchcase(cell["metric"], metric):
+                return target
+        return None
 
     def task(self, name: str) -> Measured:
         return next(task for task in self.tasks if task.name == name)

@@ -35,6 +35,7 @@ from plait.recipes.recipe import Recipe, Sampling
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of
 from plait.tasks.dictionary.group import Group
 from plait.tasks.smol import TASKS
+from plait.tasks.task import REWORDED
 from plait.train.optim import OptimConfig
 
 MODALITIES = {
@@ -114,6 +115,18 @@ TESTED = ("prompts",)  # share-alike recordings of people: never trained on, the
 TAKE_EVERY = {"clothes": 6}
 TOGETHER = {"icons": "emoji"}
 SHARE_ALIKE = ("CC-BY-SA-4.0",)  # licences of drawings that weights to be shipped must not learn from
+FLOORS = {
+    ("name", "style", "exact match"): 0.45,
+    ("name", "test", "right answer of * likeliest: rate"): 0.60,
+    ("transcribe", RECORDED, "word error rate"): 0.35,
+    ("transcribe", "test", "word error rate"): 0.15,
+    ("say", "test", "heard by Whisper tiny.en: word error rate"): 0.40,
+    ("colour", "test", "exact match"): 0.92,
+    ("count", "test", "exact match"): 0.60,
+    ("detect", "test", "F1 of boxes"): 0.40,
+    ("colour", REWORDED, "exact match"): 0.60,
+    ("category", REWORDED, "exact match"): 0.60,
+}  # task, split, metric -> what two cores are to reach
 HOURS = 20.0  # of speech, made by Piper: about two and a half hours on one core
 FORMAT = 2
 
@@ -200,4 +213,6 @@ def suite(folder: Path, modalities: Mapping[str, Modality]) -> Suite:
         judges={},
         judges_at=folder / "judges",
         in_words=lambda attribute, label: str(label),
+        cascade=True,
+        targets=FLOORS,
     )

@@ -156,13 +156,30 @@ _ENGLISH = {
         "Please paint {name}, {style} style.",
     ),
 }  # fmt: skip
+_REWORDED = {
+    "colour": (
+        "Look at this: {picture} If you had to buy one pot of paint for it, which colour would you take?",
+        "{picture} My friend cannot see it. What colour should I tell her it is?", "{picture} So which colour dominates here?",
+        "{picture} Colour of this thing?", "Which colour strikes you first? {picture}", "{picture} Is it red, or what else?",
+        "{picture} I need the predominant colour, in one word.", "What hue is that? {picture}",
+        "{picture} Please help: which colour did the artist use the most?", "{picture} It is mainly coloured how?",
+    ),
+    "category": (
+        "{picture} In which drawer would you file that?", "{picture} Under which heading does this come?",
+        "I am tidying my stickers. Which group does this go in? {picture}", "{picture} What sort of picture do we have here?",
+        "{picture} Classify it for me.", "Is this an animal, food, or what? {picture}", "{picture} Give me the class of it.",
+        "{picture} Which of the emoji groups would list this?", "What family of things is that from? {picture}",
+        "{picture} One word for the kind of thing shown, please.",
+    ),
+}  # fmt: skip
 _MAKE = {"name": name, "draw": draw, "category": category, "colour": colour, "restyle": restyle}
 
 
 def _of_pictures(task_name: str) -> GroupTask:
     task = _OF_PICTURES[task_name]
     scores = (*task.scores, "listed") if task_name == "name" else task.scores
-    return replace(task, phrasings=_ENGLISH.get(task_name, task.phrasings), scores=scores)
+    phrasings, reworded = _ENGLISH.get(task_name, task.phrasings), _REWORDED.get(task_name, ())
+    return replace(task, phrasings=phrasings, reworded=reworded, scores=scores)
 
 
 TASKS = (

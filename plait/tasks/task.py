@@ -9,6 +9,7 @@ from typing import Any
 
 from plait.contract import Message, Part, Sample
 
+REWORDED = "reworded"
 Slots = dict[str, "str | Part"]
 
 
@@ -61,6 +62,7 @@ class Task(InGrid):
     extra_splits: Sequence[str] = ()
     relative: bool = False  # targets are shares of the judge's ceiling although the answer is text
     scores: Sequence[str] = ()  # beside exact matches and judges (plait.eval.metrics)
+    reworded: Sequence[str] = ()  # phrasings that are only tested, as people might ask: a split of their own
 
     @property
     def trained_phrasings(self) -> Sequence[str]:
@@ -72,7 +74,7 @@ class Task(InGrid):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return ("test", "phrasing", *self.extra_splits)
+        return ("test", "phrasing", *self.extra_splits, *((REWORDED,) if self.reworded else ()))
 
     def sample(self, phrasing: str, item: Item) -> Sample:
         """The conversation: the phrasing with its slots filled, then the answer."""

@@ -104,6 +104,14 @@ def test_a_target_is_that_of_the_test_split(split, target):
     assert made_up.cells(outcome)[0]["target"] == target
 
 
+@pytest.mark.parametrize(("of_split", "target"), [("test", None), ("style", 0.45)])
+def test_a_suite_aims_at_the_metric_of_a_split(of_split, target):
+    rows = [asked([text("?")], text("a"), exact="a")]
+    made_up, outcome = measured(task("text->text"), rows, [text("a")], "style")
+    made_up.suite = replace(made_up.suite, targets={(outcome.task.name, of_split, "exact *"): 0.45})
+    assert made_up.cells(outcome)[0]["target"] == target
+
+
 def test_a_relative_target_without_a_judge_is_a_plain_share():
     """The judge of the input may be missing: no labelled media are held out."""
     of_task = replace(task("image->text"), targets={"digit": 0.9}, relative=True)

@@ -1,11 +1,16 @@
 """What the recipe smol may learn from, and what it is only tested on."""
 
+from dataclasses import replace
+
 import pytest
 
 from plait.data import sources
+from plait.data.corpus import build
 from plait.data.sources import Asset
+from plait.eval.runner import RECORDED
 from plait.recipes import smol
 from plait.tasks.smol import TASKS
+from plait.tasks.task import REWORDED
 
 RECIPE = smol.RECIPE
 
@@ -52,3 +57,26 @@ def test_its_settings_name_tasks_that_there_are():
         assert set(settings.augment) <= set(settings.weights)
         assert set(settings.alignment) <= set(settings.weights)
     assert set(RECIPE.weights) == names
+
+
+def test_its_floors_are_of_tasks_and_splits_that_there_are():
+    splits = {task.name: (*task.splits, RECORDED) for task in TASKS}
+    for task, split, _ in smol.FLOORS:
+        assert split in splits[task]
+
+
+def test_questions_in_other_words_are_not_those_of_training():
+    for task in TASKS:
+        assert not set(task.reworded) & set(task.phrasings)
+        assert (REWORDED in task.splits) == bool(task.reworded)
+    assert sum(len(task.reworded) for task in TASKS) == 20
+
+
+def test_questions_in_other_words_are_asked_of_things_that_are_held_out():
+    held = [replace(drawing(style="twemoji", category="food", tone=0), key=str(n)) for n in range(3)]
+    taught = replace(held[0], key="taught")
+    corpus = build.Corpus({"train": {"taught": [taught]}, "test": {asset.key: [asset] for asset in held}}, joined=0)
+    category = next(task for task in TASKS if task.name == "category")
+    rows = build.held_out(corpus, category, REWORDED)
+    assert len(rows) == 3
+    assert {row.meta["phrasing"] for row in rows} <= set(category.reworded)

@@ -34,6 +34,7 @@ from plait.data.splits import split_of
 from plait.runtime.files import atomic_write
 from plait.tasks.dictionary import TASKS
 from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, hashed, labels_of
+from plait.tasks.task import REWORDED
 
 TRAIN, TEST, DEV = "train", "test", "dev"
 STYLE, PHRASING, KNOWN, SPEAKERS = "style", "phrasing", "known", "speakers"
@@ -191,7 +192,7 @@ def write_training(corpus: Corpus, folder: Path, tasks: Sequence[GroupTask]) -> 
 
 def _home(split_name: str) -> str:
     """The split whose groups the rows of a held-out split are made from."""
-    return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST}.get(split_name, split_name)
+    return {STYLE: TRAIN, KNOWN: TRAIN, PHRASING: TEST, REWORDED: TEST}.get(split_name, split_name)
 
 
 def held_out(corpus: Corpus, task: GroupTask, split_name: str) -> list[Sample]:
@@ -204,7 +205,9 @@ def held_out(corpus: Corpus, task: GroupTask, split_name: str) -> list[Sample]:
     for name, members in groups.items():
         taken = [a for a in members if a.kind == "drawing"] if split_name == STYLE else members
         taken = _in_style(taken, held=split_name == STYLE)  # elsewhere its drawings would be new in two ways
-        phrasings = [task.held_out_phrasing] if split_name == PHRASING else task.trained_phrasings
+        phrasings = {PHRASING: [task.held_out_phrasing], REWORDED: task.reworded}.get(
+            split_name, task.trained_phrasings
+        )
         samples += task.samples(_group(name, taken, task, split_name), phrasings)
     if split_name == KNOWN:
         samples = [sample for sample in samples if sample.meta.get("known", True)]
