@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 PathLike = str | Path
+CONVERSATION = "conversation.txt"  # beside the weights of a checkpoint that is shipped
 
 
 def build(
@@ -270,6 +271,14 @@ def train_on(
     if finished(saved):
         say(_compared(proposal, time.perf_counter() - begin, runs.peak_rss_mb()))
     return saved
+
+
+def conversations() -> dict[str, Path]:
+    """The lines that show what a checkpoint can do, for `plait chat --script`: of each one that is shipped with some."""
+    from plait.train import checkpoint
+
+    scripts = {name: folder / CONVERSATION for name, folder in checkpoint.shipped().items()}
+    return {name: script for name, script in scripts.items() if script.is_file()}
 
 
 def bases() -> list[Any]:

@@ -22,6 +22,10 @@ def chat(
         Optional[int],  # noqa: UP045
         typer.Option(min=0, help="Earlier exchanges that the model sees; as many as it learned with, if not given."),
     ] = None,
+    script: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Handle the lines of this file, whose folder other files are named from, instead of yours."),
+    ] = None,
 ) -> None:
     """Talk with a model in the terminal, in words, pictures and sound. /help lists the commands."""
     make_folder(out)
@@ -30,9 +34,10 @@ def chat(
 
     model = api.load(checkpoint)
     memory = model.config["recipe"]["turns"] - 1 if memory is None else memory
-    session = conversation.Chat(model, out, typer.echo, memory, seed, conversation.detect_terminal())
-    if sys.stdin.isatty():
+    folder = script.parent if script else Path()
+    session = conversation.Chat(model, out, typer.echo, memory, seed, conversation.detect_terminal(), folder)
+    if script is None and sys.stdin.isatty():
         typer.echo("/help lists the commands")
-    for line in conversation.read_lines():
+    for line in conversation.read_script(script, typer.echo) if script else conversation.read_lines():
         if not session.handle(line):
             break

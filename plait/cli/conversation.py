@@ -68,7 +68,7 @@ def graphics(environment: Mapping[str, str]) -> str | None:
 class Chat:
     """A conversation with a model. Calls `say` to print, writes media to the folder `out`, shows them with a `terminal`.
 
-    The model's input is the question and the last `memory` exchanges before it.
+    The model's input is the question and the last `memory` exchanges before it. Files are named from `folder`.
     """
 
     def __init__(
@@ -79,8 +79,9 @@ class Chat:
         memory: int = 0,
         seed: int = 0,
         terminal: Terminal | None = None,
+        folder: Path = Path(),
     ) -> None:
-        self.model, self.out, self.say = model, out, say
+        self.model, self.out, self.say, self.folder = model, out, say, folder
         self.memory, self.seed, self.terminal = memory, seed, terminal
         self.history: list[Message] = []
         self.attachments: list[Part] = []  # for the next question
@@ -125,10 +126,10 @@ class Chat:
     def attach(self, kind: str, argument: str) -> None:
         """Attach a file to the next question, and ask at once if words follow its name. Raises ConfigError without a file,
         and what reading the part raises."""
-        name, words = _file_and_words(argument)
+        name, words = _file_and_words(argument, self.folder)
         if not name:
             raise ConfigError(f"/{kind}: no file; expected /{kind} FILE, one of {', '.join(registry.suffixes(kind))}")
-        path = Path(name).expanduser()
+        path = self.folder / Path(name).expanduser()
         if not path.is_file():
             raise ConfigError(f"/{kind}: {path} is not there; expected the path of a file, in quotes if it has blanks")
         part = Part(kind, str(path))
@@ -195,10 +196,11 @@ class Chat:
         self.say(f"kept in {folder / 'train.jsonl'}")
 
 
-def _file_and_words(argument: str) -> tuple[str, str]:
-    """A file's name and the words after it. The name is `argument` if that is a file, else in quotes or up to a blank."""
+def _file_and_words(argument: str, folder: Path) -> tuple[str, str]:
+    """A file's name and the words after it. The name is `argument` if that is a file, seen from `folder`, else in quotes or up
+    to a blank."""
     with contextlib.suppress(OSError, RuntimeError):  # too long for a file name: words follow it
-        if Path(argument).expanduser().is_file():
+        if (folder / Path(argument).expanduser()).is_file():
             return argument, ""
     for mark in ("'", '"'):
         if argument.startswith(mark) and mark in argument[1:]:
@@ -248,6 +250,20 @@ def detect_terminal() -> Terminal | None:
     if not sys.stdout.isatty():
         return None
     return Terminal(min(MAX_COLUMNS, shutil.get_terminal_size().columns), graphics(os.environ))
+
+
+def read_script(script: Path, say: Callable[[str], Any], prompt: str = "> ") -> Iterable[str]:
+    """Yield the lines of a file, each said before it is handled; without blank ones. Raises ConfigError where it cannot be
+    read."""
+    try:
+        lines = script.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{script} cannot be read ({error}); expected a text file, a line as chat takes it on each line"
+        ) from error
+    for line in filter(str.strip, lines):
+        say(f"{prompt}{line}")
+        yield line
 
 
 def read_lines(prompt: str = "> ") -> Iterable[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from plait.cli.app import Threads, app
+from plait.cli.chat import chat
 from plait.cli.evaluate import print_table
 from plait.errors import ConfigError
 
@@ -63,9 +64,11 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
     threads: Threads = None,
 ) -> None:
-    """Build the digits data, train, evaluate all nine cells, write a report. Resumes an interrupted demo."""
+    """Talk with the model that is shipped, if one is; then build the digits data, train, evaluate all nine cells, write a
+    report. Resumes an interrupted demo."""
     from plait import api
 
+    _talk_with_what_is_shipped(out / "shipped")
     recipe = "digits"
     folder = api.settings(recipe, *(overrides or [])).data
     api.build(recipe, folder, say=lambda line: typer.echo(f"building {recipe}: {line}"))
@@ -78,3 +81,16 @@ def demo(
     report = api.evaluate(checkpoint, json=out / "report.json", html=out / "report.html", say=typer.echo)
     print_table(report)
     typer.echo(f"report: {(out / 'report.html').resolve()}")
+
+
+def _talk_with_what_is_shipped(out: Path) -> None:
+    """Hands each shipped model the conversation that lies beside its weights; says so where it cannot be loaded."""
+    from plait import api
+    from plait.errors import PlaitError
+
+    for name, script in api.conversations().items():
+        typer.echo(f"{name}, as it is shipped (what it writes is in {out / name}):")
+        try:
+            chat(Path(name), out / name, script=script)
+        except PlaitError as error:
+            typer.echo(f"! {error}")

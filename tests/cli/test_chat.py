@@ -84,6 +84,23 @@ def test_media_go_with_the_next_question(talk, tmp_path):
     assert len(talk.model.seen[1][0][0].parts) == 1, "the picture went along a second time"
 
 
+def test_a_script_is_handled_line_by_line(talk, tmp_path):
+    Image.new("L", (5, 5)).save(tmp_path / "a.png")
+    (tmp_path / "lines.txt").write_text("/image a.png what is this?\n\n/draw seven\n", encoding="utf-8")
+    talk.folder = tmp_path
+    for line in conversation.read_script(tmp_path / "lines.txt", talk.said.append):
+        talk.handle(line)
+    assert [to for _, to, _ in talk.model.seen] == [None, "image"]
+    assert talk.said[:3] == ["> /image a.png what is this?", "an answer", "> /draw seven"]
+
+
+def test_a_script_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
+    for path in (tmp_path / "a.png", tmp_path / "missing"):
+        with pytest.raises(ConfigError, match=r"cannot be read.*expected a text file"):
+            list(conversation.read_script(path, print))
+
+
 def test_memory_is_as_long_as_asked(talk):
     for line in ("one", "two", "three"):
         talk.handle(line)

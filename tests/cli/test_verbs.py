@@ -1,6 +1,7 @@
 """The verbs, on the command line and in Python, on the real data built small."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,20 @@ def test_the_demo_builds_the_data_it_trains_on(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"holds no training rows.*plait data build digits --folder"):
         invoke("demo", f"data={tmp_path / 'mine'}", "--out", tmp_path / "run")
     assert built == [("digits", str(tmp_path / "mine"))]
+
+
+def test_the_demo_first_talks_with_what_is_shipped(run, tmp_path, monkeypatch):
+    shipped = tmp_path / "shipped" / "small"
+    checkpoint.lean(checkpoint.locate(run), shipped, "int8")
+    (shipped / api.CONVERSATION).write_text("/draw seven\nwhat is 1 plus 1?\n")
+    broken = tmp_path / "shipped" / "broken"
+    shutil.copytree(shipped, broken)
+    (broken / "model-00001.safetensors").write_bytes(b"")
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(api, "build", lambda name, folder, say: None)
+    lines = CliRunner().invoke(app, ["demo", f"data={tmp_path / 'none'}", "--out", str(tmp_path / "run")]).output
+    assert lines.index("! ") < lines.index("small, as it is shipped") < lines.index("> /draw seven")
+    assert (tmp_path / "run" / "shipped" / "small" / "answer-0.png").is_file()
 
 
 def test_generate_samples_as_the_recipe_does(run, monkeypatch):
