@@ -29,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 PathLike = str | Path
-CONVERSATION = "conversation.txt"  # beside the weights of a checkpoint that is shipped
 
 
 def build(
@@ -273,12 +272,15 @@ def train_on(
     return saved
 
 
-def conversations() -> dict[str, Path]:
-    """The lines that show what a checkpoint can do, for `plait chat --script`: of each one that is shipped with some."""
-    from plait.train import checkpoint
+def fetch_base(path: PathLike, say: Callable[[str], Any] = print) -> None:
+    """Fetch the language model that a checkpoint stands on, if it stands on one that is not here; says which. Raises as
+    `plait.train.bases.folder_of`."""
+    from plait.train import bases, checkpoint
 
-    scripts = {name: folder / CONVERSATION for name, folder in checkpoint.shipped().items()}
-    return {name: script for name, script in scripts.items() if script.is_file()}
+    stored = checkpoint.read_config(checkpoint.locate(Path(path)))["base"]
+    if stored is not None and not bases.imported(base := bases.find(stored)).is_dir():
+        say(f"fetching {base}, once")
+        bases.folder_of(base, agreed=True)
 
 
 def bases() -> list[Any]:

@@ -29,13 +29,14 @@ class Package:
     """An archive from a package manager: Debian's `apt`, `npm`, Python's `pip`, or a repository by `git`.
 
     `sha256` is the archive's. A repository has none, since its archives are not reproducible; the hash of its files is recorded
-    instead.
+    instead. `contents` says what is in it, with its licence and size, before it is fetched: for what comes at first use.
     """
 
     manager: Literal["apt", "npm", "pip", "git"]
     name: str
     version: str
     sha256: str = ""
+    contents: str = ""
 
     @property
     def folder(self) -> str:
@@ -107,6 +108,8 @@ def unpacked(package: Package, root: Path, any_version: bool = False) -> Path:
     folder = root / package.folder
     if folder.is_dir():
         return folder
+    if package.contents:
+        print(f"fetching {package.contents}, from {package.manager}'s {package.name}, once", file=sys.stderr)
     partial, download = root / f"{package.folder}.partial", root / f"{package.folder}.download"
     shutil.rmtree(partial, ignore_errors=True)
     if package.manager == "git":

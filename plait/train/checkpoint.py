@@ -31,19 +31,18 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.model.weights import Base, fitted
 from plait.runtime.files import sha256_of, sync
-from plait.train import bases
+from plait.train import bases, shipped
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
 from plait.train.precision import Precision, lowered, restored, shards
+from plait.train.shipped import CONFIG
 
 WEIGHTS = "model.safetensors"
 SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
-CONFIG = "config.json"
 SEAL = "config_sha256"
 WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
 STATE_TENSORS, STATE_JSON = "train_state.safetensors", "train_state.json"
 SEALED_SINCE = 3  # format
 RESUMABLE_SINCE = 5
-SHIPPED = Path(__file__).parents[1] / "shipped"
 STEP_NAME = "step-{:08d}"
 STAGES, PLAN = "stages", "stages.json"  # of a run: the folder of its stages, and in it their names in order
 
@@ -138,11 +137,6 @@ def steps_of(run: Path) -> list[Path]:
     return sorted(path for path in found if re.fullmatch(r"step-\d{8}", path.name) and (path / CONFIG).is_file())
 
 
-def shipped() -> dict[str, Path]:
-    """Checkpoints that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))}
-
-
 def locate(path: Path) -> Path:
     """`path` if it is a checkpoint, the newest checkpoint of the run folder `path`, or the one that is shipped under the name
     `path`. Raises CheckpointError."""
@@ -150,7 +144,7 @@ def locate(path: Path) -> Path:
         return path
     if steps := steps_of(path):
         return steps[-1]
-    known = shipped()
+    known = shipped.shipped()
     if not path.exists() and str(path) in known:
         return known[str(path)]
     names = f"or one of {', '.join(known)}" if known else "none is shipped with this version under a name of its own"

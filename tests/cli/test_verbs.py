@@ -20,7 +20,7 @@ from plait.infer.engine import Answer, Engine
 from plait.modalities.audio import judge as audio_judge
 from plait.modalities.image import judge as image_judge
 from plait.recipes import measuring
-from plait.train import checkpoint
+from plait.train import checkpoint, shipped
 
 TINY = [
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=6", "pack.sequences=2", "dtype=float32",
@@ -199,13 +199,13 @@ def test_the_demo_builds_the_data_it_trains_on(tmp_path, monkeypatch):
 
 
 def test_the_demo_first_talks_with_what_is_shipped(run, tmp_path, monkeypatch):
-    shipped = tmp_path / "shipped" / "small"
-    checkpoint.lean(checkpoint.locate(run), shipped, "int8")
-    (shipped / api.CONVERSATION).write_text("/draw seven\nwhat is 1 plus 1?\n")
+    small = tmp_path / "shipped" / "small"
+    checkpoint.lean(checkpoint.locate(run), small, "int8")
+    (small / shipped.CONVERSATION).write_text("/draw seven\nwhat is 1 plus 1?\n")
     broken = tmp_path / "shipped" / "broken"
-    shutil.copytree(shipped, broken)
+    shutil.copytree(small, broken)
     (broken / "model-00001.safetensors").write_bytes(b"")
-    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(api, "build", lambda name, folder, say: None)
     lines = CliRunner().invoke(app, ["demo", f"data={tmp_path / 'none'}", "--out", str(tmp_path / "run")]).output
     assert lines.index("! ") < lines.index("small, as it is shipped") < lines.index("> /draw seven")

