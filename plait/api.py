@@ -273,14 +273,17 @@ def train_on(
 
 
 def fetch_base(path: PathLike, say: Callable[[str], Any] = print) -> None:
-    """Fetch the language model that a checkpoint stands on, if it stands on one that is not here; says which. Raises as
-    `plait.train.bases.folder_of`."""
+    """Fetch the language model that a checkpoint stands on, if any; raises as `plait.train.bases.fetch`."""
     from plait.train import bases, checkpoint
 
-    stored = checkpoint.read_config(checkpoint.locate(Path(path)))["base"]
-    if stored is not None and not bases.imported(base := bases.find(stored)).is_dir():
-        say(f"fetching {base}, once")
-        bases.folder_of(base, agreed=True)
+    bases.fetch(checkpoint.read_config(checkpoint.locate(Path(path)))["base"], say)
+
+
+def conversations() -> dict[str, Path]:
+    """Lines for `plait chat --script` that show what a checkpoint can do: of each that is shipped with some, by name."""
+    from plait.train import shipped
+
+    return shipped.conversations()
 
 
 def bases() -> list[Any]:

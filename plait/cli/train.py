@@ -87,9 +87,8 @@ def _talk_with_what_is_shipped(out: Path) -> None:
     """Hands each shipped model the conversation that lies beside its weights; says so where it cannot be loaded."""
     from plait import api
     from plait.errors import PlaitError
-    from plait.train import shipped
 
-    for name, script in shipped.conversations().items():
+    for name, script in api.conversations().items():
         typer.echo(f"{name}, as it is shipped (what it writes is in {out / name}):")
         try:
             api.fetch_base(name, typer.echo)

@@ -156,7 +156,7 @@ class Panel:
             ]
             pairs = list(zip(shown, expected, strict=True))
             return {name: [s.get(name) == str(e[name]) for s, e in pairs if name in e] for name in attributes}
-        if task.answers_in not in self.judges:
+        if task.answers_in not in self.judges or not attributes:
             return {}
         judge = self.judges[task.answers_in]
         answered = [index for index, part in enumerate(answers) if part is not None]

@@ -69,8 +69,9 @@ class Evaluation:
         self.progress = progress or NoProgress()
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
-        self.bench = Bench(engine, self._trained_on, self._note_once, examples=suite.rows.examples)
         self.panel = Panel(suite, self.known, seed, self.notes.append, engine.encoder.features)
+        of_the_rows: dict[str, Any] = {"examples": suite.rows.examples, "judges": self.panel.judges}
+        self.bench = Bench(engine, self._trained_on, self._note_once, **of_the_rows)
 
     def _note_once(self, what: str) -> None:
         if what not in self.notes:

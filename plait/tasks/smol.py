@@ -172,12 +172,13 @@ _REWORDED = {
         "{picture} One word for the kind of thing shown, please.",
     ),
 }  # fmt: skip
+_MORE_SCORES = {"name": ("listed",), "draw": ("depicted",)}
 _MAKE = {"name": name, "draw": draw, "category": category, "colour": colour, "restyle": restyle}
 
 
 def _of_pictures(task_name: str) -> GroupTask:
     task = _OF_PICTURES[task_name]
-    scores = (*task.scores, "listed") if task_name == "name" else task.scores
+    scores = (*task.scores, *_MORE_SCORES.get(task_name, ()))
     phrasings, reworded = _ENGLISH.get(task_name, task.phrasings), _REWORDED.get(task_name, ())
     return replace(task, phrasings=phrasings, reworded=reworded, scores=scores)
 
@@ -246,6 +247,6 @@ TASKS = (
             "{speech} Make a {style} drawing of that.",
             "{speech} Show me that as a {style} drawing.",
         ),
-        draw_heard, scores=("retrieval", "kernel distance", "copies"),
+        draw_heard, scores=("depicted", "retrieval", "kernel distance", "copies"),
     ),
 )  # fmt: skip

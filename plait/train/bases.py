@@ -134,6 +134,13 @@ def folder_of(base: NamedBase, agreed: bool = False) -> Path:
     return checkpoint.save(folder, model, model.state_dict(), {"name": base.name})
 
 
+def fetch(stored: Mapping[str, Any] | None, say: Callable[[str], Any]) -> None:
+    """Fetch the base that a checkpoint names, unless it names none or it is here; says which before. Raises as `folder_of`."""
+    if stored is not None and not imported(base := find(stored)).is_dir():
+        say(f"fetching {base}, once")
+        folder_of(base, agreed=True)
+
+
 def under(model: MultimodalTransformer, base: NamedBase) -> Base:
     """The base under a model that was just made from it: all tensors are its own, but for the marks, which may have grown."""
     from plait.train import checkpoint

@@ -12,7 +12,7 @@ from worlds import World, text
 
 from plait.contract import Message, Part, Sample
 from plait.data.sources import Asset
-from plait.errors import ConfigError
+from plait.errors import ConfigError, MissingError
 from plait.eval.external import cascade_baseline
 from plait.eval.metrics import OF_THE_MODEL, SCORES, Bench, choice, score
 from plait.eval.metrics.bench import broken_down, entry
@@ -371,6 +371,42 @@ def test_retrieval_finds_what_was_asked_and_chance_otherwise():
     wrong = score("retrieval")(outcome(truth, truth[1:] + truth[:1], task, concept=concepts), bench())
     assert cell_of(wrong, "found among 20, first 1: rate")["value"] == 0.0
     assert cell_of(wrong, "found among 20, first 1: rate")["baseline"] == 0.05
+
+
+class BrightestPlace:
+    """A judge that knows a shape by where it is dark; of concept "20" it never saw a picture."""
+
+    def __init__(self):
+        self.classes = {"concept": [str(number) for number in reversed(range(20))]}
+
+    def judge(self, parts):
+        levels = [np.asarray(part.value.convert("L"), float) for part in parts]
+        dark = [[-level[n // 5 * 5 + 4, n % 5 * 5 + 4] for n in reversed(range(20))] for level in levels]
+        return None, {"concept": np.array(dark).reshape(len(parts), 20)}
+
+
+def test_a_drawing_depicts_what_was_asked_for_its_judge():
+    truth = [shape(number) for number in range(21)]
+    task = FakeTask("text->image", answers_in="image")
+    concepts = [str(number) for number in range(21)]
+    judged = Bench(None, judges={"image": BrightestPlace()})
+    right = cell_of(
+        score("depicted")(outcome(truth, truth, task, concept=concepts), judged), "depicts it among 20, first 1: rate"
+    )
+    assert (right["value"], right["n"], right["baseline"], right["judge_ceiling"]) == (1.0, 20, 0.05, 1.0)
+    answers = [None if number < 10 else truth[(number + 3) % 20] for number in range(21)]
+    wrong = score("depicted")(outcome(truth, answers, task, concept=concepts), judged)
+    assert cell_of(wrong, "depicts it among 20, first 1: rate")["value"] == 0.0
+    assert cell_of(wrong, "depicts it among 20, first 10: rate")["value"] <= 0.5, "a missing drawing ranks last"
+    nothing = score("depicted")(outcome(truth, [None] * 21, task, concept=concepts), judged)
+    assert cell_of(nothing, "depicts it among 20, first 10: rate")["value"] == 0.0
+
+
+def test_without_a_judge_of_concepts_a_drawing_is_not_judged():
+    rows = outcome([shape(1)], [shape(1)], FakeTask("text->image", answers_in="image"), concept=["1"])
+    for judges in ({}, {"image": SimpleNamespace(classes={"digit": [1]})}):
+        with pytest.raises(MissingError, match="no judge knows the concepts"):
+            score("depicted")(rows, Bench(None, judges=judges))
 
 
 def test_copies_of_the_training_are_seen():

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 from plait import registry
 from plait.contract import Part, Segment
 from plait.errors import ConfigError, RowError
-from plait.modalities.image import Image
+from plait.modalities.image import Image, judge
 from plait.modalities.image.boxes import boxes_in_text
 
 AUGMENTS, MEASURES, JUDGED = registry.augments("image"), registry.measures("image"), registry.judged("image")
@@ -306,3 +306,14 @@ def test_written_blocks_are_pictures_of_their_header():
 def test_impossible_settings_say_what_is_possible(settings):
     with pytest.raises(ConfigError, match="expected"):
         Image(**settings)
+
+
+def test_a_view_of_many_styles_varies_colours_and_keeps_levels():
+    x = torch.rand(200, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    varied = judge.picture_view(3, 8, styles=True).augment(x, torch.Generator().manual_seed(1))
+    assert varied.shape == x.shape
+    assert 0 <= float(varied.min()) <= float(varied.max()) <= 1
+    grey = (varied.std(dim=1).amax(dim=(1, 2)) < 1e-6).float().mean()
+    assert 0.1 < float(grey) < 0.3
+    plain = judge.picture_view(3, 8).augment(x, torch.Generator().manual_seed(1))
+    assert (plain.std(dim=1).amax(dim=(1, 2)) < 1e-6).sum() == 0

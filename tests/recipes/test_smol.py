@@ -80,3 +80,16 @@ def test_questions_in_other_words_are_asked_of_things_that_are_held_out():
     rows = build.held_out(corpus, category, REWORDED)
     assert len(rows) == 3
     assert {row.meta["phrasing"] for row in rows} <= set(category.reworded)
+
+
+def test_the_judge_of_drawings_learns_from_styles_that_are_never_drawn():
+    def of_style(style, licence="MIT", **more):
+        return replace(drawing(style=style, licence=licence, **more), media={"picture": f"{style}.png"})
+
+    drawn, held, bound = of_style("twemoji"), of_style("noto"), of_style("openmoji", "CC-BY-SA-4.0")
+    unknown = replace(bound, key="of no group")
+    corpus = build.Corpus({"train": {}, "test": {"emoji:apple": [drawn, held]}}, joined=0)
+    rows = smol.for_judges([drawn, held, bound, unknown, of_style("noto", tone="dark")], corpus)
+    pictures = {split: [row.messages[0].parts[0].value for row in of_split] for split, of_split in rows.items()}
+    assert pictures == {"judge": ["noto.png", "openmoji.png"], "test": ["twemoji.png"]}
+    assert {row.meta["labels"]["concept"] for row in (*rows["judge"], *rows["test"])} == {"emoji:apple"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from plait.contract import Part, Sample
 from plait.errors import DataError
 from plait.eval import statistics
+from plait.eval.judges import Judge
 from plait.eval.suites import Measured, Outcome
 from plait.infer.engine import Engine
 from plait.modalities.audio import Audio
@@ -35,7 +36,7 @@ def judges_folder() -> Path:
 class Bench:
     """`training` gives the training media of a modality in some styles, or all of them where no style is given.
 
-    `say` gets notes for the report; `examples` gives the training rows of a task.
+    `say` gets notes for the report; `examples` gives the training rows of a task; `judges`: those of the evaluation, by modality.
     """
 
     engine: Engine
@@ -43,6 +44,7 @@ class Bench:
     say: Callable[[str], object] = lambda what: None
     folder: Path = field(default_factory=judges_folder)
     examples: Callable[[Measured], Iterable[Sample]] = lambda task: ()
+    judges: Mapping[str, Judge] = field(default_factory=dict)
     cache: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 
     @cached_property

@@ -22,6 +22,7 @@ from plait.runtime.pictures import open_picture
 MOST_TRAINING = 3000  # pictures of the training whose distance is the floor
 CANDIDATES, THUMBNAIL = 4, 16  # of all pictures of the training those nearest by thumbnail, of so many pixels a side
 LEAST_PICTURES = 4  # that a kernel distance needs
+CONCEPT = "concept"  # the fact of a row that says what its answer shows
 MOST_HEARD = 100  # clips that the recogniser hears: a second each
 
 
@@ -74,6 +75,38 @@ def retrieval(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
         )
     )  # fmt: skip
     return entries
+
+
+def depicted(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
+    """Rank of the asked concept by the evaluation's own judge, among the asked concepts that it knows.
+
+    A missing answer ranks last. Ceiling: the references. Baseline: chance. Raises MissingError without such a judge.
+    """
+    judge = bench.judges.get(outcome.task.answers_in)
+    classes = judge.classes.get(CONCEPT, []) if judge is not None else []
+    rows = [row for row, concept in enumerate(facts(outcome, CONCEPT)) if concept in classes]
+    if judge is None or not rows:
+        raise MissingError(f"no judge knows the concepts that are asked for as {outcome.task.answers_in}")
+    asked = [facts(outcome, CONCEPT)[row] for row in rows]
+    names = list(dict.fromkeys(asked))
+    columns, truth = [classes.index(name) for name in names], np.array([names.index(name) for name in asked])
+
+    def ranks(parts: Sequence[Part | None]) -> np.ndarray:
+        places = np.full(len(parts), len(names))
+        answered = [number for number, part in enumerate(parts) if part is not None]
+        scores = judge.judge([part for part in parts if part is not None])[1][CONCEPT][:, columns]
+        places[answered] = 1 + (scores > scores[np.arange(len(answered)), truth[answered]][:, None]).sum(axis=1)
+        return places
+
+    made, real = ranks([outcome.answers[row] for row in rows]), ranks([references(outcome)[row] for row in rows])
+    return [
+        entry(
+            outcome, f"depicts it among {len(names)}, first {within}: rate", made <= within, rows=rows,
+            baseline=min(1.0, within / len(names)), judge=f"convolutional {outcome.task.answers_in} judge",
+            judge_ceiling=float((real <= within).mean()),
+        )
+        for within in (1, 10)
+    ]  # fmt: skip
 
 
 def _named(sample: Any) -> str:
@@ -266,6 +299,6 @@ def voice(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 SCORES = {
-    "retrieval": retrieval, "kernel distance": kernel_distance, "copies": copies, "pixels": pixels,
+    "depicted": depicted, "retrieval": retrieval, "kernel distance": kernel_distance, "copies": copies, "pixels": pixels,
     "recognised": recognised, "recognised otherwise": recognised_otherwise, "voice": voice,
 }  # fmt: skip

@@ -41,11 +41,23 @@ def _affine(x: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def picture_view(channels: int = 1, side: int = SMALLEST, flip: bool = False) -> JudgeView:
-    """A view of `side` x `side` pixels, grey or RGB; `flip` if a mirrored picture means the same."""
-    return JudgeView(
-        channels, partial(_levels, side=side, channels=channels), partial(_affine, flip=flip), epochs=EPOCHS
-    )
+def _recoloured(x: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
+    """[B, 3, side, side] as `_affine` gives them, in other colours, a fifth of them in grey: things keep what they are."""
+    x, n = _affine(x, generator, flip), len(x)
+    contrast = torch.rand(n, 3, 1, 1, generator=generator) * 0.6 + 0.7
+    brightness = (torch.rand(n, 3, 1, 1, generator=generator) - 0.5) * 0.3
+    x = (x * contrast + brightness).clamp(0, 1)
+    is_grey = torch.rand(n, 1, 1, 1, generator=generator) < 0.2
+    return torch.where(is_grey, x.mean(dim=1, keepdim=True), x)
+
+
+def picture_view(
+    channels: int = 1, side: int = SMALLEST, flip: bool = False, styles: bool = False, epochs: int = EPOCHS
+) -> JudgeView:
+    """A view of `side` x `side` pixels, grey or RGB; `flip` if a mirrored picture means the same, `styles` if things are to be
+    known in styles, and so in colours, that were not among those learned from."""
+    vary = _recoloured if styles else _affine
+    return JudgeView(channels, partial(_levels, side=side, channels=channels), partial(vary, flip=flip), epochs=epochs)
 
 
 def judge_view(modality: ImageModality, parts: Sequence[Part]) -> JudgeView:
