@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from plait.contract import Message, Part, Sample
 from plait.data.sources import Asset
-from plait.tasks.dictionary.group import Group, GroupTask, say, short
+from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, say, short
 from plait.tasks.dictionary.pictures import (
     STYLES,
     TONED,
@@ -21,9 +21,13 @@ from plait.tasks.dictionary.pictures import (
 from plait.tasks.dictionary.pictures import (
     TASKS as PICTURES,
 )
+from plait.tasks.dictionary.speech import (
+    TASKS as SPEECH,
+)
 from plait.tasks.task import Item, Slots
 
 VOICE = "joe"  # that it learns to speak in
+OF_THE_VOICE = 0.04  # of its recordings, whose speaker or language is asked
 PAIRS = 3  # of recordings and drawings of one thing
 
 
@@ -66,6 +70,28 @@ def repeat(group: Group) -> Iterator[Item]:
         if group.fraction("repeat") < 0.25 or not group.seen:
             facts = {"language": "en", "speaker": asset.facts["speaker"], "text": asset.texts["en"]}
             yield Item({"speech": asset.part("speech")}, asset.part("speech"), {}, facts)
+
+
+def _voices(group: Group, task_name: str) -> Iterator[Asset]:
+    """Recordings of people and of synthesisers; of the voice that speaks most, a few."""
+    for asset in group.of("speech"):
+        if asset.facts.get("speaker", VOICE) != VOICE or group.fraction(task_name) < OF_THE_VOICE:
+            yield asset
+
+
+def speaker(group: Group) -> Iterator[Item]:
+    """Speech -> the speaker's name."""
+    for asset in _voices(group, "speaker"):
+        if who := asset.facts.get("speaker"):
+            yield Item({"speech": asset.part("speech")}, Part("text", who), {"speaker": who}, {"source": asset.source})
+
+
+def spoken_language(group: Group) -> Iterator[Item]:
+    """Speech -> its language."""
+    for asset in _voices(group, "spoken-language"):
+        if language := LANGUAGES.get(asset.facts["language"]):
+            part, expect = say(language)
+            yield Item({"speech": asset.part("speech")}, part, expect, {"source": asset.source})
 
 
 def _drawn_and_spoken(group: Group) -> Iterator[tuple[Asset, Asset]]:
@@ -140,6 +166,7 @@ def talk(group: Group) -> Iterator[Item]:
 
 
 _OF_PICTURES = {task.name: task for task in PICTURES}
+_OF_SPEECH = {task.name: task for task in SPEECH}
 _ENGLISH = {
     "name": (
         "{picture} What is this?", "{picture} Name this.", "{picture} What do you see?", "{picture} What is the name of this?",
@@ -194,6 +221,8 @@ TASKS = (
         ),
         transcribe, scores=("word errors", "character errors"),
     ),
+    replace(_OF_SPEECH["speaker"], make=speaker),
+    replace(_OF_SPEECH["spoken-language"], make=spoken_language, extra_splits=()),
     GroupTask("listen", "audio->text", ("{speech}", "{speech}"), answer_aloud, scores=("chrf",)),
     GroupTask(
         "say", "text->audio",

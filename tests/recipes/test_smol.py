@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from plait.data import sources
 from plait.data.corpus import build
 from plait.data.sources import Asset
+from plait.data.sources.syllables import LICENCES
 from plait.eval.runner import RECORDED
 from plait.recipes import smol
+from plait.tasks.dictionary import Group
 from plait.tasks.smol import TASKS
 from plait.tasks.task import REWORDED
 
@@ -36,9 +39,48 @@ def test_sources_that_are_taught_name_their_licence_and_who_made_them(name):
     source = sources.module(name).SOURCE
     assert source.licence
     assert source.attribution
-    parts_that_stay_out = name == "emoji"  # OpenMoji, by the licence of each drawing
-    assert not source.share_alike or parts_that_stay_out
-    assert "GPL" not in source.licence
+    some_stay_out = name in ("emoji", "syllables")  # OpenMoji and one speaker, by the licence of each medium
+    assert not source.share_alike or some_stay_out
+    assert "GPL" not in source.licence or some_stay_out
+
+
+def test_of_people_who_speak_those_are_taught_whose_licence_allows_it():
+    def syllable(licence):
+        return Asset(
+            "syllables",
+            "speech",
+            "ma",
+            {"speech": "a.ogg"},
+            {},
+            {"language": "zh", "speaker": licence, "licence": licence},
+        )
+
+    free = syllable("CC-BY-3.0")
+    kept = list(
+        smol.taught([prompt(), prompt("fr", "Attendez."), prompt("it", "Attendere."), free, syllable(LICENCES["3"])])
+    )
+    assert [asset.facts["language"] for asset in kept] == ["it", "zh"]
+    group = Group("wait", kept, np.random.default_rng(0))
+    answers = {
+        task.name: [row.messages[1].parts[0].value for row in task.samples(group, task.phrasings[:1])] for task in TASKS
+    }
+    assert {name: given for name, given in answers.items() if given} == {
+        "speaker": ["allison", "CC-BY-3.0"], "spoken-language": ["Italian", "Chinese"],
+    }  # fmt: skip
+
+
+def test_of_the_voice_that_speaks_most_a_few_recordings_are_asked_about():
+    speaker = next(task for task in TASKS if task.name == "speaker")
+    spoken = [
+        Asset("spoken", "speech", str(n), {"speech": "a"}, {"en": "a"}, {"language": "en", "speaker": "joe"})
+        for n in range(2000)
+    ]
+    rows = [
+        row
+        for clip in spoken
+        for row in speaker.samples(Group(clip.key, [clip], np.random.default_rng(0)), speaker.phrasings[:1])
+    ]
+    assert 40 < len(rows) < 140
 
 
 def test_recorded_english_is_tested_on_and_nothing_else():
