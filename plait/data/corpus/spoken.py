@@ -1,5 +1,8 @@
 """Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, the names of things, and lists of words.
 
+An eighth of the training texts but for names and questions is spoken by espeak-ng, where it is installed, in one of many voices,
+so that the ear hears more than one.
+
 Half of what people say is words that a few thousand sentences hold once or never. So the words of all training texts are
 spoken again and again in lists without a meaning, the seldom ones as often as the others: what is heard there cannot be
 guessed. Synthesis goes on where it was stopped: `spoken.jsonl` has a line for every clip that is whole.
@@ -12,7 +15,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,7 @@ import soxr
 
 from plait.data.corpus.duplicates import clip_signature
 from plait.data.sources import Asset
-from plait.data.sources.espeak import trim
+from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
 from plait.data.splits import TRAIN
 from plait.errors import MissingError
@@ -42,12 +47,18 @@ LENGTHS = (12, 95)  # characters of a sentence: up to some seven seconds
 LONGEST_NAME = 40
 SLOWNESS = (0.85, 1.2)  # of the voice's own length
 MOST_SECONDS = 7.5
+PEAK = 0.5
 COMPRESSION = 0.965  # of libsndfile's Opus: about 15 kbit/s
 HELD_OUT = 400  # sentences of a held-out split
 SENTENCES_A_NAME = LISTS_A_NAME = 3
 WORDS_A_LIST = (3, 8)
 ROUNDS = 12  # how often the lists hold each word
 SELDOM = 3  # a word that all texts hold less often is left out of the lists
+ROBOTIC = 8  # one of so many texts of training is spoken by espeak-ng
+ROBOT, ROBOT_LICENCE = "espeak", "synthesised by espeak-ng"
+ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc")
+TIMBRES = (*(f"+m{number}" for number in range(1, 9)), *(f"+f{number}" for number in range(1, 6)))
+RATES, PITCHES = (130, 200), (30, 80)  # words a minute; of espeak-ng's 0 to 100
 _PLAIN = re.compile(r"[A-Za-z ,.;:'?!\"-]+$")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2019": "'", "\u2018": "'", "\u2014": ","})
@@ -138,7 +149,7 @@ def speak(
 ) -> list[Asset]:
     """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again.
 
-    Raises MissingError without Piper, and as `unpacked` does.
+    Says so where espeak-ng is not installed. Raises MissingError without Piper, and as `unpacked` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / LISTED
@@ -148,22 +159,25 @@ def speak(
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
     clips = {clip["said"]: clip for clip in map(json.loads, lines)}
     seconds = sum(clip["seconds"] for clip in clips.values())
-    synthesise: Callable[[str, float], np.ndarray] | None = None
-    with listed.open("a", encoding="utf-8") as log:
+    with listed.open("a", encoding="utf-8") as log, Voices(sources, say) as voices:
         for text in texts:
             if seconds > 3600 * hours:
                 break
             if text.said in clips:
                 continue
-            synthesise = synthesise or _voice(sources)
             name = hashlib.sha256(text.said.encode()).hexdigest()[:16]  # the order of the texts may change
-            samples = synthesise(text.said, np.random.default_rng(int(name, 16)).uniform(*SLOWNESS))
+            speaker, samples = voices.speak(text, int(name, 16))
             if not 0.1 < len(samples) / RATE < MOST_SECONDS:
                 continue
             file = folder / f"{name}.opus"
             soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
             signature = f"{clip_signature(log_mel(samples)):x}"
-            facts = {"file": file.name, "seconds": round(len(samples) / RATE, 3), "signature": signature}
+            facts = {
+                "speaker": speaker,
+                "file": file.name,
+                "seconds": round(len(samples) / RATE, 3),
+                "signature": signature,
+            }
             clips[text.said] = {**asdict(text), **facts}
             log.write(json.dumps(clips[text.said]) + "\n")
             log.flush()
@@ -174,10 +188,48 @@ def speak(
 
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
-    facts = {"language": "en", "speaker": SPEAKER, "licence": LICENCE, "words": clip["words"], "split": clip["split"]}
+    speaker = clip.get("speaker", SPEAKER)
+    licence = LICENCE if speaker == SPEAKER else ROBOT_LICENCE
+    facts = {"language": "en", "speaker": speaker, "licence": licence, "words": clip["words"], "split": clip["split"]}
     facts |= {"answer": clip["answer"]} if clip.get("answer") else {}
     speech, signature = {"speech": str(folder / clip["file"])}, {"speech": clip["signature"]}
     return Asset("spoken", "speech", clip["group"], speech, {"en": clip["said"]}, facts, signatures=signature)
+
+
+class Voices:
+    """Piper's voice and those of espeak-ng, started when they are first needed. A context manager."""
+
+    def __init__(self, sources: Path, say: Callable[[str], Any]) -> None:
+        self.sources, self.say = sources, say
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Voices:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    @cached_property
+    def piper(self) -> Callable[[str, float], np.ndarray]:
+        return _voice(self.sources)
+
+    @cached_property
+    def espeak(self) -> Espeak | None:
+        try:
+            return self.stack.enter_context(Espeak())
+        except MissingError as error:
+            self.say(f"one voice speaks everything: {error}")
+            return None
+
+    def speak(self, text: Text, number: int) -> tuple[str, np.ndarray]:
+        """The speaker's name, and [n] float32 samples at RATE. All chance comes from `number`."""
+        rng = np.random.default_rng(number)
+        slowness = rng.uniform(*SLOWNESS)
+        if text.split == TRAIN and text.words in ("sentence", "list") and number % ROBOTIC == 0 and self.espeak:
+            voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
+            samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
+            return ROBOT, samples * np.float32(PEAK / max(float(np.abs(samples).max()), 1e-6))
+        return SPEAKER, self.piper(text.said, slowness)
 
 
 def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
@@ -193,7 +245,7 @@ def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
         chunks = list(voice.synthesize(text, syn_config=SynthesisConfig(length_scale=slowness)))
         samples = soxr.resample(np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate, RATE)
         spoken = trim(samples.astype(np.float32), margin=960)
-        level: np.ndarray = spoken * np.float32(0.5 / max(float(np.abs(spoken).max(initial=0.0)), 1e-6))
+        level: np.ndarray = spoken * np.float32(PEAK / max(float(np.abs(spoken).max(initial=0.0)), 1e-6))
         return level
 
     return synthesise

@@ -81,6 +81,7 @@ def voice(monkeypatch):
         return np.sin(np.arange(int(RATE * 0.5 * slowness)) / 20).astype(np.float32)
 
     monkeypatch.setattr(spoken, "_voice", lambda sources: synthesise)
+    monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
     return said
 
 
@@ -98,6 +99,47 @@ def test_synthesis_stops_at_the_hours_and_goes_on(tmp_path, voice):
         (tmp_path / json.loads(line)["file"]).is_file() for line in (tmp_path / "spoken.jsonl").read_text().splitlines()
     )
     assert all(asset.signatures["speech"] and asset.facts["speaker"] == "joe" for asset in every)
+
+
+def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, monkeypatch):
+    asked = []
+
+    class Robot:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            asked.append("closed")
+
+        def say(self, text, name, rate, pitch):
+            asked.append((text, name))
+            return np.sin(np.arange(RATE) / 9).astype(np.float32) / 100
+
+    monkeypatch.setattr(spoken, "Espeak", Robot)
+    texts = [
+        spoken.Text(words, f"{words} {split} {n}.", split, "g")
+        for n in range(300)
+        for words in ("sentence", "name")
+        for split in ("train", "test")
+    ]
+    every = speak(texts, tmp_path, tmp_path, 1.0)
+    robotic = [asset for asset in every if asset.facts["speaker"] == spoken.ROBOT]
+    assert 20 < len(robotic) < 60
+    assert all(asset.texts["en"].startswith("sentence train") for asset in robotic)
+    assert all("CC0" not in asset.facts["licence"] for asset in robotic)
+    assert len({name for _, name in asked[:-1]}) > 10
+    assert asked[-1] == "closed"
+    assert len(voice) + len(robotic) == len(every) == len(texts)
+    level, _ = spoken.soundfile.read(robotic[0].media["speech"])
+    assert np.abs(level).max() == pytest.approx(spoken.PEAK, abs=0.1)
+
+
+def test_without_espeak_one_voice_speaks_everything_and_that_is_said(tmp_path, voice):
+    lines = []
+    texts = [spoken.Text("sentence", f"sentence {n}.", "train", "g") for n in range(30)]
+    every = speak(texts, tmp_path, tmp_path, 1.0, lines.append)
+    assert {asset.facts["speaker"] for asset in every} == {"joe"}
+    assert ["one voice speaks everything" in line for line in lines] == [True]
 
 
 def test_without_piper_it_is_said_how_to_get_it(tmp_path, monkeypatch):
