@@ -1,6 +1,7 @@
 """Texts to speak: which, in which order, and that synthesis goes on where it stopped."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from plait.data.corpus import spoken
 from plait.data.corpus.spoken import RATE, sentence, speak, texts_of
 from plait.data.sources import Asset
+from plait.data.sources.espeak import Espeak
 from plait.errors import MissingError
 
 
@@ -146,3 +148,10 @@ def test_without_piper_it_is_said_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "piper", None)
     with pytest.raises(MissingError, match=r"python -m pip install piper-tts"):
         speak(texts_of(SPLITS), tmp_path, tmp_path, 1.0)
+
+
+@pytest.mark.skipif(find_spec("espeakng_loader") is None, reason="needs espeak-ng")
+@pytest.mark.parametrize("voice", [accent + timbre for accent in spoken.ACCENTS for timbre in spoken.TIMBRES[::6]])
+def test_espeak_has_the_voices_that_are_named(voice):
+    with Espeak() as program:
+        assert len(program.say("One.", voice, 150, 50)) > RATE / 10
