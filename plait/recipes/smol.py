@@ -146,8 +146,9 @@ def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
     """Assets with their English texts alone, without those that are share-alike and without skin tones, which have the same
     names."""
     for asset in assets:
-        may_be = asset.source != PROMPTS or (asset.kind == "speech" and asset.facts["language"] in FREE_PROMPTS)
-        if may_be and asset.facts.get("licence") not in SHARE_ALIKE and not asset.facts.get("tone"):
+        licence = asset.facts.get("licence")
+        is_free = asset.facts.get("language") in FREE_PROMPTS if asset.source == PROMPTS else licence not in SHARE_ALIKE
+        if is_free and not asset.facts.get("tone"):
             yield replace(
                 asset,
                 source=TOGETHER.get(asset.source, asset.source),

@@ -144,7 +144,7 @@ def locate(path: Path) -> Path:
         return path
     if steps := steps_of(path):
         return steps[-1]
-    known = shipped.shipped()
+    known = shipped.checkpoints()
     if not path.exists() and str(path) in known:
         return known[str(path)]
     names = f"or one of {', '.join(known)}" if known else "none is shipped with this version under a name of its own"

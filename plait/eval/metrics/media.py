@@ -92,18 +92,19 @@ def depicted(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
     columns, truth = [classes.index(name) for name in names], np.array([names.index(name) for name in asked])
 
     def ranks(parts: Sequence[Part | None]) -> np.ndarray:
-        places = np.full(len(parts), len(names))
+        rank = np.full(len(parts), len(names))
         answered = [number for number, part in enumerate(parts) if part is not None]
         scores = judge.judge([part for part in parts if part is not None])[1][CONCEPT][:, columns]
-        places[answered] = 1 + (scores > scores[np.arange(len(answered)), truth[answered]][:, None]).sum(axis=1)
-        return places
+        rank[answered] = 1 + (scores > scores[np.arange(len(answered)), truth[answered]][:, None]).sum(axis=1)
+        return rank
 
-    made, real = ranks([outcome.answers[row] for row in rows]), ranks([references(outcome)[row] for row in rows])
+    of_answers = ranks([outcome.answers[row] for row in rows])
+    of_references = ranks([references(outcome)[row] for row in rows])
     return [
         entry(
-            outcome, f"depicts it among {len(names)}, first {within}: rate", made <= within, rows=rows,
+            outcome, f"depicts it among {len(names)}, first {within}: rate", of_answers <= within, rows=rows,
             baseline=min(1.0, within / len(names)), judge=f"convolutional {outcome.task.answers_in} judge",
-            judge_ceiling=float((real <= within).mean()),
+            judge_ceiling=float((of_references <= within).mean()),
         )
         for within in (1, 10)
     ]  # fmt: skip
