@@ -136,7 +136,7 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }  # task, split, metric -> what two cores are to reach
-HOURS = 30.0  # of speech, made by Piper: some four hours on one core
+HOURS = 30.0  # of speech, made by Piper: some three hours on one core
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
 FORMAT = 4
@@ -184,13 +184,13 @@ def for_judges(assets: Sequence[Asset], dataset: corpus.Corpus) -> dict[str, lis
     concepts = {concept for _, concept in never_drawn}
     tested = [
         (asset, name)
-        for name, members in dataset.splits["test"].items()
+        for name, members in dataset.splits[corpus.TEST].items()
         if name in concepts
         for asset in members
         if asset.kind == "drawing" and asset.facts["style"] != corpus.HELD_OUT_STYLE
     ]
     order = np.random.default_rng([2026, 53]).permutation(len(tested))[:JUDGED]
-    chosen = {"judge": never_drawn, "test": [tested[index] for index in order]}
+    chosen = {"judge": never_drawn, corpus.TEST: [tested[index] for index in order]}
     return {
         split: [
             Sample((Message("user", (asset.part("picture"),)),), "labelled", {"labels": {CONCEPT: concept}})

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from plait.errors import CheckpointError, ConfigError
-from plait.train import checkpoint, shipped
+from plait.train import checkpoint
 from plait.train.precision import Precision
 
 CARD = "README.md"
@@ -58,7 +58,7 @@ def pack(folder: Path, target: Path, precision: Precision | None = None) -> Path
     card = folder / CARD
     members = {
         CARD: card.read_bytes() if card.is_file() else _card(config).encode(),
-        shipped.CONFIG: checkpoint.as_json(checkpoint.sealed({**config, "sha256": sums})).encode(),
+        checkpoint.CONFIG: checkpoint.as_json(checkpoint.sealed({**config, "sha256": sums})).encode(),
     }
     partial = target.with_name(target.name + ".partial")
     try:

@@ -34,8 +34,8 @@ from plait.runtime.files import sha256_of, sync
 from plait.train import bases, shipped
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
 from plait.train.precision import Precision, lowered, restored, shards
-from plait.train.shipped import CONFIG
 
+CONFIG = shipped.CONFIG
 WEIGHTS = "model.safetensors"
 SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
 SEAL = "config_sha256"

@@ -33,5 +33,7 @@ for config in (TINY, SPLIT):
         if a.grad is not None:
             torch.testing.assert_close(b[1].grad, a.grad, atol=1e-3, rtol=1e-2, msg=name)
     graphs = counters["stats"]["unique_graphs"]
-    assert graphs <= 4, f"{graphs} graphs for {config.num_layers} layers"  # they are shared, not one a layer
+    assert graphs < config.num_layers, (
+        f"{graphs} graphs for {config.num_layers} layers"
+    )  # they are shared, not one a layer
 print("ok")

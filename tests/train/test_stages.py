@@ -147,13 +147,13 @@ def test_nobody_is_asked_where_nobody_sits(tmp_path, monkeypatch):
 
 def test_the_base_of_a_checkpoint_is_fetched_and_named(base, data, tmp_path, monkeypatch):
     run = train(config(data, MORE, init=base.name, steps=1, trainable=("*.image.*",)), tmp_path / "run", threads=1)
-    lines, agreed = [], []
+    lines, agreements = [], []
     api.fetch_base(run, lines.append)
     assert not lines, "it is here"
     monkeypatch.setattr(bases, "imported", lambda base: tmp_path / "missing")
-    monkeypatch.setattr(bases, "folder_of", lambda base, agreed=False, seen=agreed: seen.append(agreed))
+    monkeypatch.setattr(bases, "folder_of", lambda base, agreed=False: agreements.append(agreed))
     api.fetch_base(run, lines.append)
-    assert (lines, agreed) == ([f"fetching {base}, once"], [True])
+    assert (lines, agreements) == ([f"fetching {base}, once"], [True])
 
 
 def test_a_damaged_base_is_said_and_how_to_mend_it(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from plait.data.sources import Asset
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
 from plait.data.splits import TRAIN
-from plait.errors import MissingError
+from plait.errors import DataError, MissingError
 from plait.modalities.audio.mel import log_mel
 
 VOICE = Package(
@@ -222,13 +222,17 @@ class Voices:
             return None
 
     def speak(self, text: Text, number: int) -> tuple[str, np.ndarray]:
-        """The speaker's name, and [n] float32 samples at RATE. All chance comes from `number`."""
+        """The speaker's name, and [n] float32 samples at RATE. All chance comes from `number`. What espeak-ng cannot speak is
+        said, and spoken by Piper."""
         rng = np.random.default_rng(number)
         slowness = rng.uniform(*SLOWNESS)
         if text.split == TRAIN and text.words in ("sentence", "list") and number % ROBOTIC == 0 and self.espeak:
             voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
-            samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
-            return ROBOT, samples * np.float32(PEAK / max(float(np.abs(samples).max()), 1e-6))
+            try:
+                samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
+                return ROBOT, samples * np.float32(PEAK / max(float(np.abs(samples).max()), 1e-6))
+            except DataError as error:
+                self.say(f"spoken by Piper instead: {error}")
         return SPEAKER, self.piper(text.said, slowness)
 
 

@@ -10,7 +10,7 @@ from plait.data.corpus import spoken
 from plait.data.corpus.spoken import RATE, sentence, speak, texts_of
 from plait.data.sources import Asset
 from plait.data.sources.espeak import Espeak
-from plait.errors import MissingError
+from plait.errors import DataError, MissingError
 
 
 def drawing(name):
@@ -134,6 +134,26 @@ def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, 
     assert len(voice) + len(robotic) == len(every) == len(texts)
     level, _ = spoken.soundfile.read(robotic[0].media["speech"])
     assert np.abs(level).max() == pytest.approx(spoken.PEAK, abs=0.1)
+
+
+def test_what_espeak_cannot_speak_is_said_and_spoken_by_piper(tmp_path, voice, monkeypatch):
+    class Dumb:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def say(self, text, name, rate, pitch):
+            raise DataError(f"said nothing for {text}")
+
+    monkeypatch.setattr(spoken, "Espeak", Dumb)
+    lines = []
+    texts = [spoken.Text("sentence", f"sentence {n}.", "train", "g") for n in range(60)]
+    every = speak(texts, tmp_path, tmp_path, 1.0, lines.append)
+    assert len(every) == len(voice) == 60
+    assert len(lines) > 2
+    assert all("spoken by Piper instead: said nothing for sentence" in line for line in lines)
 
 
 def test_without_espeak_one_voice_speaks_everything_and_that_is_said(tmp_path, voice):
