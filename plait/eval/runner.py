@@ -70,8 +70,9 @@ class Evaluation:
         self.notes: list[str] = []
         self.outcomes: list[Outcome] = []
         self.panel = Panel(suite, self.known, seed, self.notes.append, engine.encoder.features)
-        of_the_rows: dict[str, Any] = {"examples": suite.rows.examples, "judges": self.panel.judges}
-        self.bench = Bench(engine, self._trained_on, self._note_once, **of_the_rows)
+        self.bench = Bench(
+            engine, self._trained_on, self._note_once, examples=suite.rows.examples, judges=self.panel.judges
+        )
 
     def _note_once(self, what: str) -> None:
         if what not in self.notes:
@@ -391,6 +392,8 @@ def run(evaluation: Evaluation, progress: Callable[[str], None]) -> dict[str, An
                 checks += evaluation.checks(outcome)
             scores = "  ".join(map(_score_in_words, new_cells))
             progress(f"{task.cell:18} {task.name:16} {split:12} {scores}")
+    for target in evaluation.suite.without_a_cell(cells):
+        evaluation.notes.append(f"nothing was measured for the target of {', '.join(target)}")
     cells += [agreement for cycle in evaluation.suite.cycles if (agreement := evaluation.cycle(cycle))]
     checks += evaluation.equal_error_rates()
     cascade = evaluation.beside_a_cascade() if evaluation.suite.cascade else []

@@ -155,6 +155,12 @@ class Cycle:
         return (self.attribute, *self.further)
 
 
+def _is_of(cell: Mapping[str, Any], key: tuple[str, str, str]) -> bool:
+    """Whether a target's task, split and pattern are those of a report's cell."""
+    task, split, metric = key
+    return (task, split) == (cell["task"], cell["split"]) and fnmatchcase(cell["metric"], metric)
+
+
 @dataclass(frozen=True)
 class Suite:
     """`judges` by modality, with their weights in `judges_at`; `in_words` gives a label as the model writes it. `targets`: what
@@ -173,10 +179,11 @@ class Suite:
 
     def target(self, cell: Mapping[str, Any]) -> float | None:
         """What the number of a report's `cell` is to reach; None where nothing is aimed at."""
-        for (task, split, metric), target in self.targets.items():
-            if (task, split) == (cell["task"], cell["split"]) and fnmatchcase(cell["metric"], metric):
-                return target
-        return None
+        return next((self.targets[key] for key in self.targets if _is_of(cell, key)), None)
+
+    def without_a_cell(self, cells: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+        """Targets that none of the cells has a number for."""
+        return [key for key in self.targets if not any(_is_of(cell, key) for cell in cells)]
 
     def task(self, name: str) -> Measured:
         return next(task for task in self.tasks if task.name == name)

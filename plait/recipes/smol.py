@@ -119,10 +119,9 @@ PROMPTS = "prompts"  # recordings of people, those in English share-alike: never
 FREE_PROMPTS = ("it", "ru")  # languages of the prompts that are under CC BY 3.0
 TAKE_EVERY = {"clothes": 6}
 TOGETHER = {"icons": "emoji"}
-SHARE_ALIKE = (
-    "CC-BY-SA-4.0",
-    "GPL-3.0-only OR LGPL-3.0-only",
-)  # of media that weights to be shipped must not learn from
+# Licences of media that weights to be shipped must not learn from.
+SHARE_ALIKE = ("CC-BY-SA-4.0", "GPL-3.0-only OR LGPL-3.0-only")
+# What two cores are to reach, by task, split and metric.
 FLOORS = {
     ("name", "style", "exact match"): 0.45,
     ("name", "test", "right answer of * likeliest: rate"): 0.60,
@@ -135,7 +134,7 @@ FLOORS = {
     ("detect", "test", "F1 of boxes"): 0.40,
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
-}  # task, split, metric -> what two cores are to reach
+}
 HOURS = 30.0  # of speech, made by Piper: some three hours on one core
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25

@@ -33,7 +33,6 @@ for config in (TINY, SPLIT):
         if a.grad is not None:
             torch.testing.assert_close(b[1].grad, a.grad, atol=1e-3, rtol=1e-2, msg=name)
     graphs = counters["stats"]["unique_graphs"]
-    assert graphs < config.num_layers, (
-        f"{graphs} graphs for {config.num_layers} layers"
-    )  # they are shared, not one a layer
+    # Layers share them: not one a layer.
+    assert graphs < config.num_layers, f"{graphs} graphs for {config.num_layers} layers"
 print("ok")

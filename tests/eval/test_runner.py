@@ -109,7 +109,16 @@ def test_a_suite_aims_at_the_metric_of_a_split(of_split, target):
     rows = [asked([text("?")], text("a"), exact="a")]
     made_up, outcome = measured(task("text->text"), rows, [text("a")], "style")
     made_up.suite = replace(made_up.suite, targets={(outcome.task.name, of_split, "exact *"): 0.45})
-    assert made_up.cells(outcome)[0]["target"] == target
+    cells = made_up.cells(outcome)
+    assert cells[0]["target"] == target
+    assert made_up.suite.without_a_cell(cells) == ([] if target else [(outcome.task.name, of_split, "exact *")])
+
+
+def test_a_target_that_nothing_was_measured_for_is_noted():
+    made_up, _ = measured(task("text->text"), [asked([text("?")], text("a"), exact="a")], [text("a")] * 9)
+    made_up.suite = replace(made_up.suite, targets={("no task", "test", "exact match"): 0.5})
+    report = runner.run(made_up, lambda line: None)
+    assert "nothing was measured for the target of no task, test, exact match" in report["notes"]
 
 
 def test_a_relative_target_without_a_judge_is_a_plain_share():
