@@ -11,6 +11,7 @@ plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -217,7 +218,14 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     dataset = corpus.split(taught(assets))
     corpus.add_composites(dataset, folder.resolve() / "composites")
     try:
-        clips = spoken.speak(spoken.texts_of(dataset.splits), folder.resolve() / "spoken", fetch.places(), HOURS, say)
+        clips = spoken.speak(
+            spoken.texts_of(dataset.splits),
+            folder.resolve() / "spoken",
+            fetch.places(),
+            HOURS,
+            say,
+            workers=os.cpu_count() or 1,
+        )
         for split, number in Counter(_place(dataset, clip) for clip in clips).items():
             say(f"{split}: {number:,} texts spoken")
     except PlaitError as error:

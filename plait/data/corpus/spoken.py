@@ -10,14 +10,17 @@ guessed. Synthesis goes on where it was stopped: `spoken.jsonl` has a line for e
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,7 @@ SENTENCES_A_NAME = LISTS_A_NAME = 3
 WORDS_A_LIST = (3, 8)
 ROUNDS = 12  # how often the lists hold each word
 SELDOM = 3  # a word that all texts hold less often is left out of the lists
+AT_ONCE = 8  # texts that a process is given together
 ROBOTIC = 8  # one of so many texts of training is spoken by espeak-ng
 ROBOT, ROBOT_LICENCE = "espeak", "synthesised by espeak-ng"
 ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-us-nyc")
@@ -145,11 +149,17 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
 
 
 def speak(
-    texts: Sequence[Text], folder: Path, sources: Path, hours: float, say: Callable[[str], Any] = print
+    texts: Sequence[Text],
+    folder: Path,
+    sources: Path,
+    hours: float,
+    say: Callable[[str], Any] = print,
+    workers: int = 1,
 ) -> list[Asset]:
     """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again.
 
-    Says so where espeak-ng is not installed. Raises MissingError without Piper, and as `unpacked` does.
+    Several `workers` are processes. Says so where espeak-ng is not installed. Raises MissingError without Piper, and as
+    `unpacked` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / LISTED
@@ -159,32 +169,70 @@ def speak(
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
     clips = {clip["said"]: clip for clip in map(json.loads, lines)}
     seconds = sum(clip["seconds"] for clip in clips.values())
-    with listed.open("a", encoding="utf-8") as log, Voices(sources, say) as voices:
-        for text in texts:
-            if seconds > 3600 * hours:
-                break
-            if text.said in clips:
+    pending = [text for text in texts if text.said not in clips] if seconds <= 3600 * hours else []
+    with listed.open("a", encoding="utf-8") as log, closing(_spoken(pending, folder, sources, say, workers)) as spoken:
+        for clip in spoken:
+            if clip is None:
                 continue
-            name = hashlib.sha256(text.said.encode()).hexdigest()[:16]  # the order of the texts may change
-            speaker, samples = voices.speak(text, int(name, 16))
-            if not 0.1 < len(samples) / RATE < MOST_SECONDS:
-                continue
-            file = folder / f"{name}.opus"
-            soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
-            signature = f"{clip_signature(log_mel(samples)):x}"
-            facts = {
-                "speaker": speaker,
-                "file": file.name,
-                "seconds": round(len(samples) / RATE, 3),
-                "signature": signature,
-            }
-            clips[text.said] = {**asdict(text), **facts}
-            log.write(json.dumps(clips[text.said]) + "\n")
+            clips[clip["said"]] = clip
+            log.write(json.dumps(clip) + "\n")
             log.flush()
-            seconds += len(samples) / RATE
+            seconds += clip["seconds"]
             if len(clips) % 500 == 0:
                 say(f"spoken: {len(clips):,} texts, {seconds / 3600:.1f} of {hours:g} hours")
+            if seconds > 3600 * hours:
+                break
     return [_asset(folder, clip) for clip in clips.values()]
+
+
+def _spoken(
+    texts: Sequence[Text], folder: Path, sources: Path, say: Callable[[str], Any], workers: int
+) -> Generator[dict[str, Any] | None]:
+    """The clip of each text, in order, None where it is too long; written to `folder` by this process or by `workers`."""
+    if workers == 1:
+        with Voices(sources, say) as voices:
+            yield from (_clip(voices, folder, text) for text in texts)
+        return
+    # Started anew: a process forked from one that has used PyTorch's threads would hang.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(sources, folder)) as pool:
+        jobs = pool.map(_clip_of_worker, texts, chunksize=AT_ONCE)
+        try:
+            yield from jobs
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: tuple[Voices, Path] | None = None  # of a process that speaks
+
+
+def _start_worker(sources: Path, folder: Path) -> None:
+    global _worker
+    voices = Voices(sources, print)
+    atexit.register(voices.stack.close)
+    _worker = voices, folder
+
+
+def _clip_of_worker(text: Text) -> dict[str, Any] | None:
+    assert _worker, "a process of the pool begins with _start_worker"
+    return _clip(*_worker, text)
+
+
+def _clip(voices: Voices, folder: Path, text: Text) -> dict[str, Any] | None:
+    """Speak one text into a file; returns what is known of it, or None where it is too short or too long."""
+    name = hashlib.sha256(text.said.encode()).hexdigest()[:16]  # the order of the texts may change
+    speaker, samples = voices.speak(text, int(name, 16))
+    if not 0.1 < len(samples) / RATE < MOST_SECONDS:
+        return None
+    file = folder / f"{name}.opus"
+    soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
+    return {
+        **asdict(text),
+        "speaker": speaker,
+        "file": file.name,
+        "seconds": round(len(samples) / RATE, 3),
+        "signature": f"{clip_signature(log_mel(samples)):x}",
+    }
 
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:

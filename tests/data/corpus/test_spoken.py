@@ -1,5 +1,6 @@
 """Texts to speak: which, in which order, and that synthesis goes on where it stopped."""
 
+import hashlib
 import json
 from importlib.util import find_spec
 
@@ -175,3 +176,40 @@ def test_without_piper_it_is_said_how_to_get_it(tmp_path, monkeypatch):
 def test_espeak_has_the_voices_that_are_named(voice):
     with Espeak() as program:
         assert len(program.say("One.", voice, 150, 50)) > RATE / 10
+
+
+def robotic(number):
+    """Texts that are spoken by espeak-ng, so that no voice need be fetched."""
+    texts = (spoken.Text("sentence", f"The fog is number {n}.", "train", "g") for n in range(10_000))
+    chosen = [
+        text for text in texts if int(hashlib.sha256(text.said.encode()).hexdigest()[:16], 16) % spoken.ROBOTIC == 0
+    ]
+    return chosen[:number]
+
+
+def test_several_processes_speak_the_same_in_the_same_order(tmp_path):
+    texts = robotic(20)
+    alone, together = (speak(texts, tmp_path / str(workers), tmp_path, 1.0, workers=workers) for workers in (1, 2))
+    assert [asset.texts["en"] for asset in together] == [text.said for text in texts]
+    for one, other in zip(alone, together, strict=True):  # espeak-ng's samples depend a little on what it said before
+        assert one.texts == other.texts
+        assert (one.facts, one.key) == (other.facts, other.key)
+        first, second = (spoken.soundfile.read(asset.media["speech"])[0] for asset in (one, other))
+        assert len(first) == pytest.approx(len(second), rel=0.05)
+
+
+def test_several_processes_stop_at_the_hours_and_go_on(tmp_path):
+    texts = robotic(40)
+    some = speak(texts, tmp_path, tmp_path, 5 / 3600, workers=2)
+    assert 1 <= len(some) < len(texts)
+    every = speak(texts, tmp_path, tmp_path, 1.0, workers=2)
+    assert [asset.texts["en"] for asset in every] == [text.said for text in texts]
+
+
+def test_what_a_process_lacks_is_said_as_by_one(tmp_path, monkeypatch):
+    hidden = tmp_path / "hidden" / "piper"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('hidden')\n")
+    monkeypatch.syspath_prepend(hidden.parent)
+    with pytest.raises(MissingError, match="pip install piper-tts"):
+        speak([spoken.Text("name", "fog", "train", "g")], tmp_path / "clips", tmp_path, 1.0, workers=2)
