@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,8 @@ def _spoken(
         with Voices(sources, say) as voices:
             yield from (_clip(voices, folder, text) for text in texts)
         return
+    if not all(map(_is_robotic, texts)) and find_spec("piper"):
+        unpacked(VOICE, sources)  # once, not by every process
     # Started anew: a process forked from one that has used PyTorch's threads would hang.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(sources, folder)) as pool:
@@ -220,11 +223,10 @@ def _clip_of_worker(text: Text) -> dict[str, Any] | None:
 
 def _clip(voices: Voices, folder: Path, text: Text) -> dict[str, Any] | None:
     """Speak one text into a file; returns what is known of it, or None where it is too short or too long."""
-    name = hashlib.sha256(text.said.encode()).hexdigest()[:16]  # the order of the texts may change
-    speaker, samples = voices.speak(text, int(name, 16))
+    speaker, samples = voices.speak(text)
     if not 0.1 < len(samples) / RATE < MOST_SECONDS:
         return None
-    file = folder / f"{name}.opus"
+    file = folder / f"{_number(text):016x}.opus"
     soundfile.write(file, samples, RATE, format="OGG", subtype="OPUS", compression_level=COMPRESSION)
     return {
         **asdict(text),
@@ -233,6 +235,16 @@ def _clip(voices: Voices, folder: Path, text: Text) -> dict[str, Any] | None:
         "seconds": round(len(samples) / RATE, 3),
         "signature": f"{clip_signature(log_mel(samples)):x}",
     }
+
+
+def _number(text: Text) -> int:
+    """A number of 64 bits that names a text, whatever the order of the texts."""
+    return int(hashlib.sha256(text.said.encode()).hexdigest()[:16], 16)
+
+
+def _is_robotic(text: Text) -> bool:
+    """Whether espeak-ng speaks a text, where it can."""
+    return text.split == TRAIN and text.words in ("sentence", "list") and _number(text) % ROBOTIC == 0
 
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
@@ -269,12 +281,12 @@ class Voices:
             self.say(f"one voice speaks everything: {error}")
             return None
 
-    def speak(self, text: Text, number: int) -> tuple[str, np.ndarray]:
-        """The speaker's name, and [n] float32 samples at RATE. All chance comes from `number`. What espeak-ng cannot speak is
+    def speak(self, text: Text) -> tuple[str, np.ndarray]:
+        """The speaker's name, and [n] float32 samples at RATE. All chance comes from the text. What espeak-ng cannot speak is
         said, and spoken by Piper."""
-        rng = np.random.default_rng(number)
+        rng = np.random.default_rng(_number(text))
         slowness = rng.uniform(*SLOWNESS)
-        if text.split == TRAIN and text.words in ("sentence", "list") and number % ROBOTIC == 0 and self.espeak:
+        if _is_robotic(text) and self.espeak:
             voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
             try:
                 samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
