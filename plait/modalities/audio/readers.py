@@ -13,6 +13,7 @@ from plait.modalities import Reader, encoders
 from plait.modalities.audio.backbone import Backbone, accepts
 from plait.modalities.audio.hearing import Listener, whisper_mel
 from plait.modalities.audio.mel import HOP, RATE
+from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import unpacked
 
 if TYPE_CHECKING:
@@ -43,14 +44,15 @@ class WhisperTiny(Listener):
         """As `Reader.load`."""
         from plait.modalities.audio.whisper import encoder
 
-        network = encoder(int(SECONDS * RATE / HOP / 2)).to(device)
+        dtype = resolve_dtype("auto", device)
+        network = encoder(int(SECONDS * RATE / HOP / 2)).to(device, dtype)
         piece = int(SECONDS * RATE)
 
         @torch.inference_mode()
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
             pieces = [clip[start : start + piece] for clip in prepared for start in range(0, max(1, len(clip)), piece)]
             samples = torch.from_numpy(np.stack([np.pad(clip, (0, piece - len(clip))) for clip in pieces])).to(device)
-            frames: Tensor = network(whisper_mel(samples)).last_hidden_state
+            frames: Tensor = network(whisper_mel(samples).to(dtype)).last_hidden_state
             tokens = frames.reshape(len(frames), -1, STACKED * frames.shape[-1]).half()
             counts = [min(tokens.shape[1], max(1, -(-len(clip) // (2 * HOP * STACKED)))) for clip in pieces]
             kept = [of_piece[:count].numpy(force=True) for of_piece, count in zip(tokens, counts, strict=True)]

@@ -15,7 +15,8 @@ from plait.contract import Part
 from plait.modalities import Reader, encoders
 from plait.modalities.image.augment import Variation
 from plait.modalities.image.backbone import Backbone, accepts
-from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, pretrained, see
+from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, fused, pretrained, see
+from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import places, unpacked
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ class EfficientNetLite0:
 
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """As `Reader.load`."""
-        network = pretrained(places()).to(device)
+        dtype = resolve_dtype("auto", device)
+        network = fused(pretrained(places())).to(device, dtype)
 
         @torch.inference_mode()
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
-            levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()
-            maps: Tensor = network.maps((levels - 127.0) / 128.0)
+            levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()  # channels stay last
+            maps: Tensor = network.maps(((levels - 127.0) / 128.0).to(dtype)).float()
             grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
             features = torch.cat((maps.mean(dim=(2, 3))[:, None], grid), dim=1)
             return list(features.half().numpy(force=True))
