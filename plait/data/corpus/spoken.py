@@ -299,11 +299,16 @@ class Voices:
 def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
     """Text and slowness -> [n] float32 samples at RATE, without silence at the ends."""
     try:
+        from onnxruntime import InferenceSession, SessionOptions
         from piper import PiperVoice
         from piper.config import SynthesisConfig
     except ImportError as error:
         raise MissingError("speech for this recipe is made by Piper: python -m pip install piper-tts") from error
-    voice = PiperVoice.load(unpacked(VOICE, sources) / MODEL)
+    model = unpacked(VOICE, sources) / MODEL
+    voice = PiperVoice.load(model)
+    options = SessionOptions()  # several threads wait for each other longer than they compute
+    options.intra_op_num_threads = 1
+    voice.session = InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
 
     def synthesise(text: str, slowness: float) -> np.ndarray:
         chunks = list(voice.synthesize(text, syn_config=SynthesisConfig(length_scale=slowness)))

@@ -208,5 +208,6 @@ def test_what_a_process_lacks_is_said_as_by_one(tmp_path, monkeypatch):
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('hidden')\n")
     monkeypatch.syspath_prepend(hidden.parent)
+    monkeypatch.setattr(spoken, "unpacked", lambda *package: None)
     with pytest.raises(MissingError, match="pip install piper-tts"):
         speak([spoken.Text("name", "fog", "train", "g")], tmp_path / "clips", tmp_path, 1.0, workers=2)
