@@ -131,7 +131,8 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
             for asset in assets:
                 for text in _texts(split, group, asset, rng):
                     text_by_words.setdefault(text.said, text)
-    texts = [list(text_by_words.values())[index] for index in rng.permutation(len(text_by_words))]
+    distinct = list(text_by_words.values())
+    texts = [distinct[index] for index in rng.permutation(len(distinct))]
     names = [text for text in texts if text.words == "name"]
     mixed: list[Text] = []
     for split in splits:
