@@ -72,7 +72,6 @@ def test_it_trains_from_the_bundle_alone_and_goes_on(bundle, recipe, data, tmp_p
     work, out = tmp_path / "work", tmp_path / "out"
     first = run(bundle, "--set", "stages.first.steps=2", "--minutes", "0.001", "--reserve", "0", work=work)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert (work / "runs" / "last" / "stages").is_dir() or "no time left to train last" in first.stdout
     done = run(bundle, "--set", "stages.first.steps=2", "--out", str(out), "--shard-mib", "0.26", work=work)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "step 2/2" in first.stderr + done.stderr
