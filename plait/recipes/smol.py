@@ -139,7 +139,7 @@ FLOORS = {
 HOURS = 30.0  # of speech, made by Piper: some three hours on one core
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 4
+FORMAT = 5
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
@@ -215,7 +215,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         raise DataError(f"nothing to learn from can be had: {'; '.join(notes)}")
     say("grouping, splitting")
     assets = list(corpus.load(counts, gathered.folder))
-    dataset = corpus.split(taught(assets))
+    dataset = corpus.split(taught(assets), by_name=True)
     corpus.add_composites(dataset, folder.resolve() / "composites")
     try:
         clips = spoken.speak(
@@ -226,7 +226,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             say,
             workers=os.cpu_count() or 1,
         )
-        for split, number in Counter(_place(dataset, clip) for clip in clips).items():
+        for split, number in Counter(_place(dataset, clip) for clip in spoken.without_copies(clips)).items():
             say(f"{split}: {number:,} texts spoken")
     except PlaitError as error:
         missing["spoken"] = str(error)

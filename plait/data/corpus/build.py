@@ -77,10 +77,16 @@ def _trimmed(asset: Asset) -> Asset:
     return replace(asset, texts=texts, facts=facts)
 
 
-def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
-    """Groups of assets by key and by near-duplicate media, and how many pairs of groups near-duplicates joined."""
+def join(assets: Sequence[Asset], by_name: bool = False) -> tuple[Groups, int]:
+    """Groups of assets by key and by near-duplicate media, and how many pairs of groups near-duplicates joined.
+
+    `by_name`: drawings of one English name belong together too, whatever their source.
+    """
     groups = Groups()
     for asset in assets:
+        if by_name and asset.kind == "drawing" and "en" in asset.texts:
+            named = " ".join(asset.texts["en"].casefold().split())
+            groups.join(_name_of(asset), f"~{named}")  # sorts last, so that a group is called after one of its assets
         if "prompt" in asset.facts:  # of which several may say the same: their source's key is one for all
             groups.join(_name_of(asset), _name_of(replace(asset, key=asset.facts["prompt"])))
     joined = 0
@@ -100,13 +106,16 @@ def join(assets: Sequence[Asset]) -> tuple[Groups, int]:
     return groups, joined
 
 
-def split(assets: Iterable[Asset]) -> Corpus:
-    """Puts every asset into a split. A group whose assets have several official splits goes to the held-out one."""
+def split(assets: Iterable[Asset], by_name: bool = False) -> Corpus:
+    """Puts every asset into a split. A group whose assets have several official splits goes to the held-out one.
+
+    `by_name` as in `join`.
+    """
     known: list[Asset] = []
     apart: list[Asset] = []
     for asset in assets:
         (apart if asset.source in NEVER_TRAINED else known).append(_trimmed(asset))
-    groups, joined = join(known)
+    groups, joined = join(known, by_name)
     by_group: dict[str, list[Asset]] = {}
     for asset in known:
         by_group.setdefault(str(groups.of(_name_of(asset))), []).append(asset)

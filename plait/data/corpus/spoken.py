@@ -29,7 +29,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from plait.data.corpus.duplicates import clip_signature
+from plait.data.corpus.duplicates import clip_signature, near_clips
 from plait.data.sources import Asset
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
@@ -130,7 +130,7 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
         for group, assets in groups.items():
             for asset in assets:
                 for text in _texts(split, group, asset, rng):
-                    text_by_words.setdefault(text.said, text)
+                    text_by_words.setdefault(text.said.casefold(), text)
     distinct = list(text_by_words.values())
     texts = [distinct[index] for index in rng.permutation(len(distinct))]
     names = [text for text in texts if text.words == "name"]
@@ -142,7 +142,7 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
     lists = [
         text
         for text in word_lists((text.said for text in texts if text.split == TRAIN), rng)
-        if text.said not in text_by_words
+        if text.said.casefold() not in text_by_words
     ]
     for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME), -(-len(lists) // LISTS_A_NAME))):
         mixed += names[number : number + 1] + taught[SENTENCES_A_NAME * number : SENTENCES_A_NAME * (number + 1)]
@@ -158,7 +158,8 @@ def speak(
     say: Callable[[str], Any] = print,
     workers: int = 1,
 ) -> list[Asset]:
-    """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again.
+    """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again, and what of
+    it says none of the texts is left out.
 
     Several `workers` are processes. Says so where espeak-ng is not installed. Raises MissingError without Piper, and as
     `unpacked` does.
@@ -169,7 +170,8 @@ def speak(
         whole = listed.read_text(encoding="utf-8").rpartition("\n")
         listed.write_text(whole[0] + whole[1], encoding="utf-8")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    clips = {clip["said"]: clip for clip in map(json.loads, lines)}
+    wanted = {text.said: asdict(text) for text in texts}
+    clips = {clip["said"]: clip | wanted[clip["said"]] for clip in map(json.loads, lines) if clip["said"] in wanted}
     seconds = sum(clip["seconds"] for clip in clips.values())
     pending = [text for text in texts if text.said not in clips] if seconds <= 3600 * hours else []
     with listed.open("a", encoding="utf-8") as log, closing(_spoken(pending, folder, sources, say, workers)) as spoken:
@@ -185,6 +187,15 @@ def speak(
             if seconds > 3600 * hours:
                 break
     return [_asset(folder, clip) for clip in clips.values()]
+
+
+def without_copies(clips: Sequence[Asset]) -> list[Asset]:
+    """Clips without those of training that sound like a held-out one: homophones, or a word in two of its forms."""
+    of_training = [clip for clip in clips if clip.facts["split"] == TRAIN]
+    held_out = [clip for clip in clips if clip.facts["split"] != TRAIN]
+    left, right = ([int(clip.signatures["speech"], 16) for clip in some] for some in (held_out, of_training))
+    copies = {index for _, index in near_clips(left, right)}
+    return held_out + [clip for index, clip in enumerate(of_training) if index not in copies]
 
 
 def _spoken(
