@@ -145,6 +145,17 @@ def test_near_duplicates_of_two_keys_go_to_one_split(tmp_path):
     assert len(set(homes)) == 1
 
 
+def test_drawings_of_one_name_belong_together_where_that_is_asked():
+    assets = [Asset("emoji", "drawing", str(n), texts={"en": f"thing {n}"}) for n in range(40)]
+    assets += [Asset("openclipart", "drawing", f"Thing  {n}", texts={"en": f"Thing  {n}"}) for n in range(40)]
+
+    def groups(**how):
+        return {name: len(m) for s in build.split(assets, **how).splits.values() for name, m in s.items()}
+
+    assert set(groups().values()) == {1}
+    assert groups(by_name=True) == {f"emoji:{n}": 2 for n in range(40)}
+
+
 def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
     assets = concepts(tmp_path / "pictures", 40)
     copied = next(a for a in assets if build.split([a]).splits[build.TEST])
@@ -154,7 +165,7 @@ def test_a_leak_fails_the_build(tmp_path, few_composites, monkeypatch):
         "near_pictures",
         lambda left, right, real=duplicates.near_pictures: real(left, right) if left is not right else [],
     )
-    monkeypatch.setattr(build, "join", lambda assets: (Groups(), 0))
+    monkeypatch.setattr(build, "join", lambda assets, by_name: (Groups(), 0))
     with pytest.raises(DataError, match=r"split 'test' leaks into training .* is like"):
         built([*assets, twin], tmp_path)
 

@@ -104,6 +104,32 @@ def test_synthesis_stops_at_the_hours_and_goes_on(tmp_path, voice):
     assert all(asset.signatures["speech"] and asset.facts["speaker"] == "joe" for asset in every)
 
 
+def test_one_text_in_two_cases_is_spoken_once():
+    splits = {"train": {"a": [drawing("warning")]}, "test": {"b": [drawing("Warning")]}}
+    assert [(text.said, text.split) for text in texts_of(splits)] == [("warning", "train")]
+
+
+def test_clips_of_texts_that_are_no_longer_wanted_are_left_out(tmp_path, voice):
+    texts = texts_of(SPLITS)
+    speak(texts, tmp_path, tmp_path, 1.0)
+    moved = [spoken.Text(t.words, t.said, "dev", "elsewhere") for t in texts[1:]]
+    clips = speak(moved, tmp_path, tmp_path, 1.0)
+    assert [clip.texts["en"] for clip in clips] == [text.said for text in moved]
+    assert {clip.facts["split"] for clip in clips} == {"dev"}, "a text's split is that of today"
+    assert len(voice) == len(texts)
+
+
+def test_a_clip_of_training_that_sounds_like_a_held_out_one_is_dropped():
+    def clip(split, signature):
+        facts = {"split": split}
+        return Asset("spoken", "speech", "key", facts=facts, signatures={"speech": f"{signature:x}"})
+
+    far = (1 << 300) - 1
+    clips = [clip("train", 0), clip("train", far), clip("test", 0b111), clip("dev", 1 << 400)]
+    assert spoken.without_copies(clips) == [clips[2], clips[3], clips[1]]
+    assert spoken.without_copies(clips[:2]) == clips[:2]
+
+
 def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, monkeypatch):
     asked = []
 
