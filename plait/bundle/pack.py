@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -26,7 +27,7 @@ from plait.data.splits import TRAIN
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
-from plait.runtime.files import sha256_of
+from plait.runtime.files import manifest_of, sha256_of
 from plait.runtime.packages import places
 from plait.train import archive, bases, checkpoint
 
@@ -196,6 +197,12 @@ def pack(
     fixed |= {f"wheels/{path.name}": path for path in wheels(to / "wheels", python)}
     used = sum(path.stat().st_size + 1024 for path in fixed.values()) + sum(map(len, contents.values()))
     lines, media = chosen_rows(data, registry.build_all(recipe.modalities), total_mib * MIB - used)
+    if not lines:
+        shutil.rmtree(to / "wheels")
+        raise ConfigError(
+            f"{total_mib:g} MiB leave no room for rows: weights, wheels and code take {used / MIB:.0f}; expected more, such as "
+            f"--total-mib {2 * used / MIB:.0f}"
+        )
     rows = "".join(f"{line}\n" for line in lines).encode()
     parts = Parts(to, int(part_mib * MIB))
     with tarfile.open(fileobj=parts, mode="w|gz") as tar:  # type: ignore[call-overload]
@@ -204,7 +211,11 @@ def pack(
         for name, value in media.items():
             _add_bytes(tar, f"data/{name}", value.read() if isinstance(value, Member) else Path(value).read_bytes())
         listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}
-        facts = {"format": 1, "sources": [], "notes": [], "files": listed}
+        tasks = Counter(json.loads(line)["task"] for line in lines)
+        of_data = {
+            task: tasks[task] for task in {**tasks, **(manifest_of(data).get("tasks") or {})}
+        }  # 0 where none fits
+        facts = {"format": 1, "sources": [], "notes": [], "files": listed, "tasks": of_data}
         contents |= {"data/train.jsonl": rows, f"data/{DATA_MANIFEST}": json.dumps(facts).encode()}
         for name, content in contents.items():
             _add_bytes(tar, name, content)

@@ -1,9 +1,11 @@
 """A bundle trains where there is no network, and what moved comes back."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from plait.data.rows import read_rows
 from plait.data.shards import ShardWriter
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
+from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.train import checkpoint
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/pretrained")
@@ -132,6 +135,26 @@ def test_every_part_but_the_last_is_full(bundle):
 def test_a_folder_in_use_is_refused(recipe, data):
     with pytest.raises(ConfigError, match="is not empty"):
         packing.pack(recipe, data, data)
+
+
+def test_a_size_that_leaves_no_room_for_rows_is_refused(recipe, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "wheels", lambda place, python: place.mkdir() or [])
+    lines = (data / "train.jsonl").read_text().splitlines()
+    (data / "train.jsonl").write_text("".join(f"{line}\n" for line in lines if "media/" in line))
+    with pytest.raises(ConfigError, match=r"1 MiB leave no room for rows: .* expected more, such as --total-mib \d+"):
+        packing.pack(recipe, data, tmp_path / "bundle", total_mib=1, python=HERE)
+    packing.pack(recipe, data, tmp_path / "bundle", total_mib=50, python=HERE)
+
+
+def test_tasks_whose_rows_do_not_fit_are_listed(recipe, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "wheels", lambda place, python: place.mkdir() or [])
+    facts = {"format": 1, "sources": [], "notes": [], "files": {}, "tasks": {"name": ROWS, "elsewhere": 7}}
+    (data / DATA_MANIFEST).write_text(json.dumps(facts))
+    packing.pack(recipe, data, tmp_path / "bundle", total_mib=50, python=HERE)
+    parts = sorted((tmp_path / "bundle").glob("part-*"))
+    with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts)), mode="r:gz") as tar:
+        facts = json.load(tar.extractfile(f"data/{DATA_MANIFEST}"))
+    assert facts["tasks"] == {"name": ROWS, "elsewhere": 0}
 
 
 def test_data_without_rows_are_refused(tmp_path):
