@@ -13,6 +13,7 @@ import numpy as np
 from plait.contract import Part, Sample
 
 Features = Callable[..., np.ndarray]  # of a part, [n, width]
+SELDOM = 0.7  # different answers an example
 
 
 def medium(sample: Sample, kind: str) -> Part:
@@ -30,22 +31,25 @@ def direction(features: np.ndarray) -> np.ndarray:
 def nearest_class_mean(
     examples: Iterable[Sample], questions: Sequence[Sample], kind: str, features: Features
 ) -> list[str] | None:
-    """The answer of the nearest class to each question, by the medium of a `kind`; None without examples.
+    """The answer of the nearest class to each question, by the medium of a `kind`; None without examples, and where answers
+    seldom come twice, as sentences do: they are no classes.
 
     A medium that is asked about in several phrasings counts once for each answer.
     """
-    found: dict[tuple[str, str], np.ndarray] = {}
+    parts: dict[tuple[str, str], Part] = {}
     for sample in examples:
         part, answer = medium(sample, kind), str(sample.messages[-1].parts[0].value)
-        if (str(part.value), answer) not in found:
-            found[str(part.value), answer] = direction(features(part))
-    if not found:
+        parts.setdefault((str(part.value), answer), part)
+    answers = sorted({answer for _, answer in parts})
+    if len(answers) > SELDOM * len(parts) or not parts:
         return None
-    answers = sorted({answer for _, answer in found})
     number = {answer: index for index, answer in enumerate(answers)}
-    sums = np.zeros((len(answers), len(next(iter(found.values())))), np.float32)
-    for (_, answer), vector in found.items():
+    sums: np.ndarray | None = None
+    for (_, answer), part in parts.items():
+        vector = direction(features(part))
+        sums = np.zeros((len(answers), len(vector)), np.float32) if sums is None else sums
         sums[number[answer]] += vector
+    assert sums is not None
     means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
     asked = np.stack([direction(features(medium(sample, kind))) for sample in questions])
     return [answers[index] for index in (asked @ means.T).argmax(axis=1)]

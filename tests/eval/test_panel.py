@@ -226,10 +226,19 @@ def test_class_means_are_those_of_the_features_a_model_reads_with():
     assert nearest_class_mean([], questions, "image", features) is None
 
 
+def test_answers_that_seldom_come_twice_are_no_classes():
+    rows = [named(level, f"sentence {level}") for level in (0, 40, 105, 250)]
+
+    def features(part):
+        raise AssertionError("nothing needs to be read")
+
+    assert nearest_class_mean(rows, rows, "image", features) is None
+
+
 def test_the_baseline_of_a_model_with_a_reader_is_its_class_means(tmp_path, monkeypatch):
     class Taught(Rows):
         def examples(self, task):
-            return [named(0, "dark"), named(255, "light")]
+            return [named(0, "dark"), named(1, "dark"), named(254, "light"), named(255, "light")]
 
     monkeypatch.setattr(registry, "reader_of", lambda modality: object())
     judges, _ = panel(tmp_path, Taught())
