@@ -136,7 +136,7 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }
-HOURS = 30.0  # of speech, made by Piper: some three hours on one core
+HOURS = 30.0  # of speech, made by Piper: eighty minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
 FORMAT = 5
