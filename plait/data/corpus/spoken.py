@@ -158,8 +158,8 @@ def speak(
     say: Callable[[str], Any] = print,
     workers: int = 1,
 ) -> list[Asset]:
-    """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again, and what of
-    it says none of the texts is left out.
+    """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again, unless
+    espeak-ng spoke what is held out now; what of it says none of the texts is left out.
 
     Several `workers` are processes. Says so where espeak-ng is not installed. Raises MissingError without Piper, and as
     `unpacked` does.
@@ -170,8 +170,12 @@ def speak(
         whole = listed.read_text(encoding="utf-8").rpartition("\n")
         listed.write_text(whole[0] + whole[1], encoding="utf-8")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    wanted = {text.said: asdict(text) for text in texts}
-    clips = {clip["said"]: clip | wanted[clip["said"]] for clip in map(json.loads, lines) if clip["said"] in wanted}
+    wanted = {text.said: text for text in texts}
+    clips = {
+        clip["said"]: clip | asdict(text)
+        for clip in map(json.loads, lines)
+        if (text := wanted.get(clip["said"])) and (clip.get("speaker") != ROBOT or _is_robotic(text))
+    }
     seconds = sum(clip["seconds"] for clip in clips.values())
     pending = [text for text in texts if text.said not in clips] if seconds <= 3600 * hours else []
     with listed.open("a", encoding="utf-8") as log, closing(_spoken(pending, folder, sources, say, workers)) as spoken:

@@ -119,6 +119,18 @@ def test_clips_of_texts_that_are_no_longer_wanted_are_left_out(tmp_path, voice):
     assert len(voice) == len(texts)
 
 
+def test_what_espeak_spoke_and_is_held_out_now_is_spoken_by_piper(tmp_path, voice, monkeypatch):
+    (text,) = robotic(1)
+    (clip,) = speak([text], tmp_path, tmp_path, 1.0)
+    assert clip.facts["speaker"] == "joe", "there is no espeak-ng here"
+    listed = tmp_path / "spoken.jsonl"
+    listed.write_text(listed.read_text().replace('"joe"', f'"{spoken.ROBOT}"'))
+    (kept,) = speak([text], tmp_path, tmp_path, 1.0)
+    (anew,) = speak([spoken.Text("sentence", text.said, "test", "g")], tmp_path, tmp_path, 1.0)
+    assert (kept.facts["speaker"], anew.facts["speaker"]) == (spoken.ROBOT, "joe")
+    assert len(voice) == 2
+
+
 def test_a_clip_of_training_that_sounds_like_a_held_out_one_is_dropped():
     def clip(split, signature):
         facts = {"split": split}
