@@ -1,10 +1,12 @@
-"""Configures the memory of glibc and oneDNN, once before a model computes (docs/adr/0008-freed-memory.md).
+"""Configures the memory of glibc and oneDNN and the arithmetic of MKL, once before a model computes
+(docs/adr/0008-freed-memory.md).
 
 glibc is set to keep freed memory for the next tensor instead of returning it to the kernel: a training step frees and
 allocates the same tens of megabytes repeatedly, and the kernel would map and zero them each time, a quarter of a step.
 oneDNN is set to cache few operations: packed rows have another number of tokens in every step, and oneDNN caches an
-operation with its own memory for each number, gigabytes in an hour. Other C libraries and variables of the caller's
-environment stay as they are.
+operation with its own memory for each number, gigabytes in an hour. MKL is set to add in an order that does not depend on
+where in memory a tensor lies: on some processors a resumed run would otherwise differ from a straight one. Other C
+libraries and variables of the caller's environment stay as they are.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ CACHE_CAPACITIES = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "16",
 }  # oneDNN reads them at its first operation
+REPRODUCIBLE = {"MKL_CBWR": "AUTO,STRICT"}  # MKL reads it at its first operation
 
 
 def configure() -> bool:
-    """Configure both; returns whether glibc accepted its settings."""
-    for name, value in CACHE_CAPACITIES.items():
+    """Configure all; returns whether glibc accepted its settings."""
+    for name, value in {**CACHE_CAPACITIES, **REPRODUCIBLE}.items():
         os.environ.setdefault(name, value)
     if not sys.platform.startswith("linux"):
         return False
