@@ -17,6 +17,7 @@ from plait.modalities.audio.readers import READERS as EARS
 from plait.modalities.audio.readers import STACKED
 from plait.modalities.image import efficientnet
 from plait.modalities.image.readers import READERS as EYES
+from plait.runtime.device import resolve_dtype
 
 FRAMES = 40
 
@@ -148,7 +149,8 @@ def test_an_eye_sees_the_whole_and_nine_places(monkeypatch):
     (features,) = eye.load(torch.device("cpu"))([given])
     assert features.shape == (10, eye.width)
     error = np.linalg.norm(features[0] - expected) / np.linalg.norm(expected)
-    assert error < 0.2, "bfloat16, where the processor multiplies in it"
+    in_bfloat16 = resolve_dtype("auto", torch.device("cpu")) == torch.bfloat16  # of random weights, which spread errors
+    assert error < (0.2 if in_bfloat16 else 5e-3)
 
 
 def test_norms_inside_convolutions_change_no_feature():
