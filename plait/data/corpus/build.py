@@ -84,8 +84,7 @@ def join(assets: Sequence[Asset], by_name: bool = False) -> tuple[Groups, int]:
     """
     groups = Groups()
     for asset in assets:
-        if by_name and asset.kind == "drawing" and "en" in asset.texts:
-            named = " ".join(asset.texts["en"].casefold().split())
+        if by_name and asset.kind == "drawing" and (named := sources.plain_words(asset.texts.get("en", ""))):
             groups.join(_name_of(asset), f"~{named}")  # sorts last, so that a group is called after one of its assets
         if "prompt" in asset.facts:  # of which several may say the same: their source's key is one for all
             groups.join(_name_of(asset), _name_of(replace(asset, key=asset.facts["prompt"])))

@@ -30,7 +30,7 @@ import soundfile
 import soxr
 
 from plait.data.corpus.duplicates import clip_signature, near_clips
-from plait.data.sources import Asset
+from plait.data.sources import Asset, plain_words
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
 from plait.data.splits import TRAIN
@@ -130,7 +130,7 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
         for group, assets in groups.items():
             for asset in assets:
                 for text in _texts(split, group, asset, rng):
-                    text_by_words.setdefault(text.said.casefold(), text)
+                    text_by_words.setdefault(plain_words(text.said), text)
     distinct = list(text_by_words.values())
     texts = [distinct[index] for index in rng.permutation(len(distinct))]
     names = [text for text in texts if text.words == "name"]
@@ -142,7 +142,7 @@ def texts_of(splits: Mapping[str, Mapping[str, Sequence[Asset]]], seed: int = 7)
     lists = [
         text
         for text in word_lists((text.said for text in texts if text.split == TRAIN), rng)
-        if text.said.casefold() not in text_by_words
+        if plain_words(text.said) not in text_by_words
     ]
     for number in range(max(len(names), -(-len(taught) // SENTENCES_A_NAME), -(-len(lists) // LISTS_A_NAME))):
         mixed += names[number : number + 1] + taught[SENTENCES_A_NAME * number : SENTENCES_A_NAME * (number + 1)]
