@@ -211,7 +211,7 @@ def pack(
         for name, value in media.items():
             _add_bytes(tar, f"data/{name}", value.read() if isinstance(value, Member) else Path(value).read_bytes())
         listed = {"train.jsonl": {"rows": len(lines), "sha256": hashlib.sha256(rows).hexdigest()}}
-        known = {task: 0 for task in manifest_of(data).get("tasks") or ()}  # 0 stays where no row fits
+        known = dict.fromkeys(manifest_of(data).get("tasks") or (), 0)  # 0 stays where no row fits
         rows_of_task = known | Counter(json.loads(line)["task"] for line in lines)
         facts = {"format": 1, "sources": [], "notes": [], "files": listed, "tasks": rows_of_task}
         contents |= {"data/train.jsonl": rows, f"data/{DATA_MANIFEST}": json.dumps(facts).encode()}
