@@ -38,9 +38,9 @@ def plait_model(dtype: torch.dtype) -> MultimodalTransformer:
     from plait.modalities.image import Image
     from plait.model.multimodal import MultimodalTransformer
     from plait.model.transformer import TrunkConfig
-    from plait.runtime import allocator
+    from plait.runtime import native
 
-    allocator.configure()
+    native.configure()
     modalities: dict[str, Modality] = {"text": text()[0], "image": Image(patch=4, channels=3, max_patches=64)}
     vocabulary = Vocabulary(modalities)
     return MultimodalTransformer(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=dtype)

@@ -55,9 +55,9 @@ def plait_model() -> MultimodalTransformer:
     from plait.data.vocabulary import Vocabulary
     from plait.model.multimodal import MultimodalTransformer
     from plait.model.transformer import TrunkConfig
-    from plait.runtime import allocator
+    from plait.runtime import native
 
-    allocator.configure()  # as `plait train` and `plait.load` do
+    native.configure()  # as `plait train` and `plait.load` do
     vocabulary = Vocabulary({"text": text()[0]})
     return MultimodalTransformer(
         TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS), vocabulary, dtype=torch.bfloat16

@@ -376,12 +376,12 @@ class Model:
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     """The model of a checkpoint, run folder or archive, on `device`. Raises CheckpointError, ConfigError."""
-    from plait.runtime import allocator
+    from plait.runtime import native
     from plait.runtime.device import resolve_device, resolve_dtype
     from plait.train import archive, checkpoint
 
     place = resolve_device(device)
-    allocator.configure()
+    native.configure()
     with archive.opened(Path(path)) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
     return Model(network.to(place).for_inference(), config)

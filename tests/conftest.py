@@ -2,6 +2,10 @@
 
 from jaxtyping import install_import_hook
 
+from plait.runtime import native
+
+native.configure()  # before any test computes: MKL reads its settings once
+
 hook = install_import_hook(["plait.model", "plait.heads"], "beartype.beartype")
 
 import os  # noqa: E402

@@ -30,7 +30,7 @@ from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.model import pca
 from plait.model.multimodal import MultimodalTransformer
-from plait.runtime import allocator
+from plait.runtime import native
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
 from plait.train import bases, checkpoint, distributed, trainer
@@ -432,8 +432,8 @@ def _train(training: Training, recipe: TrainingConfig, run: Path, notes: Sequenc
 
 def use_threads(count: int | None) -> None:
     """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
-    Freed memory is kept for the next step."""
-    allocator.configure()
+    Configures the native libraries too."""
+    native.configure()
     mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(count or max(1, min(mine, 8)))
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import random
 import runpy
 import shutil
@@ -335,17 +334,6 @@ def test_unknown_loss_group_is_refused(small_digits, tmp_path):
 
     with pytest.raises(ConfigError, match="smell"):
         api.train("digits", f"data={small_digits}", 'loss_weights={"smell": 1}', out=tmp_path / "run")
-
-
-def test_memory_is_told_before_a_model_computes(monkeypatch):
-    from plait.runtime import allocator
-
-    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
-    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    told = allocator.configure()
-    assert told == sys.platform.startswith("linux")
-    assert os.environ["LRU_CACHE_CAPACITY"] == "16"
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7", "what the user sets stands"
 
 
 def test_a_shipped_checkpoint_has_a_name(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
-"""Configures the memory of glibc and oneDNN and the arithmetic of MKL, once before a model computes
+"""Configures the native libraries below torch: the memory of glibc and oneDNN, the arithmetic of MKL
 (docs/adr/0008-freed-memory.md).
+
+Call `configure` before torch computes for the first time: oneDNN and MKL read their settings once, at their first operation.
 
 glibc is set to keep freed memory for the next tensor instead of returning it to the kernel: a training step frees and
 allocates the same tens of megabytes repeatedly, and the kernel would map and zero them each time, a quarter of a step.
