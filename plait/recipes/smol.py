@@ -136,7 +136,7 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }
-HOURS = 30.0  # of speech, made by Piper: eighty minutes of two cores
+HOURS = 60.0  # of speech: three eighths by Piper, half by Flite
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
 FORMAT = 5

@@ -27,7 +27,8 @@ from plait.tasks.dictionary.speech import (
 from plait.tasks.task import Item, Slots
 
 VOICE = "joe"  # that it learns to speak in
-OF_THE_VOICE = 0.04  # of its recordings, whose speaker or language is asked
+SPOKEN = "spoken"  # the source of synthesised clips
+OF_SPOKEN = 0.04  # of synthesised clips, whose speaker or language is asked
 PAIRS = 3  # of recordings and drawings of one thing
 
 
@@ -73,9 +74,9 @@ def repeat(group: Group) -> Iterator[Item]:
 
 
 def _voices(group: Group, task_name: str) -> Iterator[Asset]:
-    """Recordings of people and of synthesisers; of the voice that speaks most, a few."""
+    """Recordings of people; of synthesisers, which speak most, a few."""
     for asset in group.of("speech"):
-        if asset.facts.get("speaker", VOICE) != VOICE or group.fraction(task_name) < OF_THE_VOICE:
+        if asset.source != SPOKEN or group.fraction(task_name) < OF_SPOKEN:
             yield asset
 
 

@@ -1,7 +1,7 @@
 """Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, the names of things, and lists of words.
 
-An eighth of the training texts but for names and questions is spoken by espeak-ng, where it is installed, in one of many voices,
-so that the ear hears more than one.
+Of the training texts but for names and questions, half are spoken by Flite's three voices and an eighth by many of espeak-ng, where
+these are to be had, so that the ear hears more than one voice, and many hours: Flite takes a fifth of Piper's time.
 
 Half of what people say is words that a few thousand sentences hold once or never. So the words of all training texts are
 spoken again and again in lists without a meaning, the seldom ones as often as the others: what is heard there cannot be
@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -33,6 +33,9 @@ from plait.data.corpus.duplicates import clip_signature, near_clips
 from plait.data.sources import Asset, plain_words
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
+from plait.data.sources.flite import LICENCE as FLITE_LICENCE
+from plait.data.sources.flite import VOICES as FLITE_VOICES
+from plait.data.sources.flite import Flite
 from plait.data.splits import TRAIN
 from plait.errors import DataError, MissingError
 from plait.modalities.audio.mel import log_mel
@@ -49,7 +52,7 @@ LISTED = "spoken.jsonl"
 RATE = 16_000
 LENGTHS = (12, 95)  # characters of a sentence: up to some seven seconds
 LONGEST_NAME = 40
-SLOWNESS = (0.85, 1.2)  # of the voice's own length
+SLOWNESS = (0.85, 1.2)  # of a voice's own length
 MOST_SECONDS = 7.5
 PEAK = 0.5
 COMPRESSION = 0.965  # of libsndfile's Opus: about 15 kbit/s
@@ -59,8 +62,19 @@ WORDS_A_LIST = (3, 8)
 ROUNDS = 12  # how often the lists hold each word
 SELDOM = 3  # a word that all texts hold less often is left out of the lists
 AT_ONCE = 8  # texts that a process is given together
-ROBOTIC = 8  # one of so many texts of training is spoken by espeak-ng
+TURNS = (
+    "espeak",
+    "flite",
+    "flite",
+    "flite",
+    "flite",
+    "piper",
+    "piper",
+    "piper",
+)  # who speaks a training text, by its number
 ROBOT, ROBOT_LICENCE = "espeak", "synthesised by espeak-ng"
+STATISTICAL = "flite"  # its speakers are named flite-slt and so on
+PITCH = (0.85, 1.2)  # of a voice of Flite
 ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-us-nyc")
 TIMBRES = (*(f"+m{number}" for number in range(1, 9)), *(f"+f{number}" for number in range(1, 6)))
 RATES, PITCHES = (130, 200), (30, 80)  # words a minute; of espeak-ng's 0 to 100
@@ -159,9 +173,9 @@ def speak(
     workers: int = 1,
 ) -> list[Asset]:
     """Speak texts, in their order, until `hours` of speech lie in `folder`; what lies there is not spoken again, unless
-    espeak-ng spoke what is held out now; what of it says none of the texts is left out.
+    another voice than Piper's spoke what is held out now; what of it says none of the texts is left out.
 
-    Several `workers` are processes. Says so where espeak-ng is not installed. Raises MissingError without Piper, and as
+    Several `workers` are processes. Says so where Flite or espeak-ng is missing. Raises MissingError without Piper, and as
     `unpacked` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +188,7 @@ def speak(
     clips = {
         clip["said"]: clip | asdict(text)
         for clip in map(json.loads, lines)
-        if (text := wanted.get(clip["said"])) and (clip.get("speaker") != ROBOT or _is_robotic(text))
+        if (text := wanted.get(clip["said"])) and (clip.get("speaker", SPEAKER) == SPEAKER or _turn(text) != "piper")
     }
     seconds = sum(clip["seconds"] for clip in clips.values())
     pending = [text for text in texts if text.said not in clips] if seconds <= 3600 * hours else []
@@ -210,8 +224,12 @@ def _spoken(
         with Voices(sources, say) as voices:
             yield from (_clip(voices, folder, text) for text in texts)
         return
-    if not all(map(_is_robotic, texts)) and find_spec("piper"):
+    turns = set(map(_turn, texts))
+    if "piper" in turns and find_spec("piper"):
         unpacked(VOICE, sources)  # once, not by every process
+    if STATISTICAL in turns:
+        with suppress(MissingError):  # each process says so
+            Flite(sources)
     # Started anew: a process forked from one that has used PyTorch's threads would hang.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(sources, folder)) as pool:
@@ -258,14 +276,15 @@ def _number(text: Text) -> int:
     return int(hashlib.sha256(text.said.encode()).hexdigest()[:16], 16)
 
 
-def _is_robotic(text: Text) -> bool:
-    """Whether espeak-ng speaks a text, where it can."""
-    return text.split == TRAIN and text.words in ("sentence", "list") and _number(text) % ROBOTIC == 0
+def _turn(text: Text) -> str:
+    """Who speaks a text, of TURNS."""
+    is_varied = text.split == TRAIN and text.words in ("sentence", "list")
+    return TURNS[_number(text) % len(TURNS)] if is_varied else "piper"
 
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
     speaker = clip.get("speaker", SPEAKER)
-    licence = LICENCE if speaker == SPEAKER else ROBOT_LICENCE
+    licence = {SPEAKER: LICENCE, ROBOT: ROBOT_LICENCE}.get(speaker, FLITE_LICENCE)
     facts = {"language": "en", "speaker": speaker, "licence": licence, "words": clip["words"], "split": clip["split"]}
     facts |= {"answer": clip["answer"]} if clip.get("answer") else {}
     speech, signature = {"speech": str(folder / clip["file"])}, {"speech": clip["signature"]}
@@ -273,7 +292,7 @@ def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
 
 
 class Voices:
-    """Piper's voice and those of espeak-ng, started when they are first needed. A context manager."""
+    """Piper's voice, Flite's and those of espeak-ng, started when they are first needed. A context manager."""
 
     def __init__(self, sources: Path, say: Callable[[str], Any]) -> None:
         self.sources, self.say = sources, say
@@ -294,22 +313,39 @@ class Voices:
         try:
             return self.stack.enter_context(Espeak())
         except MissingError as error:
-            self.say(f"one voice speaks everything: {error}")
+            self.say(f"fewer voices: {error}")
+            return None
+
+    @cached_property
+    def flite(self) -> Flite | None:
+        try:
+            return Flite(self.sources)
+        except MissingError as error:
+            self.say(f"fewer voices: {error}")
             return None
 
     def speak(self, text: Text) -> tuple[str, np.ndarray]:
-        """The speaker's name, and [n] float32 samples at RATE. All chance comes from the text. What espeak-ng cannot speak is
+        """The speaker's name, and [n] float32 samples at RATE. All chance comes from the text. What another voice cannot speak is
         said, and spoken by Piper."""
         rng = np.random.default_rng(_number(text))
-        slowness = rng.uniform(*SLOWNESS)
-        if _is_robotic(text) and self.espeak:
-            voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
-            try:
+        slowness = float(rng.uniform(*SLOWNESS))
+        try:
+            if _turn(text) == ROBOT and self.espeak:
+                voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
                 samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
-                return ROBOT, samples * np.float32(PEAK / max(float(np.abs(samples).max()), 1e-6))
-            except DataError as error:
-                self.say(f"spoken by Piper instead: {error}")
+                return ROBOT, _at_level(samples)
+            if _turn(text) == STATISTICAL and self.flite:
+                voice = FLITE_VOICES[rng.integers(len(FLITE_VOICES))]
+                samples = self.flite.say(text.said, voice, slowness, float(rng.uniform(*PITCH)))
+                return f"{STATISTICAL}-{voice}", _at_level(samples)
+        except DataError as error:
+            self.say(f"spoken by Piper instead: {error}")
         return SPEAKER, self.piper(text.said, slowness)
+
+
+def _at_level(samples: np.ndarray) -> np.ndarray:
+    level: np.ndarray = samples * np.float32(PEAK / max(float(np.abs(samples).max(initial=0.0)), 1e-6))
+    return level
 
 
 def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
@@ -329,8 +365,6 @@ def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
     def synthesise(text: str, slowness: float) -> np.ndarray:
         chunks = list(voice.synthesize(text, syn_config=SynthesisConfig(length_scale=slowness)))
         samples = soxr.resample(np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate, RATE)
-        spoken = trim(samples.astype(np.float32), margin=960)
-        level: np.ndarray = spoken * np.float32(PEAK / max(float(np.abs(spoken).max(initial=0.0)), 1e-6))
-        return level
+        return _at_level(trim(samples.astype(np.float32), margin=960))
 
     return synthesise

@@ -9,7 +9,7 @@ import pytest
 
 from plait.data.corpus import spoken
 from plait.data.corpus.spoken import RATE, sentence, speak, texts_of
-from plait.data.sources import Asset
+from plait.data.sources import Asset, flite
 from plait.data.sources.espeak import Espeak
 from plait.errors import DataError, MissingError
 
@@ -84,6 +84,11 @@ def voice(monkeypatch):
         return np.sin(np.arange(int(RATE * 0.5 * slowness)) / 20).astype(np.float32)
 
     monkeypatch.setattr(spoken, "_voice", lambda sources: synthesise)
+
+    def no_flite(sources):
+        raise MissingError("more voices need Flite")
+
+    monkeypatch.setattr(spoken, "Flite", no_flite)
     monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
     return said
 
@@ -142,8 +147,18 @@ def test_a_clip_of_training_that_sounds_like_a_held_out_one_is_dropped():
     assert spoken.without_copies(clips[:2]) == clips[:2]
 
 
-def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, monkeypatch):
+@pytest.fixture
+def other_voices(monkeypatch):
+    """Stand-ins for espeak-ng and Flite; what they were asked for."""
     asked = []
+
+    class Statistical:
+        def __init__(self, sources):
+            pass
+
+        def say(self, text, name, stretch, pitch):
+            asked.append((text, name))
+            return np.sin(np.arange(RATE) / 9).astype(np.float32) / 100
 
     class Robot:
         def __enter__(self):
@@ -157,6 +172,11 @@ def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, 
             return np.sin(np.arange(RATE) / 9).astype(np.float32) / 100
 
     monkeypatch.setattr(spoken, "Espeak", Robot)
+    monkeypatch.setattr(spoken, "Flite", Statistical)
+    return asked
+
+
+def test_five_eighths_of_what_is_taught_are_spoken_in_other_voices(tmp_path, voice, other_voices):
     texts = [
         spoken.Text(words, f"{words} {split} {n}.", split, "g")
         for n in range(300)
@@ -165,42 +185,43 @@ def test_an_eighth_of_what_is_taught_is_spoken_in_other_voices(tmp_path, voice, 
     ]
     every = speak(texts, tmp_path, tmp_path, 1.0)
     robotic = [asset for asset in every if asset.facts["speaker"] == spoken.ROBOT]
+    statistical = [asset for asset in every if asset.facts["speaker"].startswith("flite-")]
     assert 20 < len(robotic) < 60
-    assert all(asset.texts["en"].startswith("sentence train") for asset in robotic)
-    assert all("CC0" not in asset.facts["licence"] for asset in robotic)
-    assert len({name for _, name in asked[:-1]}) > 10
-    assert asked[-1] == "closed"
-    assert len(voice) + len(robotic) == len(every) == len(texts)
-    level, _ = spoken.soundfile.read(robotic[0].media["speech"])
-    assert np.abs(level).max() == pytest.approx(spoken.PEAK, abs=0.1)
+    assert 110 < len(statistical) < 190
+    assert {asset.facts["speaker"] for asset in statistical} == {f"flite-{name}" for name in flite.VOICES}
+    assert all(asset.texts["en"].startswith("sentence train") for asset in robotic + statistical)
+    assert all("CC0" not in asset.facts["licence"] for asset in robotic + statistical)
+    assert len({name for _, name in other_voices[:-1]}) > 10
+    assert other_voices[-1] == "closed"
+    assert len(voice) + len(robotic) + len(statistical) == len(every) == len(texts)
+    for asset in (robotic[0], statistical[0]):
+        level, _ = spoken.soundfile.read(asset.media["speech"])
+        assert np.abs(level).max() == pytest.approx(spoken.PEAK, abs=0.1)
 
 
-def test_what_espeak_cannot_speak_is_said_and_spoken_by_piper(tmp_path, voice, monkeypatch):
-    class Dumb:
-        def __enter__(self):
-            return self
+def test_what_another_voice_cannot_speak_is_said_and_spoken_by_piper(tmp_path, voice, other_voices, monkeypatch):
+    def fails(self, text, *settings):
+        raise DataError(f"said nothing for {text}")
 
-        def __exit__(self, *error):
-            pass
-
-        def say(self, text, name, rate, pitch):
-            raise DataError(f"said nothing for {text}")
-
-    monkeypatch.setattr(spoken, "Espeak", Dumb)
+    monkeypatch.setattr(spoken.Espeak, "say", fails)
+    monkeypatch.setattr(spoken.Flite, "say", fails)
     lines = []
     texts = [spoken.Text("sentence", f"sentence {n}.", "train", "g") for n in range(60)]
     every = speak(texts, tmp_path, tmp_path, 1.0, lines.append)
     assert len(every) == len(voice) == 60
-    assert len(lines) > 2
+    assert len(lines) > 20
     assert all("spoken by Piper instead: said nothing for sentence" in line for line in lines)
 
 
-def test_without_espeak_one_voice_speaks_everything_and_that_is_said(tmp_path, voice):
+def test_without_others_one_voice_speaks_everything_and_that_is_said(tmp_path, voice):
     lines = []
     texts = [spoken.Text("sentence", f"sentence {n}.", "train", "g") for n in range(30)]
     every = speak(texts, tmp_path, tmp_path, 1.0, lines.append)
     assert {asset.facts["speaker"] for asset in every} == {"joe"}
-    assert ["one voice speaks everything" in line for line in lines] == [True]
+    assert sorted(lines) == [
+        "fewer voices: more voices need Flite",
+        "fewer voices: synthetic speech needs espeak-ng: python -m pip install espeakng-loader",
+    ]
 
 
 def test_without_piper_it_is_said_how_to_get_it(tmp_path, monkeypatch):
@@ -219,7 +240,7 @@ def test_espeak_has_the_voices_that_are_named(voice):
 def robotic(number):
     """Texts that are spoken by espeak-ng, so that no voice need be fetched."""
     texts = (spoken.Text("sentence", f"The fog is number {n}.", "train", "g") for n in range(10_000))
-    return list(islice(filter(spoken._is_robotic, texts), number))
+    return list(islice((text for text in texts if spoken._turn(text) == spoken.ROBOT), number))
 
 
 def test_several_processes_speak_the_same_in_the_same_order(tmp_path):
