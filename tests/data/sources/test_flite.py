@@ -61,7 +61,7 @@ def test_without_the_program_it_is_said_how_to_get_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(flite, "unpacked", no_network)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingError, match="apt-get install flite.*no network"):
+    with pytest.raises(MissingError, match=r"apt-get install flite.*no network"):
         Flite(tmp_path)
 
 
