@@ -56,7 +56,7 @@ EXTRAS = {
     ),
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
-    "spoken": Extra("makes speech by Piper's voice", ("piper-tts",)),
+    "spoken": Extra("makes speech by Piper's voice", ("piper-tts", "av")),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",

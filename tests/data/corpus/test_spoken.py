@@ -6,12 +6,15 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import soundfile
 
 from plait.data.corpus import spoken
 from plait.data.corpus.spoken import RATE, sentence, speak, texts_of
 from plait.data.sources import Asset, flite
 from plait.data.sources.espeak import Espeak
 from plait.errors import DataError, MissingError
+
+needs_pyav = pytest.mark.skipif(find_spec("av") is None, reason="needs PyAV")
 
 
 def drawing(name):
@@ -69,6 +72,18 @@ def test_lists_hold_each_word_once_a_round_and_nothing_that_is_held_out():
 
 def test_what_is_held_out_is_spoken_first():
     assert texts_of(SPLITS)[0].split == "test"
+
+
+@pytest.mark.parametrize("with_pyav", [pytest.param(True, marks=needs_pyav), False])
+def test_clips_are_opus_of_the_same_length(tmp_path, monkeypatch, with_pyav):
+    if not with_pyav:
+        monkeypatch.setitem(__import__("sys").modules, "av", None)
+    samples = 0.4 * np.sin(np.arange(3 * RATE + 7) / 20 * (1 + np.arange(3 * RATE + 7) / 1e5)).astype(np.float32)
+    spoken.write_opus(tmp_path / "clip.opus", samples)
+    read, rate = soundfile.read(tmp_path / "clip.opus", dtype="float32")
+    assert (rate, len(read)) == (RATE, len(samples))
+    assert np.corrcoef(samples[1000:-1000], read[1000:-1000])[0, 1] > 0.98, "neither late nor another sound"
+    assert 8 * (tmp_path / "clip.opus").stat().st_size < 1.5 * 3 * spoken.BITS_A_SECOND
 
 
 def test_sentences_begin_and_end_as_such():
