@@ -281,7 +281,8 @@ def write_opus(file: Path, samples: np.ndarray) -> None:
         return
     frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
     frame.sample_rate = RATE
-    with av.open(str(file), "w", format="ogg") as container:
+    page = min(1.0, len(samples) / RATE / 2)  # seconds: libsndfile refuses some files of a single page
+    with av.open(str(file), "w", format="ogg", options={"page_duration": str(round(1e6 * page))}) as container:
         stream = container.add_stream("libopus", rate=RATE, layout="mono")
         stream.bit_rate = BITS_A_SECOND
         container.mux([*stream.encode(frame), *stream.encode(None)])
