@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plait import registry
-from plait.contract import Modality
+from plait.contract import WORDS, Modality, Part
 from plait.data.pack import PADDING_ROW, Batch
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
@@ -23,6 +23,7 @@ from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lora import Adapters, Routing
 from plait.model.mask import allowed
+from plait.model.memory import AnswerMemory, Directions
 from plait.model.transformer import Trunk, TrunkConfig
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class MultimodalTransformer(nn.Module):
         self.embedders.update(
             {reader.name: Projector(reader.width, config.dim) for reader in vocabulary.readers.values()}
         )
+        self.memories = {
+            reader.name: AnswerMemory(reader.tokens, reader.words)
+            for reader in vocabulary.readers.values()
+            if reader.words
+        }
+        self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
                 f"trunk.adapters or trunk.split names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
@@ -90,6 +97,20 @@ class MultimodalTransformer(nn.Module):
             weights = registry.weights(name)
             assert weights is not None
             weights.use(self.vocabulary.modalities[name], module)
+
+    def remember(self, answers: Mapping[str, Collection[str]]) -> None:
+        """Let memories know answers in words, by the name of their reader, beside those that they know."""
+        for name, texts in answers.items():
+            words = self.vocabulary.modalities[WORDS]
+            self.memories[name].remember((text, words.read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
+
+    def directions(self) -> Directions:
+        """The words' table as directions, computed anew only when the table has changed."""
+        weight = self._table(WORDS).weight
+        key = weight.data_ptr(), weight._version
+        if self._directions is None or self._directions[0] != key:
+            self._directions = key, Directions(weight, self.trunk.config.embedding_rms, self.dtype)
+        return self._directions[1]
 
     def _table(self, name: str) -> nn.Embedding:
         table = self.tables[name]
@@ -137,6 +158,8 @@ class MultimodalTransformer(nn.Module):
                 if len(tokens.index):
                     indices.append(tokens.index)
                     embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
+                    if name in self.memories:
+                        embedded = self.memories[name](embedded, self.directions())
                     vectors.append(embedded if size == 1.0 else embedded * size)
         unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)

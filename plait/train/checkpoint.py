@@ -37,6 +37,7 @@ from plait.train.precision import Precision, lowered, restored, shards
 
 CONFIG = shipped.CONFIG
 WEIGHTS = "model.safetensors"
+ANSWERS = "answers.json"  # of the memories of readers
 SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
 SEAL = "config_sha256"
 WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
@@ -106,6 +107,8 @@ def save(
                 )
             _write_json(partial / file_name, value)
             modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
+    if answers := {name: memory.texts for name, memory in model.memories.items() if memory.texts}:
+        _write_json(partial / ANSWERS, answers)
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
@@ -277,7 +280,16 @@ def load_model(
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     model.base = base
+    model.remember(_load_answers(folder, config))
     return model
+
+
+def _load_answers(folder: Path, config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Answers that the model's memories know, by reader."""
+    if ANSWERS not in config["sha256"]:
+        return {}
+    answers: dict[str, list[str]] = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
+    return answers
 
 
 def load_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
-from plait.train.objectives.align import CTC, MATCH, Align, answers_to_match
+from plait.train.objectives.align import CTC, MATCH, Align, answers_to_match, answers_to_remember
 from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training
@@ -199,6 +199,8 @@ def build(
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
     objective = _objective_of(recipe, codecs, by_task, encoder)
+    if model.memories:
+        model.remember(answers_to_remember(by_task, recipe.alignment, vocabulary))
     weights = _weights_of(recipe, by_task, objective, lacking)
 
     def loader_of(worker: int) -> Loader:

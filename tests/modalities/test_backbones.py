@@ -71,7 +71,7 @@ def test_pictures_are_seen_as_transformers_sees_them(family, tmp_path):
     prepared = reader.prepare(modality, Part("image", picture))
     assert prepared.shape == (reader.side, reader.side, 3)
     (features,) = reader.load(torch.device("cpu"))([prepared])
-    assert features.shape == (1 + PLACES * PLACES, reader.width)
+    assert features.shape == (reader.tokens, reader.width) == (1 + PLACES * PLACES + reader.words, reader.width)
     levels = (torch.tensor(prepared).permute(2, 0, 1).float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(
         std
     ).view(3, 1, 1)
@@ -83,7 +83,8 @@ def test_pictures_are_seen_as_transformers_sees_them(family, tmp_path):
         before = len(told) - 16
         first = told[0] if before else told.mean(0)
         grid = told[before:].T.reshape(-1, 4, 4)
-    expected = torch.cat((first[None], torch.nn.functional.adaptive_avg_pool2d(grid, PLACES).flatten(1).T))
+    places = torch.nn.functional.adaptive_avg_pool2d(grid, PLACES).flatten(1).T
+    expected = torch.cat((first[None], places, first.expand(reader.words, -1)))
     np.testing.assert_allclose(features.astype(np.float32), expected.numpy(), atol=5e-3, rtol=5e-3)
 
 

@@ -32,6 +32,7 @@ class Columns:
     """A reader with a feature a column of the picture: its mean colour."""
 
     name, version, width = "columns", "1", 3
+    tokens = words = 0
 
     def prepare(self, modality, part):
         return np.asarray(part.value, np.float32)

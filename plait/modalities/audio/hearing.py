@@ -59,6 +59,8 @@ def varied(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class Listener:
     """The part of a reader (plait.modalities.Reader) that all encoders of sound share."""
 
+    tokens = words = 0
+
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[n] samples at 16 kHz."""
         samples: np.ndarray = modality.samples(part)

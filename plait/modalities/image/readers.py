@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from plait.contract import Part
 from plait.modalities import Reader, encoders
 from plait.modalities.image.augment import Variation
-from plait.modalities.image.backbone import Backbone, accepts
+from plait.modalities.image.backbone import FEATURES, NAMED, Backbone, accepts, laid_out
 from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, fused, pretrained, see
 from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import places, unpacked
@@ -22,17 +21,17 @@ from plait.runtime.packages import places, unpacked
 if TYPE_CHECKING:
     from torch import Tensor
 
-PLACES = 3  # a side of the grid that the map is averaged in
 # a picture keeps its sides and its hues: names tell left from right, and colours
 VARIATION = Variation(flip=False, move=0.7, crop=0.15, colour=0.0, erase=0.05)
 
 
 class EfficientNetLite0:
-    """Features of EfficientNet-Lite0: the picture's mean, then those of PLACES x PLACES places, row by row."""
+    """Features of EfficientNet-Lite0: the picture's mean as the whole, laid out with its places."""
 
     name = "efficientnet_lite0"
-    version = "efficientnet-lite0 57934424, mean and 3x3"
+    version = "efficientnet-lite0 57934424, mean, 3x3 and 6 words"
     width = WIDTH
+    tokens, words = FEATURES, NAMED
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[SIDE, SIDE, 3] levels of the whole picture on a white square."""
@@ -56,9 +55,7 @@ class EfficientNetLite0:
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
             levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()  # channels stay last
             maps: Tensor = network.maps(((levels - 127.0) / 128.0).to(dtype)).float()
-            grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
-            features = torch.cat((maps.mean(dim=(2, 3))[:, None], grid), dim=1)
-            return list(features.half().numpy(force=True))
+            return list(laid_out(maps.mean(dim=(2, 3)), maps).half().numpy(force=True))
 
         return encode
 

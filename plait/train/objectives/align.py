@@ -10,6 +10,7 @@ the blank is a fixed direction.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,18 +20,18 @@ from torch import Tensor
 
 from plait.contract import WORDS, Sample
 from plait.data.pack import Batch
+from plait.data.vocabulary import Vocabulary
 from plait.model.init import generator_of
 from plait.model.layers import product
+from plait.model.memory import Answer, Directions, directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
 CTC, MATCH = "ctc", "match"
 OTHERS = 4096  # ids, or answers, that do not occur in a batch and are told from those that do
+REMEMBERED = 16_384  # answers that the memory of a reader takes from the data
 LEAST = 1e-12  # probability of all other ids together
 SHARPNESS = {CTC: 24.0, MATCH: 32.0}  # of a cosine, as a logit
-
-
-Answer = tuple[int, ...]  # ids of its words
 
 
 class Align:
@@ -42,7 +43,6 @@ class Align:
     def __init__(self, alone: bool, tasks: Collection[str], others: Sequence[Answer] = ()) -> None:
         self.alone, self.tasks = alone, frozenset(tasks)
         self.others = tuple(others)
-        self._table: tuple[tuple[int, int], Table] | None = None  # of the weights at this place in this version
         self.pretrain = Pretrain()
 
     def learns_from(self, sample: Sample) -> bool:
@@ -76,17 +76,10 @@ class Align:
         numbers = torch.cat([n for _, n in projected])
         by_row = numbers.argsort(stable=True)
         vectors, numbers = torch.cat([v for v, _ in projected])[by_row], numbers[by_row]
-        table = self._table_of(model)
+        table = model.directions()
         if how == CTC:
             return ctc(table, vectors, numbers, rows)
         return match(table, vectors, numbers, rows, self.others)
-
-    def _table_of(self, model: MultimodalTransformer) -> Table:
-        weight: Tensor = model.tables[WORDS].weight  # type: ignore[assignment]
-        key = weight.data_ptr(), weight._version  # its mean is not computed anew for each step
-        if self._table is None or self._table[0] != key:
-            self._table = key, Table(model)
-        return self._table[1]
 
 
 def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> list[Answer]:
@@ -94,6 +87,24 @@ def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> lis
     distinct = sorted({tuple(map(int, ids)) for how, ids in filter(None, alignments) if how == MATCH})
     order = torch.randperm(len(distinct), generator=generator_of(0, "alignment.others")).tolist()
     return [distinct[number] for number in order[:OTHERS]]
+
+
+def answers_to_remember(
+    rows_by_task: Mapping[str, Iterable[Sample]], alignment: Mapping[str, str], vocabulary: Vocabulary
+) -> dict[str, list[str]]:
+    """Answers in words of the tasks that are matched, by the reader of what their rows show: the most frequent, at most
+    REMEMBERED a reader."""
+    counts: dict[str, Counter[str]] = {}
+    for task, how in alignment.items():
+        for sample in rows_by_task.get(task, ()) if how == MATCH else ():
+            *questions, answer = sample.messages
+            shown = {part.type for message in questions for part in message.parts}
+            words = next((str(part.value) for part in answer.parts if part.type == WORDS), "")
+            for name in shown & set(vocabulary.readers):
+                reader = vocabulary.readers[name]
+                if reader.words and words:
+                    counts.setdefault(reader.name, Counter())[words] += 1
+    return {reader: [text for text, _ in of.most_common(REMEMBERED)] for reader, of in counts.items()}
 
 
 def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
@@ -117,26 +128,7 @@ def features_of(model: MultimodalTransformer, batch: Batch, rows: Mapping[int, o
     return projected
 
 
-def directions(vectors: Tensor, centre: Tensor) -> Tensor:
-    """[..., D] unit vectors from `centre`."""
-    return F.normalize(vectors - centre, dim=-1)
-
-
-class Table:
-    """The embeddings of words in units of their root mean square, as directions from their mean; they do not move here."""
-
-    def __init__(self, model: MultimodalTransformer) -> None:
-        self.weight: Tensor = model.tables[WORDS].weight.detach()  # type: ignore[operator]
-        self.rms = model.trunk.config.embedding_rms
-        self.dtype = model.dtype
-        self.centre = self.weight.mean(dim=0, dtype=torch.float32) / self.rms
-
-    def __getitem__(self, ids: Tensor) -> Tensor:
-        """[n] ids -> [n, D] unit vectors."""
-        return directions(self.weight[ids].float() / self.rms, self.centre)
-
-
-def ctc(table: Table, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
+def ctc(table: Directions, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
     """The sum of CTC losses, over the ids that occur and OTHERS drawn from the table, so that `The` is told from `the`.
 
     Each row's own ids, the blank and all others as one are its classes: the loss and its gradient are those of the whole
@@ -180,7 +172,7 @@ def ctc(table: Table, vectors: Tensor, numbers: Tensor, rows: Mapping[int, objec
 
 
 def match(
-    table: Table,
+    table: Directions,
     vectors: Tensor,
     numbers: Tensor,
     rows: Mapping[int, object],
@@ -196,17 +188,7 @@ def match(
     )
     own: list[Answer] = [tuple(map(int, rows[row])) for row in order]  # type: ignore[call-overload]
     distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*own, *others)))}
-    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ _means(table, list(distinct)).T
+    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ table.means(list(distinct)).T
     return F.cross_entropy(
         logits, torch.tensor([distinct[answer] for answer in own], device=logits.device), reduction="sum"
     )
-
-
-def _means(table: Table, answers: Sequence[Answer]) -> Tensor:
-    """[n, D] unit vectors: the mean direction of each answer's words."""
-    device = table.weight.device
-    lengths = torch.tensor([len(answer) for answer in answers], device=device)
-    words = table[torch.tensor([token for answer in answers for token in answer], device=device)]
-    of_answer = torch.repeat_interleave(torch.arange(len(answers), device=device), lengths)
-    sums = torch.zeros(len(answers), words.shape[1], device=device).index_add(0, of_answer, words)
-    return F.normalize(sums, dim=-1)
