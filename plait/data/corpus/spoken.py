@@ -63,19 +63,10 @@ WORDS_A_LIST = (3, 8)
 ROUNDS = 12  # how often the lists hold each word
 SELDOM = 3  # a word that all texts hold less often is left out of the lists
 AT_ONCE = 8  # texts that a process is given together
-TURNS = (
-    "espeak",
-    "flite",
-    "flite",
-    "flite",
-    "flite",
-    "piper",
-    "piper",
-    "piper",
-)  # who speaks a training text, by its number
-ROBOT, ROBOT_LICENCE = "espeak", "synthesised by espeak-ng"
-STATISTICAL = "flite"  # its speakers are named flite-slt and so on
-PITCH = (0.85, 1.2)  # of a voice of Flite
+PIPER, ROBOT, STATISTICAL = "piper", "espeak", "flite"
+TURNS = (ROBOT, *[STATISTICAL] * 4, *[PIPER] * 3)  # who speaks a training text, by its number
+ROBOT_LICENCE = "synthesised by espeak-ng"
+PITCH = (0.85, 1.2)  # of a voice of Flite, whose speakers are named flite-slt and so on
 ACCENTS = ("en-us", "en-029", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-us-nyc")
 TIMBRES = (*(f"+m{number}" for number in range(1, 9)), *(f"+f{number}" for number in range(1, 6)))
 RATES, PITCHES = (130, 200), (30, 80)  # words a minute; of espeak-ng's 0 to 100
@@ -189,7 +180,7 @@ def speak(
     clips = {
         clip["said"]: clip | asdict(text)
         for clip in map(json.loads, lines)
-        if (text := wanted.get(clip["said"])) and (clip.get("speaker", SPEAKER) == SPEAKER or _turn(text) != "piper")
+        if (text := wanted.get(clip["said"])) and (clip.get("speaker", SPEAKER) == SPEAKER or _turn(text) != PIPER)
     }
     seconds = sum(clip["seconds"] for clip in clips.values())
     pending = [text for text in texts if text.said not in clips] if seconds <= 3600 * hours else []
@@ -226,7 +217,7 @@ def _spoken(
             yield from (_clip(voices, folder, text) for text in texts)
         return
     turns = set(map(_turn, texts))
-    if "piper" in turns and find_spec("piper"):
+    if PIPER in turns and find_spec("piper"):
         unpacked(VOICE, sources)  # once, not by every process
     if STATISTICAL in turns:
         with suppress(MissingError):  # each process says so
@@ -296,7 +287,7 @@ def _number(text: Text) -> int:
 def _turn(text: Text) -> str:
     """Who speaks a text, of TURNS."""
     is_varied = text.split == TRAIN and text.words in ("sentence", "list")
-    return TURNS[_number(text) % len(TURNS)] if is_varied else "piper"
+    return TURNS[_number(text) % len(TURNS)] if is_varied else PIPER
 
 
 def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:

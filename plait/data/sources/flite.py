@@ -54,16 +54,9 @@ class Flite:
             raise DataError(f"Flite has no voice {voice!r} here; expected one of {', '.join(VOICES)}")
         if not any(letter.isascii() and letter.isalnum() for letter in text):  # Flite would speak a breath
             raise DataError(f"Flite speaks nothing for {text!r}; expected words in English")
-        command = [
-            self._program,
-            "-voice",
-            voice,
-            "-o",
-            "/dev/stdout",
-            "-t",
-            f" {text}",
-        ]  # a blank: no text is an option
-        command += ["--setf", f"duration_stretch={stretch:.3f}", "--setf", f"f0_shift={pitch:.3f}"]
+        settings = [f"duration_stretch={stretch:.3f}", "--setf", f"f0_shift={pitch:.3f}"]
+        spoken = f" {text}"  # a blank before it: no text is an option
+        command = [self._program, "-voice", voice, "-o", "/dev/stdout", "--setf", *settings, "-t", spoken]
         try:
             done = subprocess.run(command, env=self._environment, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
