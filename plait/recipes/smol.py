@@ -136,10 +136,10 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }
-HOURS = 60.0  # of speech: three eighths by Piper, half by Flite
+HOURS = 60.0  # of speech, half of it by Flite: some eighty minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 5
+FORMAT = 6
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
