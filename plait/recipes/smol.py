@@ -136,7 +136,7 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }
-HOURS = 60.0  # of speech, half of it by Flite: some eighty minutes of two cores
+HOURS = 60.0  # of speech, half of it by Flite: some ninety minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
 FORMAT = 6

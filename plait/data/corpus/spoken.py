@@ -1,7 +1,7 @@
 """Texts of a corpus, spoken by Piper's voice under CC0: sentences of every source, the names of things, and lists of words.
 
 Of the training texts but for names and questions, half are spoken by Flite's three voices and an eighth by many of espeak-ng, where
-these are to be had, so that the ear hears more than one voice, and many hours: Flite takes a fifth of Piper's time.
+these are to be had, so that the ear hears more than one voice, and many hours: Flite takes a quarter of Piper's time.
 
 Half of what people say is words that a few thousand sentences hold once or never. So the words of all training texts are
 spoken again and again in lists without a meaning, the seldom ones as often as the others: what is heard there cannot be
