@@ -70,7 +70,9 @@ class MultimodalTransformer(nn.Module):
             for reader in vocabulary.readers.values()
             if reader.words
         }
-        self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
+        self._directions: tuple[tuple[int, int, torch.dtype], Directions] | None = (
+            None  # of the table at this place in this version
+        )
         if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
                 f"trunk.adapters or trunk.split names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
@@ -99,15 +101,18 @@ class MultimodalTransformer(nn.Module):
             weights.use(self.vocabulary.modalities[name], module)
 
     def remember(self, answers: Mapping[str, Collection[str]]) -> None:
-        """Let memories know answers in words, by the name of their reader, beside those that they know."""
+        """Let memories know answers in words, by the name of their reader, beside those that they know. Answers of a reader
+        that the model does not have, or no longer, are left out."""
         for name, texts in answers.items():
+            if name not in self.memories:
+                continue
             words = self.vocabulary.modalities[WORDS]
             self.memories[name].remember((text, words.read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
 
     def directions(self) -> Directions:
         """The words' table as directions, computed anew only when the table has changed."""
         weight = self._table(WORDS).weight
-        key = weight.data_ptr(), weight._version
+        key = weight.data_ptr(), weight._version, self.dtype
         if self._directions is None or self._directions[0] != key:
             self._directions = key, Directions(weight, self.trunk.config.embedding_rms, self.dtype)
         return self._directions[1]

@@ -134,6 +134,17 @@ def test_a_checkpoint_keeps_what_its_memories_know(model, tmp_path):
         checkpoint.load(folder, torch.float32)
 
 
+def test_answers_of_another_reader_are_left_out(model):
+    model.remember({"another-eye": ["red"], Eye.name: ["blue"]})
+    assert {name: memory.texts for name, memory in model.memories.items()} == {Eye.name: ("blue",)}
+
+
+def test_the_words_come_in_the_arithmetic_of_today(model):
+    first = model.directions()
+    model.dtype = torch.bfloat16
+    assert (first.dtype, model.directions().dtype) == (torch.float32, torch.bfloat16)
+
+
 def test_answers_come_from_tasks_that_are_matched(model):
     picture = Part("image", Image.new("RGB", (2, 2)))
 
