@@ -18,6 +18,7 @@ from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
 from plait.data.hidden import hide_now_and_then
+from plait.data.letters import spelled
 from plait.data.media import with_bytes
 from plait.data.row import (
     NOWHERE,
@@ -31,6 +32,8 @@ from plait.data.row import (
 )
 from plait.data.vocabulary import END, NULL, ROLES, Vocabulary, features_mark
 from plait.errors import RowError
+
+CTC, MATCH = "ctc", "match"  # how features are aligned with words (plait.train.objectives.align)
 
 
 class FlowConfig(BaseModel):
@@ -296,12 +299,12 @@ class Encoder:
         return row
 
     def alignment_of(self, sample: Sample) -> tuple[str, np.ndarray] | None:
-        """How the features of a sample's questions are aligned, and the ids of its first answer in words; None where its
-        task is not aligned."""
-        if sample.task in self.alignment:
+        """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words
+        (CTC), or with its ids (MATCH). None where its task is not aligned."""
+        if how := self.alignment.get(sample.task):
             for part in (part for m in sample.messages if m.role == "assistant" for part in m.parts):
                 if part.type == WORDS:
-                    return self.alignment[sample.task], self.encode_part(part).blocks[0].tokens
+                    return how, spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
         return None
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:

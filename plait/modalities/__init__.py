@@ -89,7 +89,8 @@ class Reader(Protocol):
     """An entry of `READERS` in `readers`: a frozen encoder that reads what is given. Its features go through a trained
     projector. `version` names its weights and everything that features depend on: cached features of another are not used.
     Where `words` is not 0, each medium has as many features as `tokens` says, and the last `words` of them give their places
-    to the words of the answer that it resembles (plait.model.memory).
+    to the words of the answer that it resembles (plait.model.memory). Where `letters` is not
+    0, a feature holds as many letters at most, and a medium's are spelled (plait.model.heard).
     """
 
     name: str
@@ -97,6 +98,7 @@ class Reader(Protocol):
     width: int  # floats a feature token
     tokens: int = 0  # features of a medium; 0: it depends on the medium
     words: int = 0
+    letters: int = 0
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """The part as the network's input: samples, or pixels. Raises RowError."""

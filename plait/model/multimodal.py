@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from plait import registry
 from plait.contract import WORDS, Modality, Part
-from plait.data.pack import PADDING_ROW, Batch
+from plait.data.pack import PADDING_ROW, Batch, FlowTokens
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
 from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
 from plait.heads.projector import Projector
+from plait.heads.speller import Speller
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan
+from plait.model.heard import beside_words, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lora import Adapters, Routing
@@ -70,6 +72,13 @@ class MultimodalTransformer(nn.Module):
             for reader in vocabulary.readers.values()
             if reader.words
         }
+        self.spellers = nn.ModuleDict(
+            {
+                reader.name: Speller(reader.width, reader.letters)
+                for reader in vocabulary.readers.values()
+                if reader.letters
+            }
+        )
         self._directions: tuple[tuple[int, int, torch.dtype], Directions] | None = (
             None  # of the table at this place in this version
         )
@@ -165,10 +174,24 @@ class MultimodalTransformer(nn.Module):
                     embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
                     if name in self.memories:
                         embedded = self.memories[name](embedded, self.directions())
+                    if name in self.spellers:
+                        embedded = self._beside_words(embedded, tokens, batch, self.spellers[name])
                     vectors.append(embedded if size == 1.0 else embedded * size)
         unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
+
+    def _beside_words(self, vectors: Tensor, tokens: FlowTokens, batch: Batch, speller: nn.Module) -> Tensor:
+        """Projected features of the sounds in a batch, with the words that are heard in each."""
+        assert isinstance(speller, Speller)
+        sounds = torch.stack((batch.row.flatten()[tokens.index], batch.block.flatten()[tokens.index]))
+        counts = torch.unique_consecutive(sounds, dim=1, return_counts=True)[1]
+        read = self.vocabulary.modalities[WORDS].read
+        texts = transcripts(speller, tokens.inputs.to(self.dtype), counts)
+        ids = [read(Part(WORDS, text)).blocks[0].tokens for text in texts]
+        table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
+        words = [table[torch.as_tensor(own, device=table.device)] / rms for own in ids]
+        return beside_words(vectors, counts.tolist(), [own.to(vectors.dtype) for own in words])
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states of a batch."""

@@ -48,9 +48,9 @@ MODALITIES = {
     "image": {
         "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
     },
-    "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en", "raw": False, "vocoder": 256},
+    "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256},
 }  # fmt: skip
-PROJECTORS = ("embedders.whisper_tiny_en.*", "embedders.efficientnet_lite0.*")
+WORDS_OF_READERS = ("spellers.*", "embedders.efficientnet_lite0.*")  # what tells the words of what is given
 VARIED = {
     task: AugmentConfig(share=0.75, modalities={"image": {"move": 0.0}})
     for task in (
@@ -60,8 +60,9 @@ VARIED = {
 
 ALIGN = {
     "trunk": {"adapters": {}, "split": {}},
-    "trainable": PROJECTORS,
+    "trainable": WORDS_OF_READERS,
     "objective": "align",
+    "alignment": {"transcribe": "ctc", "name": "match"},
     "augment": {task: VARIED[task] for task in ("transcribe", "name")},
     "weights": {"transcribe": 3.0, "name": 2.0},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
@@ -73,7 +74,6 @@ VOCODER = {
     "trunk": {"adapters": {}, "split": {}},
     "trainable": ("codecs.*",),
     "objective": "codec",
-    "alignment": {},
     "augment": {},
     "weights": {"say": 1.0, "repeat": 0.2, "say-picture": 0.1, "transcribe": 0.0, "listen": 0.0, "draw-heard": 0.0},
     "optim": {"lr": 1e-3, "betas": (0.8, 0.99), "warmup": 50, "decay_fraction": 0.5, "lr_scales": {}},
@@ -92,14 +92,12 @@ RECIPE = Recipe(
     ),
     init="smollm2-135m-instruct",
     stages={"align": ALIGN, "vocoder": VOCODER},
-    trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
-    alignment={"transcribe": "ctc", "name": "match"},
+    trainable=("embedders.whisper*", "embedders.image.*", "embedders.audio.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
     pack=PackConfig(length=512, sequences=64),
     optim=OptimConfig(
         name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
-        lr_scales={"embedders.whisper_tiny_en.*": 0.1, "embedders.efficientnet_lite0.*": 0.1},
     ),
     weights={
         "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 0.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
@@ -107,7 +105,7 @@ RECIPE = Recipe(
         "draw-heard": 1.0,
     },
     augment=VARIED,
-    loss_weights={"ctc": 1.0, "match": 1.0, "image": 1.0, "audio": 1.0},
+    loss_weights={"image": 1.0, "audio": 1.0},
     pca=384,
     steps=4000,
     ema_decay=0.995,

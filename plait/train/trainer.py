@@ -30,7 +30,7 @@ from plait.data.loader_pool import LoaderPool
 from plait.data.media import CachedReader, Member
 from plait.data.mix import Rows, group_by_task
 from plait.data.pack import Batch
-from plait.data.sequence import Encoder
+from plait.data.sequence import CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, TrainingError
 from plait.model import pca
@@ -40,7 +40,7 @@ from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
-from plait.train.objectives.align import CTC, MATCH, Align, answers_to_match, answers_to_remember
+from plait.train.objectives.align import Align, answers_to_match, answers_to_remember
 from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training

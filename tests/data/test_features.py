@@ -17,7 +17,7 @@ class Means:
     """A reader of the mean colour, in a row for each of its two rows of pixels."""
 
     name, version, width = "means", "1", 3
-    tokens = words = 0
+    tokens = words = letters = 0
 
     def __init__(self):
         self.read = 0

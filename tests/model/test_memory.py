@@ -9,14 +9,14 @@ from plait import registry
 from plait.contract import Message, Part, Sample
 from plait.data.features import FeatureReader
 from plait.data.pack import collate
-from plait.data.sequence import Encoder
+from plait.data.sequence import CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.modalities.image import readers
 from plait.model.memory import AnswerMemory, Directions, directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train import checkpoint
-from plait.train.objectives.align import CTC, MATCH, answers_to_remember
+from plait.train.objectives.align import answers_to_remember
 
 V, D, TOKENS, WORDS = 50, 8, 5, 3
 
@@ -75,7 +75,7 @@ class Eye:
     """A reader with the picture's mean colour, four times."""
 
     name, version, width = "mean-colour", "1", 3
-    tokens, words = 4, 2
+    tokens, words, letters = 4, 2, 0
 
     def prepare(self, modality, part):
         return np.asarray(part.value, np.float32)

@@ -11,13 +11,12 @@ import torch
 
 from plait.errors import CheckpointError
 from plait.modalities import encoders
-from plait.modalities.audio.hearing import Listener, whisper_mel
+from plait.modalities.audio.hearing import STACKED, Listener, whisper_mel
 from plait.modalities.audio.mel import HOP, MELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-STACKED = 4  # frames of 20 ms in one feature token
 WAVES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "wav2vec2-conformer", "data2vec-audio")
 SPECTRA = ("whisper",)
 

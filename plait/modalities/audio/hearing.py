@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from plait.contract import Part
+from plait.modalities import Reader
 from plait.modalities.audio.mel import HOP, RATE, filterbank
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 WINDOW = 400  # samples, 25 ms
+STACKED = 4  # frames of 20 ms in one feature token
+SPELLED = "_spelled"  # ends the name of a reader whose features are spelled, a letter a frame
 NOISE = (5.0, 30.0)  # signal-to-noise ratio, dB
 
 
@@ -59,7 +65,7 @@ def varied(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class Listener:
     """The part of a reader (plait.modalities.Reader) that all encoders of sound share."""
 
-    tokens = words = 0
+    tokens = words = letters = 0
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[n] samples at 16 kHz."""
@@ -69,3 +75,30 @@ class Listener:
     def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The clip as it might have been recorded elsewhere."""
         return varied(prepared, rng)
+
+
+class Spelled:
+    """A reader of sound whose features are spelled (plait.model.heard)."""
+
+    tokens = words = 0
+    letters = STACKED
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.name, self.version, self.width = reader.name + SPELLED, reader.version, reader.width
+
+    def prepare(self, modality: Any, part: Part) -> np.ndarray:
+        """As `Reader.prepare`."""
+        return self.reader.prepare(modality, part)
+
+    def vary(self, prepared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """As `Reader.vary`."""
+        return self.reader.vary(prepared, rng)
+
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """As `Reader.files`."""
+        return self.reader.files(folder)
+
+    def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """As `Reader.load`."""
+        return self.reader.load(device)

@@ -11,7 +11,7 @@ import torch
 
 from plait.modalities import Reader, encoders
 from plait.modalities.audio.backbone import Backbone, accepts
-from plait.modalities.audio.hearing import Listener, whisper_mel
+from plait.modalities.audio.hearing import SPELLED, STACKED, Listener, Spelled, whisper_mel
 from plait.modalities.audio.mel import HOP, RATE
 from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import unpacked
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SECONDS = 8.0  # that are encoded at once: as many as Whisper's 30 change little, and cost four times as much
-STACKED = 4  # frames of 20 ms in one feature token
 WIDTH = 384
 
 
@@ -70,8 +69,9 @@ READERS: dict[str, Reader] = {reader.name: reader for reader in (WhisperTiny(),)
 
 
 def find(name: str) -> Reader | None:
-    """As `encoders.find`."""
-    return encoders.find(name, READERS, Backbone, accepts)
+    """As `encoders.find`; with SPELLED at the end of an encoder's name, what it hears is spelled."""
+    reader = encoders.find(name.removesuffix(SPELLED), READERS, Backbone, accepts)
+    return Spelled(reader) if reader is not None and name.endswith(SPELLED) else reader
 
 
 def take(source: Path) -> Path:

@@ -31,7 +31,7 @@ class EfficientNetLite0:
     name = "efficientnet_lite0"
     version = "efficientnet-lite0 57934424, mean, 3x3 and 6 words"
     width = WIDTH
-    tokens, words = FEATURES, NAMED
+    tokens, words, letters = FEATURES, NAMED, 0
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[SIDE, SIDE, 3] levels of the whole picture on a white square."""

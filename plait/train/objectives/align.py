@@ -1,17 +1,17 @@
-"""Aligns the features of frozen encoders with the embeddings of words, before or while a language model learns to read them.
+"""Aligns the features of frozen encoders with words, before or while a language model learns to read them.
 
 `ctc`: the features of a sound, in order, spell the answer (connectionist temporal classification, Graves et al., 2006).
+Parts of the features are hidden meanwhile, as in SpecAugment (Park et al., 2019).
 `match`: the mean of a picture's features is nearer to the mean of its own answer's words than to those of other answers, both
 the batch's and those of the data (contrastive, Radford et al., 2021; a few pictures a step would not tell many names apart).
-Both compare directions, centred on the mean of the table, which itself stays as it is. Nothing is learned but the projectors:
-the blank is a fixed direction.
+It compares directions, centred on the mean of the table, which itself stays as it is.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -19,19 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plait.contract import WORDS, Sample
-from plait.data.pack import Batch
+from plait.data.letters import BLANK
+from plait.data.pack import Batch, FlowTokens
+from plait.data.sequence import CTC, MATCH
 from plait.data.vocabulary import Vocabulary
+from plait.heads.speller import Speller
 from plait.model.init import generator_of
-from plait.model.layers import product
 from plait.model.memory import Answer, Directions, directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
-CTC, MATCH = "ctc", "match"
-OTHERS = 4096  # ids, or answers, that do not occur in a batch and are told from those that do
+OTHERS = 4096  # answers that do not occur in a batch and are told from those that do
 REMEMBERED = 16_384  # answers that the memory of a reader takes from the data
-LEAST = 1e-12  # probability of all other ids together
-SHARPNESS = {CTC: 24.0, MATCH: 32.0}  # of a cosine, as a logit
+SHARPNESS = 32.0  # of a cosine, as a logit
+HOLES, HOLE = 2, 4  # most holes of a sound, and most features in each
+BANDS, BAND = 1, (0.05, 0.2)  # most bands that a sound lacks, and the share of a frame in each
+NOISE = 0.1  # most noise, in units of the features' deviation
 
 
 class Align:
@@ -54,7 +57,7 @@ class Align:
         return (*(() if self.alone else self.pretrain.groups(model)), CTC, MATCH)
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
-        """Ids to spell, and rows to match."""
+        """Letters to spell, and rows to match."""
         spelled = sum(len(ids) for _, how, ids in batch.alignment if how == CTC)
         matched = sum(how == MATCH for _, how, _ in batch.alignment)
         return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched)}
@@ -62,24 +65,32 @@ class Align:
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""
         losses = {} if self.alone else dict(self.pretrain.sums(model, batch))
-        zero = sum(
-            (p.sum() * 0.0 for e in projectors(model).values() for p in e.parameters()),
-            torch.zeros((), device=model.device),
-        )
-        return losses | {how: self._sum(model, batch, how) + zero for how in (CTC, MATCH)}
+        zero = sum((p.sum() * 0.0 for p in learners(model)), torch.zeros((), device=model.device))
+        return losses | {CTC: self._spelling(model, batch) + zero, MATCH: self._matching(model, batch) + zero}
 
-    def _sum(self, model: MultimodalTransformer, batch: Batch, how: str) -> Tensor:
-        rows = {row: ids for row, kind, ids in batch.alignment if kind == how}
-        projected = features_of(model, batch, rows)
-        if not projected:
+    def _spelling(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
+        answers = {row: letters for row, how, letters in batch.alignment if how == CTC}
+        losses = torch.zeros((), device=model.device)
+        for name, speller in model.spellers.items():
+            inputs, _, rows = given_in(model, batch, name, answers)
+            if len(rows):
+                numbers, counts = torch.unique_consecutive(rows, return_counts=True)
+                logits = speller(hidden_in_part(inputs, counts, letters_of(speller)), counts)
+                targets = [torch.from_numpy(answers[row]) for row in numbers.tolist()]
+                losses = losses + ctc(logits, counts * letters_of(speller), targets)
+        return losses
+
+    def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
+        answers = {row: ids for row, how, ids in batch.alignment if how == MATCH}
+        vectors, numbers = [], []
+        for name, projector in projectors(model).items():
+            inputs, tokens, rows = given_in(model, batch, name, answers)
+            if len(rows):
+                vectors.append(projector(inputs, tokens.coordinates, tokens.time).float())
+                numbers.append(rows)
+        if not numbers:
             return torch.zeros((), device=model.device)
-        numbers = torch.cat([n for _, n in projected])
-        by_row = numbers.argsort(stable=True)
-        vectors, numbers = torch.cat([v for v, _ in projected])[by_row], numbers[by_row]
-        table = model.directions()
-        if how == CTC:
-            return ctc(table, vectors, numbers, rows)
-        return match(table, vectors, numbers, rows, self.others)
+        return match(model.directions(), torch.cat(vectors), torch.cat(numbers), answers, self.others)
 
 
 def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> list[Answer]:
@@ -112,63 +123,75 @@ def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
     return {reader.name: model.embedders[reader.name] for reader in model.vocabulary.readers.values()}
 
 
-def features_of(model: MultimodalTransformer, batch: Batch, rows: Mapping[int, object]) -> list[tuple[Tensor, Tensor]]:
-    """Projected features [n, D] of the chosen `rows`, and the row of each, reader by reader; a row's lie in order."""
-    projected = []
-    chosen = torch.tensor(sorted(rows), device=model.device)
-    for name, projector in projectors(model).items():
-        tokens = batch.clean.get(name)
-        if tokens is None or not len(chosen):
-            continue
-        row = batch.row.flatten()[tokens.index]
-        keep = torch.isin(row, chosen).nonzero().flatten()
-        if len(keep):
-            inputs = tokens.inputs[keep].to(model.dtype)
-            projected.append((projector(inputs, tokens.coordinates[keep], tokens.time[keep]).float(), row[keep]))
-    return projected
+def learners(model: MultimodalTransformer) -> list[Tensor]:
+    """Weights that an alignment moves."""
+    modules = (*projectors(model).values(), *model.spellers.values())
+    return [parameter for module in modules for parameter in module.parameters()]
 
 
-def ctc(table: Directions, vectors: Tensor, numbers: Tensor, rows: Mapping[int, object]) -> Tensor:
-    """The sum of CTC losses, over the ids that occur and OTHERS drawn from the table, so that `The` is told from `the`.
+def letters_of(speller: torch.nn.Module) -> int:
+    """Slots for letters in a feature."""
+    assert isinstance(speller, Speller)
+    return speller.letters
 
-    Each row's own ids, the blank and all others as one are its classes: the loss and its gradient are those of the whole
-    table, and the recursion over time sees tens of classes instead of thousands. A row with too few features for its ids
-    gives zero.
-    """
-    device = vectors.device
-    order = sorted(set(numbers.tolist()))
-    targets = [torch.as_tensor(rows[row], device=device) for row in order]
-    occurring, places = torch.unique(torch.cat(targets), return_inverse=True)
-    blank = torch.randn(vectors.shape[1], generator=generator_of(0, "alignment.blank")).to(device)
-    drawn = torch.Generator().manual_seed(int(occurring.sum()))
-    size = len(table.weight)
-    others = torch.randint(size, (min(OTHERS, size // 4),), generator=drawn).to(device)
-    others = others[~torch.isin(others, occurring)]
-    known = torch.cat((F.normalize(blank, dim=0)[None], table[torch.cat((occurring, others))]))
-    logits = SHARPNESS[CTC] * product(directions(vectors, table.centre).to(table.dtype), known).float()
-    lengths = torch.bincount(numbers)[torch.tensor(order, device=device)]
-    own_ids = [
-        torch.unique(target, return_inverse=True) for target in torch.split(places + 1, [len(t) for t in targets])
-    ]
-    classes = torch.nn.utils.rnn.pad_sequence(
-        [ids for ids, _ in own_ids], batch_first=True
-    )  # [R, U], 0 where there are fewer
-    of_feature = torch.repeat_interleave(torch.arange(len(order), device=device), lengths)
-    is_class = classes[of_feature] > 0
-    whole = logits.logsumexp(dim=-1, keepdim=True)
-    chosen = (logits.gather(1, classes[of_feature]) - whole).masked_fill(~is_class, -torch.inf)
-    with_blank = torch.cat((logits[:, :1] - whole, chosen), dim=1)
-    rest = (1.0 - with_blank.exp().sum(dim=-1, keepdim=True)).clamp_min(LEAST).log()
-    logs = torch.cat((with_blank.masked_fill(with_blank.isinf(), math.log(LEAST)), rest), dim=1)
-    losses = F.ctc_loss(
-        torch.nn.utils.rnn.pad_sequence(list(torch.split_with_sizes(logs, lengths.tolist()))),
-        torch.cat([inverse + 1 for _, inverse in own_ids]),
-        lengths,
-        torch.tensor([len(target) for target in targets], device=device),
-        reduction="none",
+
+def given_in(
+    model: MultimodalTransformer, batch: Batch, name: str, rows: Mapping[int, object]
+) -> tuple[Tensor, FlowTokens, Tensor]:
+    """What the reader called `name` gives in the chosen `rows`: inputs [n, width] in the model's dtype, their tokens, and
+    the row of each, in order; a row's lie side by side."""
+    tokens = batch.clean.get(name)
+    if tokens is None:
+        nothing = torch.zeros(0, dtype=torch.long)
+        return nothing, FlowTokens(nothing, nothing, nothing, nothing, nothing), nothing
+    row = batch.row.flatten()[tokens.index]
+    keep = torch.isin(row, torch.tensor(sorted(rows), device=row.device)).nonzero().flatten()
+    chosen = FlowTokens(*(getattr(tokens, field.name)[keep] for field in fields(tokens)))
+    return chosen.inputs.to(model.dtype), chosen, row[keep]
+
+
+@torch.no_grad()
+def hidden_in_part(features: Tensor, counts: Tensor, frames: int) -> Tensor:
+    """[N, width] features of sounds with `counts` features each -> the same in noise, without some stretches of time and some
+    bands of every one of `frames` frames a feature. What is hidden depends on the features alone."""
+    drawn = torch.Generator().manual_seed(
+        int(features[:: max(1, len(features) // 64)].float().abs().sum() * 256) % 2**31
+    )
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=drawn).to(features.device)
+
+    sounds, width = len(counts), features.shape[1] // frames
+    sound = torch.repeat_interleave(torch.arange(sounds, device=features.device), counts)
+    place = torch.arange(len(features), device=features.device) - (counts.cumsum(0) - counts)[sound]
+    hidden = torch.zeros_like(sound, dtype=torch.bool)
+    for _ in range(HOLES):
+        first, length = uniform(sounds) * counts, (uniform(sounds) * (HOLE + 1)).floor() * (uniform(sounds) < 2 / 3)
+        hidden |= (place >= first[sound].floor()) & (place < (first.floor() + length)[sound])
+    channel = torch.arange(width, device=features.device)
+    lacking = torch.zeros(sounds, width, dtype=torch.bool, device=features.device)
+    for _ in range(BANDS):
+        first, share = uniform(sounds, 1), BAND[0] + (BAND[1] - BAND[0]) * uniform(sounds, 1)
+        is_lacking = uniform(sounds, 1) < 0.5
+        lacking |= is_lacking & (channel >= first * width) & (channel < (first + share) * width)
+    amount = NOISE * uniform(sounds)[sound] * features.float().std()
+    noise = torch.randn(features.shape, generator=drawn).to(features.device)
+    noisy = features + (amount[:, None] * noise).to(features.dtype)
+    return noisy.masked_fill(hidden[:, None] | lacking.repeat(1, frames)[sound], 0.0)
+
+
+def ctc(logits: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """[B, T, classes] logits, [B] slots of each sound, classes to spell -> the sum of CTC losses. A sound with too few slots
+    gives zero."""
+    return F.ctc_loss(
+        logits.log_softmax(dim=-1).transpose(0, 1),
+        torch.cat(list(targets)).to(logits.device),
+        slots,
+        torch.tensor([len(target) for target in targets], device=logits.device),
+        blank=BLANK,
+        reduction="sum",
         zero_infinity=True,
     )
-    return losses.sum()
 
 
 def match(
@@ -188,7 +211,7 @@ def match(
     )
     own: list[Answer] = [tuple(map(int, rows[row])) for row in order]  # type: ignore[call-overload]
     distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*own, *others)))}
-    logits = SHARPNESS[MATCH] * F.normalize(sums, dim=-1) @ table.means(list(distinct)).T
+    logits = SHARPNESS * F.normalize(sums, dim=-1) @ table.means(list(distinct)).T
     return F.cross_entropy(
         logits, torch.tensor([distinct[answer] for answer in own], device=logits.device), reduction="sum"
     )

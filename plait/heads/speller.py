@@ -1,0 +1,64 @@
+"""From the features of a sound to the letters that are said in it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plait.data.letters import CLASSES
+from plait.model.layers import Linear, Norm
+
+WIDTH, BLOCKS, EXPANSION = 320, 5, 2
+KERNEL = 11  # steps that a letter is heard from at once
+SLOTS = 2  # letters of a step
+
+
+class Neighbours(nn.Module):
+    """[B, T, D] -> the same, each step after its neighbours: a depthwise convolution and two layers (Liu et al., 2022)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.empty(width, 1, KERNEL))
+        self.norm = Norm(width, bias=True)
+        self.up, self.down = Linear(width, EXPANSION * width), Linear(EXPANSION * width, width)
+
+    def draw(self, key: str, tensor: Tensor, generator: torch.Generator) -> None:
+        """As `plait.model.init.Draws`."""
+        tensor.normal_(std=1.0 / math.sqrt(KERNEL), generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel.to(x.dtype)
+        beside = F.conv1d(x.transpose(1, 2), kernel, padding=KERNEL // 2, groups=len(kernel)).transpose(1, 2)
+        added: Tensor = self.down(F.gelu(self.up(self.norm(beside))))
+        return x + added
+
+
+class Speller(nn.Module):
+    """([N, width] features of sounds, one after the other; [B] features of each) -> [B, T, CLASSES] float32 logits of letters.
+
+    A feature stands for `letters` slots, T is as many as the longest sound has; slots past a sound's end mean nothing.
+    """
+
+    def __init__(self, width: int, letters: int) -> None:
+        super().__init__()
+        self.letters, self.steps = letters, letters // SLOTS
+        self.norm = Norm(width // self.steps, bias=True)
+        self.rise = Linear(width // self.steps, WIDTH)
+        self.blocks = nn.ModuleList(Neighbours(WIDTH) for _ in range(BLOCKS))
+        self.last = Norm(WIDTH, bias=True)
+        self.out = Linear(WIDTH, SLOTS * CLASSES)
+
+    def forward(self, features: Tensor, counts: Tensor) -> Tensor:
+        """As the class says."""
+        steps = features.view(len(features), self.steps, -1)  # [N, S, width / S]
+        risen = self.rise(self.norm(steps)).flatten(1)
+        x = nn.utils.rnn.pad_sequence(list(torch.split(risen, counts.tolist())), batch_first=True)
+        x = x.reshape(len(x), -1, WIDTH)
+        there = torch.arange(x.shape[1], device=x.device) < self.steps * counts[:, None]
+        for block in self.blocks:
+            x = block(x * there[..., None])
+        logits: Tensor = self.out(self.last(x))
+        return logits.float().reshape(len(x), -1, CLASSES)

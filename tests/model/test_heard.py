@@ -1,0 +1,136 @@
+"""What a reader heard, in words: its features are spelled, and the words stand beside them, as the table has them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plait import registry
+from plait.contract import Message, Part, Sample
+from plait.data.features import FeatureReader
+from plait.data.letters import CLASSES, spelled
+from plait.data.pack import collate
+from plait.data.sequence import Encoder
+from plait.data.vocabulary import Vocabulary
+from plait.heads.speller import Speller
+from plait.modalities.image import readers
+from plait.model import heard
+from plait.model.heard import AVERAGED, beside_words, transcripts
+from plait.model.init import initialise
+from plait.model.multimodal import MultimodalTransformer
+from plait.model.transformer import TrunkConfig
+from plait.train import checkpoint
+
+WIDTH, LETTERS = 12, 4
+
+
+@pytest.fixture
+def speller():
+    model = torch.nn.ModuleDict({"speller": Speller(WIDTH, LETTERS)})
+    initialise(model, 0)
+    return model["speller"]
+
+
+def test_a_sound_is_spelled_alike_alone_and_beside_longer_ones(speller):
+    sounds = [torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(n)) for n in (3, 9, 1)]
+    together = speller(torch.cat(sounds), torch.tensor([3, 9, 1]))
+    assert together.shape == (3, 9 * LETTERS, CLASSES)
+    for sound, logits in zip(sounds, together, strict=True):
+        alone = speller(sound, torch.tensor([len(sound)]))[0]
+        torch.testing.assert_close(logits[: len(alone)], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_letter_is_heard_from_its_neighbours_in_both_directions(speller):
+    sound = torch.randn(20, WIDTH, requires_grad=True)
+    middle = speller(sound, torch.tensor([20]))[0, 10 * LETTERS]
+    (gradient,) = torch.autograd.grad(middle.sum(), sound)
+    reached = gradient.abs().sum(dim=1) > 0
+    assert reached[9]
+    assert reached[11]
+    assert reached[10]
+
+
+def test_transcripts_read_the_slots_of_each_sound_alone(speller, monkeypatch):
+    logits = torch.full((2, 2 * LETTERS, CLASSES), -1.0)
+    for row, text in enumerate(("abcd", "efghijkl")):
+        for slot, letter in enumerate(spelled(text)):
+            logits[row, slot, letter] = 1.0
+    logits[0, LETTERS:, spelled("z")[0]] = 1.0  # past the first sound's end
+    monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: logits)
+    assert transcripts(speller, torch.zeros(3, WIDTH), torch.tensor([1, 2])) == ["abcd", "efghijkl"]
+
+
+def test_words_follow_the_means_of_a_sound_s_features():
+    vectors = torch.arange(16.0).view(8, 2)
+    words = [torch.full((9, 2), 50.0), torch.tensor([[70.0, 71.0]])]
+    shown = beside_words(vectors, [2, 6], words)
+    assert shown[:2].tolist() == [[1.0, 2.0], [50.0, 50.0]], "as many words as there is room for"
+    assert shown[2:4].tolist() == [[6.0, 7.0], [12.0, 13.0]]
+    assert shown[4:].tolist() == [[70.0, 71.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], "then zeros"
+    assert AVERAGED == 3
+
+
+class Ear:
+    """A reader with a feature a row of the picture: its mean colour."""
+
+    name, version, width = "rows", "1", 4
+    tokens = words = 0
+    letters = 2
+
+    def prepare(self, modality, part):
+        return np.asarray(part.value, np.float32)
+
+    def vary(self, prepared, rng):
+        return prepared
+
+    def load(self, device):
+        return lambda prepared: [np.pad(p.mean(axis=1) / 255, ((0, 0), (0, 1))).astype(np.float16) for p in prepared]
+
+
+@pytest.fixture
+def model(monkeypatch):
+    monkeypatch.setitem(readers.READERS, Ear.name, Ear())
+    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 32, "reader": Ear.name}})
+    return MultimodalTransformer(TrunkConfig(dim=16, num_layers=1, num_heads=2), Vocabulary(modalities))
+
+
+def batch_of(model, *heights):
+    pictures = [Part("image", Image.effect_noise((2, height), 90).convert("RGB")) for height in heights]
+    sample = Sample((Message("user", tuple(pictures)), Message("assistant", (Part("text", "red"),))), "name")
+    features = FeatureReader(model.vocabulary.modalities, model.vocabulary.readers, torch.device("cpu"))
+    row = Encoder(model.vocabulary, features=features).row(sample, np.random.default_rng(0))
+    return collate([[row]], 128, model.vocabulary)
+
+
+def test_the_trunk_reads_what_was_said_in_each_of_two_media(model, monkeypatch):
+    batch = batch_of(model, 6, 12)
+    said = {6: "ab", 12: "cd e"}
+
+    def what_was_said(speller, features, counts):
+        assert len(features) == 18
+        return [said[count] for count in counts.tolist()]
+
+    monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
+    places = batch.clean[Ear.name].index
+    shown = model.embed(batch)[0][places]
+    read, table = model.vocabulary.modalities["text"].read, model.tables["text"].weight
+    for first, text in ((2, "ab"), (6 + 4, "cd e")):
+        words = table[torch.as_tensor(read(Part("text", text)).blocks[0].tokens)]
+        torch.testing.assert_close(shown[first : first + len(words)], words)
+    assert not shown[4:6].any()
+
+
+def test_what_is_heard_passes_no_gradient(model):
+    model.embed(batch_of(model, 9)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.spellers.parameters())
+    assert any(parameter.grad is not None for parameter in model.embedders[Ear.name].parameters())
+
+
+def test_a_checkpoint_keeps_its_speller(model, tmp_path):
+    folder = checkpoint.save(tmp_path / "saved", model, model.state_dict(), {})
+    loaded, _ = checkpoint.load(folder, torch.float32)
+    batch = batch_of(loaded, 9)
+    torch.testing.assert_close(loaded.embed(batch), model.embed(batch))
+    assert heard.transcripts(loaded.spellers[Ear.name], torch.ones(3, 4), torch.tensor([3])) == heard.transcripts(
+        model.spellers[Ear.name], torch.ones(3, 4), torch.tensor([3])
+    )
