@@ -21,7 +21,7 @@ from side_by_side import alternate, finish, median, seconds, table
 
 from plait import api
 from plait.contract import Part
-from plait.data.sources import plain_words
+from plait.data.letters import plain_words
 from plait.data.sources.fetch import places
 from plait.eval.external.recogniser import EnglishRecogniser
 from plait.modalities.audio import stream

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plait.data.letters import CLASSES
 from plait.model.layers import Linear, Norm
 
 WIDTH, BLOCKS, EXPANSION = 320, 5, 2
@@ -37,19 +36,19 @@ class Neighbours(nn.Module):
 
 
 class Speller(nn.Module):
-    """([N, width] features of sounds, one after the other; [B] features of each) -> [B, T, CLASSES] float32 logits of letters.
+    """([N, width] features of sounds, one after the other; [B] features of each) -> [B, T, classes] float32 logits of letters.
 
     A feature stands for `letters` slots, T is as many as the longest sound has; slots past a sound's end mean nothing.
     """
 
-    def __init__(self, width: int, letters: int) -> None:
+    def __init__(self, width: int, letters: int, classes: int) -> None:
         super().__init__()
         self.letters, self.steps = letters, letters // SLOTS
         self.norm = Norm(width // self.steps, bias=True)
         self.rise = Linear(width // self.steps, WIDTH)
         self.blocks = nn.ModuleList(Neighbours(WIDTH) for _ in range(BLOCKS))
         self.last = Norm(WIDTH, bias=True)
-        self.out = Linear(WIDTH, SLOTS * CLASSES)
+        self.out = Linear(WIDTH, SLOTS * classes)
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
         """As the class says."""
@@ -61,4 +60,4 @@ class Speller(nn.Module):
         for block in self.blocks:
             x = block(x * there[..., None])
         logits: Tensor = self.out(self.last(x))
-        return logits.float().reshape(len(x), -1, CLASSES)
+        return logits.float().reshape(len(x), x.shape[1] * SLOTS, -1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from plait import registry
 from plait.contract import WORDS, Modality, Part
+from plait.data.letters import CLASSES
 from plait.data.pack import PADDING_ROW, Batch, FlowTokens
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
@@ -74,7 +75,7 @@ class MultimodalTransformer(nn.Module):
         }
         self.spellers = nn.ModuleDict(
             {
-                reader.name: Speller(reader.width, reader.letters)
+                reader.name: Speller(reader.width, reader.letters, CLASSES)
                 for reader in vocabulary.readers.values()
                 if reader.letters
             }

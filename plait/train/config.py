@@ -50,7 +50,7 @@ class TrainingConfig(BaseModel):
     )
     alignment: dict[str, Literal["ctc", "match"]] = Field(
         default_factory=dict,
-        description="task -> how features of its questions are aligned with the words of its answers",
+        description="task -> how features of its questions are aligned with its answers: ctc with their letters, match with words",
     )
     features: str = Field("", description="folder of cached features; none: features in the folder of the data")
     variants: int = Field(0, ge=0, description="varied copies of each medium that features are computed of")

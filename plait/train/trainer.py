@@ -151,6 +151,25 @@ def moving(model: MultimodalTransformer) -> str:
     return f"parameters that move: {table}"
 
 
+def _codecs_to_train(recipe: TrainingConfig, model: MultimodalTransformer) -> tuple[str, ...]:
+    """Modalities whose codecs the objective trains. Raises ConfigError for an objective or an alignment that the model has
+    nothing for."""
+    if recipe.objective == "align" and not recipe.alignment:
+        raise ConfigError(
+            "objective=align without alignment; expected tasks to align, such as alignment.transcribe=ctc"
+        )
+    if CTC in recipe.alignment.values() and not model.spellers:
+        raise ConfigError(
+            "alignment=ctc, but no reader is spelled; expected one whose name ends so, such as "
+            "modalities.audio.reader=whisper_tiny_en_spelled"
+        )
+    if recipe.objective == "codec" and not model.codecs:
+        raise ConfigError(
+            "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
+        )
+    return tuple(model.codecs) if recipe.objective == "codec" else ()
+
+
 def build(
     recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer, say: Callable[[str], Any] = lambda line: None
 ) -> Training:
@@ -159,15 +178,7 @@ def build(
     groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()))
     if unknown := set(recipe.loss_weights) - set(groups):
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(groups)}")
-    if recipe.objective == "align" and not recipe.alignment:
-        raise ConfigError(
-            "objective=align without alignment; expected tasks to align, such as alignment.transcribe=ctc"
-        )
-    codecs = tuple(model.codecs) if recipe.objective == "codec" else ()
-    if recipe.objective == "codec" and not codecs:
-        raise ConfigError(
-            "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
-        )
+    codecs = _codecs_to_train(recipe, model)
     lacking = store.missing_tasks(Path(recipe.data))
     by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
     tasks = set(by_task)

@@ -26,7 +26,7 @@ WIDTH, LETTERS = 12, 4
 
 @pytest.fixture
 def speller():
-    model = torch.nn.ModuleDict({"speller": Speller(WIDTH, LETTERS)})
+    model = torch.nn.ModuleDict({"speller": Speller(WIDTH, LETTERS, CLASSES)})
     initialise(model, 0)
     return model["speller"]
 

@@ -27,6 +27,7 @@ from plait.data.corpus import duplicates
 from plait.data.corpus.collect import assets_of
 from plait.data.corpus.composites import composite
 from plait.data.corpus.duplicates import Fingerprints, Groups, PictureSignature
+from plait.data.letters import plain_words
 from plait.data.rows import dump_row
 from plait.data.shards import ShardWriter
 from plait.data.sources import Asset
@@ -84,7 +85,7 @@ def join(assets: Sequence[Asset], by_name: bool = False) -> tuple[Groups, int]:
     """
     groups = Groups()
     for asset in assets:
-        if by_name and asset.kind == "drawing" and (named := sources.plain_words(asset.texts.get("en", ""))):
+        if by_name and asset.kind == "drawing" and (named := plain_words(asset.texts.get("en", ""))):
             groups.join(_name_of(asset), f"~{named}")  # sorts last, so that a group is called after one of its assets
         if "prompt" in asset.facts:  # of which several may say the same: their source's key is one for all
             groups.join(_name_of(asset), _name_of(replace(asset, key=asset.facts["prompt"])))

@@ -30,7 +30,8 @@ import soundfile
 import soxr
 
 from plait.data.corpus.duplicates import clip_signature, near_clips
-from plait.data.sources import Asset, plain_words
+from plait.data.letters import plain_words
+from plait.data.sources import Asset
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
 from plait.data.sources.flite import LICENCE as FLITE_LICENCE

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,13 +81,6 @@ class Asset:
 def left_out(reason: str, what: str) -> Entry:
     """An entry that is not taken, to be counted by its reason."""
     return Entry(LEFT_OUT, reason, facts={"what": what})
-
-
-def plain_words(words: str) -> str:
-    """Words normalised for comparison: compatibility form, no case, no punctuation, single blanks."""
-    folded = unicodedata.normalize("NFKC", words).casefold()
-    letters = "".join(" " if unicodedata.category(letter)[0] in "PSZ" else letter for letter in folded)
-    return re.sub(r"\s+", " ", letters).strip()
 
 
 def clean(text: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from plait import registry
 from plait.contract import WORDS, Part
-from plait.data.sources import plain_words
+from plait.data.letters import plain_words
 from plait.errors import MissingError
 from plait.eval.external.pictures import kid, retrieval_ranks
 from plait.eval.metrics.bench import Bench, entry, facts, references

@@ -9,7 +9,7 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from plait.data.sources import plain_words
+from plait.data.letters import plain_words
 from plait.eval.external import needed
 from plait.eval.metrics.bench import Bench, entry, facts, references, texts
 from plait.eval.suites import Outcome, partners

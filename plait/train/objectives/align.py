@@ -23,7 +23,6 @@ from plait.data.letters import BLANK
 from plait.data.pack import Batch, FlowTokens
 from plait.data.sequence import CTC, MATCH
 from plait.data.vocabulary import Vocabulary
-from plait.heads.speller import Speller
 from plait.model.init import generator_of
 from plait.model.memory import Answer, Directions, directions
 from plait.model.multimodal import MultimodalTransformer
@@ -71,13 +70,13 @@ class Align:
     def _spelling(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
         answers = {row: letters for row, how, letters in batch.alignment if how == CTC}
         losses = torch.zeros((), device=model.device)
-        for name, speller in model.spellers.items():
-            inputs, _, rows = given_in(model, batch, name, answers)
+        for reader in (reader for reader in model.vocabulary.readers.values() if reader.letters):
+            inputs, _, rows = given_in(model, batch, reader.name, answers)
             if len(rows):
                 numbers, counts = torch.unique_consecutive(rows, return_counts=True)
-                logits = speller(hidden_in_part(inputs, counts, letters_of(speller)), counts)
+                logits = model.spellers[reader.name](hidden_in_part(inputs, counts, reader.letters), counts)
                 targets = [torch.from_numpy(answers[row]) for row in numbers.tolist()]
-                losses = losses + ctc(logits, counts * letters_of(speller), targets)
+                losses = losses + ctc(logits, counts * reader.letters, targets)
         return losses
 
     def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
@@ -127,12 +126,6 @@ def learners(model: MultimodalTransformer) -> list[Tensor]:
     """Weights that an alignment moves."""
     modules = (*projectors(model).values(), *model.spellers.values())
     return [parameter for module in modules for parameter in module.parameters()]
-
-
-def letters_of(speller: torch.nn.Module) -> int:
-    """Slots for letters in a feature."""
-    assert isinstance(speller, Speller)
-    return speller.letters
 
 
 def given_in(

@@ -3,7 +3,8 @@
 import pytest
 
 from plait.data import sources
-from plait.data.sources import Asset, clean, left_out, plain_words
+from plait.data.letters import plain_words
+from plait.data.sources import Asset, clean, left_out
 from plait.errors import ConfigError
 
 
