@@ -19,18 +19,18 @@ from plait.runtime.packages import unpacked
 if TYPE_CHECKING:
     from torch import Tensor
 
-SECONDS = 8.0  # that are encoded at once: as many as Whisper's 30 change little, and cost four times as much
+WINDOWS = (2.0, 4.0, 8.0)  # seconds that are encoded at once: as many as Whisper's 30 change little, and cost far more
 WIDTH = 384
 
 
 class WhisperTiny(Listener):
     """The encoder of Whisper tiny.en: STACKED of its frames side by side in a token, for as long as the clip lasts.
 
-    A clip longer than SECONDS is read in pieces of that length.
+    A clip is read in the shortest of WINDOWS that it fits into; one that fits into none in pieces of the longest.
     """
 
     name = "whisper_tiny_en"
-    version = "whisper tiny.en, windows of 8 s, 4 frames a token"
+    version = "whisper tiny.en, windows of 2, 4 or 8 s, 4 frames a token"
     width = STACKED * WIDTH
 
     def files(self, folder: Path) -> Mapping[str, bytes]:
@@ -44,23 +44,34 @@ class WhisperTiny(Listener):
         from plait.modalities.audio.whisper import encoder
 
         dtype = resolve_dtype("auto", device)
-        network = encoder(int(SECONDS * RATE / HOP / 2)).to(device, dtype)
-        piece = int(SECONDS * RATE)
+        networks = {
+            size: encoder(size // (2 * HOP)).to(device, dtype) for size in (int(RATE * seconds) for seconds in WINDOWS)
+        }
+        longest = max(networks)
 
         @torch.inference_mode()
-        def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
-            pieces = [clip[start : start + piece] for clip in prepared for start in range(0, max(1, len(clip)), piece)]
-            samples = torch.from_numpy(np.stack([np.pad(clip, (0, piece - len(clip))) for clip in pieces])).to(device)
-            frames: Tensor = network(whisper_mel(samples).to(dtype)).last_hidden_state
+        def tokens_of(pieces: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
+            samples = torch.from_numpy(np.stack([np.pad(piece, (0, size - len(piece))) for piece in pieces])).to(device)
+            frames: Tensor = networks[size](whisper_mel(samples).to(dtype)).last_hidden_state
             tokens = frames.reshape(len(frames), -1, STACKED * frames.shape[-1]).half()
-            counts = [min(tokens.shape[1], max(1, -(-len(clip) // (2 * HOP * STACKED)))) for clip in pieces]
-            kept = [of_piece[:count].numpy(force=True) for of_piece, count in zip(tokens, counts, strict=True)]
-            features, first = [], 0
-            for clip in prepared:
-                number = max(1, -(-len(clip) // piece))
-                features.append(np.concatenate(kept[first : first + number]))
-                first += number
-            return features
+            counts = [min(tokens.shape[1], max(1, -(-len(piece) // (2 * HOP * STACKED)))) for piece in pieces]
+            return [of_piece[:count].numpy(force=True) for of_piece, count in zip(tokens, counts, strict=True)]
+
+        def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
+            pieces = [
+                (number, clip[start : start + longest])
+                for number, clip in enumerate(prepared)
+                for start in range(0, max(1, len(clip)), longest)
+            ]
+            size_of = [min(size for size in networks if len(piece) <= size) for _, piece in pieces]
+            kept: dict[int, np.ndarray] = {}
+            for size in sorted(set(size_of)):
+                chosen = [index for index, own in enumerate(size_of) if own == size]
+                kept |= zip(chosen, tokens_of([pieces[index][1] for index in chosen], size), strict=True)
+            features: list[list[np.ndarray]] = [[] for _ in prepared]
+            for index, (number, _) in enumerate(pieces):
+                features[number].append(kept[index])
+            return [np.concatenate(own) for own in features]
 
         return encode
 
