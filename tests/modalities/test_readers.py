@@ -1,6 +1,7 @@
 """Frozen encoders: their weights out of packages, their features' shapes, and what is said where one is missing."""
 
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from plait import registry
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError, ConfigError
 from plait.modalities.audio import whisper
-from plait.modalities.audio.hearing import whisper_mel
+from plait.modalities.audio.hearing import SPELLED, STACKED, whisper_mel
 from plait.modalities.audio.readers import READERS as EARS
-from plait.modalities.audio.readers import STACKED
 from plait.modalities.image import efficientnet
 from plait.modalities.image.readers import READERS as EYES
 from plait.runtime.device import resolve_dtype
@@ -122,6 +122,38 @@ def test_an_ear_gives_a_token_for_every_80_milliseconds(monkeypatch, seconds):
     assert found[0].shape[1] == ear.width == STACKED * 384
     assert abs(len(found[0]) - max(1, seconds / 0.08)) <= 1.5
     np.testing.assert_allclose(found[0].astype(np.float32), again[0].astype(np.float32), atol=0.02)
+
+
+def test_each_clip_is_read_in_the_shortest_window_that_it_fits_into(monkeypatch):
+    class Window(torch.nn.Module):
+        """Gives the number of its frames."""
+
+        def __init__(self, frames):
+            super().__init__()
+            self.frames = frames
+
+        def forward(self, mel):
+            assert mel.shape[-1] == 2 * self.frames
+            return SimpleNamespace(last_hidden_state=torch.full((len(mel), self.frames, 384), float(self.frames)))
+
+    monkeypatch.setattr(whisper, "encoder", Window)
+    clips = [np.zeros(int(16_000 * seconds), np.float32) for seconds in (7.0, 0.5, 2.0, 3.0, 9.0)]
+    features = EARS["whisper_tiny_en"].load(torch.device("cpu"))(clips)
+    assert [np.unique(own).tolist() for own in features] == [[400.0], [100.0], [100.0], [200.0], [100.0, 400.0]]
+    assert features[4][-1, 0] == 100.0, "the last second of nine"
+
+
+def test_a_reader_is_spelled_by_the_ending_of_its_name():
+    plain, spelled = (
+        Vocabulary({"audio": registry.build("audio", {"reader": f"whisper_tiny_en{ending}"})}).readers["audio"]
+        for ending in ("", SPELLED)
+    )
+    assert (plain.letters, spelled.letters) == (0, STACKED)
+    assert (plain.width, plain.version) == (spelled.width, spelled.version)
+    part = registry.build("audio").example(0)
+    given = [reader.prepare(registry.build("audio"), part) for reader in (plain, spelled)]
+    assert np.array_equal(*given)
+    assert np.array_equal(*(reader.vary(given[0], np.random.default_rng(3)) for reader in (plain, spelled)))
 
 
 def eye_network():
