@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plait.contract import Modality
-from plait.data.row import FlowArrays, Row, join
+from plait.data.row import Alignment, FlowArrays, Row, join
 from plait.data.vocabulary import Vocabulary
 
 PADDING_ROW = -1
@@ -76,9 +76,7 @@ class Batch:
     counts: dict[str, int]  # targets of each loss group
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
-    alignment: list[tuple[int, str, np.ndarray]] = field(
-        default_factory=list
-    )  # number of a row, how, and [n] ids of words
+    alignment: dict[int, Alignment] = field(default_factory=dict)  # by the number of the row
     examples: dict[str, tuple[Tensor, Tensor]] = field(
         default_factory=dict
     )  # for trained parts of codecs, by modality: what goes in, what should come out, [n, ...] each
@@ -122,7 +120,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
     clean: dict[str, list[FlowArrays]] = {}
     noised: dict[str, list[FlowArrays]] = {}
-    alignment: list[tuple[int, str, np.ndarray]] = []
+    alignment: dict[int, Alignment] = {}
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
@@ -136,7 +134,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
             if row.alignment is not None:
-                alignment.append((number, *row.alignment))
+                alignment[number] = row.alignment
             for name, *pair in row.examples:
                 examples.setdefault(name, []).append((pair[0], pair[1]))
             start += len(row)

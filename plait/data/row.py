@@ -78,6 +78,15 @@ class FlowArrays:
     time: np.ndarray  # [n]
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """How the features of a row of some task are aligned with its answer (plait.train.objectives.align)."""
+
+    how: str
+    task: str
+    answer: np.ndarray  # [n] letters, or ids of words
+
+
 @dataclass
 class Row:
     """Int64 arrays [L], one number per token; `ids` and `target` are -1 where there is none. `clean` and `noised` hold the
@@ -93,7 +102,7 @@ class Row:
     noised: dict[str, FlowArrays] = field(default_factory=dict)
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
-    alignment: tuple[str, np.ndarray] | None = None  # how its features are aligned, and with which of the words' ids
+    alignment: Alignment | None = None
     examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
         default_factory=list
     )  # for trained parts of codecs: the modality, what goes in, what should come out

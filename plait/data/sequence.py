@@ -22,6 +22,7 @@ from plait.data.letters import spelled
 from plait.data.media import with_bytes
 from plait.data.row import (
     NOWHERE,
+    Alignment,
     Element,
     FlowBlock,
     Ids,
@@ -175,6 +176,8 @@ class Encoder:
             expert, origin = self.vocabulary.expert(part.type, written=False), Origin(message, number, -1)
             features = self.features(part, variation.rng if variation else None)
             yield Ids(self.vocabulary.encode((opener, features_mark(reader.name))), False, expert, origin)
+            for_words = np.zeros((reader.words, reader.width), features.dtype)  # empty places
+            features = np.concatenate((features, for_words)) if reader.words else features
             nowhere = np.zeros((len(features), 0), np.float32)
             yield FlowBlock(reader.name, features, nowhere, False, expert=expert, origin=origin)
             if not getattr(self.modality(part.type), "raw", True):
@@ -298,13 +301,14 @@ class Encoder:
             row.examples.append((part.type, *weights.example(self.modality(part.type), with_bytes(part), rng)))
         return row
 
-    def alignment_of(self, sample: Sample) -> tuple[str, np.ndarray] | None:
+    def alignment_of(self, sample: Sample) -> Alignment | None:
         """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words
         (CTC), or with its ids (MATCH). None where its task is not aligned."""
         if how := self.alignment.get(sample.task):
             for part in (part for m in sample.messages if m.role == "assistant" for part in m.parts):
                 if part.type == WORDS:
-                    return how, spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
+                    answer = spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
+                    return Alignment(how, sample.task, answer)
         return None
 
     def lay_out(self, elements: list[Element], rng: np.random.Generator) -> Row:

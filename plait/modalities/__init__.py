@@ -88,8 +88,8 @@ class Streams(Protocol):
 class Reader(Protocol):
     """An entry of `READERS` in `readers`: a frozen encoder that reads what is given. Its features go through a trained
     projector. `version` names its weights and everything that features depend on: cached features of another are not used.
-    Where `words` is not 0, each medium has as many features as `tokens` says, and the last `words` of them give their places
-    to the words of the answer that it resembles (plait.model.memory). Where `letters` is not
+    Where `words` is not 0, each medium has `tokens` features, and as many places after them for words of the answers that it
+    resembles (plait.model.memory). Where `letters` is not
     0, a feature holds as many letters at most, and a medium's are spelled (plait.model.heard).
     """
 

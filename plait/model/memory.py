@@ -1,14 +1,16 @@
-"""What a reader saw, in words that the trunk knows: the answer of the training data that its features point to.
+"""What a reader saw, in words that the trunk knows: the answers of the training data that its features point to.
 
 A projector alone has to teach a language model every name again, and what it teaches holds for the styles that it saw. Features and
-the words of an answer are compared in one space (plait.train.objectives.align), where nearest answers hold for new styles too; so
-the words of the nearest one stand among the features, as the table has them, and the language model reads them as it reads any.
+the words of an answer are compared in one space (plait.train.objectives.align), where nearest answers hold for new styles too. So
+of every question that was aligned (what is it? which colour?) the nearest answer's words stand beside the features, as the
+table has them, and the language model reads them as it reads any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,13 +46,17 @@ class Directions:
 
 
 class AnswerMemory:
-    """Answers by their words, for a reader whose media have `tokens` features each, of which the last `words` stand for words."""
+    """Answers to one question, by their words."""
 
-    def __init__(self, tokens: int, words: int) -> None:
-        self.tokens, self.words = tokens, words
+    def __init__(self) -> None:
         self.texts: tuple[str, ...] = ()
         self.answers: tuple[Answer, ...] = ()
-        self._computed: tuple[Directions, Tensor, Tensor] | None = None
+        self._means: tuple[Directions, Tensor] | None = None
+
+    @property
+    def longest(self) -> int:
+        """Words of the longest answer."""
+        return max(map(len, self.answers), default=0)
 
     def remember(self, ids_by_text: Iterable[tuple[str, Iterable[int]]]) -> None:
         """Know these answers beside those known, in the order of their texts; one without words is left out."""
@@ -59,36 +65,48 @@ class AnswerMemory:
         known = {text: ids for text, ids in known.items() if ids}
         self.texts = tuple(sorted(known))
         self.answers = tuple(known[text] for text in self.texts)
-        self._computed = None
+        self._means = None
 
-    def nearest(self, vectors: Tensor, table: Directions) -> Tensor:
-        """[M * tokens, D] projected features -> [M] numbers of the answers that they point to."""
-        means, _ = self._of(table)
-        features = directions(vectors.detach().float(), table.centre)
-        media = features.view(-1, self.tokens, features.shape[-1]).sum(dim=1)
-        nearest: Tensor = (media @ means.T).argmax(dim=-1)
-        return nearest
+    def nearest(self, pointing: Tensor, table: Directions) -> list[Answer]:
+        """[M, D] directions -> the answer that each points to."""
+        if self._means is None or self._means[0] is not table:
+            self._means = table, table.means(self.answers)
+        numbers = (pointing @ self._means[1].T).argmax(dim=-1)
+        return [self.answers[number] for number in numbers.tolist()]
 
-    def __call__(self, vectors: Tensor, table: Directions) -> Tensor:
-        """[M * tokens, D] projected features -> the same with words of the nearest answer in place of the last `words` of every
-        medium; where the answer has fewer, zeros. Without answers features stay as they are."""
-        if not self.answers:
-            return vectors
-        _, embedded = self._of(table)
-        words = embedded[self.nearest(vectors, table)].to(vectors.dtype)
-        features = vectors.view(-1, self.tokens, vectors.shape[-1])[:, : self.tokens - self.words]
-        return torch.cat((features, words), dim=1).flatten(0, 1)
 
-    def _of(self, table: Directions) -> tuple[Tensor, Tensor]:
-        """The answers' means [N, D], and their first words [N, words, D] in the units of the features."""
-        if self._computed is None or self._computed[0] is not table:
-            device = table.weight.device
-            ids = torch.zeros(len(self.answers), self.words, dtype=torch.long)
-            is_word = torch.zeros(len(self.answers), self.words, 1)
-            for number, answer in enumerate(self.answers):
-                first = answer[: self.words]
-                ids[number, : len(first)] = torch.tensor(first)
-                is_word[number, : len(first)] = 1.0
-            embedded = table.weight[ids.to(device)].float() / table.rms * is_word.to(device)
-            self._computed = table, table.means(self.answers), embedded.to(table.dtype)
-        return self._computed[1:]
+def pointing(vectors: Tensor, tokens: int, table: Directions) -> Tensor:
+    """[M * tokens, D] projected features of media -> [M, D] the sums of their directions."""
+    features = directions(vectors.float(), table.centre)
+    return features.view(-1, tokens, features.shape[-1]).sum(dim=1)
+
+
+def rooms(longest: Mapping[str, int], places: int) -> dict[str, int]:
+    """How many of the `places` for words each question has, by its longest answer: the short ones first."""
+    room = {}
+    for question in sorted(longest, key=lambda question: (longest[question], question)):
+        room[question] = min(longest[question], places)
+        places -= room[question]
+    return room
+
+
+def beside_answers(
+    vectors: Tensor, tokens: int, places: int, answers: Mapping[str, tuple[AnswerMemory, Tensor]], table: Directions
+) -> Tensor:
+    """[M * (tokens + places), D] features of media and empty places after each -> the same with the words of the nearest answer
+    to every question in the places, where there are fewer zeros. `answers`: what is known of a question, and the
+    directions [M, D] to ask with."""
+    media = vectors.view(-1, tokens + places, vectors.shape[-1])
+    ids = np.zeros((len(media), places), np.int64)
+    is_word = np.zeros((len(media), places, 1), np.float32)
+    first = 0
+    for question, room in rooms({name: memory.longest for name, (memory, _) in answers.items()}, places).items():
+        memory, asked = answers[question]
+        for number, answer in enumerate(memory.nearest(asked, table)):
+            words = answer[:room]
+            ids[number, first : first + len(words)] = words
+            is_word[number, first : first + len(words)] = 1.0
+        first += room
+    device = table.weight.device
+    embedded = table.weight[torch.from_numpy(ids).to(device)].float() / table.rms * torch.from_numpy(is_word).to(device)
+    return torch.cat((media[:, :tokens], embedded.to(vectors.dtype)), dim=1).flatten(0, 1)

@@ -26,10 +26,11 @@ from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lora import Adapters, Routing
 from plait.model.mask import allowed
-from plait.model.memory import AnswerMemory, Directions
+from plait.model.memory import AnswerMemory, Directions, beside_answers, pointing
 from plait.model.transformer import Trunk, TrunkConfig
 
 if TYPE_CHECKING:
+    from plait.modalities import Reader
     from plait.model.weights import Base
 
 
@@ -68,11 +69,8 @@ class MultimodalTransformer(nn.Module):
         self.embedders.update(
             {reader.name: Projector(reader.width, config.dim) for reader in vocabulary.readers.values()}
         )
-        self.memories = {
-            reader.name: AnswerMemory(reader.tokens, reader.words)
-            for reader in vocabulary.readers.values()
-            if reader.words
-        }
+        self.memories: dict[str, dict[str, AnswerMemory]] = {}  # by reader and question
+        self.askers = nn.ModuleDict()
         self.spellers = nn.ModuleDict(
             {
                 reader.name: Speller(reader.width, reader.letters, CLASSES)
@@ -110,14 +108,33 @@ class MultimodalTransformer(nn.Module):
             assert weights is not None
             weights.use(self.vocabulary.modalities[name], module)
 
-    def remember(self, answers: Mapping[str, Collection[str]]) -> None:
-        """Let memories know answers in words, by the name of their reader, beside those that they know. Answers of a reader
-        that the model does not have, or no longer, are left out."""
-        for name, texts in answers.items():
-            if name not in self.memories:
-                continue
-            words = self.vocabulary.modalities[WORDS]
-            self.memories[name].remember((text, words.read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
+    def ask(self, questions: Mapping[str, Collection[str]], seed: int | None = None) -> None:
+        """Ask of every medium that the readers read these questions too, whose answers are to be remembered; what projects the
+        features is drawn from the `seed`, or left uninitialised, for loading. Questions of a reader that the model does not
+        have, or that reads no words, are left out. Raises ConfigError for a name that no module can have."""
+        readers = {reader.name: reader for reader in self.vocabulary.readers.values() if reader.words}
+        for name, reader in readers.items():
+            for question in sorted(set(questions.get(name, ())) - set(self.memories.get(name, ()))):
+                if "." in question:
+                    raise ConfigError(
+                        f"alignment of the task {question!r}; expected a name without a dot: rename the task"
+                    )
+                if name not in self.askers:
+                    self.askers[name] = nn.ModuleDict()
+                self._askers(name)[question] = Projector(reader.width, self.trunk.config.dim).to(self.device)
+                self.memories.setdefault(name, {})[question] = AnswerMemory()
+                if seed is not None:
+                    prefix = f"askers.{name}.{question}."
+                    initialise(self, seed, {key for key, _ in self.named_parameters() if key.startswith(prefix)})
+
+    def remember(self, answers: Mapping[str, Mapping[str, Collection[str]]]) -> None:
+        """Let memories know answers in words, by reader and question, beside those that they know. Answers to what is not
+        asked are left out."""
+        read = self.vocabulary.modalities[WORDS].read if self.memories else None
+        for name, texts_by_question in answers.items():
+            for question, texts in texts_by_question.items():
+                if read and (memory := self.memories.get(name, {}).get(question)):
+                    memory.remember((text, read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
 
     def directions(self) -> Directions:
         """The words' table as directions, computed anew only when the table has changed."""
@@ -174,13 +191,48 @@ class MultimodalTransformer(nn.Module):
                     indices.append(tokens.index)
                     embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
                     if name in self.memories:
-                        embedded = self.memories[name](embedded, self.directions())
+                        embedded = self._beside_answers(embedded, tokens, name)
                     if name in self.spellers:
                         embedded = self._beside_words(embedded, tokens, batch, self.spellers[name])
                     vectors.append(embedded if size == 1.0 else embedded * size)
         unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
+
+    def _askers(self, name: str) -> nn.ModuleDict:
+        askers = self.askers[name]
+        assert isinstance(askers, nn.ModuleDict)
+        return askers
+
+    def reader(self, name: str) -> Reader:
+        """The reader called `name`."""
+        return next(reader for reader in self.vocabulary.readers.values() if reader.name == name)
+
+    def seen_by(self, name: str, inputs: Tensor) -> Tensor:
+        """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""
+        reader = self.reader(name)
+        media = inputs.view(-1, reader.tokens + reader.words, inputs.shape[-1])
+        return media[:, : reader.tokens].flatten(0, 1)
+
+    def pointing(self, name: str, question: str, features: Tensor) -> Tensor:
+        """[M * tokens, width] features of media by the reader called `name` -> [M, D] directions in which the answers to a
+        question lie."""
+        reader = self.reader(name)
+        nowhere = features.new_zeros(len(features))
+        vectors = self._askers(name)[question](features, nowhere[:, None], nowhere)
+        return pointing(vectors, reader.tokens, self.directions())
+
+    def _beside_answers(self, vectors: Tensor, tokens: FlowTokens, name: str) -> Tensor:
+        """Projected features of the media in a batch, with the words of the answers that each resembles."""
+        reader = self.reader(name)
+        with torch.no_grad():
+            features = self.seen_by(name, tokens.inputs.to(self.dtype))
+            answers = {
+                question: (memory, self.pointing(name, question, features))
+                for question, memory in self.memories[name].items()
+                if memory.answers
+            }
+        return beside_answers(vectors, reader.tokens, reader.words, answers, self.directions())
 
     def _beside_words(self, vectors: Tensor, tokens: FlowTokens, batch: Batch, speller: nn.Module) -> Tensor:
         """Projected features of the sounds in a batch, with the words that are heard in each."""

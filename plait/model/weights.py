@@ -58,6 +58,7 @@ def fitted(
     components = dict(components or {}) | stored_components
     with torch.device("meta"):
         model = MultimodalTransformer(config, vocabulary, seed=None, dtype=dtype, components=components, tied=tied)
+        model.ask(_questions_in(weights))
     wanted = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     stored = {name: tensor for name, tensor in weights.items() if name in wanted}
     if unknown := sorted(set(weights) - set(wanted)):
@@ -78,6 +79,16 @@ def fitted(
         initialise(model, seed, missing | drawn)
     _copy_rows(model, stored, drawn, names, vocabulary)
     return model
+
+
+def _questions_in(weights: Collection[str]) -> dict[str, set[str]]:
+    """Questions that a model with these weights asks, by reader."""
+    questions: dict[str, set[str]] = {}
+    for name in weights:
+        if name.startswith("askers."):
+            _, reader, question, *_ = name.split(".")
+            questions.setdefault(reader, set()).add(question)
+    return questions
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ MODALITIES = {
     },
     "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256},
 }  # fmt: skip
-WORDS_OF_READERS = ("spellers.*", "embedders.efficientnet_lite0.*")  # what tells the words of what is given
+WORDS_OF_READERS = ("spellers.*", "askers.*")  # what tells the words of what is given
 VARIED = {
     task: AugmentConfig(share=0.75, modalities={"image": {"move": 0.0}})
     for task in (
@@ -62,9 +62,9 @@ ALIGN = {
     "trunk": {"adapters": {}, "split": {}},
     "trainable": WORDS_OF_READERS,
     "objective": "align",
-    "alignment": {"transcribe": "ctc", "name": "match"},
-    "augment": {task: VARIED[task] for task in ("transcribe", "name")},
-    "weights": {"transcribe": 3.0, "name": 2.0},
+    "alignment": {"transcribe": "ctc", "name": "match", "colour": "match", "category": "match"},
+    "augment": {task: VARIED[task] for task in ("transcribe", "name", "colour", "category")},
+    "weights": {"transcribe": 4.0, "name": 2.0, "colour": 0.7, "category": 0.7},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
     "steps": 800,
@@ -92,7 +92,7 @@ RECIPE = Recipe(
     ),
     init="smollm2-135m-instruct",
     stages={"align": ALIGN, "vocoder": VOCODER},
-    trainable=("embedders.whisper*", "embedders.image.*", "embedders.audio.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
+    trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
     pack=PackConfig(length=512, sequences=64),

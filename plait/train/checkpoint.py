@@ -107,8 +107,11 @@ def save(
                 )
             _write_json(partial / file_name, value)
             modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
-    if answers := {name: memory.texts for name, memory in model.memories.items() if memory.texts}:
-        _write_json(partial / ANSWERS, answers)
+    if model.memories:
+        _write_json(
+            partial / ANSWERS,
+            {name: {question: of.texts for question, of in asked.items()} for name, asked in model.memories.items()},
+        )
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
@@ -284,11 +287,11 @@ def load_model(
     return model
 
 
-def _load_answers(folder: Path, config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Answers that the model's memories know, by reader."""
+def _load_answers(folder: Path, config: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Answers that the model's memories know, by reader and question."""
     if ANSWERS not in config["sha256"]:
         return {}
-    answers: dict[str, list[str]] = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
+    answers: dict[str, dict[str, list[str]]] = json.loads((folder / ANSWERS).read_text(encoding="utf-8"))
     return answers
 
 

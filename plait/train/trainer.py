@@ -198,6 +198,9 @@ def build(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
         )
     model.dtype = resolve_dtype(recipe.dtype, device)
+    answers = answers_to_remember(by_task, recipe.alignment, vocabulary)
+    model.ask(answers, recipe.seed)
+    model.remember(answers)
     select_trainable(model, recipe.trainable)
     if model.base is not None:
         model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
@@ -210,8 +213,6 @@ def build(
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
     objective = _objective_of(recipe, codecs, by_task, encoder)
-    if model.memories:
-        model.remember(answers_to_remember(by_task, recipe.alignment, vocabulary))
     weights = _weights_of(recipe, by_task, objective, lacking)
 
     def loader_of(worker: int) -> Loader:

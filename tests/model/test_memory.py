@@ -11,8 +11,9 @@ from plait.data.features import FeatureReader
 from plait.data.pack import collate
 from plait.data.sequence import CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError
 from plait.modalities.image import readers
-from plait.model.memory import AnswerMemory, Directions, directions
+from plait.model.memory import AnswerMemory, Directions, beside_answers, directions, pointing, rooms
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train import checkpoint
@@ -26,13 +27,8 @@ def table():
     return Directions(torch.randn(V, D, generator=torch.Generator().manual_seed(0)) * 2.0, 2.0, torch.float32)
 
 
-def pointing_at(table, answer):
-    """Features of a medium that all lie in the mean direction of an answer's words."""
-    return (table.centre + 3.0 * table.means([answer])).expand(TOKENS, D)
-
-
 def memory_of(*answers):
-    memory = AnswerMemory(TOKENS, WORDS)
+    memory = AnswerMemory()
     memory.remember((f"answer {number}", ids) for number, ids in enumerate(answers))
     return memory
 
@@ -40,42 +36,66 @@ def memory_of(*answers):
 ANSWERS = (4, 9), (7,), (1, 2, 3, 5)
 
 
-def test_words_of_the_nearest_answer_take_the_last_places(table):
-    memory = memory_of(*ANSWERS)
-    given = torch.cat([pointing_at(table, ANSWERS[number]) for number in (2, 0, 1)])
-    shown = memory(given, table).view(3, TOKENS, D)
-    assert torch.equal(shown[:, : TOKENS - WORDS], given.view(3, TOKENS, D)[:, : TOKENS - WORDS])
+def shown_beside(table, vectors, **answers):
+    """Media with TOKENS features and WORDS places, beside which the answers (memory, those pointed to) stand."""
+    asked = {name: (memory, table.means(wanted)) for name, (memory, wanted) in answers.items()}
+    return beside_answers(vectors, TOKENS, WORDS, asked, table).view(-1, TOKENS + WORDS, D)
+
+
+def test_words_of_the_nearest_answer_take_the_places_after_the_features(table):
+    given = torch.randn(3 * (TOKENS + WORDS), D)
+    pointed_to = [ANSWERS[number] for number in (2, 0, 1)]
+    shown = shown_beside(table, given, name=(memory_of(*ANSWERS), pointed_to))
+    assert torch.equal(shown[:, :TOKENS], given.view(3, TOKENS + WORDS, D)[:, :TOKENS])
     for place, expected in enumerate(((1, 2, 3), (4, 9), (7,))):
-        words = shown[place, TOKENS - WORDS :]
+        words = shown[place, TOKENS:]
         torch.testing.assert_close(words[: len(expected)], table.weight[list(expected)] / 2.0)
         assert not words[len(expected) :].any(), "a short answer leaves zeros"
 
 
-def test_a_memory_without_answers_changes_nothing(table):
-    given = torch.randn(2 * TOKENS, D)
-    assert AnswerMemory(TOKENS, WORDS)(given, table) is given
+def test_every_question_has_its_own_places(table):
+    colours, names = memory_of((11,), (12,)), memory_of(*ANSWERS)
+    given = torch.zeros(2 * (TOKENS + WORDS), D)
+    shown = shown_beside(table, given, name=(names, [(7,), (4, 9)]), colour=(colours, [(12,), (11,)]))
+    first, second = shown[:, TOKENS:]
+    torch.testing.assert_close(first[:2], table.weight[[12, 7]] / 2.0)
+    assert not first[2].any()
+    torch.testing.assert_close(second, table.weight[[11, 4, 9]] / 2.0)
+
+
+def test_the_short_answers_have_room_first():
+    assert rooms({"name": 9, "colour": 1, "kind": 4}, 12) == {"colour": 1, "kind": 4, "name": 7}
+    assert rooms({"name": 9, "kind": 9}, 12) == {"kind": 9, "name": 3}
+    assert rooms({}, 12) == {}
+
+
+def test_without_answers_the_places_are_empty(table):
+    given = torch.randn(2 * (TOKENS + WORDS), D)
+    shown = shown_beside(table, given)
+    assert torch.equal(shown[:, :TOKENS], given.view(2, TOKENS + WORDS, D)[:, :TOKENS])
+    assert not shown[:, TOKENS:].any()
 
 
 def test_answers_join_those_that_are_known_in_the_order_of_their_texts(table):
-    memory = AnswerMemory(TOKENS, WORDS)
-    memory.remember([("cat", [3]), ("bee", [4]), ("", [])])
+    memory = AnswerMemory()
+    memory.remember([("cat", [3]), ("bee", [4, 1]), ("", [])])
     memory.remember([("ant", [5]), ("cat", [3])])
-    assert (memory.texts, memory.answers) == (("ant", "bee", "cat"), ((5,), (4,), (3,)))
-    assert memory.nearest(pointing_at(table, (4,)), table).tolist() == [1]
+    assert (memory.texts, memory.answers) == (("ant", "bee", "cat"), ((5,), (4, 1), (3,)))
+    assert memory.longest == 2
+    assert memory.nearest(table.means([(4, 1)]), table) == [(4, 1)]
 
 
-def test_the_memory_passes_no_gradient_to_what_it_asks_with(table):
-    given = torch.cat([pointing_at(table, (7,))]).requires_grad_()
-    memory_of(*ANSWERS)(given, table).sum().backward()
-    assert given.grad[: TOKENS - WORDS].abs().min() > 0
-    assert not given.grad[TOKENS - WORDS :].any()
+def test_the_directions_of_a_medium_s_features_are_added(table):
+    vectors = torch.randn(2 * TOKENS, D)
+    sums = pointing(vectors, TOKENS, table)
+    torch.testing.assert_close(sums[1], sum(directions(vector, table.centre) for vector in vectors[TOKENS:]))
 
 
 class Eye:
-    """A reader with the picture's mean colour, four times."""
+    """A reader with the picture's mean colour, twice."""
 
     name, version, width = "mean-colour", "1", 3
-    tokens, words, letters = 4, 2, 0
+    tokens, words, letters = 2, 2, 0
 
     def prepare(self, modality, part):
         return np.asarray(part.value, np.float32)
@@ -84,7 +104,7 @@ class Eye:
         return prepared
 
     def load(self, device):
-        return lambda prepared: [np.tile(p.mean(axis=(0, 1)) / 255, (4, 1)).astype(np.float16) for p in prepared]
+        return lambda prepared: [np.tile(p.mean(axis=(0, 1)) / 255, (2, 1)).astype(np.float16) for p in prepared]
 
 
 @pytest.fixture
@@ -102,10 +122,11 @@ def batch_of(model):
     return collate([[encoder.row(sample, np.random.default_rng(0))]], 64, model.vocabulary)
 
 
-def test_the_trunk_reads_the_words_where_the_features_stood(model):
+def test_the_trunk_reads_the_words_after_the_features(model):
     batch = batch_of(model)
     before = model.embed(batch)[0]
-    model.remember({Eye.name: ["red"]})
+    model.ask({Eye.name: ["name"]}, seed=0)
+    model.remember({Eye.name: {"name": ["red"]}})
     after = model.embed(batch)[0]
     changed = (before != after).any(dim=-1).nonzero().flatten().tolist()
     places = batch.clean[Eye.name].index.tolist()
@@ -113,6 +134,29 @@ def test_the_trunk_reads_the_words_where_the_features_stood(model):
     ids = model.vocabulary.modalities["text"].read(Part("text", "red")).blocks[0].tokens
     words = model.tables["text"].weight[torch.as_tensor(ids[:2])]
     torch.testing.assert_close(after[changed][: len(words)], words)
+
+
+def test_what_a_memory_answers_passes_no_gradient(model):
+    model.ask({Eye.name: ["name"]}, seed=0)
+    model.remember({Eye.name: {"name": ["red", "blue"]}})
+    model.embed(batch_of(model)).sum().backward()
+    assert all(parameter.grad is None for parameter in model.askers.parameters())
+    assert any(parameter.grad is not None for parameter in model.embedders[Eye.name].parameters())
+
+
+def test_asking_again_keeps_what_was_learned(model):
+    model.ask({Eye.name: ["name"]}, seed=0)
+    model.remember({Eye.name: {"name": ["red"]}})
+    before = {name: parameter.clone() for name, parameter in model.askers.named_parameters()}
+    model.ask({Eye.name: ["name", "colour"], "another-eye": ["name"]}, seed=1)
+    assert set(model.memories) == {Eye.name}
+    assert set(model.memories[Eye.name]) == {"name", "colour"}
+    assert model.memories[Eye.name]["name"].texts == ("red",)
+    now = dict(model.askers.named_parameters())
+    assert all(torch.equal(now[name], parameter) for name, parameter in before.items())
+    assert len(now) == 2 * len(before)
+    with pytest.raises(ConfigError, match="without a dot"):
+        model.ask({Eye.name: ["what.is.it"]}, seed=0)
 
 
 def test_a_table_that_moves_is_compared_anew(model):
@@ -124,19 +168,24 @@ def test_a_table_that_moves_is_compared_anew(model):
 
 
 def test_a_checkpoint_keeps_what_its_memories_know(model, tmp_path):
-    model.remember({Eye.name: ["red", "Grüße, “ja”"]})
+    model.ask({Eye.name: ["name", "colour"]}, seed=0)
+    model.remember({Eye.name: {"name": ["red", "Grüße, “ja”"], "colour": ["blue"]}})
     folder = checkpoint.save(tmp_path / "saved", model, model.state_dict(), {})
     loaded, _ = checkpoint.load(folder, torch.float32)
-    assert loaded.memories[Eye.name].texts == ("Grüße, “ja”", "red")
+    assert {question: memory.texts for question, memory in loaded.memories[Eye.name].items()} == {
+        "name": ("Grüße, “ja”", "red"),
+        "colour": ("blue",),
+    }
     torch.testing.assert_close(loaded.embed(batch_of(loaded)), model.embed(batch_of(model)))
-    (folder / checkpoint.ANSWERS).write_text('{"mean-colour": ["blue"]}')
+    (folder / checkpoint.ANSWERS).write_text('{"mean-colour": {"name": ["blue"]}}')
     with pytest.raises(checkpoint.CheckpointError, match="answers"):
         checkpoint.load(folder, torch.float32)
 
 
-def test_answers_of_another_reader_are_left_out(model):
-    model.remember({"another-eye": ["red"], Eye.name: ["blue"]})
-    assert {name: memory.texts for name, memory in model.memories.items()} == {Eye.name: ("blue",)}
+def test_answers_to_what_is_not_asked_are_left_out(model):
+    model.ask({Eye.name: ["name"]}, seed=0)
+    model.remember({"another-eye": {"name": ["red"]}, Eye.name: {"name": ["blue"], "colour": ["green"]}})
+    assert {question: memory.texts for question, memory in model.memories[Eye.name].items()} == {"name": ("blue",)}
 
 
 def test_the_words_come_in_the_arithmetic_of_today(model):
@@ -160,7 +209,7 @@ def test_answers_come_from_tasks_that_are_matched(model):
         "guess": [row("guess", "a word without a picture")],
     }
     alignment = {"name": MATCH, "spell": CTC, "guess": MATCH, "gone": MATCH}
-    assert answers_to_remember(rows, alignment, model.vocabulary) == {Eye.name: ["cat", "ant"]}
+    assert answers_to_remember(rows, alignment, model.vocabulary) == {Eye.name: {"name": ["cat", "ant"]}}
 
 
 def test_directions_are_of_unit_length_from_the_mean(table):

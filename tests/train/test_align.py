@@ -13,13 +13,15 @@ from plait.contract import Message, Part, Sample
 from plait.data.features import FeatureReader
 from plait.data.letters import spelled
 from plait.data.pack import collate
+from plait.data.row import Alignment
 from plait.data.sequence import CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.modalities.image import readers
+from plait.model.memory import directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train.objectives import align
-from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match, directions, hidden_in_part
+from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match, hidden_in_part
 
 
 def table_of(model):
@@ -29,7 +31,7 @@ def table_of(model):
 
 
 class Columns:
-    """A reader with a feature a column of the picture: its mean colour."""
+    """A reader with a feature a column of the picture, its mean colour, each two letters at most."""
 
     name, version, width = "columns", "1", 4
     tokens = words = 0
@@ -45,19 +47,28 @@ class Columns:
         return lambda prepared: [np.pad(p.mean(axis=0) / 255, ((0, 0), (0, 1))).astype(np.float16) for p in prepared]
 
 
+class FourColumns(Columns):
+    """The same of pictures with four columns, with two places for words."""
+
+    name = "four-columns"
+    tokens, words, letters = 4, 2, 0
+
+
 def picture(seed, columns=4):
     rng = np.random.default_rng(seed)
     return Part("image", Image.fromarray(rng.integers(0, 256, (2, columns, 3), np.uint8)))
 
 
-@pytest.fixture
-def world(monkeypatch):
-    monkeypatch.setitem(readers.READERS, "columns", Columns())
-    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 8, "reader": "columns"}})
+def world_of(monkeypatch, reader):
+    """A model whose pictures the reader reads, and what makes a batch of (task, picture, answer)."""
+    monkeypatch.setitem(readers.READERS, reader.name, reader)
+    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 8, "reader": reader.name}})
     vocabulary = Vocabulary(modalities)
     model = MultimodalTransformer(TrunkConfig(dim=16, num_layers=1, num_heads=2), vocabulary)
+    model.ask({reader.name: ["name", "colour"]}, seed=0)
     features = FeatureReader(modalities, vocabulary.readers, torch.device("cpu"))
-    encoder = Encoder(vocabulary, features=features, alignment={"spell": CTC, "name": MATCH})
+    alignment = {"spell": CTC, "name": MATCH, "colour": MATCH}
+    encoder = Encoder(vocabulary, features=features, alignment=alignment)
 
     def batch(*rows):
         samples = [
@@ -71,9 +82,18 @@ def world(monkeypatch):
     return model, batch
 
 
-def projected(model, part):
-    features = torch.from_numpy(Columns().load(None)([Columns().prepare(None, part)])[0]).float()
-    return model.embedders["columns"](features, torch.zeros(len(features), 0), torch.ones(len(features)))
+@pytest.fixture
+def world(monkeypatch):
+    return world_of(monkeypatch, Columns())
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    return world_of(monkeypatch, FourColumns())
+
+
+def features_of(part):
+    return torch.from_numpy(Columns().load(None)([Columns().prepare(None, part)])[0]).float()
 
 
 def test_features_stand_before_the_picture_s_own_blocks_and_belong_to_it(world):
@@ -116,7 +136,7 @@ def test_every_row_is_spelled_by_its_own_features(world, monkeypatch):
     found = Align(True, ("spell",)).sums(model, batch(*rows))[CTC]
     expected = 0.0
     for (_, part, _), answer in ((rows[0], "abba"), (rows[2], "cab")):
-        features = torch.from_numpy(Columns().load(None)([Columns().prepare(None, part)])[0]).float()
+        features = features_of(part)
         logits = model.spellers["columns"](features, torch.tensor([len(features)]))
         expected += align.ctc(logits, torch.tensor([2 * len(features)]), [torch.from_numpy(spelled(answer))])
     torch.testing.assert_close(found, expected)
@@ -152,33 +172,50 @@ def test_a_row_with_too_few_features_gives_nothing(world):
 
 
 @pytest.mark.parametrize("others", [(), ("d", "bc", "efg")])
-def test_match_picks_the_own_answer_among_the_distinct_ones(world, others):
-    model, batch = world
-    rows = [("name", picture(4), "a"), ("name", picture(5), "bc"), ("name", picture(6), "a")]
+def test_match_picks_the_own_answer_among_the_distinct_ones_of_its_task(seen, others):
+    model, batch = seen
+    rows = [
+        ("name", picture(4), "a"),
+        ("name", picture(5), "bc"),
+        ("colour", picture(7), "x"),
+        ("name", picture(6), "a"),
+    ]
     table, centre = table_of(model)
     read = model.vocabulary.modalities["text"].read
     ids = {answer: read(Part("text", answer)).blocks[0].tokens for answer in ("a", "bc", *others)}
-    found = Align(True, (), [tuple(ids[answer].tolist()) for answer in others]).sums(model, batch(*rows))[MATCH]
+    objective = Align(True, (), {"name": [tuple(ids[answer].tolist()) for answer in others]})
+    found = objective.sums(model, batch(*rows))[MATCH]
     named = torch.stack([directions(table[tokens], centre).mean(0) for tokens in ids.values()])
-    expected = 0.0
-    for _, part, answer in rows:
-        mean = directions(projected(model, part), centre).sum(0)
-        logits = SHARPNESS * F.normalize(mean, dim=0) @ F.normalize(named, dim=1).T
+    expected = 0.0  # that of the one colour is zero: nothing to choose from
+    for _, part, answer in (row for row in rows if row[0] == "name"):
+        features = features_of(part)
+        vectors = model.askers["four-columns"]["name"](features, torch.zeros(4, 0), torch.ones(4))
+        logits = SHARPNESS * F.normalize(directions(vectors, centre).sum(0), dim=0) @ F.normalize(named, dim=1).T
         expected -= logits.log_softmax(0)[("a", "bc").index(answer)]
     torch.testing.assert_close(found, expected)
 
 
-def test_only_projectors_learn_from_alignment_alone(world):
-    model, batch = world
-    rows = batch(("spell", picture(7), "ab"), ("name", picture(8), "c"), ("name", picture(1), "d"))
-    objective = Align(True, ("spell", "name"))
-    assert objective.counts(rows)[CTC] == 2
-    assert objective.counts(rows)[MATCH] == 2
+def learned_from(model, objective, rows):
     sum(objective.sums(model, rows).values()).backward()
-    learned = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_only_the_speller_learns_to_spell(world):
+    model, batch = world
+    rows, objective = batch(("spell", picture(7), "ab")), Align(True, ("spell", "name"))
+    assert (objective.counts(rows)[CTC], objective.counts(rows)[MATCH]) == (2, 0)
+    learned = learned_from(model, objective, rows)
     assert learned
-    assert all(name.startswith(("embedders.columns.", "spellers.columns.")) for name in learned)
-    assert {name.split(".")[0] for name in learned} == {"embedders", "spellers"}
+    assert all(name.startswith("spellers.columns.") for name in learned)
+
+
+def test_only_the_asker_of_a_question_learns_from_its_answers(seen):
+    model, batch = seen
+    rows, objective = batch(("name", picture(8), "c"), ("name", picture(1), "d")), Align(True, ("spell", "name"))
+    assert (objective.counts(rows)[CTC], objective.counts(rows)[MATCH]) == (0, 2)
+    learned = learned_from(model, objective, rows)
+    assert learned
+    assert all(name.startswith("askers.four-columns.name.") for name in learned)
 
 
 def test_beside_pretraining_every_group_is_there(world):
@@ -191,9 +228,17 @@ def test_beside_pretraining_every_group_is_there(world):
 
 
 def test_the_answers_to_match_are_distinct_and_a_bounded_sample():
-    rows = [None, (CTC, np.array([1])), (MATCH, np.array([2, 3])), (MATCH, np.array([2, 3])), (MATCH, np.array([4]))]
-    assert sorted(answers_to_match(rows)) == [(2, 3), (4,)]
-    many = answers_to_match((MATCH, np.array([n])) for n in range(2 * OTHERS))
+    aligned = (
+        ("spell", CTC, [1]),
+        ("name", MATCH, [2, 3]),
+        ("colour", MATCH, [2]),
+        ("name", MATCH, [2, 3]),
+        ("name", MATCH, [4]),
+    )
+    rows = [None, *(Alignment(how, task, np.array(answer)) for task, how, answer in aligned)]
+    found = answers_to_match(rows)
+    assert {task: sorted(answers) for task, answers in found.items()} == {"name": [(2, 3), (4,)], "colour": [(2,)]}
+    many = answers_to_match(Alignment(MATCH, "name", np.array([n])) for n in range(2 * OTHERS))["name"]
     assert len(many) == len(set(many)) == OTHERS
     assert max(many) > (OTHERS,)
 

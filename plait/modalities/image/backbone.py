@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLACES = 3  # a side of the grid that features are averaged in
-NAMED = 6  # words of what a picture shows
-FEATURES = 1 + PLACES**2 + NAMED
+NAMED = 12  # words of what a picture shows
+FEATURES = 1 + PLACES**2 + 1
 SIDE = 224  # of the square that networks see whose configuration does not say it
 MAPS = ("resnet", "regnet", "convnext", "convnextv2")  # convolutional families
 TOKENS = (
@@ -37,11 +37,13 @@ def accepts(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in (*MAPS, *TOKENS)
 
 
-def laid_out(first: Tensor, maps: Tensor) -> Tensor:
-    """[B, W] of the whole picture and a map [B, W, h, w] -> [B, FEATURES, W]: the whole, PLACES x PLACES places row by row, and
-    the whole again for each word."""
+def laid_out(first: Tensor, maps: Tensor, shades: Tensor) -> Tensor:
+    """[B, W] of the whole picture, a map [B, W, h, w] and its pixels [B, 3, H, W] from 0 to 1 -> [B, FEATURES, W]: the whole,
+    PLACES x PLACES places row by row, and a thumbnail, since encoders that know things know little of colours."""
     grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
-    return torch.cat((first[:, None], grid, first[:, None].expand(-1, NAMED, -1)), dim=1)
+    thumbnail = F.adaptive_avg_pool2d(shades, max(1, math.isqrt(first.shape[1] // 3))).flatten(1)[:, : first.shape[1]]
+    padded = F.pad(thumbnail, (0, first.shape[1] - thumbnail.shape[1]))
+    return torch.cat((first[:, None], grid, padded[:, None].to(first.dtype)), dim=1)
 
 
 class Backbone:
@@ -53,7 +55,7 @@ class Backbone:
         self.name, self.folder = name, folder
         config = encoders.whole_config(folder)
         self.config: Mapping[str, Any] = config.get("vision_config") or config
-        self.version = f"{name}, first, {PLACES}x{PLACES} and {NAMED} words"
+        self.version = f"{name}, first, {PLACES}x{PLACES} and a thumbnail"
         sizes = self.config.get("hidden_sizes")
         self.width = int(self.config.get("hidden_size") or (sizes[-1] if sizes else 0))
         self.side = int(self.config.get("image_size") or SIDE)
@@ -86,7 +88,7 @@ class Backbone:
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
             levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float() / 255.0
             first, maps = self.first_and_map(network((levels - mean) / std).last_hidden_state)
-            return list(laid_out(first, maps).half().numpy(force=True))
+            return list(laid_out(first, maps, levels).half().numpy(force=True))
 
         return encode
 

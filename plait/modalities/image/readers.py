@@ -29,7 +29,7 @@ class EfficientNetLite0:
     """Features of EfficientNet-Lite0: the picture's mean as the whole, laid out with its places."""
 
     name = "efficientnet_lite0"
-    version = "efficientnet-lite0 57934424, mean, 3x3 and 6 words"
+    version = "efficientnet-lite0 57934424, mean, 3x3 and a thumbnail"
     width = WIDTH
     tokens, words, letters = FEATURES, NAMED, 0
 
@@ -55,7 +55,7 @@ class EfficientNetLite0:
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
             levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()  # channels stay last
             maps: Tensor = network.maps(((levels - 127.0) / 128.0).to(dtype)).float()
-            return list(laid_out(maps.mean(dim=(2, 3)), maps).half().numpy(force=True))
+            return list(laid_out(maps.mean(dim=(2, 3)), maps, levels / 255.0).half().numpy(force=True))
 
         return encode
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from plait.contract import WORDS, Sample
 from plait.data.letters import BLANK
-from plait.data.pack import Batch, FlowTokens
+from plait.data.pack import Batch
+from plait.data.row import Alignment
 from plait.data.sequence import CTC, MATCH
 from plait.data.vocabulary import Vocabulary
 from plait.model.init import generator_of
-from plait.model.memory import Answer, Directions, directions
+from plait.model.memory import Answer, Directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
 
@@ -39,12 +38,15 @@ NOISE = 0.1  # most noise, in units of the features' deviation
 class Align:
     """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`.
 
-    `tasks` are those that are aligned; `others`: answers that `match` tells from a row's own, beside those of its batch.
+    `tasks` are those that are aligned; `others`: answers by task that `match` tells from a row's own, beside those of its
+    batch.
     """
 
-    def __init__(self, alone: bool, tasks: Collection[str], others: Sequence[Answer] = ()) -> None:
+    def __init__(
+        self, alone: bool, tasks: Collection[str], others: Mapping[str, Sequence[Answer]] | None = None
+    ) -> None:
         self.alone, self.tasks = alone, frozenset(tasks)
-        self.others = tuple(others)
+        self.others = dict(others or {})
         self.pretrain = Pretrain()
 
     def learns_from(self, sample: Sample) -> bool:
@@ -57,8 +59,8 @@ class Align:
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """Letters to spell, and rows to match."""
-        spelled = sum(len(ids) for _, how, ids in batch.alignment if how == CTC)
-        matched = sum(how == MATCH for _, how, _ in batch.alignment)
+        spelled = sum(len(own.answer) for own in batch.alignment.values() if own.how == CTC)
+        matched = sum(own.how == MATCH for own in batch.alignment.values())
         return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched)}
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
@@ -68,10 +70,10 @@ class Align:
         return losses | {CTC: self._spelling(model, batch) + zero, MATCH: self._matching(model, batch) + zero}
 
     def _spelling(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
-        answers = {row: letters for row, how, letters in batch.alignment if how == CTC}
+        answers = {row: own.answer for row, own in batch.alignment.items() if own.how == CTC}
         losses = torch.zeros((), device=model.device)
         for reader in (reader for reader in model.vocabulary.readers.values() if reader.letters):
-            inputs, _, rows = given_in(model, batch, reader.name, answers)
+            inputs, rows = given_in(model, batch, reader.name, answers)
             if len(rows):
                 numbers, counts = torch.unique_consecutive(rows, return_counts=True)
                 logits = model.spellers[reader.name](hidden_in_part(inputs, counts, reader.letters), counts)
@@ -80,31 +82,41 @@ class Align:
         return losses
 
     def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
-        answers = {row: ids for row, how, ids in batch.alignment if how == MATCH}
-        vectors, numbers = [], []
-        for name, projector in projectors(model).items():
-            inputs, tokens, rows = given_in(model, batch, name, answers)
-            if len(rows):
-                vectors.append(projector(inputs, tokens.coordinates, tokens.time).float())
-                numbers.append(rows)
-        if not numbers:
-            return torch.zeros((), device=model.device)
-        return match(model.directions(), torch.cat(vectors), torch.cat(numbers), answers, self.others)
+        losses = torch.zeros((), device=model.device)
+        for name, memories in model.memories.items():
+            for task in memories:
+                answers = {
+                    row: tuple(map(int, own.answer))
+                    for row, own in batch.alignment.items()
+                    if own.how == MATCH and own.task == task
+                }
+                inputs, rows = given_in(model, batch, name, answers)
+                if len(rows):
+                    pointing = model.pointing(name, task, model.seen_by(name, inputs))
+                    media = rows.view(len(pointing), -1)[:, 0]
+                    losses = losses + match(model.directions(), pointing, media, answers, self.others.get(task, ()))
+        return losses
 
 
-def answers_to_match(alignments: Iterable[tuple[str, np.ndarray] | None]) -> list[Answer]:
-    """Distinct answers of rows that are matched, at most OTHERS of them, drawn from all."""
-    distinct = sorted({tuple(map(int, ids)) for how, ids in filter(None, alignments) if how == MATCH})
-    order = torch.randperm(len(distinct), generator=generator_of(0, "alignment.others")).tolist()
-    return [distinct[number] for number in order[:OTHERS]]
+def answers_to_match(alignments: Iterable[Alignment | None]) -> dict[str, list[Answer]]:
+    """Distinct answers of rows that are matched, by task, at most OTHERS of each, drawn from all."""
+    distinct: dict[str, set[Answer]] = {}
+    for own in alignments:
+        if own is not None and own.how == MATCH:
+            distinct.setdefault(own.task, set()).add(tuple(map(int, own.answer)))
+    drawn = {}
+    for task, answers in distinct.items():
+        order = torch.randperm(len(answers), generator=generator_of(0, "alignment.others")).tolist()
+        drawn[task] = [sorted(answers)[number] for number in order[:OTHERS]]
+    return drawn
 
 
 def answers_to_remember(
     rows_by_task: Mapping[str, Iterable[Sample]], alignment: Mapping[str, str], vocabulary: Vocabulary
-) -> dict[str, list[str]]:
-    """Answers in words of the tasks that are matched, by the reader of what their rows show: the most frequent, at most
-    REMEMBERED a reader."""
-    counts: dict[str, Counter[str]] = {}
+) -> dict[str, dict[str, list[str]]]:
+    """Answers in words of the tasks that are matched, by the reader of what their rows show and by task: the most frequent, at
+    most REMEMBERED."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
     for task, how in alignment.items():
         for sample in rows_by_task.get(task, ()) if how == MATCH else ():
             *questions, answer = sample.messages
@@ -113,34 +125,29 @@ def answers_to_remember(
             for name in shown & set(vocabulary.readers):
                 reader = vocabulary.readers[name]
                 if reader.words and words:
-                    counts.setdefault(reader.name, Counter())[words] += 1
-    return {reader: [text for text, _ in of.most_common(REMEMBERED)] for reader, of in counts.items()}
-
-
-def projectors(model: MultimodalTransformer) -> dict[str, torch.nn.Module]:
-    """The projectors of a model's readers, by name."""
-    return {reader.name: model.embedders[reader.name] for reader in model.vocabulary.readers.values()}
+                    counts.setdefault(reader.name, {}).setdefault(task, Counter())[words] += 1
+    return {
+        reader: {task: [text for text, _ in of.most_common(REMEMBERED)] for task, of in by_task.items()}
+        for reader, by_task in counts.items()
+    }
 
 
 def learners(model: MultimodalTransformer) -> list[Tensor]:
     """Weights that an alignment moves."""
-    modules = (*projectors(model).values(), *model.spellers.values())
-    return [parameter for module in modules for parameter in module.parameters()]
+    return [parameter for module in (model.askers, model.spellers) for parameter in module.parameters()]
 
 
 def given_in(
     model: MultimodalTransformer, batch: Batch, name: str, rows: Mapping[int, object]
-) -> tuple[Tensor, FlowTokens, Tensor]:
-    """What the reader called `name` gives in the chosen `rows`: inputs [n, width] in the model's dtype, their tokens, and
-    the row of each, in order; a row's lie side by side."""
+) -> tuple[Tensor, Tensor]:
+    """What the reader called `name` gives in the chosen `rows`: [n, width] in the model's dtype, and the row of each; they
+    lie in order."""
     tokens = batch.clean.get(name)
     if tokens is None:
-        nothing = torch.zeros(0, dtype=torch.long)
-        return nothing, FlowTokens(nothing, nothing, nothing, nothing, nothing), nothing
+        return torch.zeros(0), torch.zeros(0, dtype=torch.long)
     row = batch.row.flatten()[tokens.index]
     keep = torch.isin(row, torch.tensor(sorted(rows), device=row.device)).nonzero().flatten()
-    chosen = FlowTokens(*(getattr(tokens, field.name)[keep] for field in fields(tokens)))
-    return chosen.inputs.to(model.dtype), chosen, row[keep]
+    return tokens.inputs[keep].to(model.dtype), row[keep]
 
 
 @torch.no_grad()
@@ -188,21 +195,15 @@ def ctc(logits: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
 
 
 def match(
-    table: Directions,
-    vectors: Tensor,
-    numbers: Tensor,
-    rows: Mapping[int, object],
-    others: Sequence[Answer] = (),
+    table: Directions, pointing: Tensor, media: Tensor, answers: Mapping[int, Answer], others: Sequence[Answer] = ()
 ) -> Tensor:
-    """The sum over rows of the cross-entropy of picking the row's own answer among the distinct ones of the batch and
-    the `others`."""
-    order = sorted(set(numbers.tolist()))
+    """The sum over rows of the cross-entropy of picking the row's own of the distinct `answers` of the batch and the `others`.
+    `pointing` [M, D] are the directions of media, `media` [M] their rows."""
+    order = sorted(set(media.tolist()))
     number_of_row = {row: number for number, row in enumerate(order)}
-    index = torch.tensor([number_of_row[row] for row in numbers.tolist()], device=vectors.device)
-    sums = torch.zeros(len(order), vectors.shape[1], device=vectors.device).index_add(
-        0, index, directions(vectors, table.centre)
-    )
-    own: list[Answer] = [tuple(map(int, rows[row])) for row in order]  # type: ignore[call-overload]
+    index = torch.tensor([number_of_row[row] for row in media.tolist()], device=pointing.device)
+    sums = torch.zeros(len(order), pointing.shape[1], device=pointing.device).index_add(0, index, pointing)
+    own = [answers[row] for row in order]
     distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*own, *others)))}
     logits = SHARPNESS * F.normalize(sums, dim=-1) @ table.means(list(distinct)).T
     return F.cross_entropy(
