@@ -10,6 +10,7 @@ without loss (*given*) and one for parts with loss (*written*).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from plait import registry
 from plait.contract import WORDS, Modality
 from plait.data.chat_template import ChatTemplate
 from plait.errors import ConfigError
+
+if TYPE_CHECKING:
+    from plait.modalities import Reader
 
 PAD, NULL, END, DOCUMENT = "<pad>", "<null>", "<end>", "<document>"
 ROLES = {"system": "<system>", "user": "<user>", "assistant": "<assistant>", None: DOCUMENT}
@@ -94,6 +98,10 @@ class Vocabulary:
     def owner(self, index: int) -> str:
         """Loss group of an id: a categorical modality's name or `grammar`."""
         return self.groups[int(self.group_of_id[index])]
+
+    def reader(self, name: str) -> Reader:
+        """The reader called `name`. Raises KeyError where there is none."""
+        return {reader.name: reader for reader in self.readers.values()}[name]
 
     def expert(self, modality: str, written: bool) -> int:
         """Number of the expert of a modality's tokens and of the header names before them."""

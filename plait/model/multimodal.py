@@ -30,7 +30,6 @@ from plait.model.memory import AnswerMemory, Directions, beside_answers, pointin
 from plait.model.transformer import Trunk, TrunkConfig
 
 if TYPE_CHECKING:
-    from plait.modalities import Reader
     from plait.model.weights import Base
 
 
@@ -204,27 +203,23 @@ class MultimodalTransformer(nn.Module):
         assert isinstance(askers, nn.ModuleDict)
         return askers
 
-    def reader(self, name: str) -> Reader:
-        """The reader called `name`."""
-        return next(reader for reader in self.vocabulary.readers.values() if reader.name == name)
-
     def seen_by(self, name: str, inputs: Tensor) -> Tensor:
         """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""
-        reader = self.reader(name)
+        reader = self.vocabulary.reader(name)
         media = inputs.view(-1, reader.tokens + reader.words, inputs.shape[-1])
         return media[:, : reader.tokens].flatten(0, 1)
 
     def pointing(self, name: str, question: str, features: Tensor) -> Tensor:
         """[M * tokens, width] features of media by the reader called `name` -> [M, D] directions in which the answers to a
         question lie."""
-        reader = self.reader(name)
+        reader = self.vocabulary.reader(name)
         nowhere = features.new_zeros(len(features))
         vectors = self._askers(name)[question](features, nowhere[:, None], nowhere)
         return pointing(vectors, reader.tokens, self.directions())
 
     def _beside_answers(self, vectors: Tensor, tokens: FlowTokens, name: str) -> Tensor:
         """Projected features of the media in a batch, with the words of the answers that each resembles."""
-        reader = self.reader(name)
+        reader = self.vocabulary.reader(name)
         with torch.no_grad():
             features = self.seen_by(name, tokens.inputs.to(self.dtype))
             answers = {

@@ -191,7 +191,7 @@ def build(
     augmenter = Augmenter(recipe.augment, vocabulary.modalities)
     features = features_of(recipe, vocabulary, device)
     if features is not None:
-        compute_features(features, samples, say)
+        compute_features(features, {task: by_task[task] for task in tasks if recipe.weights.get(task, 1.0)}, say)
     encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(

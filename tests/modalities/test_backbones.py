@@ -71,7 +71,7 @@ def test_pictures_are_seen_as_transformers_sees_them(family, tmp_path):
     prepared = reader.prepare(modality, Part("image", picture))
     assert prepared.shape == (reader.side, reader.side, 3)
     (features,) = reader.load(torch.device("cpu"))([prepared])
-    assert features.shape == (reader.tokens, reader.width) == (1 + PLACES * PLACES + reader.words, reader.width)
+    assert features.shape == (reader.tokens, reader.width) == (1 + PLACES * PLACES + 1, reader.width)
     levels = (torch.tensor(prepared).permute(2, 0, 1).float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(
         std
     ).view(3, 1, 1)
@@ -84,7 +84,9 @@ def test_pictures_are_seen_as_transformers_sees_them(family, tmp_path):
         first = told[0] if before else told.mean(0)
         grid = told[before:].T.reshape(-1, 4, 4)
     places = torch.nn.functional.adaptive_avg_pool2d(grid, PLACES).flatten(1).T
-    expected = torch.cat((first[None], places, first.expand(reader.words, -1)))
+    shades = torch.tensor(prepared).permute(2, 0, 1).float() / 255
+    thumbnail = torch.nn.functional.adaptive_avg_pool2d(shades, 2).flatten()  # 3 x 2 x 2 of 16 numbers
+    expected = torch.cat((first[None], places, torch.nn.functional.pad(thumbnail, (0, 4))[None]))
     np.testing.assert_allclose(features.astype(np.float32), expected.numpy(), atol=5e-3, rtol=5e-3)
 
 
