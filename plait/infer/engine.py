@@ -21,7 +21,7 @@ from plait.data.features import FeatureReader
 from plait.data.pack import Batch, collate
 from plait.data.row import Element, FlowBlock, Ids, RowBuilder
 from plait.data.sequence import Encoder
-from plait.errors import PlaitError
+from plait.errors import ConfigError, PlaitError
 from plait.infer.decoder import Decoder, Draw, Feed, Step, Steps, to_parts
 from plait.infer.events import Answer, Event, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView, Slot
@@ -179,6 +179,7 @@ class Engine:
     def _begin(self, ticket: Ticket) -> bool:
         """Read what is asked; whether that could be done."""
         try:
+            self._check(ticket.request)
             ticket.decoder = Decoder(ticket.request, self.encoder, ticket.events.append if ticket.stream else None)
             ticket.steps = ticket.decoder.run()
             ticket.waits_for = self._step_of(next(ticket.steps), ticket.request)
@@ -188,6 +189,15 @@ class Engine:
         except Exception as error:
             self._finish(ticket, "error", error)
         return not ticket.done
+
+    def _check(self, request: Request) -> None:
+        """Raise ConfigError for a modality that the model can only write noise of."""
+        if request.to in self.model.unlearned:
+            able = sorted(set(self.model.vocabulary.modalities) - self.model.unlearned)
+            raise ConfigError(
+                f"this model has not learned to write {request.to}; expected {', '.join(able)}, or a training whose "
+                f"trainable weights hold flows.{request.to}.*"
+            )
 
     @staticmethod
     def _room(ticket: Ticket) -> int:

@@ -62,6 +62,7 @@ class MultimodalTransformer(nn.Module):
         self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
         self.base: Base | None = None  # what it stands on, if that has a name
+        self.unlearned: set[str] = set()  # modalities whose head was drawn and never trained: it writes noise
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})

@@ -78,6 +78,7 @@ def fitted(
     if seed is not None:
         initialise(model, seed, missing | drawn)
     _copy_rows(model, stored, drawn, names, vocabulary)
+    model.unlearned = {name for name in model.flows if f"flows.{name}.predict.weight" in missing}
     return model
 
 

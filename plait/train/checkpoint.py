@@ -124,6 +124,7 @@ def save(
         "tied": list(model.tied),
         "template": model.vocabulary.template.state() if model.vocabulary.template else None,
         "base": None if base is None else {"name": base.name, "sha256": base.sha256},
+        "unlearned": sorted(model.unlearned),
         "recipe": dict(recipe),
         "sha256": sums,
     }
@@ -283,6 +284,7 @@ def load_model(
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     model.base = base
+    model.unlearned |= set(config.get("unlearned", ())) & set(model.flows)
     model.remember(_load_answers(folder, config))
     return model
 

@@ -202,6 +202,7 @@ def build(
     model.ask(answers, recipe.seed)
     model.remember(answers)
     select_trainable(model, recipe.trainable)
+    model.unlearned -= {name for name, head in model.flows.items() if any(p.requires_grad for p in head.parameters())}
     if model.base is not None:
         model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
     for name, parameter in model.named_parameters():

@@ -124,6 +124,25 @@ def test_what_the_base_has_is_not_stored_and_what_moved_is(base, data, tmp_path)
         torch.testing.assert_close(travelled[name], tensor, rtol=1e-2, atol=1e-3, check_dtype=False)
 
 
+def test_what_was_never_learned_is_not_written(base, data, tmp_path):
+    """A head that was drawn beside a base writes noise until some training has moved it."""
+    given = train(
+        config(data, MORE, init=base.name, steps=1, trainable=("embedders.*",)), tmp_path / "given", threads=1
+    )
+    model = api.load(given)
+    assert model.network.unlearned == {"image"}
+    with pytest.raises(ConfigError, match="has not learned to write image; expected text, or"):
+        model.generate("draw a cat", to="image")
+    assert model.generate("a cat", to="text", max_tokens=2).parts
+    heads = config(data, MORE, init=str(given), steps=1, trainable=("flows.*",))
+    written = train(heads, tmp_path / "written", threads=1)
+    last = train(
+        config(data, MORE, init=str(written), steps=1, trainable=("embedders.*",)), tmp_path / "last", threads=1
+    )
+    for folder in (written, last):
+        assert api.load(folder).network.unlearned == set()
+
+
 def test_a_run_on_a_base_resumes_exactly(base, data, tmp_path):
     recipe = config(data, MORE, init=base.name, steps=4, save_every=2, trainable=("*.image.*",))
     whole = train(recipe, tmp_path / "whole", threads=1)
