@@ -14,7 +14,7 @@ from plait.cli import app
 from plait.contract import Part
 from plait.errors import CheckpointError, ConfigError
 from plait.modalities import encoders
-from plait.modalities.image.backbone import PLACES
+from plait.modalities.image.backbone import PLACES, palette
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
 SEEN = {"image_size": 32, "patch_size": 8}
@@ -84,10 +84,20 @@ def test_pictures_are_seen_as_transformers_sees_them(family, tmp_path):
         first = told[0] if before else told.mean(0)
         grid = told[before:].T.reshape(-1, 4, 4)
     places = torch.nn.functional.adaptive_avg_pool2d(grid, PLACES).flatten(1).T
-    shades = torch.tensor(prepared).permute(2, 0, 1).float() / 255
-    thumbnail = torch.nn.functional.adaptive_avg_pool2d(shades, 2).flatten()  # 3 x 2 x 2 of 16 numbers
-    expected = torch.cat((first[None], places, torch.nn.functional.pad(thumbnail, (0, 4))[None]))
+    colours = palette(torch.tensor(prepared).permute(2, 0, 1)[None].float() / 255, 16)
+    expected = torch.cat((first[None], places, colours))
     np.testing.assert_allclose(features.astype(np.float32), expected.numpy(), atol=5e-3, rtol=5e-3)
+
+
+def test_a_palette_holds_the_roots_of_the_shares_of_colours():
+    pixels = torch.ones(1, 3, 64, 64)
+    pixels[:, :, :32] = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)  # the upper half is red, the rest white
+    pixels[:, :, :16, :32] = 0.3  # an eighth is grey
+    shares = palette(pixels, 30)[0]  # three steps a channel: 27 colours
+    expected = torch.zeros(30)
+    expected[2 * 9], expected[0] = 0.375**0.5, 0.125**0.5
+    torch.testing.assert_close(shares, expected)
+    assert palette(torch.rand(2, 3, 40, 40), 1280)[:, 216:].abs().sum() == 0
 
 
 @pytest.mark.parametrize("family", EARS)

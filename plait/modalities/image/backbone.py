@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PLACES = 3  # a side of the grid that features are averaged in
+SHADES, SEEN = 6, 32  # of a channel of the palette; pixels a side that it is made of
 NAMED = 12  # words of what a picture shows
 FEATURES = 1 + PLACES**2 + 1
 SIDE = 224  # of the square that networks see whose configuration does not say it
@@ -37,13 +38,25 @@ def accepts(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in (*MAPS, *TOKENS)
 
 
+def palette(shades: Tensor, width: int) -> Tensor:
+    """[B, 3, H, W] pixels from 0 to 1 -> [B, width] roots of the shares of colours, in at most SHADES steps a channel, without
+    white, which is mostly ground; zeros fill the width."""
+    steps = max(n for n in range(1, SHADES + 1) if n**3 <= width)
+    pixels = F.adaptive_avg_pool2d(shades, SEEN).flatten(2)  # [B, 3, n]
+    numbers = (pixels * steps).long().clamp(0, steps - 1)
+    colours = (numbers[:, 0] * steps + numbers[:, 1]) * steps + numbers[:, 2]
+    shares = torch.zeros(len(shades), width, device=shades.device)
+    shares.scatter_add_(1, colours, torch.full_like(colours, 1.0 / colours.shape[1], dtype=shares.dtype))
+    shares[:, steps**3 - 1] = 0.0
+    return shares.sqrt()
+
+
 def laid_out(first: Tensor, maps: Tensor, shades: Tensor) -> Tensor:
     """[B, W] of the whole picture, a map [B, W, h, w] and its pixels [B, 3, H, W] from 0 to 1 -> [B, FEATURES, W]: the whole,
-    PLACES x PLACES places row by row, and a thumbnail, since encoders that know things know little of colours."""
+    PLACES x PLACES places row by row, and the palette, since encoders that know things know little of colours."""
     grid = F.adaptive_avg_pool2d(maps, PLACES).flatten(2).transpose(1, 2)
-    thumbnail = F.adaptive_avg_pool2d(shades, max(1, math.isqrt(first.shape[1] // 3))).flatten(1)[:, : first.shape[1]]
-    padded = F.pad(thumbnail, (0, first.shape[1] - thumbnail.shape[1]))
-    return torch.cat((first[:, None], grid, padded[:, None].to(first.dtype)), dim=1)
+    colours = palette(shades, first.shape[1]).to(first.dtype)
+    return torch.cat((first[:, None], grid, colours[:, None]), dim=1)
 
 
 class Backbone:
@@ -55,7 +68,7 @@ class Backbone:
         self.name, self.folder = name, folder
         config = encoders.whole_config(folder)
         self.config: Mapping[str, Any] = config.get("vision_config") or config
-        self.version = f"{name}, first, {PLACES}x{PLACES} and a thumbnail"
+        self.version = f"{name}, first, {PLACES}x{PLACES} and the palette"
         sizes = self.config.get("hidden_sizes")
         self.width = int(self.config.get("hidden_size") or (sizes[-1] if sizes else 0))
         self.side = int(self.config.get("image_size") or SIDE)

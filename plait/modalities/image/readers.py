@@ -29,7 +29,7 @@ class EfficientNetLite0:
     """Features of EfficientNet-Lite0: the picture's mean as the whole, laid out with its places."""
 
     name = "efficientnet_lite0"
-    version = "efficientnet-lite0 57934424, mean, 3x3 and a thumbnail"
+    version = "efficientnet-lite0 57934424, mean, 3x3 and the palette"
     width = WIDTH
     tokens, words, letters = FEATURES, NAMED, 0
 
