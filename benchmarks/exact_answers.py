@@ -1,6 +1,7 @@
-"""Share of a task's held-out rows whose answer a checkpoint of smol writes to the letter, greedily.
+"""Share of a task's held-out rows whose answer a checkpoint of smol writes to the letter, greedily; and words wrong in all.
 
 python benchmarks/exact_answers.py runs/smol --data data/smol --task name --split style --limit 150
+python benchmarks/exact_answers.py runs/smol --data data/smol --task transcribe --split recorded --limit 600
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import jiwer
 import numpy as np
 
 from plait import api, recipes
 from plait.contract import WORDS
+from plait.data.letters import plain_words
 from plait.infer.request import Request
 
 
@@ -29,8 +32,13 @@ def main() -> None:
     chosen = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[: options.limit]]
     answers = model.generate_all([Request(row.messages[:-1], to=WORDS, max_tokens=60) for row in chosen])
     written = ["".join(str(part.value) for part in answer.message.parts) for answer in answers]
-    right = [words == row.messages[-1].parts[0].value for words, row in zip(written, chosen, strict=True)]
-    print(f"{options.task}, {options.split}: {100 * np.mean(right):.1f} % of {len(right)} to the letter")
+    wanted = [str(row.messages[-1].parts[0].value) for row in chosen]
+    right = [words == own for words, own in zip(written, wanted, strict=True)]
+    wrong = jiwer.wer([plain_words(own) or "." for own in wanted], [plain_words(words) or "." for words in written])
+    print(
+        f"{options.task}, {options.split}: {100 * np.mean(right):.1f} % of {len(right)} to the letter, "
+        f"{100 * wrong:.1f} % of words wrong"
+    )
 
 
 if __name__ == "__main__":
