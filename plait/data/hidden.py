@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from plait.data.row import Row
 
 HIDDEN = -1  # a copy
+HOLES, HOLE = 2, 4  # most holes of a sound, and most features in each
+BAND = (0.05, 0.2)  # the share of every frame that a band takes, which half of the sounds lack
+NOISE = 0.1  # most noise, in units of the features' deviation
 
 
 def hide(row: Row, messages: Collection[int], rng: np.random.Generator) -> None:
@@ -32,3 +35,18 @@ def hide_now_and_then(row: Row, sample: Sample, probability: float, rng: np.rand
     """Hide some of what is given, with a probability; draws nothing where that is zero."""
     if probability and rng.random() < probability:
         hide(row, {n for n, message in enumerate(sample.messages) if message.role in ("user", "system")}, rng)
+
+
+def hide_in_features(features: np.ndarray, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """[n, width] features of a sound -> the same in noise, without some stretches of time and, for half, without one band of
+    each of the `frames` frames that stand side by side in a feature, as in SpecAugment (Park et al., 2019)."""
+    varied = features.astype(np.float32)
+    varied += (NOISE * rng.random() * varied.std()) * rng.standard_normal(varied.shape, np.float32)
+    for _ in range(HOLES):
+        first = int(rng.integers(len(varied)))
+        varied[first : first + int(rng.integers(HOLE + 1))] = 0.0
+    if rng.random() < 0.5:
+        width = features.shape[1] // frames
+        first, lacking = int(rng.random() * width), max(1, int(rng.uniform(*BAND) * width))
+        varied.reshape(len(varied), frames, width)[:, :, first : first + lacking] = 0.0
+    return varied.astype(features.dtype)

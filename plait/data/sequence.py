@@ -17,7 +17,7 @@ from plait import registry
 from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
-from plait.data.hidden import hide_now_and_then
+from plait.data.hidden import hide_in_features, hide_now_and_then
 from plait.data.letters import spelled
 from plait.data.media import with_bytes
 from plait.data.row import (
@@ -178,8 +178,8 @@ class Encoder:
             yield Ids(self.vocabulary.encode((opener, features_mark(reader.name))), False, expert, origin)
             for_words = np.zeros((reader.words, reader.width), features.dtype)  # empty places
             features = np.concatenate((features, for_words)) if reader.words else features
-            nowhere = np.zeros((len(features), 0), np.float32)
-            yield FlowBlock(reader.name, features, nowhere, False, expert=expert, origin=origin)
+            places = np.arange(len(features), dtype=np.float32)[:, None]  # 0 begins a medium
+            yield FlowBlock(reader.name, features, places, False, expert=expert, origin=origin)
             if not getattr(self.modality(part.type), "raw", True):
                 return
         segment = self.encode_part(part)
@@ -295,6 +295,11 @@ class Encoder:
         row = self.lay_out(self.elements(sample, rng), rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
+        if row.alignment is not None and row.alignment.how == CTC:
+            for reader in (reader for reader in self.vocabulary.readers.values() if reader.name in row.clean):
+                heard = row.clean[reader.name]
+                hidden = hide_in_features(heard.inputs, max(1, reader.letters), rng)
+                row.clean[reader.name] = replace(heard, inputs=hidden)
         for part in (part for message in sample.messages for part in message.parts if part.type in self.codecs):
             weights = registry.weights(part.type)
             assert weights is not None
@@ -303,9 +308,10 @@ class Encoder:
 
     def alignment_of(self, sample: Sample) -> Alignment | None:
         """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words
-        (CTC), or with its ids (MATCH). None where its task is not aligned."""
-        if how := self.alignment.get(sample.task):
-            for part in (part for m in sample.messages if m.role == "assistant" for part in m.parts):
+        (CTC), or with its ids (MATCH). None where its task is not aligned, or where there are several answers."""
+        answers = [message for message in sample.messages if message.role == "assistant"]
+        if (how := self.alignment.get(sample.task)) and len(answers) == 1:
+            for part in answers[0].parts:
                 if part.type == WORDS:
                     answer = spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
                     return Alignment(how, sample.task, answer)

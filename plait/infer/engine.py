@@ -192,8 +192,8 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         """Raise ConfigError for a modality that the model can only write noise of."""
-        if request.to in self.model.unlearned:
-            able = sorted(set(self.model.vocabulary.modalities) - self.model.unlearned)
+        if f"flows.{request.to}" in self.model.unlearned:
+            able = [name for name in self.model.vocabulary.modalities if f"flows.{name}" not in self.model.unlearned]
             raise ConfigError(
                 f"this model has not learned to write {request.to}; expected {', '.join(able)}, or a training whose "
                 f"trainable weights hold flows.{request.to}.*"
@@ -373,6 +373,8 @@ class Engine:
             return self._illegal_ids[to]
         illegal = torch.ones(self.model.vocabulary.size, dtype=torch.bool)
         illegal[torch.from_numpy(np.asarray(legal))] = False
+        for opener, name in self.model.vocabulary.openers.items():
+            illegal[opener] |= f"flows.{name}" in self.model.unlearned
         illegal = illegal.to(self.model.device)
         if usual:
             self._illegal_ids[to] = illegal

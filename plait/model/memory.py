@@ -8,6 +8,7 @@ table has them, and the language model reads them as it reads any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Answer = tuple[int, ...]  # ids of its words
+MOST_CUT = 0.02  # of the answers, whose last words have no place
 
 
 def directions(vectors: Tensor, centre: Tensor) -> Tensor:
@@ -24,11 +26,11 @@ def directions(vectors: Tensor, centre: Tensor) -> Tensor:
 
 
 class Directions:
-    """The embeddings of words, [V, D], in units of their root mean square `rms`, as directions from their mean, given in
-    `dtype`; they do not move here."""
+    """The embeddings of words, [V, D], in units of their root mean square `rms`, as directions from their mean; they do not
+    move here."""
 
-    def __init__(self, weight: Tensor, rms: float, dtype: torch.dtype) -> None:
-        self.weight, self.rms, self.dtype = weight.detach(), rms, dtype
+    def __init__(self, weight: Tensor, rms: float) -> None:
+        self.weight, self.rms = weight.detach(), rms
         self.centre = self.weight.mean(dim=0, dtype=torch.float32) / rms
 
     def __getitem__(self, ids: Tensor) -> Tensor:
@@ -55,8 +57,9 @@ class AnswerMemory:
 
     @property
     def longest(self) -> int:
-        """Words of the longest answer."""
-        return max(map(len, self.answers), default=0)
+        """Words that all but MOST_CUT of the answers have at most."""
+        lengths = sorted(map(len, self.answers))
+        return lengths[max(0, math.ceil((1.0 - MOST_CUT) * len(lengths)) - 1)] if lengths else 0
 
     def remember(self, ids_by_text: Iterable[tuple[str, Iterable[int]]]) -> None:
         """Know these answers beside those known, in the order of their texts; one without words is left out."""

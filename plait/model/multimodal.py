@@ -18,7 +18,7 @@ from plait.errors import ConfigError
 from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
 from plait.heads.projector import Projector
-from plait.heads.speller import Speller
+from plait.heads.speller import Neighbours, Speller
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan
 from plait.model.heard import beside_words, transcripts
@@ -42,6 +42,11 @@ class TokenLosses:
     group: Tensor | None = None  # [n] index of each target's loss group; None: all belong to one, the modality's
 
 
+def asker_of(reader: str, question: str) -> str:
+    """The name of what asks a question of what a reader gives."""
+    return f"{reader}/{question}"
+
+
 class MultimodalTransformer(nn.Module):
     """One transformer over ids and continuous tokens. The trunk computes in `dtype`; weights stay float32.
 
@@ -62,15 +67,15 @@ class MultimodalTransformer(nn.Module):
         self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
         self.base: Base | None = None  # what it stands on, if that has a name
-        self.unlearned: set[str] = set()  # modalities whose head was drawn and never trained: it writes noise
+        self.unlearned: set[str] = set()  # names among `learners` that were drawn and never trained
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
         self.embedders.update(
             {reader.name: Projector(reader.width, config.dim) for reader in vocabulary.readers.values()}
         )
-        self.memories: dict[str, dict[str, AnswerMemory]] = {}  # by reader and question
-        self.askers = nn.ModuleDict()
+        self.memories: dict[tuple[str, str], AnswerMemory] = {}  # by reader and question
+        self.askers = nn.ModuleDict()  # by the names of both, see `asker_of`
         self.spellers = nn.ModuleDict(
             {
                 reader.name: Speller(reader.width, reader.letters, CLASSES)
@@ -78,9 +83,7 @@ class MultimodalTransformer(nn.Module):
                 if reader.letters
             }
         )
-        self._directions: tuple[tuple[int, int, torch.dtype], Directions] | None = (
-            None  # of the table at this place in this version
-        )
+        self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
                 f"trunk.adapters or trunk.split names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
@@ -108,40 +111,45 @@ class MultimodalTransformer(nn.Module):
             assert weights is not None
             weights.use(self.vocabulary.modalities[name], module)
 
+    def learners(self) -> dict[str, nn.Module]:
+        """Modules that are of no use before a training, by name: what they say then is noise."""
+        groups = {"flows": self.flows, "askers": self.askers, "spellers": self.spellers}
+        return {f"{group}.{name}": module for group, modules in groups.items() for name, module in modules.items()}
+
     def ask(self, questions: Mapping[str, Collection[str]], seed: int | None = None) -> None:
         """Ask of every medium that the readers read these questions too, whose answers are to be remembered; what projects the
         features is drawn from the `seed`, or left uninitialised, for loading. Questions of a reader that the model does not
         have, or that reads no words, are left out. Raises ConfigError for a name that no module can have."""
-        readers = {reader.name: reader for reader in self.vocabulary.readers.values() if reader.words}
-        for name, reader in readers.items():
-            for question in sorted(set(questions.get(name, ())) - set(self.memories.get(name, ()))):
-                if "." in question:
+        for reader in (reader for reader in self.vocabulary.readers.values() if reader.words):
+            for question in sorted(set(questions.get(reader.name, ()))):
+                if (reader.name, question) in self.memories:
+                    continue
+                if "." in question or not question:
                     raise ConfigError(
                         f"alignment of the task {question!r}; expected a name without a dot: rename the task"
                     )
-                if name not in self.askers:
-                    self.askers[name] = nn.ModuleDict()
-                self._askers(name)[question] = Projector(reader.width, self.trunk.config.dim).to(self.device)
-                self.memories.setdefault(name, {})[question] = AnswerMemory()
+                key = asker_of(reader.name, question)
+                self.askers[key] = Projector(reader.width, self.trunk.config.dim).to(self.device)
+                self.memories[reader.name, question] = AnswerMemory()
                 if seed is not None:
-                    prefix = f"askers.{name}.{question}."
-                    initialise(self, seed, {key for key, _ in self.named_parameters() if key.startswith(prefix)})
+                    self.unlearned.add(f"askers.{key}")
+                    names = {name for name, _ in self.named_parameters() if name.startswith(f"askers.{key}.")}
+                    initialise(self, seed, names)
 
     def remember(self, answers: Mapping[str, Mapping[str, Collection[str]]]) -> None:
         """Let memories know answers in words, by reader and question, beside those that they know. Answers to what is not
         asked are left out."""
-        read = self.vocabulary.modalities[WORDS].read if self.memories else None
-        for name, texts_by_question in answers.items():
-            for question, texts in texts_by_question.items():
-                if read and (memory := self.memories.get(name, {}).get(question)):
-                    memory.remember((text, read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
+        for (reader, question), memory in self.memories.items():
+            if texts := answers.get(reader, {}).get(question):
+                read = self.vocabulary.modalities[WORDS].read
+                memory.remember((text, read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
 
     def directions(self) -> Directions:
         """The words' table as directions, computed anew only when the table has changed."""
         weight = self._table(WORDS).weight
-        key = weight.data_ptr(), weight._version, self.dtype
+        key = weight.data_ptr(), weight._version
         if self._directions is None or self._directions[0] != key:
-            self._directions = key, Directions(weight, self.trunk.config.embedding_rms, self.dtype)
+            self._directions = key, Directions(weight, self.trunk.config.embedding_rms)
         return self._directions[1]
 
     def _table(self, name: str) -> nn.Embedding:
@@ -157,7 +165,7 @@ class MultimodalTransformer(nn.Module):
     def for_inference(self) -> MultimodalTransformer:
         """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
         for module in self.modules():
-            if isinstance(module, (Linear, Norm, FlowHead, Adapters)):
+            if isinstance(module, (Linear, Norm, FlowHead, Adapters, Neighbours)):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
@@ -185,24 +193,20 @@ class MultimodalTransformer(nn.Module):
                 scale = self.trunk.config.embedding_scale
                 indices.append(ids.index)
                 vectors.append(embedded if scale == 1.0 else embedded * scale)
+        answering = {reader.name for reader in self.vocabulary.readers.values() if reader.words}
         for flow_tokens in (batch.clean, batch.noised):
             for name, tokens in flow_tokens.items():
                 if len(tokens.index):
                     indices.append(tokens.index)
                     embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
-                    if name in self.memories:
+                    if name in answering:
                         embedded = self._beside_answers(embedded, tokens, name)
                     if name in self.spellers:
-                        embedded = self._beside_words(embedded, tokens, batch, self.spellers[name])
+                        embedded = self._beside_words(embedded, tokens, name)
                     vectors.append(embedded if size == 1.0 else embedded * size)
         unordered = torch.cat(vectors)  # one vector for every token, so that the copy fills all of x
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
-
-    def _askers(self, name: str) -> nn.ModuleDict:
-        askers = self.askers[name]
-        assert isinstance(askers, nn.ModuleDict)
-        return askers
 
     def seen_by(self, name: str, inputs: Tensor) -> Tensor:
         """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""
@@ -213,10 +217,9 @@ class MultimodalTransformer(nn.Module):
     def pointing(self, name: str, question: str, features: Tensor) -> Tensor:
         """[M * tokens, width] features of media by the reader called `name` -> [M, D] directions in which the answers to a
         question lie."""
-        reader = self.vocabulary.reader(name)
         nowhere = features.new_zeros(len(features))
-        vectors = self._askers(name)[question](features, nowhere[:, None], nowhere)
-        return pointing(vectors, reader.tokens, self.directions())
+        vectors = self.askers[asker_of(name, question)](features, nowhere[:, None], nowhere)
+        return pointing(vectors, self.vocabulary.reader(name).tokens, self.directions())
 
     def _beside_answers(self, vectors: Tensor, tokens: FlowTokens, name: str) -> Tensor:
         """Projected features of the media in a batch, with the words of the answers that each resembles."""
@@ -225,22 +228,25 @@ class MultimodalTransformer(nn.Module):
             features = self.seen_by(name, tokens.inputs.to(self.dtype))
             answers = {
                 question: (memory, self.pointing(name, question, features))
-                for question, memory in self.memories[name].items()
-                if memory.answers
+                for (of_reader, question), memory in self.memories.items()
+                if of_reader == name and memory.answers and f"askers.{asker_of(name, question)}" not in self.unlearned
             }
         return beside_answers(vectors, reader.tokens, reader.words, answers, self.directions())
 
-    def _beside_words(self, vectors: Tensor, tokens: FlowTokens, batch: Batch, speller: nn.Module) -> Tensor:
+    def _beside_words(self, vectors: Tensor, tokens: FlowTokens, name: str) -> Tensor:
         """Projected features of the sounds in a batch, with the words that are heard in each."""
+        speller = self.spellers[name]
         assert isinstance(speller, Speller)
-        sounds = torch.stack((batch.row.flatten()[tokens.index], batch.block.flatten()[tokens.index]))
-        counts = torch.unique_consecutive(sounds, dim=1, return_counts=True)[1]
+        first = (tokens.coordinates[:, 0] == 0).nonzero().flatten()
+        counts = torch.diff(first, append=first.new_tensor([len(tokens.index)]))
+        if f"spellers.{name}" in self.unlearned:
+            texts = [""] * len(counts)
+        else:
+            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts)
         read = self.vocabulary.modalities[WORDS].read
-        texts = transcripts(speller, tokens.inputs.to(self.dtype), counts)
-        ids = [read(Part(WORDS, text)).blocks[0].tokens for text in texts]
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
-        words = [table[torch.as_tensor(own, device=table.device)] / rms for own in ids]
-        return beside_words(vectors, counts.tolist(), [own.to(vectors.dtype) for own in words])
+        ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
+        return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states of a batch."""

@@ -78,7 +78,7 @@ def fitted(
     if seed is not None:
         initialise(model, seed, missing | drawn)
     _copy_rows(model, stored, drawn, names, vocabulary)
-    model.unlearned = {name for name in model.flows if f"flows.{name}.predict.weight" in missing}
+    model.unlearned = {name for name in model.learners() if any(own.startswith(f"{name}.") for own in missing)}
     return model
 
 
@@ -87,7 +87,7 @@ def _questions_in(weights: Collection[str]) -> dict[str, set[str]]:
     questions: dict[str, set[str]] = {}
     for name in weights:
         if name.startswith("askers."):
-            _, reader, question, *_ = name.split(".")
+            reader, _, question = name.split(".")[1].partition("/")
             questions.setdefault(reader, set()).add(question)
     return questions
 

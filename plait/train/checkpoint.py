@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -37,6 +37,7 @@ from plait.train.precision import Precision, lowered, restored, shards
 
 CONFIG = shipped.CONFIG
 WEIGHTS = "model.safetensors"
+PLACES_SINCE = 8  # a format: places after the features of a picture
 ANSWERS = "answers.json"  # of the memories of readers
 SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
 SEAL = "config_sha256"
@@ -108,10 +109,10 @@ def save(
             _write_json(partial / file_name, value)
             modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
     if model.memories:
-        _write_json(
-            partial / ANSWERS,
-            {name: {question: of.texts for question, of in asked.items()} for name, asked in model.memories.items()},
-        )
+        answers: dict[str, dict[str, Sequence[str]]] = {}
+        for (reader, question), memory in model.memories.items():
+            answers.setdefault(reader, {})[question] = memory.texts
+        _write_json(partial / ANSWERS, answers)
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
@@ -269,6 +270,11 @@ def load_model(
         raise CheckpointError(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
         ) from error
+    if config.get(WRITTEN_AS, FORMAT) < PLACES_SINCE and any(reader.words for reader in vocabulary.readers.values()):
+        raise CheckpointError(
+            f"{folder} was written when the readers of pictures laid out what they see in another way; expected one of format "
+            f"{PLACES_SINCE} or later: train it anew with the same recipe"
+        )
     try:
         weights, base = _weights_and_base(folder, config)
         model = fitted(
@@ -284,7 +290,7 @@ def load_model(
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     model.base = base
-    model.unlearned |= set(config.get("unlearned", ())) & set(model.flows)
+    model.unlearned |= set(config["unlearned"]) & set(model.learners())
     model.remember(_load_answers(folder, config))
     return model
 

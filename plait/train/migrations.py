@@ -10,7 +10,7 @@ from torch import Tensor
 from plait.contract import WORDS
 from plait.data.vocabulary import MARKS
 
-FORMAT = 7
+FORMAT = 8
 
 Config = dict[str, Any]
 BY_TABLES = 5  # the first format whose ids lie in tables
@@ -67,6 +67,12 @@ def _from_6(config: Config) -> Config:
     return {**config, "format": 7, "base": None}
 
 
+def _from_7(config: Config) -> Config:
+    """Format 8: it is said what was drawn and never trained. Readers of pictures have places for answers to several questions;
+    before, at most a day, for one (`checkpoint.load_model` refuses such)."""
+    return {**config, "format": 8, "unlearned": []}
+
+
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     1: _from_1,
     2: _from_2,
@@ -74,6 +80,7 @@ MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     4: _from_4,
     5: _from_5,
     6: _from_6,
+    7: _from_7,
 }
 
 

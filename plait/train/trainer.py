@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -122,6 +122,7 @@ def model_of(
     sizes = {name: len(of_tokens.axes) for name, of_tokens in known.items()}
     model = MultimodalTransformer(recipe.trunk, vocabulary, seed=recipe.seed, components=sizes, tied=recipe.tied)
     pca.start(model, known, recipe.seed)
+    model.unlearned = set(model.learners())
     return model
 
 
@@ -151,23 +152,31 @@ def moving(model: MultimodalTransformer) -> str:
     return f"parameters that move: {table}"
 
 
-def _codecs_to_train(recipe: TrainingConfig, model: MultimodalTransformer) -> tuple[str, ...]:
-    """Modalities whose codecs the objective trains. Raises ConfigError for an objective or an alignment that the model has
-    nothing for."""
+def _check_objective(
+    recipe: TrainingConfig, model: MultimodalTransformer, by_task: Mapping[str, Iterable[Sample]]
+) -> None:
+    """Raise ConfigError for an objective or an alignment that the model or the rows have nothing for."""
     if recipe.objective == "align" and not recipe.alignment:
         raise ConfigError(
             "objective=align without alignment; expected tasks to align, such as alignment.transcribe=ctc"
-        )
-    if CTC in recipe.alignment.values() and not model.spellers:
-        raise ConfigError(
-            "alignment=ctc, but no reader is spelled; expected one whose name ends so, such as "
-            "modalities.audio.reader=whisper_tiny_en_spelled"
         )
     if recipe.objective == "codec" and not model.codecs:
         raise ConfigError(
             "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
         )
-    return tuple(model.codecs) if recipe.objective == "codec" else ()
+    for task, how in recipe.alignment.items():
+        shown = {part.type for row in itertools.islice(by_task.get(task, ()), LOOKED_AT) for part in given_parts([row])}
+        readers = [reader for name, reader in model.vocabulary.readers.items() if name in shown]
+        if task in by_task and not any(reader.letters if how == CTC else reader.words for reader in readers):
+            wanted = (
+                "one whose name ends with _spelled, such as modalities.audio.reader=whisper_tiny_en_spelled"
+                if how == CTC
+                else "one that reads words, such as modalities.image.reader=efficientnet_lite0"
+            )
+            raise ConfigError(
+                f"alignment.{task}={how}: what its rows show is read by {', '.join(r.name for r in readers) or 'no reader'}; "
+                f"expected {wanted}"
+            )
 
 
 def build(
@@ -178,7 +187,6 @@ def build(
     groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()))
     if unknown := set(recipe.loss_weights) - set(groups):
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(groups)}")
-    codecs = _codecs_to_train(recipe, model)
     lacking = store.missing_tasks(Path(recipe.data))
     by_task = samples if isinstance(samples, Mapping) else group_by_task(samples)
     tasks = set(by_task)
@@ -186,12 +194,12 @@ def build(
         raise ConfigError(
             f"augment names tasks {sorted(unknown)} without rows; expected tasks of the data: {', '.join(sorted(tasks))}"
         )
+    _check_objective(recipe, model, by_task)
+    codecs = tuple(model.codecs) if recipe.objective == "codec" else ()
     device = resolve_device(recipe.device)
     reader = CachedReader(vocabulary.modalities)
     augmenter = Augmenter(recipe.augment, vocabulary.modalities)
     features = features_of(recipe, vocabulary, device)
-    if features is not None:
-        compute_features(features, {task: by_task[task] for task in tasks if recipe.weights.get(task, 1.0)}, say)
     encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
@@ -202,7 +210,7 @@ def build(
     model.ask(answers, recipe.seed)
     model.remember(answers)
     select_trainable(model, recipe.trainable)
-    model.unlearned -= {name for name, head in model.flows.items() if any(p.requires_grad for p in head.parameters())}
+    model.unlearned -= _trained(recipe, model)
     if model.base is not None:
         model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
     for name, parameter in model.named_parameters():
@@ -215,12 +223,25 @@ def build(
         model.compile_trunk(recipe.flex_attention)
     objective = _objective_of(recipe, codecs, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
+    if features is not None:
+        compute_features(features, {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}, say)
 
     def loader_of(worker: int) -> Loader:
         return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
     return Training(model, optim.build(recipe.optim, model), loader, objective)
+
+
+def _trained(recipe: TrainingConfig, model: MultimodalTransformer) -> set[str]:
+    """Which of the model's learners a training moves."""
+    groups = {"flows"} if recipe.objective == "pretrain" else set()
+    groups |= {"askers", "spellers"} if recipe.alignment else set()
+    return {
+        name
+        for name, module in model.learners().items()
+        if name.partition(".")[0] in groups and any(parameter.requires_grad for parameter in module.parameters())
+    }
 
 
 def _objective_of(

@@ -24,7 +24,7 @@ V, D, TOKENS, WORDS = 50, 8, 5, 3
 
 @pytest.fixture
 def table():
-    return Directions(torch.randn(V, D, generator=torch.Generator().manual_seed(0)) * 2.0, 2.0, torch.float32)
+    return Directions(torch.randn(V, D, generator=torch.Generator().manual_seed(0)) * 2.0, 2.0)
 
 
 def memory_of(*answers):
@@ -61,6 +61,12 @@ def test_every_question_has_its_own_places(table):
     torch.testing.assert_close(first[:2], table.weight[[12, 7]] / 2.0)
     assert not first[2].any()
     torch.testing.assert_close(second, table.weight[[11, 4, 9]] / 2.0)
+
+
+def test_a_long_answer_among_many_is_cut():
+    memory = memory_of((1, 2, 3, 4, 5, 6), *((number,) for number in range(99)))
+    assert memory.longest == 1
+    assert memory_of((1, 2, 3), (4,)).longest == 3
 
 
 def test_the_short_answers_have_room_first():
@@ -127,6 +133,7 @@ def test_the_trunk_reads_the_words_after_the_features(model):
     before = model.embed(batch)[0]
     model.ask({Eye.name: ["name"]}, seed=0)
     model.remember({Eye.name: {"name": ["red"]}})
+    model.unlearned.clear()
     after = model.embed(batch)[0]
     changed = (before != after).any(dim=-1).nonzero().flatten().tolist()
     places = batch.clean[Eye.name].index.tolist()
@@ -136,12 +143,24 @@ def test_the_trunk_reads_the_words_after_the_features(model):
     torch.testing.assert_close(after[changed][: len(words)], words)
 
 
-def test_what_a_memory_answers_passes_no_gradient(model):
+def test_what_never_learned_to_ask_gets_no_answer(model):
+    batch = batch_of(model)
     model.ask({Eye.name: ["name"]}, seed=0)
-    model.remember({Eye.name: {"name": ["red", "blue"]}})
-    model.embed(batch_of(model)).sum().backward()
-    assert all(parameter.grad is None for parameter in model.askers.parameters())
-    assert any(parameter.grad is not None for parameter in model.embedders[Eye.name].parameters())
+    model.remember({Eye.name: {"name": ["red"]}})
+    assert model.unlearned == {f"askers.{Eye.name}/name"}
+    places = batch.clean[Eye.name].index[-2:]
+    assert not model.embed(batch)[0][places].any()
+    model.unlearned.clear()
+    assert model.embed(batch)[0][places].any()
+
+
+def test_a_question_may_be_called_as_modules_are(model):
+    model.ask({Eye.name: ["type", "items"]}, seed=0)
+    model.remember({Eye.name: {"type": ["red"]}})
+    assert model.memories[Eye.name, "type"].texts == ("red",)
+    for name in ("what.is.it", ""):
+        with pytest.raises(ConfigError, match="without a dot"):
+            model.ask({Eye.name: [name]}, seed=0)
 
 
 def test_asking_again_keeps_what_was_learned(model):
@@ -149,14 +168,11 @@ def test_asking_again_keeps_what_was_learned(model):
     model.remember({Eye.name: {"name": ["red"]}})
     before = {name: parameter.clone() for name, parameter in model.askers.named_parameters()}
     model.ask({Eye.name: ["name", "colour"], "another-eye": ["name"]}, seed=1)
-    assert set(model.memories) == {Eye.name}
-    assert set(model.memories[Eye.name]) == {"name", "colour"}
-    assert model.memories[Eye.name]["name"].texts == ("red",)
+    assert set(model.memories) == {(Eye.name, "name"), (Eye.name, "colour")}
+    assert model.memories[Eye.name, "name"].texts == ("red",)
     now = dict(model.askers.named_parameters())
     assert all(torch.equal(now[name], parameter) for name, parameter in before.items())
     assert len(now) == 2 * len(before)
-    with pytest.raises(ConfigError, match="without a dot"):
-        model.ask({Eye.name: ["what.is.it"]}, seed=0)
 
 
 def test_a_table_that_moves_is_compared_anew(model):
@@ -170,12 +186,14 @@ def test_a_table_that_moves_is_compared_anew(model):
 def test_a_checkpoint_keeps_what_its_memories_know(model, tmp_path):
     model.ask({Eye.name: ["name", "colour"]}, seed=0)
     model.remember({Eye.name: {"name": ["red", "Grüße, “ja”"], "colour": ["blue"]}})
+    model.unlearned.discard(f"askers.{Eye.name}/name")
     folder = checkpoint.save(tmp_path / "saved", model, model.state_dict(), {})
     loaded, _ = checkpoint.load(folder, torch.float32)
-    assert {question: memory.texts for question, memory in loaded.memories[Eye.name].items()} == {
-        "name": ("Grüße, “ja”", "red"),
-        "colour": ("blue",),
+    assert {asked: memory.texts for asked, memory in loaded.memories.items()} == {
+        (Eye.name, "name"): ("Grüße, “ja”", "red"),
+        (Eye.name, "colour"): ("blue",),
     }
+    assert loaded.unlearned == {f"askers.{Eye.name}/colour"}
     torch.testing.assert_close(loaded.embed(batch_of(loaded)), model.embed(batch_of(model)))
     (folder / checkpoint.ANSWERS).write_text('{"mean-colour": {"name": ["blue"]}}')
     with pytest.raises(checkpoint.CheckpointError, match="answers"):
@@ -185,13 +203,7 @@ def test_a_checkpoint_keeps_what_its_memories_know(model, tmp_path):
 def test_answers_to_what_is_not_asked_are_left_out(model):
     model.ask({Eye.name: ["name"]}, seed=0)
     model.remember({"another-eye": {"name": ["red"]}, Eye.name: {"name": ["blue"], "colour": ["green"]}})
-    assert {question: memory.texts for question, memory in model.memories[Eye.name].items()} == {"name": ("blue",)}
-
-
-def test_the_words_come_in_the_arithmetic_of_today(model):
-    first = model.directions()
-    model.dtype = torch.bfloat16
-    assert (first.dtype, model.directions().dtype) == (torch.float32, torch.bfloat16)
+    assert {asked: memory.texts for asked, memory in model.memories.items()} == {(Eye.name, "name"): ("blue",)}
 
 
 def test_answers_come_from_tasks_that_are_matched(model):

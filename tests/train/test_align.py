@@ -1,4 +1,4 @@
-"""Alignment of features with words: the losses are what their definitions say, and only projectors learn."""
+"""Alignment of features with words: the losses are what their definitions say, and only spellers and askers learn."""
 
 import itertools
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from plait import registry
 from plait.contract import Message, Part, Sample
+from plait.data import sequence
 from plait.data.features import FeatureReader
 from plait.data.letters import spelled
 from plait.data.pack import collate
@@ -21,7 +22,7 @@ from plait.model.memory import directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train.objectives import align
-from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match, hidden_in_part
+from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match
 
 
 def table_of(model):
@@ -131,7 +132,7 @@ def test_ctc_is_the_sum_over_all_ways_to_spell():
 
 def test_every_row_is_spelled_by_its_own_features(world, monkeypatch):
     model, batch = world
-    monkeypatch.setattr(align, "hidden_in_part", lambda features, counts, frames: features)
+    monkeypatch.setattr(sequence, "hide_in_features", lambda features, frames, rng: features)
     rows = ("spell", picture(2, 8), "abba"), ("name", picture(4), "a"), ("spell", picture(3, 5), "Cab!")
     found = Align(True, ("spell",)).sums(model, batch(*rows))[CTC]
     expected = 0.0
@@ -140,29 +141,6 @@ def test_every_row_is_spelled_by_its_own_features(world, monkeypatch):
         logits = model.spellers["columns"](features, torch.tensor([len(features)]))
         expected += align.ctc(logits, torch.tensor([2 * len(features)]), [torch.from_numpy(spelled(answer))])
     torch.testing.assert_close(found, expected)
-
-
-def test_what_is_hidden_depends_on_the_features_alone():
-    features, counts = torch.randn(60, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([20] * 3)
-    first = hidden_in_part(features, counts, 2)
-    assert torch.equal(first, hidden_in_part(features, counts, 2))
-    assert not torch.equal(first, hidden_in_part(features + 0.01, counts, 2))
-
-
-def test_stretches_and_bands_are_hidden_and_the_rest_is_nearly_itself():
-    torch.manual_seed(0)
-    counts = torch.tensor([25] * 40)
-    features = torch.randn(1000, 2 * 50)
-    hidden = hidden_in_part(features, counts, 2) == 0.0
-    whole = hidden.all(dim=1)
-    assert 0.03 < whole.float().mean() < 0.25
-    bands = hidden.view(40, 25, 2, 50).all(dim=1)
-    assert torch.equal(bands[:, 0], bands[:, 1]), "the same band of each frame"
-    lacking = bands[:, 0].float().mean(dim=1)
-    assert 5 < (lacking > 0).sum() < 35
-    assert lacking.max() <= align.BAND[1] + 0.02
-    kept = hidden_in_part(features, counts, 2)[~hidden] - features[~hidden]
-    assert 0 < kept.abs().mean() < align.NOISE
 
 
 def test_a_row_with_too_few_features_gives_nothing(world):
@@ -189,7 +167,7 @@ def test_match_picks_the_own_answer_among_the_distinct_ones_of_its_task(seen, ot
     expected = 0.0  # that of the one colour is zero: nothing to choose from
     for _, part, answer in (row for row in rows if row[0] == "name"):
         features = features_of(part)
-        vectors = model.askers["four-columns"]["name"](features, torch.zeros(4, 0), torch.ones(4))
+        vectors = model.askers["four-columns/name"](features, torch.zeros(4, 0), torch.ones(4))
         logits = SHARPNESS * F.normalize(directions(vectors, centre).sum(0), dim=0) @ F.normalize(named, dim=1).T
         expected -= logits.log_softmax(0)[("a", "bc").index(answer)]
     torch.testing.assert_close(found, expected)
@@ -215,7 +193,7 @@ def test_only_the_asker_of_a_question_learns_from_its_answers(seen):
     assert (objective.counts(rows)[CTC], objective.counts(rows)[MATCH]) == (0, 2)
     learned = learned_from(model, objective, rows)
     assert learned
-    assert all(name.startswith("askers.four-columns.name.") for name in learned)
+    assert all(name.startswith("askers.four-columns/name.") for name in learned)
 
 
 def test_beside_pretraining_every_group_is_there(world):
@@ -248,3 +226,11 @@ def test_alignment_alone_learns_from_the_aligned_tasks_only():
     alone, beside = (Align(alone, ("name", "spell")) for alone in (True, False))
     assert (alone.learns_from(aligned), alone.learns_from(other)) == (True, False)
     assert beside.learns_from(other)
+
+
+def test_rows_with_several_answers_are_not_aligned(seen):
+    model, _ = seen
+    encoder = Encoder(model.vocabulary, alignment={"name": MATCH})
+    asked, answered = Message("user", (Part("text", "?"),)), Message("assistant", (Part("text", "a"),))
+    assert encoder.alignment_of(Sample((asked, answered), "name")).answer.tolist()
+    assert encoder.alignment_of(Sample((asked, answered, asked, answered), "name")) is None

@@ -130,10 +130,14 @@ def test_what_was_never_learned_is_not_written(base, data, tmp_path):
         config(data, MORE, init=base.name, steps=1, trainable=("embedders.*",)), tmp_path / "given", threads=1
     )
     model = api.load(given)
-    assert model.network.unlearned == {"image"}
+    assert model.network.unlearned == {"flows.image"}
     with pytest.raises(ConfigError, match="has not learned to write image; expected text, or"):
         model.generate("draw a cat", to="image")
     assert model.generate("a cat", to="text", max_tokens=2).parts
+    opener = next(index for index, name in model.network.vocabulary.openers.items() if name == "image")
+    with torch.no_grad():
+        model.network.categorical["marks"].logits.bias[opener] = 1e4  # would be chosen, if it might be
+    assert {part.type for part in model.generate("a cat", max_tokens=4).parts} == {"text"}
     heads = config(data, MORE, init=str(given), steps=1, trainable=("flows.*",))
     written = train(heads, tmp_path / "written", threads=1)
     last = train(

@@ -150,6 +150,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="without alignment"):
         train(config(data, ("text", "audio"), objective="align"), tmp_path / "run", threads=1)
     with pytest.raises(ConfigError, match="whisper_tiny_en_spelled"):
-        train(config(data, ("text", "audio"), alignment={"any": "ctc"}), tmp_path / "run", threads=1)
+        train(config(data, ("text", "audio"), alignment={"audio": "ctc"}), tmp_path / "run", threads=1)
     with pytest.raises(ConfigError, match="vocoder=-1"):
         registry.build("audio", {"vocoder": -1})

@@ -1,7 +1,7 @@
 """Aligns the features of frozen encoders with words, before or while a language model learns to read them.
 
 `ctc`: the features of a sound, in order, spell the answer (connectionist temporal classification, Graves et al., 2006).
-Parts of the features are hidden meanwhile, as in SpecAugment (Park et al., 2019).
+Parts of the features are hidden meanwhile (plait.data.hidden).
 `match`: the mean of a picture's features is nearer to the mean of its own answer's words than to those of other answers, both
 the batch's and those of the data (contrastive, Radford et al., 2021; a few pictures a step would not tell many names apart).
 It compares directions, centred on the mean of the table, which itself stays as it is.
@@ -30,9 +30,6 @@ from plait.train.objectives.pretrain import Pretrain
 OTHERS = 4096  # answers that do not occur in a batch and are told from those that do
 REMEMBERED = 16_384  # answers that the memory of a reader takes from the data
 SHARPNESS = 32.0  # of a cosine, as a logit
-HOLES, HOLE = 2, 4  # most holes of a sound, and most features in each
-BANDS, BAND = 1, (0.05, 0.2)  # most bands that a sound lacks, and the share of a frame in each
-NOISE = 0.1  # most noise, in units of the features' deviation
 
 
 class Align:
@@ -76,25 +73,24 @@ class Align:
             inputs, rows = given_in(model, batch, reader.name, answers)
             if len(rows):
                 numbers, counts = torch.unique_consecutive(rows, return_counts=True)
-                logits = model.spellers[reader.name](hidden_in_part(inputs, counts, reader.letters), counts)
+                logits = model.spellers[reader.name](inputs, counts)
                 targets = [torch.from_numpy(answers[row]) for row in numbers.tolist()]
                 losses = losses + ctc(logits, counts * reader.letters, targets)
         return losses
 
     def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
         losses = torch.zeros((), device=model.device)
-        for name, memories in model.memories.items():
-            for task in memories:
-                answers = {
-                    row: tuple(map(int, own.answer))
-                    for row, own in batch.alignment.items()
-                    if own.how == MATCH and own.task == task
-                }
-                inputs, rows = given_in(model, batch, name, answers)
-                if len(rows):
-                    pointing = model.pointing(name, task, model.seen_by(name, inputs))
-                    media = rows.view(len(pointing), -1)[:, 0]
-                    losses = losses + match(model.directions(), pointing, media, answers, self.others.get(task, ()))
+        for name, task in model.memories:
+            answers = {
+                row: tuple(map(int, own.answer))
+                for row, own in batch.alignment.items()
+                if own.how == MATCH and own.task == task
+            }
+            inputs, rows = given_in(model, batch, name, answers)
+            if len(rows):
+                pointing = model.pointing(name, task, model.seen_by(name, inputs))
+                media = rows.view(len(pointing), -1)[:, 0]
+                losses = losses + match(model.directions(), pointing, media, answers, self.others.get(task, ()))
         return losses
 
 
@@ -120,6 +116,8 @@ def answers_to_remember(
     for task, how in alignment.items():
         for sample in rows_by_task.get(task, ()) if how == MATCH else ():
             *questions, answer = sample.messages
+            if any(message.role == "assistant" for message in questions):
+                continue  # several answers: such rows are not aligned
             shown = {part.type for message in questions for part in message.parts}
             words = next((str(part.value) for part in answer.parts if part.type == WORDS), "")
             for name in shown & set(vocabulary.readers):
@@ -148,36 +146,6 @@ def given_in(
     row = batch.row.flatten()[tokens.index]
     keep = torch.isin(row, torch.tensor(sorted(rows), device=row.device)).nonzero().flatten()
     return tokens.inputs[keep].to(model.dtype), row[keep]
-
-
-@torch.no_grad()
-def hidden_in_part(features: Tensor, counts: Tensor, frames: int) -> Tensor:
-    """[N, width] features of sounds with `counts` features each -> the same in noise, without some stretches of time and some
-    bands of every one of `frames` frames a feature. What is hidden depends on the features alone."""
-    drawn = torch.Generator().manual_seed(
-        int(features[:: max(1, len(features) // 64)].float().abs().sum() * 256) % 2**31
-    )
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=drawn).to(features.device)
-
-    sounds, width = len(counts), features.shape[1] // frames
-    sound = torch.repeat_interleave(torch.arange(sounds, device=features.device), counts)
-    place = torch.arange(len(features), device=features.device) - (counts.cumsum(0) - counts)[sound]
-    hidden = torch.zeros_like(sound, dtype=torch.bool)
-    for _ in range(HOLES):
-        first, length = uniform(sounds) * counts, (uniform(sounds) * (HOLE + 1)).floor() * (uniform(sounds) < 2 / 3)
-        hidden |= (place >= first[sound].floor()) & (place < (first.floor() + length)[sound])
-    channel = torch.arange(width, device=features.device)
-    lacking = torch.zeros(sounds, width, dtype=torch.bool, device=features.device)
-    for _ in range(BANDS):
-        first, share = uniform(sounds, 1), BAND[0] + (BAND[1] - BAND[0]) * uniform(sounds, 1)
-        is_lacking = uniform(sounds, 1) < 0.5
-        lacking |= is_lacking & (channel >= first * width) & (channel < (first + share) * width)
-    amount = NOISE * uniform(sounds)[sound] * features.float().std()
-    noise = torch.randn(features.shape, generator=drawn).to(features.device)
-    noisy = features + (amount[:, None] * noise).to(features.dtype)
-    return noisy.masked_fill(hidden[:, None] | lacking.repeat(1, frames)[sound], 0.0)
 
 
 def ctc(logits: Tensor, slots: Tensor, targets: Sequence[Tensor]) -> Tensor:
