@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -270,13 +270,9 @@ def load_model(
         raise CheckpointError(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
         ) from error
-    if config.get(WRITTEN_AS, FORMAT) < PLACES_SINCE and any(reader.words for reader in vocabulary.readers.values()):
-        raise CheckpointError(
-            f"{folder} was written when the readers of pictures laid out what they see in another way; expected one of format "
-            f"{PLACES_SINCE} or later: train it anew with the same recipe"
-        )
     try:
         weights, base = _weights_and_base(folder, config)
+        _check_places(config, vocabulary, weights)
         model = fitted(
             trunk,
             vocabulary,
@@ -293,6 +289,17 @@ def load_model(
     model.unlearned |= set(config["unlearned"]) & set(model.learners())
     model.remember(_load_answers(folder, config))
     return model
+
+
+def _check_places(config: Mapping[str, Any], vocabulary: Vocabulary, weights: Collection[str]) -> None:
+    """Raise CheckpointError for weights that learned what a reader of pictures sees when it was laid out in another way."""
+    readers = [reader.name for reader in vocabulary.readers.values() if reader.words]
+    learned = [name for name in readers if f"embedders.{name}.out.weight" in weights]
+    if config.get(WRITTEN_AS, FORMAT) < PLACES_SINCE and learned:
+        raise CheckpointError(
+            f"it learned what {learned[0]} sees as format {config[WRITTEN_AS]} laid it out; expected format {PLACES_SINCE} or "
+            "later: train it anew with the same recipe"
+        )
 
 
 def _load_answers(folder: Path, config: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:

@@ -1,5 +1,7 @@
 """What a reader saw, in words: the nearest answer of the data stands among the features, as the table has its words."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,15 @@ def test_a_checkpoint_keeps_what_its_memories_know(model, tmp_path):
     torch.testing.assert_close(loaded.embed(batch_of(loaded)), model.embed(batch_of(model)))
     (folder / checkpoint.ANSWERS).write_text('{"mean-colour": {"name": ["blue"]}}')
     with pytest.raises(checkpoint.CheckpointError, match="answers"):
+        checkpoint.load(folder, torch.float32)
+
+
+def test_what_learned_another_layout_is_refused(model, tmp_path):
+    folder = checkpoint.save(tmp_path / "saved", model, model.state_dict(), {})
+    config = json.loads((folder / checkpoint.CONFIG).read_text())
+    del config["unlearned"]
+    (folder / checkpoint.CONFIG).write_text(checkpoint.as_json(checkpoint.sealed(config | {"format": 7})))
+    with pytest.raises(checkpoint.CheckpointError, match="what mean-colour sees as format 7 laid it out"):
         checkpoint.load(folder, torch.float32)
 
 
