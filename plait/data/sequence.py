@@ -84,7 +84,7 @@ class Encoder:
 
     `augmenter` augments the parts of a row without loss, or transforms question and answer together. `features` gives the
     features of a part that a reader reads, [n, width], varied where a generator is given. `alignment` maps a task to how
-    features of its questions are aligned with the words of its answers (plait.train.objectives.align). `codecs` names the
+    features of its questions are aligned with its answers (plait.train.objectives.align). `codecs` names the
     modalities whose media are examples for the trained parts of their codecs (plait.train.objectives.codec).
     """
 

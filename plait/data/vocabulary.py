@@ -45,6 +45,12 @@ class Vocabulary:
     def __init__(self, modalities: Mapping[str, Modality], template: ChatTemplate | None = None) -> None:
         self.modalities, self.template = dict(modalities), template
         self.readers = {name: reader for name, m in modalities.items() if (reader := registry.reader_of(m)) is not None}
+        for reader in self.readers.values():
+            if reader.letters and (reader.letters % 2 or reader.width % reader.letters or reader.words):
+                raise ConfigError(
+                    f"reader {reader.name!r} has {reader.letters} letters and {reader.words} words in {reader.width} numbers; expected "
+                    "an even number of letters that the width divides by, and no words, or no letters"
+                )
         grammar = [name for modality in modalities.values() for name in modality.grammar()]
         grammar += [features_mark(reader.name) for reader in self.readers.values()]
         self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *grammar)))

@@ -90,7 +90,8 @@ class Reader(Protocol):
     projector. `version` names its weights and everything that features depend on: cached features of another are not used.
     Where `words` is not 0, each medium has `tokens` features, and as many places after them for words of the answers that it
     resembles (plait.model.memory). Where `letters` is not
-    0, a feature holds as many letters at most, and a medium's are spelled (plait.model.heard).
+    0, a feature holds as many letters at most (an even number of parts of its width, side by side), and a medium is spelled
+    (plait.model.heard).
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A small language model that learns to see, hear, draw and speak, and keeps every word it had.
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
-First, as stages, the projectors learn to speak the trunk's language, and a vocoder to write waveforms; then adapters of what
-is given, narrow layers of what is written, embedders and heads.
+First, as stages, a speller learns the letters of what is heard and a projector for each question the answers to what is seen,
+and a vocoder to write waveforms; then adapters of what is given, narrow layers of what is written, embedders and heads.
 
 plait data build smol && plait train smol
 plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a machine without internet

@@ -76,13 +76,15 @@ class WhisperTiny(Listener):
         return encode
 
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (WhisperTiny(),)}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (WhisperTiny(), Spelled(WhisperTiny()))}
 
 
 def find(name: str) -> Reader | None:
     """As `encoders.find`; with SPELLED at the end of an encoder's name, what it hears is spelled."""
+    if name in READERS or not name.endswith(SPELLED):
+        return encoders.find(name, READERS, Backbone, accepts)
     reader = encoders.find(name.removesuffix(SPELLED), READERS, Backbone, accepts)
-    return Spelled(reader) if reader is not None and name.endswith(SPELLED) else reader
+    return Spelled(reader) if reader is not None else None
 
 
 def take(source: Path) -> Path:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PLACES = 3  # a side of the grid that features are averaged in
 SHADES, SEEN = 6, 32  # of a channel of the palette; pixels a side that it is made of
+LAYOUT = f"{PLACES}x{PLACES} and the palette of {SHADES} shades in {SEEN}x{SEEN}"  # part of a reader's version
 NAMED = 12  # words of what a picture shows
 FEATURES = 1 + PLACES**2 + 1
 SIDE = 224  # of the square that networks see whose configuration does not say it
@@ -68,7 +69,7 @@ class Backbone:
         self.name, self.folder = name, folder
         config = encoders.whole_config(folder)
         self.config: Mapping[str, Any] = config.get("vision_config") or config
-        self.version = f"{name}, first, {PLACES}x{PLACES} and the palette"
+        self.version = f"{name}, first, {LAYOUT}"
         sizes = self.config.get("hidden_sizes")
         self.width = int(self.config.get("hidden_size") or (sizes[-1] if sizes else 0))
         self.side = int(self.config.get("image_size") or SIDE)

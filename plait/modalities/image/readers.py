@@ -13,7 +13,7 @@ from PIL import Image
 from plait.contract import Part
 from plait.modalities import Reader, encoders
 from plait.modalities.image.augment import Variation
-from plait.modalities.image.backbone import FEATURES, NAMED, Backbone, accepts, laid_out
+from plait.modalities.image.backbone import FEATURES, LAYOUT, NAMED, Backbone, accepts, laid_out
 from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, fused, pretrained, see
 from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import places, unpacked
@@ -29,7 +29,7 @@ class EfficientNetLite0:
     """Features of EfficientNet-Lite0: the picture's mean as the whole, laid out with its places."""
 
     name = "efficientnet_lite0"
-    version = "efficientnet-lite0 57934424, mean, 3x3 and the palette"
+    version = f"efficientnet-lite0 57934424, mean, {LAYOUT}"
     width = WIDTH
     tokens, words, letters = FEATURES, NAMED, 0
 
