@@ -212,7 +212,7 @@ def test_a_newer_format_is_refused_by_number_and_an_older_one_migrated(small_dig
     folder = checkpoint.steps_of(tmp_path / "run")[-1]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(CheckpointError, match=r"format 99.*reads formats 1 to 7: upgrade plait"):
+    with pytest.raises(CheckpointError, match=rf"format 99.*reads formats 1 to {checkpoint.FORMAT}: upgrade plait"):
         checkpoint.load(folder)
     new = ("turns", "hold_out", "augment")  # what format 1 did not have
     recipe = {key: value for key, value in config["recipe"].items() if key not in new}
