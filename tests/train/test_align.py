@@ -234,3 +234,15 @@ def test_rows_with_several_answers_are_not_aligned(seen):
     asked, answered = Message("user", (Part("text", "?"),)), Message("assistant", (Part("text", "a"),))
     assert encoder.alignment_of(Sample((asked, answered), "name")).answer.tolist()
     assert encoder.alignment_of(Sample((asked, answered, asked, answered), "name")) is None
+
+
+@pytest.mark.parametrize("kind", ["world", "seen"])
+def test_where_nothing_is_aligned_every_learner_has_a_gradient_of_zero(kind, request):
+    """Or ranks without sounds or pictures would wait for the others for ever."""
+    model, batch = request.getfixturevalue(kind)
+    sums = Align(True, ("spell", "name")).sums(model, batch(("talk", picture(1), "a")))
+    assert (float(sums[CTC].detach()), float(sums[MATCH].detach())) == (0.0, 0.0)
+    sum(sums.values()).backward()
+    learners = [*model.spellers.parameters(), *model.askers.parameters()]
+    assert learners
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in learners)
