@@ -67,7 +67,7 @@ ALIGN = {
     "weights": {"transcribe": 4.0, "name": 2.0, "colour": 0.7, "category": 0.7},
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
-    "steps": 800,
+    "steps": 1600,
     "ema_decay": 0.99,
 }
 VOCODER = {
