@@ -296,10 +296,10 @@ class Encoder:
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
         if row.alignment is not None and row.alignment.how == CTC:
-            for reader in (reader for reader in self.vocabulary.readers.values() if reader.name in row.clean):
-                heard = row.clean[reader.name]
-                hidden = hide_in_features(heard.inputs, max(1, reader.letters), rng)
-                row.clean[reader.name] = replace(heard, inputs=hidden)
+            for reader in self.vocabulary.readers.values():
+                if reader.letters and (heard := row.clean.get(reader.name)) is not None:
+                    hidden = hide_in_features(heard.inputs, reader.letters, rng)
+                    row.clean[reader.name] = replace(heard, inputs=hidden)
         for part in (part for message in sample.messages for part in message.parts if part.type in self.codecs):
             weights = registry.weights(part.type)
             assert weights is not None
