@@ -24,6 +24,36 @@ SETTINGS = {
 WORDS = ("draw seven", "what is this?", "say it in German", "yes", "zwei", "四")
 
 
+class PixelReader:
+    """A reader of pictures without weights: what `features` makes of [height, width, 3] pixels from 0 to 1."""
+
+    name, version, width = "pixels", "1", 4
+    tokens = words = letters = 0
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """[n, width] of a picture."""
+        raise NotImplementedError
+
+    def prepare(self, modality, part):
+        return np.asarray(part.value, np.float32)
+
+    def vary(self, prepared, rng):
+        return prepared
+
+    def load(self, device):
+        return lambda prepared: [self.features(pixels / 255).astype(np.float16) for pixels in prepared]
+
+
+class Columns(PixelReader):
+    """A feature a column of the picture, its mean colour, each two letters at most."""
+
+    name, letters = "columns", 2
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """As `PixelReader.features`."""
+        return np.pad(pixels.mean(axis=0), ((0, 0), (0, 1)))
+
+
 def text(value: str) -> Part:
     return Part("text", value)
 

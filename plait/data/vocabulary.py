@@ -106,8 +106,8 @@ class Vocabulary:
         return self.groups[int(self.group_of_id[index])]
 
     def reader(self, name: str) -> Reader:
-        """The reader called `name`. Raises KeyError where there is none."""
-        return {reader.name: reader for reader in self.readers.values()}[name]
+        """The reader called `name`, which is one of `readers`."""
+        return next(reader for reader in self.readers.values() if reader.name == name)
 
     def expert(self, modality: str, written: bool) -> int:
         """Number of the expert of a modality's tokens and of the header names before them."""

@@ -69,7 +69,7 @@ def _from_6(config: Config) -> Config:
 
 def _from_7(config: Config) -> Config:
     """Format 8: it is said what was drawn and never trained. Readers of pictures have places for answers to several questions;
-    before, at most a day, for one (`checkpoint.load_model` refuses such)."""
+    before for one, and what learned that layout is refused (`checkpoint.load_model`)."""
     return {**config, "format": 8, "unlearned": []}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from worlds import Columns
 
 from plait import registry
 from plait.contract import Message, Part, Sample
@@ -12,7 +13,7 @@ from plait.data.letters import CLASSES, spelled
 from plait.data.pack import collate
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
-from plait.heads.speller import Speller
+from plait.heads.speller import ROUNDED, SLOTS, Speller
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.modalities.image import readers
@@ -36,9 +37,7 @@ def speller():
 def test_a_sound_is_spelled_alike_alone_and_beside_longer_ones(speller):
     sounds = [torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(n)) for n in (3, 9, 1)]
     together = speller(torch.cat(sounds), torch.tensor([3, 9, 1]))
-    assert together.shape[0] == 3
-    assert together.shape[1] >= 9 * LETTERS
-    assert together.shape[2] == CLASSES
+    assert together.shape == (3, 2 * ROUNDED * SLOTS, CLASSES), "18 steps, rounded up"
     for sound, logits in zip(sounds, together, strict=True):
         alone = speller(sound, torch.tensor([len(sound)]))[0]
         slots = LETTERS * len(sound)
@@ -75,32 +74,15 @@ def test_words_follow_the_means_of_a_sound_s_features():
     assert AVERAGED == 3
 
 
-class Ear:
-    """A reader with a feature a row of the picture: its mean colour."""
-
-    name, version, width = "rows", "1", 4
-    tokens = words = 0
-    letters = 2
-
-    def prepare(self, modality, part):
-        return np.asarray(part.value, np.float32)
-
-    def vary(self, prepared, rng):
-        return prepared
-
-    def load(self, device):
-        return lambda prepared: [np.pad(p.mean(axis=1) / 255, ((0, 0), (0, 1))).astype(np.float16) for p in prepared]
-
-
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setitem(readers.READERS, Ear.name, Ear())
-    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 32, "reader": Ear.name}})
+    monkeypatch.setitem(readers.READERS, Columns.name, Columns())
+    modalities = registry.build_all({"text": {}, "image": {"patch": 2, "max_patches": 32, "reader": Columns.name}})
     return MultimodalTransformer(TrunkConfig(dim=16, num_layers=1, num_heads=2), Vocabulary(modalities))
 
 
-def batch_of(model, *heights):
-    pictures = [Part("image", Image.effect_noise((2, height), 90).convert("RGB")) for height in heights]
+def batch_of(model, *numbers):
+    pictures = [Part("image", Image.effect_noise((columns, 2), 90).convert("RGB")) for columns in numbers]
     sample = Sample((Message("user", tuple(pictures)), Message("assistant", (Part("text", "red"),))), "name")
     features = FeatureReader(model.vocabulary.modalities, model.vocabulary.readers, torch.device("cpu"))
     row = Encoder(model.vocabulary, features=features).row(sample, np.random.default_rng(0))
@@ -116,7 +98,7 @@ def test_the_trunk_reads_what_was_said_in_each_of_two_media(model, monkeypatch):
         return [said[count] for count in counts.tolist()]
 
     monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
-    places = batch.clean[Ear.name].index
+    places = batch.clean[Columns.name].index
     shown = model.embed(batch)[0][places]
     read, table = model.vocabulary.modalities["text"].read, model.tables["text"].weight
     for first, text in ((2, "ab"), (6 + 4, "cd e")):
@@ -128,9 +110,9 @@ def test_the_trunk_reads_what_was_said_in_each_of_two_media(model, monkeypatch):
 def test_a_speller_that_never_learned_says_nothing(model, monkeypatch):
     monkeypatch.setattr("plait.model.multimodal.transcripts", lambda *_: ["noise"])
     batch = batch_of(model, 9)
-    places = batch.clean[Ear.name].index
+    places = batch.clean[Columns.name].index
     assert model.embed(batch)[0][places][3:].any()
-    model.unlearned = {f"spellers.{Ear.name}"}
+    model.unlearned = {f"spellers.{Columns.name}"}
     assert not model.embed(batch)[0][places][3:].any()
 
 
@@ -142,7 +124,7 @@ def test_requests_that_are_answered_together_hear_what_each_hears_alone(model, m
         return ["ab" if count == 6 else "cd e" for count in counts.tolist()]
 
     monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
-    pictures = [Part("image", Image.effect_noise((2, height), 90).convert("RGB")) for height in (6, 12)]
+    pictures = [Part("image", Image.effect_noise((columns, 2), 90).convert("RGB")) for columns in (6, 12)]
     requests = [Request((Message("user", (picture,)),), to="text", max_tokens=3) for picture in pictures]
     engine = Engine(model)
     alone = [engine.generate([request])[0].message for request in requests]
@@ -157,6 +139,6 @@ def test_a_checkpoint_keeps_its_speller(model, tmp_path):
     loaded, _ = checkpoint.load(folder, torch.float32)
     batch = batch_of(loaded, 9)
     torch.testing.assert_close(loaded.embed(batch), model.embed(batch))
-    assert heard.transcripts(loaded.spellers[Ear.name], torch.ones(3, 4), torch.tensor([3])) == heard.transcripts(
-        model.spellers[Ear.name], torch.ones(3, 4), torch.tensor([3])
+    assert heard.transcripts(loaded.spellers[Columns.name], torch.ones(3, 4), torch.tensor([3])) == heard.transcripts(
+        model.spellers[Columns.name], torch.ones(3, 4), torch.tensor([3])
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from worlds import PixelReader
 
 from plait import registry
 from plait.contract import Message, Part, Sample
@@ -99,20 +100,14 @@ def test_the_directions_of_a_medium_s_features_are_added(table):
     torch.testing.assert_close(sums[1], sum(directions(vector, table.centre) for vector in vectors[TOKENS:]))
 
 
-class Eye:
-    """A reader with the picture's mean colour, twice."""
+class Eye(PixelReader):
+    """The picture's mean colour, twice."""
 
-    name, version, width = "mean-colour", "1", 3
-    tokens, words, letters = 2, 2, 0
+    name, width = "mean-colour", 3
+    tokens, words = 2, 2
 
-    def prepare(self, modality, part):
-        return np.asarray(part.value, np.float32)
-
-    def vary(self, prepared, rng):
-        return prepared
-
-    def load(self, device):
-        return lambda prepared: [np.tile(p.mean(axis=(0, 1)) / 255, (2, 1)).astype(np.float16) for p in prepared]
+    def features(self, pixels):
+        return np.tile(pixels.mean(axis=(0, 1)), (2, 1))
 
 
 @pytest.fixture

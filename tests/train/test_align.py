@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from worlds import Columns
 
 from plait import registry
 from plait.contract import Message, Part, Sample
@@ -29,23 +30,6 @@ def table_of(model):
     """All embeddings of words in units of their root mean square, and their mean."""
     table = model.tables["text"].weight.detach() / model.trunk.config.embedding_rms
     return table, table.mean(dim=0)
-
-
-class Columns:
-    """A reader with a feature a column of the picture, its mean colour, each two letters at most."""
-
-    name, version, width = "columns", "1", 4
-    tokens = words = 0
-    letters = 2
-
-    def prepare(self, modality, part):
-        return np.asarray(part.value, np.float32)
-
-    def vary(self, prepared, rng):
-        return prepared
-
-    def load(self, device):
-        return lambda prepared: [np.pad(p.mean(axis=0) / 255, ((0, 0), (0, 1))).astype(np.float16) for p in prepared]
 
 
 class FourColumns(Columns):

@@ -171,9 +171,9 @@ def match(
     number_of_row = {row: number for number, row in enumerate(order)}
     index = torch.tensor([number_of_row[row] for row in media.tolist()], device=pointing.device)
     sums = torch.zeros(len(order), pointing.shape[1], device=pointing.device).index_add(0, index, pointing)
-    own = [answers[row] for row in order]
-    distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*own, *others)))}
+    right_answers = [answers[row] for row in order]
+    distinct = {answer: number for number, answer in enumerate(dict.fromkeys((*right_answers, *others)))}
     logits = SHARPNESS * F.normalize(sums, dim=-1) @ table.means(list(distinct)).T
     return F.cross_entropy(
-        logits, torch.tensor([distinct[answer] for answer in own], device=logits.device), reduction="sum"
+        logits, torch.tensor([distinct[answer] for answer in right_answers], device=logits.device), reduction="sum"
     )
