@@ -2,20 +2,50 @@
 
 python benchmarks/exact_answers.py runs/smol --data data/smol --task name --split style --limit 150
 python benchmarks/exact_answers.py runs/smol --data data/smol --task transcribe --split recorded --limit 600
+
+With --alone the language model takes no part: what the speller reads, or the nearest answer to the task's own question.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import jiwer
 import numpy as np
+import torch
 
 from plait import api, recipes
-from plait.contract import WORDS
+from plait.contract import WORDS, Sample
+from plait.data.features import given_parts
 from plait.data.letters import plain_words
 from plait.infer.request import Request
+from plait.model.heard import transcripts
+
+
+def written(model: api.Model, rows: Sequence[Sample]) -> list[str]:
+    """What the model answers."""
+    answers = model.generate_all([Request(row.messages[:-1], to=WORDS, max_tokens=60) for row in rows])
+    return ["".join(str(part.value) for part in answer.message.parts) for answer in answers]
+
+
+@torch.no_grad()
+def told_alone(model: api.Model, rows: Sequence[Sample]) -> list[str]:
+    """What the reader of the first medium of each row tells in words."""
+    network, features = model.network, model.engine.encoder.features
+    texts = []
+    for row in rows:
+        part = next(part for part in given_parts([row]) if part.type in network.vocabulary.readers)
+        reader = network.vocabulary.readers[part.type]
+        inputs = torch.from_numpy(np.array(features(part, None))).to(network.dtype)
+        if reader.letters:
+            texts += transcripts(network.spellers[reader.name], inputs, torch.tensor([len(inputs)]))
+        else:
+            memory = network.memories[reader.name, row.task]
+            (answer,) = memory.nearest(network.pointing(reader.name, row.task, inputs), network.directions())
+            texts.append(memory.texts[memory.answers.index(answer)])
+    return texts
 
 
 def main() -> None:
@@ -25,19 +55,19 @@ def main() -> None:
     parser.add_argument("--task", default="name")
     parser.add_argument("--split", default="style")
     parser.add_argument("--limit", type=int, default=150)
+    parser.add_argument("--alone", action="store_true", help="what the readers tell without the language model")
     options = parser.parse_args()
     model = api.load(options.checkpoint)
     suite = recipes.module("smol").suite(options.data, model.network.vocabulary.modalities)
     rows = suite.rows.rows(suite.task(options.task), options.split)
     chosen = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[: options.limit]]
-    answers = model.generate_all([Request(row.messages[:-1], to=WORDS, max_tokens=60) for row in chosen])
-    written = ["".join(str(part.value) for part in answer.message.parts) for answer in answers]
+    texts = (told_alone if options.alone else written)(model, chosen)
     wanted = [str(row.messages[-1].parts[0].value) for row in chosen]
-    right = [words == own for words, own in zip(written, wanted, strict=True)]
-    wrong = jiwer.wer([plain_words(own) or "." for own in wanted], [plain_words(words) or "." for words in written])
+    right = [text == answer for text, answer in zip(texts, wanted, strict=True)]
+    plain = [[plain_words(text) or "." for text in of] for of in (wanted, texts)]
     print(
         f"{options.task}, {options.split}: {100 * np.mean(right):.1f} % of {len(right)} to the letter, "
-        f"{100 * wrong:.1f} % of words wrong"
+        f"{100 * jiwer.wer(*plain):.1f} % of words and {100 * jiwer.cer(*plain):.1f} % of characters wrong"
     )
 
 
