@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import jiwer
 import numpy as np
@@ -20,6 +21,7 @@ from plait import api, recipes
 from plait.contract import WORDS, Sample
 from plait.data.features import given_parts
 from plait.data.letters import plain_words
+from plait.heads.speller import Speller
 from plait.infer.request import Request
 from plait.model.heard import transcripts
 
@@ -34,15 +36,18 @@ def written(model: api.Model, rows: Sequence[Sample]) -> list[str]:
 def told_alone(model: api.Model, rows: Sequence[Sample]) -> list[str]:
     """What the reader of the first medium of each row tells in words."""
     network, features = model.network, model.engine.encoder.features
+    assert features is not None
     texts = []
     for row in rows:
         part = next(part for part in given_parts([row]) if part.type in network.vocabulary.readers)
         reader = network.vocabulary.readers[part.type]
         inputs = torch.from_numpy(np.array(features(part, None))).to(network.dtype)
         if reader.letters:
-            texts += transcripts(network.spellers[reader.name], inputs, torch.tensor([len(inputs)]))
+            speller = cast(Speller, network.spellers[reader.name])
+            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]))
         else:
             memory = network.memories[reader.name, row.task]
+            assert memory is not None
             (answer,) = memory.nearest(network.pointing(reader.name, row.task, inputs), network.directions())
             texts.append(memory.texts[memory.answers.index(answer)])
     return texts
@@ -64,10 +69,10 @@ def main() -> None:
     texts = (told_alone if options.alone else written)(model, chosen)
     wanted = [str(row.messages[-1].parts[0].value) for row in chosen]
     right = [text == answer for text, answer in zip(texts, wanted, strict=True)]
-    plain = [[plain_words(text) or "." for text in of] for of in (wanted, texts)]
+    reference, written_words = ([plain_words(text) or "." for text in of] for of in (wanted, texts))
     print(
         f"{options.task}, {options.split}: {100 * np.mean(right):.1f} % of {len(right)} to the letter, "
-        f"{100 * jiwer.wer(*plain):.1f} % of words and {100 * jiwer.cer(*plain):.1f} % of characters wrong"
+        f"{100 * jiwer.wer(reference, written_words):.1f} % of words and {100 * jiwer.cer(reference, written_words):.1f} % of characters wrong"
     )
 
 
