@@ -13,16 +13,22 @@ from torch import Tensor
 
 from plait.data.letters import read
 from plait.heads.speller import Speller
+from plait.model.lexicon import Lexicon
 
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 
 @torch.no_grad()
-def transcripts(speller: Speller, features: Tensor, counts: Tensor) -> list[str]:
-    """[N, width] features of sounds, [B] features of each -> what each says, letter by likeliest letter."""
-    classes = speller(features, counts).argmax(dim=-1)
+def transcripts(speller: Speller, features: Tensor, counts: Tensor, lexicon: Lexicon | None = None) -> list[str]:
+    """[N, width] features of sounds, [B] features of each -> what each says: in words of the lexicon where they fit, without
+    one letter by likeliest letter."""
+    logits = speller(features, counts)
     slots = (counts * speller.letters).tolist()
-    return [read(row[:count]) for row, count in zip(classes.tolist(), slots, strict=True)]
+    if lexicon is None:
+        classes = logits.argmax(dim=-1)
+        return [read(row[:count]) for row, count in zip(classes.tolist(), slots, strict=True)]
+    likelihoods = logits.log_softmax(dim=-1).cpu().numpy()
+    return [lexicon.spell(row[:count]) for row, count in zip(likelihoods, slots, strict=True)]
 
 
 def beside_words(vectors: Tensor, counts: Sequence[int], words: Sequence[Tensor]) -> Tensor:

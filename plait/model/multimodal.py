@@ -24,6 +24,7 @@ from plait.model.experts import Split, plan
 from plait.model.heard import beside_words, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
+from plait.model.lexicon import Lexicon, whole_words
 from plait.model.lora import Adapters, Routing
 from plait.model.mask import allowed
 from plait.model.memory import AnswerMemory, Directions, beside_answers, pointing
@@ -83,6 +84,7 @@ class MultimodalTransformer(nn.Module):
                 if reader.letters
             }
         )
+        self.lexicon: Lexicon | None = None  # of what the spellers may hear
         self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
@@ -143,6 +145,13 @@ class MultimodalTransformer(nn.Module):
             if texts := answers.get(reader, {}).get(question):
                 read = self.vocabulary.modalities[WORDS].read
                 memory.remember((text, read(Part(WORDS, text)).blocks[0].tokens) for text in texts)
+
+    def expect(self, words: Mapping[str, int]) -> None:
+        """Let what is heard be spelled in these words, by how often they were read, beside those that are known; without
+        spellers and without words nothing changes."""
+        if self.spellers and words:
+            self.lexicon = self.lexicon or Lexicon(whole_words(self.vocabulary.modalities[WORDS]))
+            self.lexicon.learn(words)
 
     def directions(self) -> Directions:
         """The words' table as directions, computed anew only when the table has changed."""
@@ -242,7 +251,7 @@ class MultimodalTransformer(nn.Module):
         if f"spellers.{name}" in self.unlearned:
             texts = [""] * len(counts)
         else:
-            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts)
+            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon)
         read = self.vocabulary.modalities[WORDS].read
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]

@@ -39,6 +39,7 @@ CONFIG = shipped.CONFIG
 WEIGHTS = "model.safetensors"
 PLACES_SINCE = 8  # a format: places after the features of a picture
 ANSWERS = "answers.json"  # of the memories of readers
+WORDS_HEARD = "words.json"  # that what is heard is spelled in
 SHARD_NAME = re.compile(r"model-\d{5}\.safetensors")
 SEAL = "config_sha256"
 WRITTEN_AS = "written_as"  # of a configuration that was read: the format of its files
@@ -113,6 +114,8 @@ def save(
         for (reader, question), memory in model.memories.items():
             answers.setdefault(reader, {})[question] = memory.texts
         _write_json(partial / ANSWERS, answers)
+    if model.lexicon is not None:
+        _write_json(partial / WORDS_HEARD, model.lexicon.counts)
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
@@ -288,6 +291,8 @@ def load_model(
     model.base = base
     model.unlearned |= set(config["unlearned"]) & set(model.learners())
     model.remember(_load_answers(folder, config))
+    if WORDS_HEARD in config["sha256"]:
+        model.expect(json.loads((folder / WORDS_HEARD).read_text(encoding="utf-8")))
     return model
 
 

@@ -40,7 +40,7 @@ from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
 from plait.train.objectives import Objective
-from plait.train.objectives.align import Align, answers_to_match, answers_to_remember
+from plait.train.objectives.align import Align, answers_to_match, answers_to_remember, words_to_expect
 from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.state import Training
@@ -209,6 +209,7 @@ def build(
     answers = answers_to_remember(by_task, recipe.alignment, vocabulary)
     model.ask(answers, recipe.seed)
     model.remember(answers)
+    model.expect(words_to_expect(by_task, recipe.alignment))
     select_trainable(model, recipe.trainable)
     model.unlearned -= _trained(recipe, model)
     if model.base is not None:

@@ -20,6 +20,7 @@ from plait.modalities.image import readers
 from plait.model import heard
 from plait.model.heard import AVERAGED, beside_words, transcripts
 from plait.model.init import initialise
+from plait.model.lexicon import Lexicon
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train import checkpoint
@@ -93,7 +94,7 @@ def test_the_trunk_reads_what_was_said_in_each_of_two_media(model, monkeypatch):
     batch = batch_of(model, 6, 12)
     said = {6: "ab", 12: "cd e"}
 
-    def what_was_said(speller, features, counts):
+    def what_was_said(speller, features, counts, lexicon):
         assert len(features) == 18
         return [said[count] for count in counts.tolist()]
 
@@ -119,7 +120,7 @@ def test_a_speller_that_never_learned_says_nothing(model, monkeypatch):
 def test_requests_that_are_answered_together_hear_what_each_hears_alone(model, monkeypatch):
     heard_counts = []
 
-    def what_was_said(speller, features, counts):
+    def what_was_said(speller, features, counts, lexicon):
         heard_counts.append(counts.tolist())
         return ["ab" if count == 6 else "cd e" for count in counts.tolist()]
 
@@ -132,6 +133,32 @@ def test_requests_that_are_answered_together_hear_what_each_hears_alone(model, m
     together = [answer.message for answer in engine.generate(requests)]
     assert heard_counts == [[6, 12]]
     assert together == alone
+
+
+def test_words_are_of_the_lexicon_where_they_fit(speller, monkeypatch):
+    logits = torch.full((1, LETTERS, CLASSES), -20.0)
+    for slot, letter in enumerate(spelled("cut")):
+        logits[0, slot, letter] = 5.0
+    logits[0, 1, spelled("a")[0]] = 4.5
+    logits[0, 3, 0] = 5.0
+    monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: logits)
+    words = Lexicon()
+    words.learn({"cat": 1})
+    assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1])) == ["cut"]
+    assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1]), words) == ["cat"]
+
+
+def test_a_checkpoint_keeps_the_words_that_it_expects(model, tmp_path):
+    assert (
+        checkpoint.load(checkpoint.save(tmp_path / "none", model, model.state_dict(), {}), torch.float32)[0].lexicon
+        is None
+    )
+    model.expect({"cat": 2, "dog": 1})
+    folder = checkpoint.save(tmp_path / "saved", model, model.state_dict(), {})
+    loaded, _ = checkpoint.load(folder, torch.float32)
+    assert loaded.lexicon.counts == {"cat": 2, "dog": 1}
+    loaded.expect({"cat": 2})
+    assert loaded.lexicon.counts == {"cat": 2, "dog": 1}, "what is learned again counts once"
 
 
 def test_a_checkpoint_keeps_its_speller(model, tmp_path):

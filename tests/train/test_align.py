@@ -23,7 +23,7 @@ from plait.model.memory import directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train.objectives import align
-from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match
+from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match, words_to_expect
 
 
 def table_of(model):
@@ -203,6 +203,16 @@ def test_the_answers_to_match_are_distinct_and_a_bounded_sample():
     many = answers_to_match(Alignment(MATCH, "name", np.array([n])) for n in range(2 * OTHERS))["name"]
     assert len(many) == len(set(many)) == OTHERS
     assert max(many) > (OTHERS,)
+
+
+def test_words_to_expect_are_those_of_the_answers_of_aligned_tasks():
+    def row(answer):
+        return Sample((Message("user", (Part("text", "what?"),)), Message("assistant", (Part("text", answer),))), "any")
+
+    rows = {"spell": [row("A cat."), row("a cat")], "name": [row("dog")], "talk": [row("eel")]}
+    expected = {"a": 2, "cat": 2, "dog": 1}
+    assert words_to_expect(rows, {"spell": CTC, "name": MATCH}) == expected
+    assert words_to_expect(rows, {"name": MATCH}) == {}, "no sound is aligned"
 
 
 def test_alignment_alone_learns_from_the_aligned_tasks_only():

@@ -23,6 +23,7 @@ from plait.data.row import Alignment
 from plait.data.sequence import CTC, MATCH
 from plait.data.vocabulary import Vocabulary
 from plait.model.init import generator_of
+from plait.model.lexicon import words_in
 from plait.model.memory import Answer, Directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import Pretrain
@@ -128,6 +129,19 @@ def answers_to_remember(
         reader: {task: [text for text, _ in of.most_common(REMEMBERED)] for task, of in by_task.items()}
         for reader, by_task in counts.items()
     }
+
+
+def words_to_expect(rows_by_task: Mapping[str, Iterable[Sample]], alignment: Mapping[str, str]) -> dict[str, int]:
+    """Words of the answers of aligned tasks and how often each stands in different answers, where sounds are aligned too."""
+    if CTC not in alignment.values():
+        return {}
+    return words_in(
+        str(part.value)
+        for task in alignment
+        for sample in rows_by_task.get(task, ())
+        for part in sample.messages[-1].parts
+        if part.type == WORDS
+    )
 
 
 def learners(model: MultimodalTransformer) -> list[Tensor]:
