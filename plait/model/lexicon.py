@@ -37,7 +37,7 @@ class _Spelling:
 
     def __init__(self, parent: _Spelling | None, letter: int, word: bytes, known: float, hoped: float) -> None:
         self.parent, self.letter, self.word, self.known, self.hoped = parent, letter, word, known, hoped
-        self.children: dict[int, _Spelling | None] = {}
+        self.children: dict[int, _Spelling] = {}
 
     def text(self) -> str:
         """What it spells; bytes that are no UTF-8 are left out."""
@@ -97,7 +97,7 @@ class Lexicon:
         for spelling, (blank, letter) in beam.items():
             either = _sum(blank, letter)
             for number, chance in letters:
-                if number == BLANK:
+                if number == BLANK or (number == SPACE and not spelling.word):  # between words, both are silence
                     ends = after.setdefault(spelling, [NEVER, NEVER])
                     ends[0] = _sum(ends[0], either + chance)
                     continue
@@ -105,21 +105,21 @@ class Lexicon:
                     ends = after.setdefault(spelling, [NEVER, NEVER])
                     ends[1] = _sum(ends[1], letter + chance)
                 before = blank if number == spelling.letter else either
-                if before > NEVER and (longer := self._longer(spelling, number)) is not None:
-                    ends = after.setdefault(longer, [NEVER, NEVER])
+                if before > NEVER:
+                    ends = after.setdefault(self._longer(spelling, number), [NEVER, NEVER])
                     ends[1] = _sum(ends[1], before + chance)
         best = nlargest(WIDTH, after.items(), key=lambda item: _sum(*item[1]) + item[0].known + item[0].hoped)
         return {spelling: (ends[0], ends[1]) for spelling, ends in best}
 
-    def _longer(self, spelling: _Spelling, letter: int) -> _Spelling | None:
-        """A spelling and one letter more; None for a second blank between words."""
+    def _longer(self, spelling: _Spelling, letter: int) -> _Spelling:
+        """A spelling and one letter more."""
         if letter not in spelling.children:
             spelling.children[letter] = self._child(spelling, letter)
         return spelling.children[letter]
 
-    def _child(self, spelling: _Spelling, letter: int) -> _Spelling | None:
+    def _child(self, spelling: _Spelling, letter: int) -> _Spelling:
         if letter == SPACE:
-            return _Spelling(spelling, letter, b"", self._whole(spelling), 0.0) if spelling.word else None
+            return _Spelling(spelling, letter, b"", self._whole(spelling), 0.0)
         word = spelling.word + bytes([letter - 1])
         hoped = WEIGHT * self._hopes.get(word, UNKNOWN + UNKNOWN_LETTER * len(word))
         return _Spelling(spelling, letter, word, spelling.known, hoped)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -40,9 +41,8 @@ def by_enumeration(log_probabilities, letters, words):
     """The likeliest text by the sum over every way to spell it."""
     sums = defaultdict(float)
     for classes in itertools.product(letters, repeat=len(log_probabilities)):
-        text = read(classes)
-        if text.removesuffix(" ") == " ".join(text.split()):  # single blanks after words only
-            sums[text] += math.exp(sum(row[number] for row, number in zip(log_probabilities, classes, strict=True)))
+        text = re.sub(" +", " ", read(classes)).lstrip()  # what is said after silence, or not
+        sums[text] += math.exp(sum(row[number] for row, number in zip(log_probabilities, classes, strict=True)))
     total = sum(words.counts.values())
 
     def of_words(text):
@@ -99,6 +99,11 @@ def test_silence_and_no_slot_at_all_say_nothing():
     words = knowing("cat")
     assert words.spell(slots({"": 1.0}, {"": 1.0})) == ""
     assert words.spell(np.zeros((0, CLASSES), np.float32)) == ""
+
+
+def test_blanks_before_the_first_word_and_between_two_are_silence():
+    assert knowing("cat").spell(slots({" ": 1.0}, {" ": 1.0}, {"": 1.0}, {" ": 1.0})) == ""
+    assert knowing("cat").spell(certain("  be   at ")) == "be at"
 
 
 def test_bytes_that_are_no_text_are_left_out():
