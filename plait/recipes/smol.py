@@ -109,7 +109,7 @@ RECIPE = Recipe(
     pca=384,
     steps=4000,
     ema_decay=0.995,
-    turns=3,
+    turns=4,
     sampling=Sampling(max_tokens=240),
 )  # fmt: skip
 
@@ -137,7 +137,7 @@ FLOORS = {
 HOURS = 60.0  # of speech, half of it by Flite: some ninety minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 6
+FORMAT = 7
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:

@@ -13,10 +13,6 @@ from plait.tasks.dictionary.pictures import (
     TONED,
     _drawings,
     category,
-    colour,
-    draw,
-    name,
-    restyle,
 )  # fmt: skip
 from plait.tasks.dictionary.pictures import (
     TASKS as PICTURES,
@@ -119,25 +115,39 @@ def draw_heard(group: Group) -> Iterator[Item]:
         yield Item(slots, drawing.part("picture"), {}, {"concept": group.key, "style": style})
 
 
+def kind_in_words(kind: str) -> str:
+    """A group of emoji as people write it: food-drink is food and drink."""
+    return kind.replace("-", " and ")
+
+
+def kind(group: Group) -> Iterator[Item]:
+    """Drawing -> the kind of thing that it shows, in words."""
+    for item in category(group):
+        words = kind_in_words(str(item.answer.value))
+        yield replace(item, answer=Part("text", words), expect={"category": words})
+
+
+def _sentence(asset: Asset) -> str:
+    """A sentence about a drawing: what it shows, its colour, its kind, as far as they are known."""
+    hue, of_kind = asset.facts.get("colour"), asset.facts.get("category") if asset.source == "emoji" else None
+    sentence = f"The picture shows {asset.texts['en']}"
+    sentence += f", drawn mostly in {hue}" if hue else ""
+    return f"{sentence}. It belongs to {kind_in_words(of_kind)}." if of_kind else f"{sentence}."
+
+
 def describe(group: Group) -> Iterator[Item]:
-    """Drawing -> a sentence about it: what it shows, its colour, its kind, as far as they are known."""
+    """Drawing -> a sentence about it."""
     for asset in _drawings(group, TONED):
         if asset.facts["style"] == "stamp" or not short(asset.texts.get("en", "")):
             continue
-        title, hue, kind = asset.texts["en"], asset.facts.get("colour"), asset.facts.get("category")
-        sentence = f"The picture shows {title}"
-        sentence += f", drawn mostly in {hue}" if hue else ""
-        sentence += f". It belongs to {kind}." if kind and asset.source == "emoji" else "."
-        yield Item({"picture": asset.part("picture")}, Part("text", sentence), {"exact": sentence}, {"name": title})
+        sentence = _sentence(asset)
+        yield Item(
+            {"picture": asset.part("picture")}, Part("text", sentence), {"exact": sentence}, {"name": asset.texts["en"]}
+        )
 
 
 class Talk(GroupTask):
-    """A conversation about a drawing: its name first, then questions in turn that refer back to it."""
-
-    FOLLOW = (
-        ("And what colour is it?", "What is its main colour?", "Which colour is it mostly?", "What colour?"),
-        ("What kind of thing is that?", "What does it belong to?", "Which category is it in?", "What sort of thing?"),
-    )
+    """A conversation about a drawing: questions about it in turn, in any order; later ones refer to the picture in the first."""
 
     def sample(self, phrasing: str, item: Item) -> Sample:
         """The first question and answer, then those of `facts["turns"]`."""
@@ -149,32 +159,85 @@ class Talk(GroupTask):
 
 
 def talk(group: Group) -> Iterator[Item]:
-    """Drawing -> its name; then its colour, its kind."""
+    """Drawing -> its name, its colour, its kind and a sentence, as far as they are known and in any order."""
     for asset in _drawings(group, TONED):
         title = asset.texts.get("en", "")
         if asset.source != "emoji" or not short(title):
             continue
-        known = [asset.facts.get("colour"), asset.facts.get("category")]
-        turns = [
-            (ways[int(group.rng.integers(len(ways)))], str(answer))
-            for ways, answer in zip(Talk.FOLLOW, known, strict=True)
-            if answer
-        ]
-        if turns:
-            order = group.rng.permutation(len(turns))
-            part, _ = say(title)
-            yield Item({"picture": asset.part("picture")}, part, {}, {"turns": [turns[i] for i in order]})
+        known = {
+            "name": title,
+            "colour": asset.facts.get("colour"),
+            "category": kind_in_words(asset.facts.get("category") or ""),
+            "describe": _sentence(asset),
+        }
+        turns: list[tuple[str, str]] = []
+        for about in (list(known)[number] for number in group.rng.permutation(len(known))):
+            ways = [way for way in ASKED[about][:-1] if len(turns) or way not in LATER]
+            if known[about]:
+                turns.append((ways[int(group.rng.integers(len(ways)))], str(known[about])))
+        (question, answer), *later = turns
+        yield Item({"picture": asset.part("picture"), "question": question}, Part("text", answer), {}, {"turns": later})
 
 
 _OF_PICTURES = {task.name: task for task in PICTURES}
 _OF_SPEECH = {task.name: task for task in SPEECH}
-_ENGLISH = {
+# Questions about a picture, each list's last never trained.
+ASKED = {
     "name": (
-        "{picture} What is this?", "{picture} Name this.", "{picture} What do you see?", "{picture} What is the name of this?",
-        "{picture} Name it, please.", "{picture} Which thing is this?", "{picture} Tell me what this is called.",
-        "{picture} What is in the picture?", "What is this? {picture}", "{picture} What can you see here?",
-        "What do you see in this picture? {picture}", "{picture} Give me its name.",
-        "{picture} How is this called?",
+        "What is this?", "Name this.", "What do you see?", "What is the name of this?", "Name it, please.", "Which thing is this?",
+        "Tell me what this is called.", "What is in the picture?", "What can you see here?", "What do you see in this picture?",
+        "Give me its name.", "What is that?", "What would you call this?", "Do you know what this is?", "What has been drawn here?",
+        "Which thing do you recognise?", "What is shown?", "Please name what you see.", "And what is it?", "What is it called?",
+        "How is this called?",
+    ),
+    "colour": (
+        "Which colour is it mostly?", "Main colour?", "What colour is this?", "Name the main colour.", "Which colour has most of this?",
+        "Of what colour is it, mostly?", "Tell me the colour.", "And what colour is it?", "What is its main colour?",
+        "Which colour is it?", "What colour do you see most?", "Colour, please.", "In which colour is it drawn?",
+        "What would you say its colour is?", "I want to know the colour.", "Which colour covers most of it?", "What colour?",
+        "Do you know its colour?", "Say the main colour, please.", "Which colour would you call it?",
+        "Name the colour that most of it has.",
+    ),
+    "category": (
+        "What kind of thing is this?", "Which category?", "Sort this.", "What group is this in?", "Which kind of thing do you see?",
+        "Name the category of this.", "What does this belong to: which kind?", "Where would you file this?", "What kind of thing is that?",
+        "What does it belong to?", "Which category is it in?", "What sort of thing is it?", "Which type of thing do you see?",
+        "Put this into a category.", "Which group would you put it in?", "And its category?", "What is its category?",
+        "Which topic does this belong to?", "Assign this to a group.", "Tell me the category, please.", "What type of thing is it?",
+        "Which section would this be found in?", "Choose the category that fits.", "Say which group it is part of.",
+        "Among which things would you list it?", "Of what kind is it?", "In which category should I look for it?",
+        "To which group does this belong?",
+    ),
+    "describe": (
+        "Describe this picture.", "Describe what you see.", "Tell me about this picture.", "What does this picture show?",
+        "Write a sentence about this.", "Describe it.", "What can you tell me about it?", "Say something about this picture.",
+        "Give me a short description.", "Please describe the picture.",
+        "Put into a sentence what you see.",
+    ),
+}  # fmt: skip
+LATER = ("And what is it?", "And what colour is it?", "And its category?")  # never the first question
+_ENGLISH = {
+    **{
+        task: tuple(
+            f"{question} {{picture}}" if number % 5 == 4 else f"{{picture}} {question}"
+            for number, question in enumerate(questions)
+            if question not in LATER
+        )
+        for task, questions in ASKED.items()
+    },
+    "count": (
+        "{picture} How many: {label}?", "{picture} Count: {label}", "{picture} Number of {label}?",
+        "{picture} How many of {label} are there?", "{picture} Tell me the number of: {label}.", "{picture} {label}: how many?",
+        "{picture} Please count these: {label}.", "{picture} How many times do you see {label}?", "How many: {label}? {picture}",
+        "{picture} How often is {label} drawn?", "{picture} Count every {label}.", "{picture} What is the number of {label} here?",
+        "{picture} Tell me how many of these there are: {label}.",
+    ),
+    "where": (
+        "{picture} In which corner, side or middle is: {label}?", "{picture} Where is: {label}?", "{picture} Place of {label}?",
+        "{picture} In which part is: {label}?", "{picture} {label}: in which part?", "{picture} Tell me the place of: {label}.",
+        "{picture} Which part of the picture has: {label}?", "{picture} Where do you see {label}?", "Where is: {label}? {picture}",
+        "{picture} Where was {label} drawn?", "{picture} Find {label}: which part?",
+        "{picture} In which part of the picture is: {label}?",
     ),
     "draw": (
         "Draw {name} ({style}).", "{name} as a {style} drawing", "A {style} picture of: {name}",
@@ -201,14 +264,14 @@ _REWORDED = {
     ),
 }  # fmt: skip
 _MORE_SCORES = {"name": ("listed",), "draw": ("depicted",)}
-_MAKE = {"name": name, "draw": draw, "category": category, "colour": colour, "restyle": restyle}
 
 
 def _of_pictures(task_name: str) -> GroupTask:
     task = _OF_PICTURES[task_name]
     scores = (*task.scores, *_MORE_SCORES.get(task_name, ()))
     phrasings, reworded = _ENGLISH.get(task_name, task.phrasings), _REWORDED.get(task_name, ())
-    return replace(task, phrasings=phrasings, reworded=reworded, scores=scores)
+    make = kind if task_name == "category" else task.make
+    return replace(task, make=make, phrasings=phrasings, reworded=reworded, scores=scores)
 
 
 TASKS = (
@@ -246,17 +309,11 @@ TASKS = (
     *(_of_pictures(task_name) for task_name in ("name", "category", "colour", "count", "where", "detect", "clothes")),
     Talk(
         "talk", "image->text",
-        ("{picture} What is this?", "{picture} What do you see?", "{picture} Name this.", "{picture} Tell me what this is."),
+        ("{picture} {question}", "{question} {picture}", "Look at this: {picture} {question}", "Look. {picture} {question}"),
         talk,
     ),
     GroupTask(
-        "describe", "image->text",
-        (
-            "{picture} Describe this picture.", "{picture} Describe what you see.", "{picture} Tell me about this picture.",
-            "{picture} What does this picture show?", "Describe: {picture}", "{picture} Write a sentence about this.",
-            "{picture} Put into a sentence what you see.",
-        ),
-        describe, scores=("chrf",),
+        "describe", "image->text", _ENGLISH["describe"], describe, scores=("chrf",),
     ),
     _of_pictures("draw"),
     _of_pictures("restyle"),

@@ -12,7 +12,7 @@ from plait.data.sources.syllables import LICENCES
 from plait.eval.runner import RECORDED
 from plait.recipes import smol
 from plait.tasks.dictionary import Group
-from plait.tasks.smol import TASKS
+from plait.tasks.smol import ASKED, TASKS
 from plait.tasks.task import REWORDED
 
 RECIPE = smol.RECIPE
@@ -111,6 +111,8 @@ def test_questions_in_other_words_are_not_those_of_training():
     for task in TASKS:
         assert not set(task.reworded) & set(task.phrasings)
         assert (REWORDED in task.splits) == bool(task.reworded)
+        asked = {question for questions in ASKED.values() for question in questions}
+        assert not asked & {phrasing.replace("{picture}", "").strip() for phrasing in task.reworded}
     assert sum(len(task.reworded) for task in TASKS) == 20
 
 
@@ -122,6 +124,48 @@ def test_questions_in_other_words_are_asked_of_things_that_are_held_out():
     rows = build.held_out(corpus, category, REWORDED)
     assert len(rows) == 3
     assert {row.meta["phrasing"] for row in rows} <= set(category.reworded)
+
+
+def conversations(count=60):
+    """Talks about drawings of a red apple, of which some facts are unknown."""
+    talk = next(task for task in TASKS if task.name == "talk")
+    known = {"colour": "red", "category": "food-drink", "style": "twemoji", "tone": 0}
+    for number in range(count):
+        facts = {**known, "colour": known["colour"] if number % 2 else None}
+        group = Group(str(number), [drawing(**facts)], np.random.default_rng(number))
+        yield from talk.samples(group, talk.trained_phrasings[:1])
+
+
+def test_a_talk_asks_what_is_known_in_any_order():
+    answers = {
+        "apple", "red", "food and drink",
+        "The picture shows apple, drawn mostly in red. It belongs to food and drink.",
+        "The picture shows apple. It belongs to food and drink.",
+    }  # fmt: skip
+    first = set()
+    for number, row in enumerate(conversations()):
+        given = [message.parts[0].value for message in row.messages[1::2]]
+        assert len(given) == (4 if number % 2 else 3)
+        assert set(given) <= answers
+        assert ("red" in given) == bool(number % 2)
+        assert all(part.type == "text" for message in row.messages[1:] for part in message.parts)
+        first.add(given[0])
+    assert first == answers
+
+
+def test_a_talk_keeps_the_held_out_questions_and_begins_with_no_later_one():
+    held_out = {questions[-1] for questions in ASKED.values()}
+    for row in conversations():
+        questions = [part.value for message in row.messages[::2] for part in message.parts if part.type == "text"]
+        assert not held_out & set(questions)
+        assert not any(question.startswith("And ") for question in questions[:1])
+
+
+def test_kinds_are_written_as_people_write_them():
+    category = next(task for task in TASKS if task.name == "category")
+    group = Group("a", [drawing(category="food-drink", style="twemoji", tone=0)], np.random.default_rng(0))
+    (row,) = category.samples(group, category.phrasings[:1])
+    assert row.messages[1].parts[0].value == row.meta["expect"]["category"] == "food and drink"
 
 
 def test_the_judge_of_drawings_learns_from_styles_that_are_never_drawn():
