@@ -353,13 +353,18 @@ class Model:
         return answer.message
 
     def _check_length(self, request: Request) -> None:
-        """Raise ConfigError for more than the model has ever seen at once: it could only guess, for minutes."""
+        """Raise ConfigError for more than the model, or the language model that it stands on, has ever seen at once: it could
+        only guess, for minutes."""
+        from plait.train import bases
+
         longest = self.config["recipe"]["pack"]["length"]
+        if self.network.base is not None:
+            longest = max(longest, bases.BASES[self.network.base.name].length)
         length = self.engine.prompt_length(request)
         if length > longest:
             raise ConfigError(
-                f"got {length} tokens to answer; expected at most {longest}, the length that the model was trained with "
-                "(pack.length): shorten the question, or the conversation before it"
+                f"got {length} tokens to answer; expected at most {longest}, the longest that the model was trained with: shorten "
+                "the question, or the conversation before it"
             )
 
     def reads(self, part: Part) -> None:

@@ -73,6 +73,7 @@ class Loader:
     ) -> None:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
+        self.room = config.length - (len(encoder.preamble) if encoder.preamble is not None else 0)  # for rows
         self.ahead: deque[Drawn] = deque()  # measured, not yet looked at
         self.waiting: list[Drawn] = []  # not yet packed
         self.consecutive_too_long = 0
@@ -94,7 +95,8 @@ class Loader:
             if drawn.draw % ranks.world != ranks.rank:
                 continue
             try:
-                lengths[number] = len(self._row(drawn))
+                row = self._row(drawn)
+                lengths[number] = len(row) - row.shared
             except Exception as error:  # told only after the others, who wait for this rank's lengths, have them
                 lengths[number], problem = FAILED, problem or error
         for drawn, length in zip(samples, ranks.add(lengths).tolist(), strict=True):
@@ -113,12 +115,12 @@ class Loader:
 
     def _fits(self, drawn: Drawn) -> bool:
         """Whether a row is no longer than a sequence; others are noted. Raises RowError after MAX_CONSECUTIVE_TOO_LONG."""
-        if drawn.length <= self.config.length:
+        if drawn.length <= self.room:
             self.consecutive_too_long = 0
             return True
         problem = (
-            f"{_where(drawn.sample)} takes {drawn.length} tokens with its copies; expected at most "
-            f"pack.length={self.config.length}: raise it, or shorten the row"
+            f"{_where(drawn.sample)} takes {drawn.length + self.config.length - self.room} tokens with its copies; expected at "
+            f"most pack.length={self.config.length}: raise it, or shorten the row"
         )
         self.too_long.setdefault(drawn.sample.id or drawn.sample.where, (drawn.sample.where, problem))
         self.consecutive_too_long += 1
@@ -130,7 +132,7 @@ class Loader:
         """Draw rows until they overfill the step by a tenth, so that best-fit packing has a choice."""
         if unknown := [drawn for drawn in self.waiting if drawn.length == UNKNOWN]:  # of a run that is resumed
             self._measure(unknown, ranks)
-        target = 1.1 * self.config.length * self.config.sequences
+        target = 1.1 * self.room * self.config.sequences
         num_tokens = sum(drawn.length for drawn in self.waiting)
         while num_tokens < target:
             drawn = self._next_drawn(ranks)
@@ -143,7 +145,7 @@ class Loader:
         self._draw_until_full(ranks)
         waiting = self.waiting
         contents, unplaced = best_fit(
-            [drawn.length for drawn in waiting], self.config.sequences, self.config.length, first=self.left_over
+            [drawn.length for drawn in waiting], self.config.sequences, self.room, first=self.left_over
         )
         self.waiting = [waiting[index] for index in unplaced]
         self.left_over = len(unplaced)
@@ -162,7 +164,7 @@ class Loader:
         sequences = self.next_sequences(ranks)
         size = self.config.micro or len(sequences)
         return [
-            collate(sequences[start : start + size], self.config.length, self.encoder.vocabulary)
+            collate(sequences[start : start + size], self.config.length, self.encoder.vocabulary, self.encoder.preamble)
             for start in range(0, len(sequences), size)
         ]
 

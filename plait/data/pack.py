@@ -15,6 +15,7 @@ from plait.data.row import Alignment, FlowArrays, Row, join
 from plait.data.vocabulary import Vocabulary
 
 PADDING_ROW = -1
+SHARED_ROW = -2  # of what several rows of a sequence begin with
 
 
 def best_fit(lengths: Sequence[int], bins: int, capacity: int, first: int = 0) -> tuple[list[list[int]], list[int]]:
@@ -64,12 +65,13 @@ class Batch:
     """B packed sequences of L tokens. `ids` and `target` are -1 where there is none."""
 
     ids: Tensor  # [B, L]
-    row: Tensor  # numbered over the batch
+    row: Tensor  # numbered over the batch; SHARED_ROW for what rows begin with
     block: Tensor
     copy: Tensor
     position: Tensor
     target: Tensor
     expert: Tensor
+    shares: Tensor  # bool: whether a token's row begins with the SHARED_ROW of its sequence
     tables: dict[str, TableIds]
     clean: dict[str, FlowTokens]
     noised: dict[str, FlowTokens]  # has every flow modality, also without tokens
@@ -101,7 +103,8 @@ class Batch:
             }
 
         tensors: dict[str, Any] = {
-            name: move(getattr(self, name)) for name in ("ids", "row", "block", "copy", "position", "target", "expert")
+            name: move(getattr(self, name))
+            for name in ("ids", "row", "block", "copy", "position", "target", "expert", "shares")
         }
         return replace(
             self,
@@ -113,8 +116,13 @@ class Batch:
         )
 
 
-def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary) -> Batch:
-    """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`."""
+def collate(
+    sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary, preamble: Row | None = None
+) -> Batch:
+    """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`.
+
+    With a `preamble` each sequence begins with it, and rows that share it follow without it.
+    """
     shape = (len(sequences), length)
     ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
@@ -122,14 +130,21 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
     noised: dict[str, list[FlowArrays]] = {}
     alignment: dict[int, Alignment] = {}
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
     for b, rows in enumerate(sequences):
         start = 0
-        for row in rows:
+        if preamble is not None:
+            span = slice(0, start := len(preamble))
+            ids[b, span], block[b, span], position[b, span] = preamble.ids, preamble.block, preamble.position
+            row_id[b, span], expert[b, span] = SHARED_ROW, preamble.expert
+            clean_tokens += start
+        for whole in rows:
+            row = _without_shared(whole) if preamble is not None else whole
             span = slice(start, start + len(row))
             ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
             position[b, span], target[b, span], row_id[b, span] = row.position, row.target, number
-            expert[b, span] = row.expert
+            expert[b, span], shares[b, span] = row.expert, whole is not row
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
@@ -154,6 +169,7 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
         position=torch.from_numpy(position),
         target=torch.from_numpy(target),
         expert=torch.from_numpy(expert),
+        shares=torch.from_numpy(shares),
         tables=_tables(ids.ravel(), vocabulary),
         clean={name: _tokens(flows.get(name), parts) for name, parts in clean.items()},
         noised={name: _tokens(modality, noised.get(name)) for name, modality in flows.items()},
@@ -165,6 +181,18 @@ def collate(sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabul
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },
     )
+
+
+def _without_shared(row: Row) -> Row:
+    """A row without the tokens that it shares with others; the same row if there are none."""
+    if not row.shared:
+        return row
+    rest = {name: getattr(row, name)[row.shared :] for name in ("ids", "block", "copy", "position", "target", "expert")}
+    clean, noised = (
+        {name: replace(part, index=part.index - row.shared) for name, part in parts.items()}
+        for parts in (row.clean, row.noised)
+    )
+    return replace(row, **rest, clean=clean, noised=noised, clean_tokens=row.clean_tokens - row.shared)
 
 
 def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:

@@ -103,6 +103,7 @@ class Row:
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
     alignment: Alignment | None = None
+    shared: int = 0  # tokens that it begins with as others do: a batch may hold them once (plait.data.pack.collate)
     examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
         default_factory=list
     )  # for trained parts of codecs: the modality, what goes in, what should come out

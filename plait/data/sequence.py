@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from plait.data.hidden import hide_in_features, hide_now_and_then
 from plait.data.letters import spelled
 from plait.data.media import with_bytes
 from plait.data.row import (
+    NO_TARGET,
     NOWHERE,
     Alignment,
     Element,
@@ -30,6 +33,7 @@ from plait.data.row import (
     Row,
     RowBuilder,
     add_noise,
+    lay_out_clean,
 )
 from plait.data.vocabulary import END, NULL, ROLES, Vocabulary, features_mark
 from plait.errors import RowError
@@ -105,6 +109,26 @@ class Encoder:
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
         self.augmenter = augmenter or Augmenter({}, vocabulary.modalities)
+
+    @cached_property
+    def preamble(self) -> Row | None:
+        """What a template writes before the first words of a conversation without a system message; None where there is no
+        template, or where it writes nothing."""
+        if self.vocabulary.template is None:
+            return None
+        one, other = (
+            [number for element in self.prompt(_asking(text)) if isinstance(element, Ids) for number in element.ids]
+            for text in ("0", "a")
+        )
+        common = [first for first, second in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+        return lay_out_clean([Ids(common, False)]) if common else None
+
+    def _shared(self, row: Row) -> int:
+        """How many tokens a row has in common with others: those of the preamble or none."""
+        length = len(self.preamble) if self.preamble is not None else 0
+        begin = slice(length)
+        is_alike = self.preamble is not None and np.array_equal(row.ids[begin], self.preamble.ids)
+        return length if is_alike and (row.target[begin] == NO_TARGET).all() else 0
 
     def _read(self, part: Part) -> Segment:
         return self.modality(part.type).read(part)
@@ -295,6 +319,7 @@ class Encoder:
         row = self.lay_out(self.elements(sample, rng), rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
+        row.shared = self._shared(row)
         if row.alignment is not None and row.alignment.how == CTC:
             for reader in self.vocabulary.readers.values():
                 if reader.letters and (heard := row.clean.get(reader.name)) is not None:
@@ -336,3 +361,7 @@ class Encoder:
                     builder.add_block(element, copy, float(time), noised)
             builder.close_block(len(element))
         return builder.row()
+
+
+def _asking(text: str) -> Sample:
+    return Sample((Message("user", (Part(WORDS, text),)),))

@@ -259,7 +259,7 @@ class MultimodalTransformer(nn.Module):
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states of a batch."""
-        mask = allowed(batch.row, batch.block, batch.copy)
+        mask = allowed(batch.row, batch.block, batch.copy, batch.shares)
         prepared = prepare(mask, self.dtype, flexible=True) if self.flexible else mask
         hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared, routing=self.routing(batch))
         return hidden.flatten(0, 1)

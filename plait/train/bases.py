@@ -27,7 +27,8 @@ FOLDER = "bases"  # in the folder of sources
 
 @dataclass(frozen=True)
 class NamedBase:
-    """A language model in a package: the `file` that `plait import` can read and its hash; sizes in megabytes."""
+    """A language model in a package: the `file` that `plait import` can read and its hash; sizes in megabytes, and the tokens
+    of the longest texts that it was trained with."""
 
     name: str
     title: str
@@ -37,6 +38,7 @@ class NamedBase:
     licence: str
     download: int
     disk: int
+    length: int
 
     def __str__(self) -> str:
         return (
@@ -59,6 +61,7 @@ BASES = {
             licence="Apache-2.0",
             download=93,
             disk=640,
+            length=8192,
         ),
     )
 }

@@ -44,9 +44,11 @@ def batch_of(world, groups, length=512):
 
 def test_mask_is_the_rule_read_aloud(world):
     batch = batch_of(world, [rows(world)[:4], rows(world)[8:11]])
-    fast = allowed(batch.row, batch.block, batch.copy)
+    fast = allowed(batch.row, batch.block, batch.copy, batch.shares)
     for b in range(2):
-        slow = allowed_by_definition(batch.row[b].tolist(), batch.block[b].tolist(), batch.copy[b].tolist())
+        slow = allowed_by_definition(
+            *(tensor[b].tolist() for tensor in (batch.row, batch.block, batch.copy, batch.shares))
+        )
         assert fast[b].tolist() == slow
 
 

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from tiny_rows import config, write_rows
 
 from plait import api
+from plait.contract import Message, Part
 from plait.errors import CheckpointError, ConfigError, MissingError
+from plait.infer.request import Request
 from plait.train import archive, bases, checkpoint
 from plait.train.run import train
 from plait.train.status import status_of
@@ -122,6 +124,20 @@ def test_what_the_base_has_is_not_stored_and_what_moved_is(base, data, tmp_path)
     assert all(torch.equal(travelled[name], below[name]) for name in kept)
     for name, tensor in own.items():
         torch.testing.assert_close(travelled[name], tensor, rtol=1e-2, atol=1e-3, check_dtype=False)
+
+
+def test_what_stands_on_a_base_reads_texts_as_long_as_the_base_did(base, data, tmp_path, monkeypatch):
+    recipe = config(data, MORE, init=base.name, steps=1, trainable=("embedders.*",))
+    model = api.load(train(recipe, tmp_path / "given", threads=1))
+    question = "a cat " * recipe.pack.length
+    assert (
+        model.engine.prompt_length(Request((Message("user", (Part("text", question),)),), to="text"))
+        > recipe.pack.length
+    )
+    assert model.generate(question, to="text", max_tokens=1)
+    monkeypatch.setitem(bases.BASES, base.name, dataclasses.replace(base, length=recipe.pack.length + 1))
+    with pytest.raises(ConfigError, match=f"expected at most {recipe.pack.length + 1}, the longest that"):
+        model.generate(question, to="text", max_tokens=1)
 
 
 def test_what_was_never_learned_is_not_written(base, data, tmp_path):

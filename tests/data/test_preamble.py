@@ -1,0 +1,119 @@
+"""What conversations begin with alike is laid once a sequence, and every row is what it is alone."""
+
+import numpy as np
+import pytest
+import torch
+from worlds import World, text
+
+from plait.contract import Message, Sample
+from plait.data.chat_template import ChatTemplate
+from plait.data.loader import Loader, PackConfig
+from plait.data.pack import PADDING_ROW, SHARED_ROW, collate
+from plait.data.sequence import Encoder, FlowConfig
+from plait.data.vocabulary import Vocabulary
+from plait.train.objectives.pretrain import Pretrain
+
+TEMPLATE = """{% for message in messages %}\
+{% if loop.first and message['role'] != 'system' %}<s>system
+You are here to help.<e>
+{% endif %}<s>{{ message['role'] }}
+{{ message['content'] }}<e>
+{% endfor %}{% if add_generation_prompt %}<s>assistant
+{% endif %}"""
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A world whose conversations a template lays out, with a system message of its own where there is none."""
+    world = World()
+    world.vocabulary = Vocabulary(world.modalities, ChatTemplate(TEMPLATE, {"<s>": 0, "<e>": 1}))
+    world.encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.3))
+    return world
+
+
+def rows_of(world):
+    return [world.encoder.row(sample, np.random.default_rng(n)) for n, sample in enumerate(world.samples())]
+
+
+def test_the_preamble_is_what_comes_before_the_first_words(world):
+    written = world.modalities["text"].write
+    ids = world.encoder.preamble.ids - world.vocabulary.offsets["text"]
+    plain = "".join(written_text(written, number) for number in ids if number > 1)
+    assert plain == "system\nYou are here to help.\nuser\n"
+
+
+def written_text(write, number):
+    from plait.contract import Block, Segment
+
+    return write(Segment("text", (Block((), np.array([number])),))).value
+
+
+def test_rows_share_it_unless_they_begin_in_another_way(world):
+    rows = rows_of(world)
+    shared = [row.shared for row in rows]
+    kinds = [sample.task for sample in world.samples()]
+    assert shared[kinds.index("text->text")] == len(world.encoder.preamble)
+    assert shared[kinds.index("turns")] == 0, "a system message of its own"
+    assert shared[kinds.index("document")] == 0
+    nulls = [row.shared for row in rows if world.vocabulary.ids["<null>"] in row.ids]
+    assert nulls, "no null row was drawn: the test could not fail"
+    assert not any(nulls)
+
+
+def test_losses_are_those_of_whole_rows(world):
+    rows, model = rows_of(world), world.model()
+    together = collate([rows[:7], rows[7:]], 900, world.vocabulary, world.encoder.preamble)
+    apart = collate([rows[:7], rows[7:]], 900, world.vocabulary)
+    assert together.used < apart.used
+    assert together.counts == apart.counts
+    assert together.clean_tokens < apart.clean_tokens
+    sums, expected = Pretrain().sums(model, together), Pretrain().sums(model, apart)
+    for group, value in sums.items():
+        torch.testing.assert_close(value, expected[group], rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(sum(of.values()), model.tables["text"].weight) for of in (sums, expected)]
+    torch.testing.assert_close(*(gradient[0] for gradient in gradients), rtol=1e-3, atol=1e-3)
+
+
+def test_who_shares_nothing_does_not_notice_it(world):
+    rows, model = rows_of(world), world.model()
+    batch = collate([rows], 2000, world.vocabulary, world.encoder.preamble)
+    before = model.hidden(batch)
+    first = batch.row[0] == SHARED_ROW
+    for tokens in batch.tables.values():
+        tokens.ids = torch.where(first[tokens.index], (tokens.ids + 1) % 3, tokens.ids)
+    noticed = (model.hidden(batch) - before).abs().amax(dim=-1) > 1e-5
+    assert (noticed == (batch.shares[0] | first)).all()
+    assert batch.shares.any()
+    assert (~batch.shares[0] & (batch.row[0] > PADDING_ROW)).any()
+
+
+def test_without_a_template_nothing_is_shared():
+    world = World()
+    assert world.encoder.preamble is None
+    batch = collate([[world.encoder.row(world.samples()[0], np.random.default_rng(0))]], 200, world.vocabulary)
+    assert not batch.shares.any()
+    assert SHARED_ROW not in batch.row
+
+
+def test_the_loader_fills_the_room_beside_it(world):
+    samples = [sample for sample in world.samples() if sample.task not in ("turns", "document")]
+    loader = Loader(samples, {}, world.encoder, PackConfig(length=256, sequences=6), 0)
+    for _ in range(3):
+        (batch,) = loader.next_step()
+        assert batch.fill >= 0.9
+        length = len(world.encoder.preamble)
+        assert (batch.row[:, :length] == SHARED_ROW).all()
+        assert (batch.row[:, length:] != SHARED_ROW).all()
+
+
+def test_a_row_that_fits_no_sequence_is_told_with_its_whole_length(world):
+    long = Sample(
+        (Message("user", (text("seven " * 300),)), Message("assistant", (text("yes"),))),
+        "text->text",
+        id="it",
+        where="a:1",
+    )
+    length = len(world.encoder.row(long, np.random.default_rng(0)))
+    loader = Loader([long, world.samples()[0]], {}, world.encoder, PackConfig(length=256, sequences=1), 0)
+    loader.next_step()
+    assert f"takes {length} tokens with its copies; expected at most pack.length=256" in loader.too_long["it"][1]
