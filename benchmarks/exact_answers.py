@@ -44,7 +44,7 @@ def told_alone(model: api.Model, rows: Sequence[Sample]) -> list[str]:
         inputs = torch.from_numpy(np.array(features(part, None))).to(network.dtype)
         if reader.letters:
             speller = cast(Speller, network.spellers[reader.name])
-            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), network.lexicon)
+            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), network.lexicon, network.likelihoods)
         else:
             memory = network.memories[reader.name, row.task]
             assert memory is not None

@@ -6,7 +6,7 @@ do (plait.heads.speller, docs/adr/0025-sounds-in-words.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,20 +15,43 @@ from plait.data.letters import read
 from plait.heads.speller import Speller
 from plait.model.lexicon import Lexicon
 
+Likelihoods = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[float]]]
+SPELLINGS = 8  # of a sound that the trunk is asked about
+OF_WORDS, OF_TRUNK = 0.5, 0.8  # weights of their words' log probabilities by the lexicon, and by the trunk
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 
 @torch.no_grad()
-def transcripts(speller: Speller, features: Tensor, counts: Tensor, lexicon: Lexicon | None = None) -> list[str]:
+def transcripts(
+    speller: Speller,
+    features: Tensor,
+    counts: Tensor,
+    lexicon: Lexicon | None = None,
+    likelihoods: Likelihoods | None = None,
+) -> list[str]:
     """[N, width] features of sounds, [B] features of each -> what each says: in words of the lexicon where they fit, without
-    one letter by likeliest letter."""
+    one letter by likeliest letter. `likelihoods` gives the log probability of texts, by what each sound may say; it then
+    has a say in which it is."""
     logits = speller(features, counts)
     slots = (counts * speller.letters).tolist()
     if lexicon is None:
         classes = logits.argmax(dim=-1)
         return [read(row[:count]) for row, count in zip(classes.tolist(), slots, strict=True)]
-    likelihoods = logits.log_softmax(dim=-1).cpu().numpy()
-    return [lexicon.spell(row[:count]) for row, count in zip(likelihoods, slots, strict=True)]
+    rows = logits.log_softmax(dim=-1).cpu().numpy()
+    most = 1 if likelihoods is None else SPELLINGS
+    candidates = [lexicon.spellings(row[:count], most) for row, count in zip(rows, slots, strict=True)]
+    if likelihoods is None:
+        return [best.text for (best, *_) in candidates]
+    texts = []
+    for spellings, of_trunk in zip(
+        candidates, likelihoods([[one.text for one in own] for own in candidates]), strict=True
+    ):
+        totals = [
+            one.letters + OF_WORDS * one.words + OF_TRUNK * likelihood
+            for one, likelihood in zip(spellings, of_trunk, strict=True)
+        ]
+        texts.append(spellings[totals.index(max(totals))].text)
+    return texts
 
 
 def beside_words(vectors: Tensor, counts: Sequence[int], words: Sequence[Tensor]) -> Tensor:

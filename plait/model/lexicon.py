@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from heapq import nlargest
 
 import numpy as np
@@ -29,20 +30,34 @@ NEVER = -1e30
 SPACE = ord(" ") + 1  # the class of a blank between words
 
 
-class _Spelling:
+@dataclass(frozen=True)
+class Spelling:
+    """A text and the log probabilities of its letters and of its words, these weighted."""
+
+    text: str
+    letters: float
+    words: float
+
+    @property
+    def likelihood(self) -> float:
+        """Log probability of both."""
+        return self.letters + self.words
+
+
+class _Node:
     """A beginning of a text, as a node of a tree: `known` is the log probability of its whole words, `hoped` that of the
     likeliest word that its last can become, both weighted."""
 
     __slots__ = ("children", "hoped", "known", "letter", "parent", "word")
 
-    def __init__(self, parent: _Spelling | None, letter: int, word: bytes, known: float, hoped: float) -> None:
+    def __init__(self, parent: _Node | None, letter: int, word: bytes, known: float, hoped: float) -> None:
         self.parent, self.letter, self.word, self.known, self.hoped = parent, letter, word, known, hoped
-        self.children: dict[int, _Spelling] = {}
+        self.children: dict[int, _Node] = {}
 
     def text(self) -> str:
         """What it spells; bytes that are no UTF-8 are left out."""
         letters = []
-        node: _Spelling | None = self
+        node: _Node | None = self
         while node is not None and node.parent is not None:
             letters.append(node.letter - 1)
             node = node.parent
@@ -77,23 +92,27 @@ class Lexicon:
                 if self._hopes.get(letters[:end], NEVER) < likelihood:
                     self._hopes[letters[:end]] = likelihood
 
-    def spell(self, log_probabilities: np.ndarray) -> str:
-        """[T, classes] log probabilities of letters in slots -> the likeliest text."""
-        root = _Spelling(None, BLANK, b"", 0.0, 0.0)
+    def spellings(self, log_probabilities: np.ndarray, most: int = 1) -> list[Spelling]:
+        """[T, classes] log probabilities of letters in slots -> the likeliest texts, the best first."""
+        root = _Node(None, BLANK, b"", 0.0, 0.0)
         beam = {root: (0.0, NEVER)}  # log probability of each spelling with its last slot blank, and a letter
         likely = log_probabilities > UNLIKELY
         likely[np.arange(len(likely)), log_probabilities.argmax(axis=-1)] = True
         for slot, row in enumerate(log_probabilities):
             classes = np.nonzero(likely[slot])[0]
             beam = self._step(beam, list(zip(classes.tolist(), row[classes].tolist(), strict=True)))
-        scores = {spelling: _sum(*ends) + self._whole(spelling) for spelling, ends in beam.items()}
-        return max(scores, key=scores.__getitem__).text()
+        best: dict[str, Spelling] = {}
+        for node, ends in beam.items():
+            spelling = Spelling(node.text(), _sum(*ends), self._whole(node))
+            if spelling.text not in best or spelling.likelihood > best[spelling.text].likelihood:
+                best[spelling.text] = spelling  # one may end in a blank
+        return nlargest(most, best.values(), key=lambda spelling: spelling.likelihood)
 
     def _step(
-        self, beam: Mapping[_Spelling, tuple[float, float]], letters: list[tuple[int, float]]
-    ) -> dict[_Spelling, tuple[float, float]]:
+        self, beam: Mapping[_Node, tuple[float, float]], letters: list[tuple[int, float]]
+    ) -> dict[_Node, tuple[float, float]]:
         """The likeliest spellings after one more slot, in which these letters are likely."""
-        after: dict[_Spelling, list[float]] = {}
+        after: dict[_Node, list[float]] = {}
         for spelling, (blank, letter) in beam.items():
             either = _sum(blank, letter)
             for number, chance in letters:
@@ -111,20 +130,20 @@ class Lexicon:
         best = nlargest(WIDTH, after.items(), key=lambda item: _sum(*item[1]) + item[0].known + item[0].hoped)
         return {spelling: (ends[0], ends[1]) for spelling, ends in best}
 
-    def _longer(self, spelling: _Spelling, letter: int) -> _Spelling:
+    def _longer(self, spelling: _Node, letter: int) -> _Node:
         """A spelling and one letter more."""
         if letter not in spelling.children:
             spelling.children[letter] = self._child(spelling, letter)
         return spelling.children[letter]
 
-    def _child(self, spelling: _Spelling, letter: int) -> _Spelling:
+    def _child(self, spelling: _Node, letter: int) -> _Node:
         if letter == SPACE:
-            return _Spelling(spelling, letter, b"", self._whole(spelling), 0.0)
+            return _Node(spelling, letter, b"", self._whole(spelling), 0.0)
         word = spelling.word + bytes([letter - 1])
         hoped = WEIGHT * self._hopes.get(word, UNKNOWN + UNKNOWN_LETTER * len(word))
-        return _Spelling(spelling, letter, word, spelling.known, hoped)
+        return _Node(spelling, letter, word, spelling.known, hoped)
 
-    def _whole(self, spelling: _Spelling) -> float:
+    def _whole(self, spelling: _Node) -> float:
         """Log probability of the words when the last one ends here."""
         if not (word := spelling.word):
             return spelling.known

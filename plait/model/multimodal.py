@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from plait import registry
 from plait.contract import WORDS, Modality, Part
 from plait.data.letters import CLASSES
-from plait.data.pack import PADDING_ROW, Batch, FlowTokens
+from plait.data.pack import PADDING_ROW, Batch, FlowTokens, collate
+from plait.data.row import Ids, lay_out_clean
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
 from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
@@ -251,11 +252,33 @@ class MultimodalTransformer(nn.Module):
         if f"spellers.{name}" in self.unlearned:
             texts = [""] * len(counts)
         else:
-            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon)
+            judged = self.likelihoods if self.base is not None and not self.training else None
+            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon, judged)
         read = self.vocabulary.modalities[WORDS].read
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
+
+    @torch.no_grad()
+    def likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Log probability of each text after an `<end>`, by the trunk; the texts of an inner sequence share a packed one."""
+        read, offset = self.vocabulary.modalities[WORDS].read, self.vocabulary.offsets[WORDS]
+        rows = [
+            [
+                lay_out_clean([Ids([self.vocabulary.end, *(read(Part(WORDS, text)).blocks[0].tokens + offset)], True)])
+                for text in together
+            ]
+            for together in texts
+        ]
+        sums = []
+        for sequence in rows:
+            batch = collate([sequence], sum(map(len, sequence)), self.vocabulary).to(self.device)
+            target, row = batch.target.flatten(), batch.row.flatten()
+            index = (target >= 0).nonzero().flatten()
+            logits = side_by_side(self.categorical.values(), self.hidden(batch).index_select(0, index))
+            losses = cross_entropy(logits, target[index])
+            sums.append((-torch.zeros(len(sequence), device=self.device).index_add(0, row[index], losses)).tolist())
+        return sums
 
     def hidden(self, batch: Batch) -> Tensor:
         """[B * L, D] hidden states of a batch."""

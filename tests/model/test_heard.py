@@ -11,6 +11,7 @@ from plait.contract import Message, Part, Sample
 from plait.data.features import FeatureReader
 from plait.data.letters import CLASSES, spelled
 from plait.data.pack import collate
+from plait.data.row import Ids, lay_out_clean
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.heads.speller import ROUNDED, SLOTS, Speller
@@ -23,6 +24,7 @@ from plait.model.init import initialise
 from plait.model.lexicon import Lexicon
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
+from plait.model.weights import Base
 from plait.train import checkpoint
 
 WIDTH, LETTERS = 12, 4
@@ -94,7 +96,7 @@ def test_the_trunk_reads_what_was_said_in_each_of_two_media(model, monkeypatch):
     batch = batch_of(model, 6, 12)
     said = {6: "ab", 12: "cd e"}
 
-    def what_was_said(speller, features, counts, lexicon):
+    def what_was_said(speller, features, counts, *_):
         assert len(features) == 18
         return [said[count] for count in counts.tolist()]
 
@@ -120,7 +122,7 @@ def test_a_speller_that_never_learned_says_nothing(model, monkeypatch):
 def test_requests_that_are_answered_together_hear_what_each_hears_alone(model, monkeypatch):
     heard_counts = []
 
-    def what_was_said(speller, features, counts, lexicon):
+    def what_was_said(speller, features, counts, *_):
         heard_counts.append(counts.tolist())
         return ["ab" if count == 6 else "cd e" for count in counts.tolist()]
 
@@ -146,6 +148,64 @@ def test_words_are_of_the_lexicon_where_they_fit(speller, monkeypatch):
     words.learn({"cat": 1})
     assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1])) == ["cut"]
     assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1]), words) == ["cat"]
+
+
+def doubtful():
+    """Slots in which "cat" and "cut" are equally likely."""
+    logits = torch.full((1, LETTERS, CLASSES), -20.0)
+    for slot, letters in enumerate(("c", "au", "t")):
+        logits[0, slot, [int(spelled(letter)[0]) for letter in letters]] = 5.0
+    logits[0, 3, 0] = 5.0
+    return logits
+
+
+@pytest.mark.parametrize("preferred", ["cat", "cut"])
+def test_the_trunk_has_a_say_in_what_was_said(speller, monkeypatch, preferred):
+    monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: doubtful())
+    words = Lexicon()
+    words.learn({"cat": 1, "cut": 1})
+    asked = []
+
+    def likelihoods(texts):
+        asked.extend(texts)
+        return [[0.0 if text == preferred else -3.0 for text in together] for together in texts]
+
+    assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1]), words, likelihoods) == [preferred]
+    assert {"cat", "cut"} <= set(asked[0])
+
+
+def test_likelihoods_are_sums_over_the_tokens_of_each_text_alone(model):
+    texts = [["abc", "b"], ["", "de"]]
+    likelihoods = model.likelihoods(texts)
+    table = model.vocabulary.offsets["text"]
+    for own, together in zip(likelihoods, texts, strict=True):
+        for likelihood, text in zip(own, together, strict=True):
+            ids = [model.vocabulary.end, *(byte + table for byte in text_ids(model, text))]
+            row = lay_out_clean([Ids(ids, False)])
+            with torch.no_grad():
+                logits = model.logits(model.hidden(collate([[row]], len(ids), model.vocabulary))).log_softmax(-1)
+            expected = sum(float(logits[place, token]) for place, token in enumerate(ids[1:]))
+            assert likelihood == pytest.approx(expected, abs=1e-4)
+
+
+def text_ids(model, text):
+    return model.vocabulary.modalities["text"].read(Part("text", text)).blocks[0].tokens.tolist()
+
+
+def test_the_trunk_is_asked_when_it_is_pretrained_and_not_in_training(model, monkeypatch):
+    judges = []
+
+    def what_was_said(speller, features, counts, lexicon, likelihoods):
+        judges.append(likelihoods)
+        return [""]
+
+    monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
+    batch = batch_of(model, 9)
+    model.eval().embed(batch)
+    model.base = Base("a language model", "ab" * 32, frozenset())
+    model.embed(batch)
+    model.train().embed(batch)
+    assert judges == [None, model.likelihoods, None]
 
 
 def test_a_checkpoint_keeps_the_words_that_it_expects(model, tmp_path):

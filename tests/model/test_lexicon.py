@@ -65,57 +65,66 @@ def test_a_wide_beam_finds_the_text_that_enumeration_finds(seed, monkeypatch):
     drawn = np.random.default_rng(seed).dirichlet(np.full(len(letters), 0.5), len(table))
     table[:, letters] = np.log(drawn)
     words = knowing("a", "ab ab", "b a", "bab")
-    assert words.spell(table) == by_enumeration(table, letters, words)
+    assert words.spellings(table)[0].text == by_enumeration(table, letters, words)
 
 
 def test_a_known_word_wins_over_likelier_letters():
     doubtful = slots({"c": 1.0}, {"a": 0.4, "u": 0.6}, {"t": 1.0})
-    assert knowing("a cat").spell(doubtful) == "cat"
-    assert knowing("a cut").spell(doubtful) == "cut"
+    assert knowing("a cat").spellings(doubtful)[0].text == "cat"
+    assert knowing("a cut").spellings(doubtful)[0].text == "cut"
 
 
 def test_the_more_frequent_of_two_known_words_wins():
     doubtful = slots({"c": 1.0}, {"a": 0.5, "u": 0.5}, {"t": 1.0})
-    assert knowing("cat", "cut", "cut it").spell(doubtful) == "cut"
-    assert knowing("cut", "cat", "cat it").spell(doubtful) == "cat"
+    assert knowing("cat", "cut", "cut it").spellings(doubtful)[0].text == "cut"
+    assert knowing("cut", "cat", "cat it").spellings(doubtful)[0].text == "cat"
 
 
 def test_an_unknown_word_is_written_as_it_sounds():
-    assert knowing("cat", "the").spell(certain("the zyx cat")) == "the zyx cat"
+    assert knowing("cat", "the").spellings(certain("the zyx cat"))[0].text == "the zyx cat"
 
 
 def test_words_run_together_are_told_apart():
     gap = slots(*({letter: 1.0} for letter in "red"), {" ": 0.3, "": 0.7}, *({letter: 1.0} for letter in "fox"))
     assert read(gap.argmax(axis=-1)) == "redfox"
-    assert knowing("red", "fox").spell(gap) == "red fox"
+    assert knowing("red", "fox").spellings(gap)[0].text == "red fox"
 
 
 def test_a_letter_that_lasts_is_one_and_a_blank_makes_it_two():
-    assert knowing("cat").spell(slots({"b": 1.0}, {"e": 1.0}, {"e": 1.0})) == "be"
-    assert knowing("cat").spell(slots({"b": 1.0}, {"e": 1.0}, {"": 1.0}, {"e": 1.0})) == "bee"
+    assert knowing("cat").spellings(slots({"b": 1.0}, {"e": 1.0}, {"e": 1.0}))[0].text == "be"
+    assert knowing("cat").spellings(slots({"b": 1.0}, {"e": 1.0}, {"": 1.0}, {"e": 1.0}))[0].text == "bee"
+
+
+def test_other_spellings_come_after_the_best_with_what_they_are_of():
+    words = knowing("cat", "cut", "cut it")
+    first, second, *rest = words.spellings(slots({"c": 1.0}, {"a": 0.5, "u": 0.5}, {"t": 1.0}), most=2)
+    assert (first.text, second.text, rest) == ("cut", "cat", [])
+    assert first.letters == pytest.approx(math.log(0.5), abs=1e-3) == second.letters
+    assert first.words == pytest.approx(WEIGHT * math.log(2 / 4) + PER_WORD)
+    assert first.likelihood == first.letters + first.words > second.likelihood
 
 
 def test_silence_and_no_slot_at_all_say_nothing():
     words = knowing("cat")
-    assert words.spell(slots({"": 1.0}, {"": 1.0})) == ""
-    assert words.spell(np.zeros((0, CLASSES), np.float32)) == ""
+    assert words.spellings(slots({"": 1.0}, {"": 1.0}))[0].text == ""
+    assert words.spellings(np.zeros((0, CLASSES), np.float32))[0].text == ""
 
 
 def test_blanks_before_the_first_word_and_between_two_are_silence():
-    assert knowing("cat").spell(slots({" ": 1.0}, {" ": 1.0}, {"": 1.0}, {" ": 1.0})) == ""
-    assert knowing("cat").spell(certain("  be   at ")) == "be at"
+    assert knowing("cat").spellings(slots({" ": 1.0}, {" ": 1.0}, {"": 1.0}, {" ": 1.0}))[0].text == ""
+    assert knowing("cat").spellings(certain("  be   at "))[0].text == "be at"
 
 
 def test_bytes_that_are_no_text_are_left_out():
     half = slots({"a": 1.0}, {"": 1.0})
     half[1, 0], half[1, 1 + 0xC3] = FLOOR, 0.0
-    assert knowing("cat").spell(half) == "a"
+    assert knowing("cat").spellings(half)[0].text == "a"
 
 
 def test_words_of_a_vocabulary_are_known_by_their_rank():
     doubtful = slots({"c": 1.0}, {"a": 0.5, "u": 0.5}, {"t": 1.0})
-    assert knowing("dog", ranked=[None, "cut", "cat"]).spell(doubtful) == "cut"
-    assert knowing("dog", ranked=[None, "cat", "cut"]).spell(doubtful) == "cat"
+    assert knowing("dog", ranked=[None, "cut", "cat"]).spellings(doubtful)[0].text == "cut"
+    assert knowing("dog", ranked=[None, "cat", "cut"]).spellings(doubtful)[0].text == "cat"
 
 
 def test_counts_learned_twice_count_once():
