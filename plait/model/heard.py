@@ -17,7 +17,7 @@ from plait.model.lexicon import Lexicon
 
 Likelihoods = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[float]]]
 SPELLINGS = 8  # of a sound that the trunk is asked about
-OF_WORDS, OF_TRUNK = 0.5, 0.8  # weights of their words' log probabilities by the lexicon, and by the trunk
+OF_WORDS, OF_TRUNK = 0.5, 0.5  # weights of their words' log probabilities by the lexicon, and by the trunk
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 

@@ -261,17 +261,16 @@ class MultimodalTransformer(nn.Module):
 
     @torch.no_grad()
     def likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Log probability of each text after an `<end>`, by the trunk; the texts of an inner sequence share a packed one."""
-        read, offset = self.vocabulary.modalities[WORDS].read, self.vocabulary.offsets[WORDS]
-        rows = [
-            [
-                lay_out_clean([Ids([self.vocabulary.end, *(read(Part(WORDS, text)).blocks[0].tokens + offset)], True)])
-                for text in together
-            ]
-            for together in texts
-        ]
+        """Log probability of each text as a line of its own, by the trunk; the texts of an inner sequence share a packed one."""
+
+        def ids(text: str) -> list[int]:
+            tokens = self.vocabulary.modalities[WORDS].read(Part(WORDS, text)).blocks[0].tokens
+            return [int(number) + self.vocabulary.offsets[WORDS] for number in tokens]
+
+        begin = [self.vocabulary.end, *ids("\n")]
         sums = []
-        for sequence in rows:
+        for together in texts:
+            sequence = [lay_out_clean([Ids([*begin, *ids(text)], True)]) for text in together]
             batch = collate([sequence], sum(map(len, sequence)), self.vocabulary).to(self.device)
             target, row = batch.target.flatten(), batch.row.flatten()
             index = (target >= 0).nonzero().flatten()

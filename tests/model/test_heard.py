@@ -180,7 +180,7 @@ def test_likelihoods_are_sums_over_the_tokens_of_each_text_alone(model):
     table = model.vocabulary.offsets["text"]
     for own, together in zip(likelihoods, texts, strict=True):
         for likelihood, text in zip(own, together, strict=True):
-            ids = [model.vocabulary.end, *(byte + table for byte in text_ids(model, text))]
+            ids = [model.vocabulary.end, *(byte + table for byte in text_ids(model, f"\n{text}"))]
             row = lay_out_clean([Ids(ids, False)])
             with torch.no_grad():
                 logits = model.logits(model.hidden(collate([[row]], len(ids), model.vocabulary))).log_softmax(-1)
