@@ -24,7 +24,12 @@ MAX_COLUMNS = 64  # of what is shown
 
 def verbs() -> dict[str, str]:
     """Modalities by the command that requests an answer in them: the modality's verb (`draw`), or its name without one."""
-    return {(module.verb() if (module := registry.renders(kind)) else kind): kind for kind in registry.available()}
+    return {_verb(kind): kind for kind in registry.available()}
+
+
+def _verb(kind: str) -> str:
+    module = registry.renders(kind)
+    return module.verb() if module else kind
 
 
 def help_text() -> str:
@@ -138,7 +143,7 @@ class Chat:
         if words:
             self.ask(words, None)
         else:
-            self.say(f"{path.name} goes with the next question")
+            self.say(f"{path.name} goes with the next question; /{_verb(WORDS)} alone asks it without words")
 
     def _check_readable(self, part: Part) -> None:
         """Raise what reading the part raises, before it is attached."""

@@ -37,8 +37,9 @@ from plait.eval.suites import FolderRows, Suite
 from plait.modalities.image.judge import LARGEST, picture_view
 from plait.model.transformer import TrunkConfig
 from plait.recipes.recipe import Recipe, Sampling
+from plait.recipes.replies import replies
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of
-from plait.tasks.dictionary.group import Group
+from plait.tasks.dictionary.group import Group, hashed
 from plait.tasks.smol import TASKS
 from plait.tasks.task import REWORDED
 from plait.train.optim import OptimConfig
@@ -100,7 +101,7 @@ RECIPE = Recipe(
         name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
     ),
     weights={
-        "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 0.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
+        "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 1.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
         "detect": 1.0, "clothes": 0.7, "talk": 2.0, "describe": 2.0, "draw": 8.0, "restyle": 2.0, "say-picture": 0.7,
         "draw-heard": 1.0,
     },
@@ -134,10 +135,11 @@ FLOORS = {
     ("colour", REWORDED, "exact match"): 0.60,
     ("category", REWORDED, "exact match"): 0.60,
 }
+REPLIED = 0.15  # of spoken sentences, which the language model answers
 HOURS = 60.0  # of speech, half of it by Flite: some ninety minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 7
+FORMAT = 8
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
@@ -161,6 +163,25 @@ def recorded(assets: Sequence[Asset]) -> Iterator[Sample]:
         if asset.source == PROMPTS:
             group = Group(asset.key, [asset], np.random.default_rng(0), seen=False)
             yield from task.samples(group, task.phrasings[:1])
+
+
+def answered(clips: Sequence[Asset], file: Path, say: Callable[[str], None]) -> list[Asset]:
+    """Clips, those of questions and some of sentences with the language model's answer to what they say; raises as `replies`
+    does."""
+    asked = [
+        clip.facts.get("words") == "question"
+        or (clip.facts.get("words") == "sentence" and hashed(f"reply/{clip.texts['en']}") < REPLIED * 2**64)
+        for clip in clips
+    ]
+    answers = replies(
+        RECIPE.init, [clip.texts["en"] for clip, is_asked in zip(clips, asked, strict=True) if is_asked], file, say
+    )
+    return [
+        replace(clip, facts={**clip.facts, "reply": answers[clip.texts["en"]]})
+        if is_asked and clip.texts["en"] in answers
+        else clip
+        for clip, is_asked in zip(clips, asked, strict=True)
+    ]
 
 
 def for_judges(assets: Sequence[Asset], dataset: corpus.Corpus) -> dict[str, list[Sample]]:
@@ -224,7 +245,14 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             say,
             workers=os.cpu_count() or 1,
         )
-        for split, number in Counter(_place(dataset, clip) for clip in spoken.without_copies(clips)).items():
+        clips = spoken.without_copies(clips)
+        try:
+            clips = answered(clips, folder / "replies.json", say)
+        except PlaitError as error:
+            missing["replies"] = str(error)
+            notes.append(f"nothing is asked aloud: {error}")
+            say(notes[-1])
+        for split, number in Counter(_place(dataset, clip) for clip in clips).items():
             say(f"{split}: {number:,} texts spoken")
     except PlaitError as error:
         missing["spoken"] = str(error)

@@ -45,10 +45,12 @@ def transcribe(group: Group) -> Iterator[Item]:
 
 
 def answer_aloud(group: Group) -> Iterator[Item]:
-    """A spoken question -> what the language model answers when it reads the question."""
-    for asset in _spoken(group, "question"):
-        part, expect = say(asset.facts["answer"])
-        yield Item({"speech": asset.part("speech")}, part, expect, {"question": asset.texts["en"]})
+    """Speech -> what the language model answers when it reads the same words (plait.recipes.replies)."""
+    for asset in _spoken(group):
+        if reply := asset.facts.get("reply"):
+            yield Item(
+                {"speech": asset.part("speech")}, Part("text", reply), {"exact": reply}, {"question": asset.texts["en"]}
+            )
 
 
 def speak(group: Group) -> Iterator[Item]:
