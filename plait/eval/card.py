@@ -50,7 +50,7 @@ def other_splits(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _source(source: Mapping[str, Any]) -> str:
+def source_line(source: Mapping[str, Any]) -> str:
     """A source with its licence and the attribution that it asks for."""
     named = f": {source['attribution']}" if source.get("attribution") else ""
     alike = f" {SHARE_ALIKE}" if source.get("share_alike") else ""
@@ -60,7 +60,7 @@ def _source(source: Mapping[str, Any]) -> str:
 def write(checkpoint: Path, report: Mapping[str, Any], recipe: str) -> Path:
     """Write the card into the checkpoint's folder; returns its path."""
     train, data = report["train"], report["data"]
-    sources = [_source(source) for source in data.get("sources") or []]
+    sources = [source_line(source) for source in data.get("sources") or []]
     notes = [f"- {note}" for note in (*report["notes"], *(data.get("notes") or []))]
     seen = any(cell["split"] == "trained" for cell in report["cells"])
     text = "\n".join(

