@@ -3,7 +3,8 @@
 python benchmarks/exact_answers.py runs/smol --data data/smol --task name --split style --limit 150
 python benchmarks/exact_answers.py runs/smol --data data/smol --task transcribe --split recorded --limit 600
 
-With --alone the language model takes no part: what the speller reads, or the nearest answer to the task's own question.
+`--by` says who answers: the model; or, without it, what is told of the first medium: the answer nearest to the task's own
+question, or for sounds the likeliest letters, the lexicon's words, or those that the trunk finds likely too.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ def written(model: api.Model, rows: Sequence[Sample]) -> list[str]:
 
 
 @torch.no_grad()
-def told_alone(model: api.Model, rows: Sequence[Sample]) -> list[str]:
-    """What the reader of the first medium of each row tells in words."""
+def told(model: api.Model, rows: Sequence[Sample], by: str) -> list[str]:
+    """What is told in words of the first medium of each row."""
     network, features = model.network, model.engine.encoder.features
     assert features is not None
+    lexicon = None if by == "letters" else network.lexicon
+    likelihoods = network.likelihoods if by == "trunk" else None
     texts = []
     for row in rows:
         part = next(part for part in given_parts([row]) if part.type in network.vocabulary.readers)
@@ -44,7 +47,7 @@ def told_alone(model: api.Model, rows: Sequence[Sample]) -> list[str]:
         inputs = torch.from_numpy(np.array(features(part, None))).to(network.dtype)
         if reader.letters:
             speller = cast(Speller, network.spellers[reader.name])
-            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), network.lexicon, network.likelihoods)
+            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), lexicon, likelihoods)
         else:
             memory = network.memories[reader.name, row.task]
             assert memory is not None
@@ -60,13 +63,13 @@ def main() -> None:
     parser.add_argument("--task", default="name")
     parser.add_argument("--split", default="style")
     parser.add_argument("--limit", type=int, default=150)
-    parser.add_argument("--alone", action="store_true", help="what the readers tell without the language model")
+    parser.add_argument("--by", choices=("model", "letters", "lexicon", "trunk"), default="model", help="who answers")
     options = parser.parse_args()
     model = api.load(options.checkpoint)
     suite = recipes.module("smol").suite(options.data, model.network.vocabulary.modalities)
     rows = suite.rows.rows(suite.task(options.task), options.split)
     chosen = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[: options.limit]]
-    texts = (told_alone if options.alone else written)(model, chosen)
+    texts = written(model, chosen) if options.by == "model" else told(model, chosen, options.by)
     wanted = [str(row.messages[-1].parts[0].value) for row in chosen]
     right = [text == answer for text, answer in zip(texts, wanted, strict=True)]
     reference, written_words = ([plain_words(text) or "." for text in of] for of in (wanted, texts))
