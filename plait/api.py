@@ -353,18 +353,16 @@ class Model:
         return answer.message
 
     def _check_length(self, request: Request) -> None:
-        """Raise ConfigError for more than the model, or the language model that it stands on, has ever seen at once: it could
-        only guess, for minutes."""
+        """Raise ConfigError for more than the model, or the base that it stands on, has ever seen: it could only guess."""
         from plait.train import bases
 
-        longest = self.config["recipe"]["pack"]["length"]
-        if self.network.base is not None:
-            longest = max(longest, bases.BASES[self.network.base.name].length)
+        base = self.network.base
+        longest = max(self.config["recipe"]["pack"]["length"], bases.BASES[base.name].length if base else 0)
         length = self.engine.prompt_length(request)
         if length > longest:
             raise ConfigError(
-                f"got {length} tokens to answer; expected at most {longest}, the longest that the model was trained with: shorten "
-                "the question, or the conversation before it"
+                f"got {length} tokens to answer; expected at most {longest}, the longest that it or its base was trained "
+                "with: shorten the question, or the conversation before it"
             )
 
     def reads(self, part: Part) -> None:

@@ -17,7 +17,7 @@ from plait.data.mix import Mix, Rows
 from plait.data.pack import Batch, best_fit, collate
 from plait.data.row import Row
 from plait.data.sequence import Encoder
-from plait.errors import RowError
+from plait.errors import ConfigError, RowError
 
 MAX_CONSECUTIVE_TOO_LONG = 1000  # rows; more raise an error
 MEASURED_AT_ONCE = 16  # rows a rank, where there are several: one message for all of them
@@ -73,7 +73,13 @@ class Loader:
     ) -> None:
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
-        self.room = config.length - (len(encoder.preamble) if encoder.preamble is not None else 0)  # for rows
+        begins = len(encoder.preamble) if encoder.preamble is not None else 0
+        self.room = config.length - begins  # for rows, beside what they begin with alike
+        if self.room <= 0:
+            raise ConfigError(
+                f"pack.length={config.length}: every conversation begins with {begins} tokens of the chat template; expected "
+                f"more, such as {4 * begins}"
+            )
         self.ahead: deque[Drawn] = deque()  # measured, not yet looked at
         self.waiting: list[Drawn] = []  # not yet packed
         self.consecutive_too_long = 0
@@ -87,6 +93,13 @@ class Loader:
             drawn.row = self.encoder.row(drawn.sample, np.random.default_rng([self.seed, 0, drawn.draw]))
         return drawn.row
 
+    def _places(self, row: Row) -> int:
+        """Tokens that a row takes of a sequence, beside what rows begin with alike. A row that begins otherwise and is longer
+        than the room takes it all, since it needs a sequence to itself; one longer than a sequence has its own length."""
+        if len(row) > self.config.length:
+            return len(row)
+        return min(len(row) - row.shared, self.room)
+
     def _measure(self, samples: Sequence[Drawn], ranks: Ranks) -> None:
         """Set the lengths of rows. Each rank encodes every `world`-th; if one cannot, all raise RowError."""
         lengths = np.zeros(len(samples), np.int64)
@@ -95,8 +108,7 @@ class Loader:
             if drawn.draw % ranks.world != ranks.rank:
                 continue
             try:
-                row = self._row(drawn)
-                lengths[number] = len(row) - row.shared
+                lengths[number] = self._places(self._row(drawn))
             except Exception as error:  # told only after the others, who wait for this rank's lengths, have them
                 lengths[number], problem = FAILED, problem or error
         for drawn, length in zip(samples, ranks.add(lengths).tolist(), strict=True):
@@ -119,8 +131,8 @@ class Loader:
             self.consecutive_too_long = 0
             return True
         problem = (
-            f"{_where(drawn.sample)} takes {drawn.length + self.config.length - self.room} tokens with its copies; expected at "
-            f"most pack.length={self.config.length}: raise it, or shorten the row"
+            f"{_where(drawn.sample)} takes {drawn.length} tokens with its copies; expected at most "
+            f"pack.length={self.config.length}: raise it, or shorten the row"
         )
         self.too_long.setdefault(drawn.sample.id or drawn.sample.where, (drawn.sample.where, problem))
         self.consecutive_too_long += 1

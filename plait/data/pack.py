@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -121,7 +121,7 @@ def collate(
 ) -> Batch:
     """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`.
 
-    With a `preamble` each sequence begins with it, and rows that share it follow without it.
+    With a `preamble` a sequence with rows that share it begins with it, and they follow without it.
     """
     shape = (len(sequences), length)
     ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
@@ -132,29 +132,23 @@ def collate(
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
-    for b, rows in enumerate(sequences):
+    for b, whole_rows in enumerate(sequences):
         start = 0
-        if preamble is not None:
-            span = slice(0, start := len(preamble))
-            ids[b, span], block[b, span], position[b, span] = preamble.ids, preamble.block, preamble.position
-            row_id[b, span], expert[b, span] = SHARED_ROW, preamble.expert
-            clean_tokens += start
-        for whole in rows:
-            row = _without_shared(whole) if preamble is not None else whole
+        for row, row_number in _numbered(whole_rows, preamble, number):
             span = slice(start, start + len(row))
             ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
-            position[b, span], target[b, span], row_id[b, span] = row.position, row.target, number
-            expert[b, span], shares[b, span] = row.expert, whole is not row
+            position[b, span], target[b, span], row_id[b, span] = row.position, row.target, row_number
+            expert[b, span], shares[b, span] = row.expert, row.position[:1] > 0  # continues the preamble
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
             if row.alignment is not None:
-                alignment[number] = row.alignment
+                alignment[row_number] = row.alignment
             for name, *pair in row.examples:
                 examples.setdefault(name, []).append((pair[0], pair[1]))
             start += len(row)
-            number += 1
             clean_tokens += row.clean_tokens
+        number += len(whole_rows)
         used += start
     ids[row_id == PADDING_ROW] = 0  # <pad>
     flows = {name: modality for name, modality in vocabulary.modalities.items() if modality.head == "flow"}
@@ -183,6 +177,15 @@ def collate(
     )
 
 
+def _numbered(rows: Sequence[Row], preamble: Row | None, first: int) -> Iterator[tuple[Row, int]]:
+    """The rows of a sequence and their numbers; where some share the preamble, that comes first, and they lack it."""
+    if preamble is None or not any(row.shared for row in rows):
+        yield from ((row, number) for number, row in enumerate(rows, first))
+        return
+    yield preamble, SHARED_ROW
+    yield from ((_without_shared(row), number) for number, row in enumerate(rows, first))
+
+
 def _without_shared(row: Row) -> Row:
     """A row without the tokens that it shares with others; the same row if there are none."""
     if not row.shared:
@@ -192,7 +195,8 @@ def _without_shared(row: Row) -> Row:
         {name: replace(part, index=part.index - row.shared) for name, part in parts.items()}
         for parts in (row.clean, row.noised)
     )
-    return replace(row, **rest, clean=clean, noised=noised, clean_tokens=row.clean_tokens - row.shared)
+    remaining = row.clean_tokens - row.shared
+    return replace(row, **rest, clean=clean, noised=noised, clean_tokens=remaining, shared=0, spans=[])
 
 
 def _stacked(arrays: Iterable[np.ndarray]) -> Tensor:

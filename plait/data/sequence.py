@@ -23,7 +23,6 @@ from plait.data.hidden import hide_in_features, hide_now_and_then
 from plait.data.letters import spelled
 from plait.data.media import with_bytes
 from plait.data.row import (
-    NO_TARGET,
     NOWHERE,
     Alignment,
     Element,
@@ -127,8 +126,11 @@ class Encoder:
         """How many tokens a row has in common with others: those of the preamble or none."""
         length = len(self.preamble) if self.preamble is not None else 0
         begin = slice(length)
-        is_alike = self.preamble is not None and np.array_equal(row.ids[begin], self.preamble.ids)
-        return length if is_alike and (row.target[begin] == NO_TARGET).all() else 0
+        is_alike = self.preamble is not None and all(
+            np.array_equal(getattr(row, name)[begin], getattr(self.preamble, name))
+            for name in ("ids", "block", "copy", "position", "target", "expert")
+        )
+        return length if is_alike else 0
 
     def _read(self, part: Part) -> Segment:
         return self.modality(part.type).read(part)

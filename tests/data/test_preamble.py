@@ -11,6 +11,8 @@ from plait.data.loader import Loader, PackConfig
 from plait.data.pack import PADDING_ROW, SHARED_ROW, collate
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import Vocabulary
+from plait.errors import ConfigError
+from plait.model.mask import allowed, allowed_by_definition
 from plait.train.objectives.pretrain import Pretrain
 
 TEMPLATE = """{% for message in messages %}\
@@ -104,6 +106,65 @@ def test_the_loader_fills_the_room_beside_it(world):
         length = len(world.encoder.preamble)
         assert (batch.row[:, :length] == SHARED_ROW).all()
         assert (batch.row[:, length:] != SHARED_ROW).all()
+
+
+def test_a_document_as_long_as_a_sequence_has_one_to_itself(world):
+    document = Sample((Message(None, (text("seven " * 52),)),), "document")
+    length = len(world.encoder.row(document, np.random.default_rng(0)))
+    samples = [document, *(sample for sample in world.samples() if sample.task == "text->text")]
+    loader = Loader(samples, {}, world.encoder, PackConfig(length=length, sequences=2), 0)
+    alone = 0
+    for _ in range(6):
+        (batch,) = loader.next_step()
+        for row, shares in zip(batch.row, batch.shares, strict=True):
+            if SHARED_ROW not in row and (row >= 0).all():
+                alone += 1
+                assert not shares.any()
+    assert alone
+    assert not loader.too_long
+
+
+def test_sequences_no_longer_than_the_preamble_are_refused(world):
+    length = len(world.encoder.preamble)
+    with pytest.raises(ConfigError, match=f"pack.length={length}: every conversation begins with {length} tokens"):
+        Loader(world.samples(), {}, world.encoder, PackConfig(length=length, sequences=1), 0)
+
+
+def test_a_row_whose_beginning_is_hidden_shares_nothing(world):
+    plain = Message("system", (text("You are here to help."),))
+    turns = (plain, Message("user", (text("seven"),)), Message("assistant", (text("yes"),)))
+    row = world.encoder.row(Sample(turns, "text->text"), np.random.default_rng(0))
+    assert row.shared == len(world.encoder.preamble)
+    hiding = Encoder(world.vocabulary, FlowConfig(mask_prob=1.0))
+    hidden = [hiding.row(Sample(turns, "text->text"), np.random.default_rng(n)) for n in range(8)]
+    begin = slice(len(world.encoder.preamble))
+    assert any(row.copy[begin].any() for row in hidden), "nothing was hidden there: the test could not fail"
+    assert not any(row.shared for row in hidden if row.copy[begin].any())
+
+
+def test_the_mask_is_the_rule_read_aloud(world):
+    batch = collate([rows_of(world)[:4], rows_of(world)[8:]], 900, world.vocabulary, world.encoder.preamble)
+    assert batch.shares.any()
+    fast = allowed(batch.row, batch.block, batch.copy, batch.shares)
+    for b in range(2):
+        tensors = (batch.row, batch.block, batch.copy, batch.shares)
+        assert fast[b].tolist() == allowed_by_definition(*(tensor[b].tolist() for tensor in tensors))
+
+
+def test_a_loader_goes_on_where_another_stopped(world):
+    def loader():
+        return Loader(world.samples(), {}, world.encoder, PackConfig(length=256, sequences=4), 0)
+
+    whole, first = loader(), loader()
+    for _ in range(2):
+        whole.next_step()
+        first.next_step()
+    resumed = loader()
+    resumed.load_state(first.state())
+    for _ in range(2):
+        (expected,), (batch,) = whole.next_step(), resumed.next_step()
+        assert torch.equal(batch.ids, expected.ids)
+        assert torch.equal(batch.row, expected.row)
 
 
 def test_a_row_that_fits_no_sequence_is_told_with_its_whole_length(world):
