@@ -39,7 +39,7 @@ def told(model: api.Model, rows: Sequence[Sample], by: str) -> list[str]:
     network, features = model.network, model.engine.encoder.features
     assert features is not None
     lexicon = None if by == "letters" else network.lexicon
-    likelihoods = network.likelihoods if by == "trunk" else None
+    weigh = network.log_likelihoods if by == "trunk" else None
     texts = []
     for row in rows:
         part = next(part for part in given_parts([row]) if part.type in network.vocabulary.readers)
@@ -47,7 +47,7 @@ def told(model: api.Model, rows: Sequence[Sample], by: str) -> list[str]:
         inputs = torch.from_numpy(np.array(features(part, None))).to(network.dtype)
         if reader.letters:
             speller = cast(Speller, network.spellers[reader.name])
-            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), lexicon, likelihoods)
+            texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), lexicon, weigh)
         else:
             memory = network.memories[reader.name, row.task]
             assert memory is not None

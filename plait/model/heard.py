@@ -15,9 +15,12 @@ from plait.data.letters import read
 from plait.heads.speller import Speller
 from plait.model.lexicon import Lexicon
 
-Likelihoods = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[float]]]
+Weigh = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[float]]]  # log probabilities of texts
 SPELLINGS = 8  # of a sound that the trunk is asked about
-OF_WORDS, OF_TRUNK = 0.5, 0.5  # weights of their words' log probabilities by the lexicon, and by the trunk
+OF_WORDS, OF_TRUNK = (
+    0.5,
+    0.5,
+)  # weights of what the lexicon gives their words, and of their log probability by the trunk
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 
@@ -27,28 +30,28 @@ def transcripts(
     features: Tensor,
     counts: Tensor,
     lexicon: Lexicon | None = None,
-    likelihoods: Likelihoods | None = None,
+    weigh: Weigh | None = None,
 ) -> list[str]:
-    """[N, width] features of sounds, [B] features of each -> what each says: in words of the lexicon where they fit, without
-    one letter by likeliest letter. `likelihoods` gives the log probability of texts, by what each sound may say; it then
-    has a say in which it is."""
+    """[N, width] features of sounds, [B] features of each -> what each says.
+
+    Without a lexicon it is spelled by the likeliest letters, with one in its words where they fit. `weigh` tells how likely
+    texts are as texts, given those that each sound may say, and then decides with letters and words.
+    """
     logits = speller(features, counts)
     slots = (counts * speller.letters).tolist()
     if lexicon is None:
         classes = logits.argmax(dim=-1)
         return [read(row[:count]) for row, count in zip(classes.tolist(), slots, strict=True)]
     rows = logits.log_softmax(dim=-1).cpu().numpy()
-    most = 1 if likelihoods is None else SPELLINGS
+    most = 1 if weigh is None else SPELLINGS
     candidates = [lexicon.spellings(row[:count], most) for row, count in zip(rows, slots, strict=True)]
-    if likelihoods is None:
+    if weigh is None:
         return [best.text for (best, *_) in candidates]
     texts = []
-    for spellings, of_trunk in zip(
-        candidates, likelihoods([[one.text for one in own] for own in candidates]), strict=True
-    ):
+    for spellings, of_trunk in zip(candidates, weigh([[one.text for one in own] for own in candidates]), strict=True):
         totals = [
-            one.letters + OF_WORDS * one.words + OF_TRUNK * likelihood
-            for one, likelihood in zip(spellings, of_trunk, strict=True)
+            one.letters + OF_WORDS * one.words + OF_TRUNK * log_probability
+            for one, log_probability in zip(spellings, of_trunk, strict=True)
         ]
         texts.append(spellings[totals.index(max(totals))].text)
     return texts

@@ -3,12 +3,13 @@
 A beam search over the outputs of connectionist temporal classification (Hannun et al., 2014, arXiv 1408.2873) whose prefixes know
 the likeliest word that they can still become (Ortmanns et al., 1996). Words are those of the training's texts and, as a trunk
 has seen far more than they say, those that its vocabulary has whole: an id's rank tells how frequent a word is, by Zipf's law.
-An unknown word is possible and costly.
+An unknown word is possible and costly. Scripts that do not part words know no words here: they are spelled letter by letter.
 """
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,32 +22,41 @@ from plait.data.letters import BLANK, plain_words
 
 WIDTH = 24  # spellings that are followed
 UNLIKELY = -6.0  # log probability of a letter that is not followed
-WEIGHT = 0.5  # of a word's log probability beside that of its letters
-PER_WORD = 1.0  # log probability that a word adds, against few long ones
-UNKNOWN, UNKNOWN_LETTER = -25.0, -0.5  # log probability of an unknown word, and of each of its letters
+WEIGHT = 0.6  # of a word's log probability beside that of its letters
+PER_WORD = 1.0  # that every word adds to the score, against few long ones
+UNKNOWN = -25.0  # log probability of an unknown word
 FROM_VOCABULARY = 0.3  # probability of words that is spread over the vocabulary's
 ZIPF_SHIFT = 100  # ranks of ids that are no words: signs, letters, endings
 NEVER = -1e30
-SPACE = ord(" ") + 1  # the class of a blank between words
+SPACE = ord(" ") + 1  # the class between words
+UNSPACED = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+)  # names of letters of scripts without spaces
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """A text and the log probabilities of its letters and of its words, these weighted."""
+    """A text, the log probability of its letters, and what its words add to the score."""
 
     text: str
     letters: float
     words: float
 
     @property
-    def likelihood(self) -> float:
-        """Log probability of both."""
+    def score(self) -> float:
+        """What the beam search maximises."""
         return self.letters + self.words
 
 
 class _Node:
-    """A beginning of a text, as a node of a tree: `known` is the log probability of its whole words, `hoped` that of the
-    likeliest word that its last can become, both weighted."""
+    """A beginning of a text, as a node of a tree: `known` is what its whole words add to the score, `hoped` what the likeliest
+    word adds that its last can become."""
 
     __slots__ = ("children", "hoped", "known", "letter", "parent", "word")
 
@@ -71,9 +81,9 @@ class Lexicon:
     def __init__(self, ranked: Iterable[str | None] = ()) -> None:
         self.counts: dict[str, int] = {}
         zipf = {word: 1.0 / (rank + ZIPF_SHIFT) for rank, word in reversed(list(enumerate(ranked))) if word}
-        whole = sum(zipf.values())
-        self._ranked = {word.encode(): share / whole for word, share in zipf.items()}
-        self._likelihoods: dict[bytes, float] = {}
+        total = sum(zipf.values())
+        self._ranked = {word.encode(): share / total for word, share in zipf.items()}
+        self._log_probabilities: dict[bytes, float] = {}
         self._hopes: dict[bytes, float] = {}
 
     def learn(self, counts: Mapping[str, int]) -> None:
@@ -82,15 +92,15 @@ class Lexicon:
         self.counts = {word: max(self.counts.get(word, 0), counts.get(word, 0)) for word in words}
         total = sum(self.counts.values())
         share = FROM_VOCABULARY if self._ranked else 0.0
-        chances = {word: share * chance for word, chance in self._ranked.items()}
+        probabilities = {word: share * probability for word, probability in self._ranked.items()}
         for word, count in self.counts.items():
-            chances[word.encode()] = chances.get(word.encode(), 0.0) + (1.0 - share) * count / total
-        self._likelihoods = {word: math.log(chance) for word, chance in chances.items() if chance}
+            probabilities[word.encode()] = probabilities.get(word.encode(), 0.0) + (1.0 - share) * count / total
+        self._log_probabilities = {word: math.log(one) for word, one in probabilities.items() if one}
         self._hopes = {}
-        for letters, likelihood in self._likelihoods.items():
+        for letters, log_probability in self._log_probabilities.items():
             for end in range(1, len(letters) + 1):
-                if self._hopes.get(letters[:end], NEVER) < likelihood:
-                    self._hopes[letters[:end]] = likelihood
+                if self._hopes.get(letters[:end], NEVER) < log_probability:
+                    self._hopes[letters[:end]] = log_probability
 
     def spellings(self, log_probabilities: np.ndarray, most: int = 1) -> list[Spelling]:
         """[T, classes] log probabilities of letters in slots -> the likeliest texts, the best first."""
@@ -104,9 +114,9 @@ class Lexicon:
         best: dict[str, Spelling] = {}
         for node, ends in beam.items():
             spelling = Spelling(node.text(), _sum(*ends), self._whole(node))
-            if spelling.text not in best or spelling.likelihood > best[spelling.text].likelihood:
-                best[spelling.text] = spelling  # one may end in a blank
-        return nlargest(most, best.values(), key=lambda spelling: spelling.likelihood)
+            if spelling.text not in best or spelling.score > best[spelling.text].score:
+                best[spelling.text] = spelling  # one may end in a space
+        return nlargest(most, best.values(), key=lambda spelling: spelling.score)
 
     def _step(
         self, beam: Mapping[_Node, tuple[float, float]], letters: list[tuple[int, float]]
@@ -115,23 +125,23 @@ class Lexicon:
         after: dict[_Node, list[float]] = {}
         for spelling, (blank, letter) in beam.items():
             either = _sum(blank, letter)
-            for number, chance in letters:
+            for number, log_probability in letters:
                 if number == BLANK or (number == SPACE and not spelling.word):  # between words, both are silence
                     ends = after.setdefault(spelling, [NEVER, NEVER])
-                    ends[0] = _sum(ends[0], either + chance)
+                    ends[0] = _sum(ends[0], either + log_probability)
                     continue
-                if number == spelling.letter:  # one letter that lasts; another of its kind only after a blank
+                if number == spelling.letter and letter > NEVER:  # it lasts; another of its kind only after a blank
                     ends = after.setdefault(spelling, [NEVER, NEVER])
-                    ends[1] = _sum(ends[1], letter + chance)
+                    ends[1] = _sum(ends[1], letter + log_probability)
                 before = blank if number == spelling.letter else either
                 if before > NEVER:
                     ends = after.setdefault(self._longer(spelling, number), [NEVER, NEVER])
-                    ends[1] = _sum(ends[1], before + chance)
+                    ends[1] = _sum(ends[1], before + log_probability)
         best = nlargest(WIDTH, after.items(), key=lambda item: _sum(*item[1]) + item[0].known + item[0].hoped)
         return {spelling: (ends[0], ends[1]) for spelling, ends in best}
 
     def _longer(self, spelling: _Node, letter: int) -> _Node:
-        """A spelling and one letter more."""
+        """A beginning and one letter more."""
         if letter not in spelling.children:
             spelling.children[letter] = self._child(spelling, letter)
         return spelling.children[letter]
@@ -140,20 +150,24 @@ class Lexicon:
         if letter == SPACE:
             return _Node(spelling, letter, b"", self._whole(spelling), 0.0)
         word = spelling.word + bytes([letter - 1])
-        hoped = WEIGHT * self._hopes.get(word, UNKNOWN + UNKNOWN_LETTER * len(word))
+        hoped = WEIGHT * self._hopes.get(word, UNKNOWN)
         return _Node(spelling, letter, word, spelling.known, hoped)
 
     def _whole(self, spelling: _Node) -> float:
-        """Log probability of the words when the last one ends here."""
+        """What the words add to the score when the last one ends here."""
         if not (word := spelling.word):
             return spelling.known
-        likelihood = self._likelihoods.get(word, UNKNOWN + UNKNOWN_LETTER * len(word))
-        return spelling.known + WEIGHT * likelihood + PER_WORD
+        return spelling.known + WEIGHT * self._log_probabilities.get(word, UNKNOWN) + PER_WORD
 
 
 def words_in(texts: Iterable[str]) -> dict[str, int]:
-    """Plain words of distinct texts, and in how many places each stands."""
-    return Counter(word for text in set(texts) for word in plain_words(text).split())
+    """Plain words of distinct texts, and in how many places each stands; none of scripts that do not part words."""
+    counts = Counter(word for text in set(texts) for word in plain_words(text).split())
+    return {word: count for word, count in counts.items() if not _is_unspaced(word)}
+
+
+def _is_unspaced(word: str) -> bool:
+    return any(unicodedata.name(letter, "").startswith(UNSPACED) for letter in word)
 
 
 def whole_words(modality: Modality) -> list[str | None]:

@@ -252,25 +252,26 @@ class MultimodalTransformer(nn.Module):
         if f"spellers.{name}" in self.unlearned:
             texts = [""] * len(counts)
         else:
-            judged = self.likelihoods if self.base is not None and not self.training else None
-            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon, judged)
+            weigh = self.log_likelihoods if self.base is not None and not self.training else None
+            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon, weigh)
         read = self.vocabulary.modalities[WORDS].read
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
 
     @torch.no_grad()
-    def likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Log probability of each text as a line of its own, by the trunk; the texts of an inner sequence share a packed one."""
+    def log_likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Log probability of each text as a whole line, by the trunk; the texts of an inner sequence share a packed one."""
 
         def ids(text: str) -> list[int]:
             tokens = self.vocabulary.modalities[WORDS].read(Part(WORDS, text)).blocks[0].tokens
             return [int(number) + self.vocabulary.offsets[WORDS] for number in tokens]
 
-        begin = [self.vocabulary.end, *ids("\n")]
+        line = ids("\n")
+        begin = Ids([self.vocabulary.end, *line], False)
         sums = []
         for together in texts:
-            sequence = [lay_out_clean([Ids([*begin, *ids(text)], True)]) for text in together]
+            sequence = [lay_out_clean([begin, Ids([*ids(text), *line], True)]) for text in together]
             batch = collate([sequence], sum(map(len, sequence)), self.vocabulary).to(self.device)
             target, row = batch.target.flatten(), batch.row.flatten()
             index = (target >= 0).nonzero().flatten()

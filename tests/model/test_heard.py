@@ -166,26 +166,26 @@ def test_the_trunk_has_a_say_in_what_was_said(speller, monkeypatch, preferred):
     words.learn({"cat": 1, "cut": 1})
     asked = []
 
-    def likelihoods(texts):
+    def weigh(texts):
         asked.extend(texts)
         return [[0.0 if text == preferred else -3.0 for text in together] for together in texts]
 
-    assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1]), words, likelihoods) == [preferred]
+    assert transcripts(speller, torch.zeros(1, WIDTH), torch.tensor([1]), words, weigh) == [preferred]
     assert {"cat", "cut"} <= set(asked[0])
 
 
-def test_likelihoods_are_sums_over_the_tokens_of_each_text_alone(model):
+def test_log_likelihoods_are_sums_over_the_tokens_of_each_line_alone(model):
     texts = [["abc", "b"], ["", "de"]]
-    likelihoods = model.likelihoods(texts)
+    scores = model.log_likelihoods(texts)
     table = model.vocabulary.offsets["text"]
-    for own, together in zip(likelihoods, texts, strict=True):
-        for likelihood, text in zip(own, together, strict=True):
-            ids = [model.vocabulary.end, *(byte + table for byte in text_ids(model, f"\n{text}"))]
+    for own, together in zip(scores, texts, strict=True):
+        for score, text in zip(own, together, strict=True):
+            ids = [model.vocabulary.end, *(byte + table for byte in text_ids(model, f"\n{text}\n"))]
             row = lay_out_clean([Ids(ids, False)])
             with torch.no_grad():
                 logits = model.logits(model.hidden(collate([[row]], len(ids), model.vocabulary))).log_softmax(-1)
-            expected = sum(float(logits[place, token]) for place, token in enumerate(ids[1:]))
-            assert likelihood == pytest.approx(expected, abs=1e-4)
+            expected = sum(float(logits[place, token]) for place, token in enumerate(ids[2:], 1))
+            assert score == pytest.approx(expected, abs=1e-4)
 
 
 def text_ids(model, text):
@@ -195,8 +195,8 @@ def text_ids(model, text):
 def test_the_trunk_is_asked_when_it_is_pretrained_and_not_in_training(model, monkeypatch):
     judges = []
 
-    def what_was_said(speller, features, counts, lexicon, likelihoods):
-        judges.append(likelihoods)
+    def what_was_said(speller, features, counts, lexicon, weigh):
+        judges.append(weigh)
         return [""]
 
     monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
@@ -205,7 +205,7 @@ def test_the_trunk_is_asked_when_it_is_pretrained_and_not_in_training(model, mon
     model.base = Base("a language model", "ab" * 32, frozenset())
     model.embed(batch)
     model.train().embed(batch)
-    assert judges == [None, model.likelihoods, None]
+    assert judges == [None, model.log_likelihoods, None]
 
 
 def test_a_checkpoint_keeps_the_words_that_it_expects(model, tmp_path):

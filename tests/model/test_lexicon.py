@@ -12,7 +12,7 @@ from plait import registry
 from plait.contract import Part
 from plait.data.letters import CLASSES, read, spelled
 from plait.model import lexicon
-from plait.model.lexicon import PER_WORD, UNKNOWN, UNKNOWN_LETTER, WEIGHT, Lexicon, whole_words, words_in
+from plait.model.lexicon import PER_WORD, UNKNOWN, WEIGHT, Lexicon, whole_words, words_in
 
 FLOOR = -50.0  # log probability of the letters that are not in play
 
@@ -47,9 +47,7 @@ def by_enumeration(log_probabilities, letters, words):
 
     def of_words(text):
         return sum(
-            PER_WORD
-            + WEIGHT
-            * (math.log(words.counts[word] / total) if word in words.counts else UNKNOWN + UNKNOWN_LETTER * len(word))
+            PER_WORD + WEIGHT * (math.log(words.counts[word] / total) if word in words.counts else UNKNOWN)
             for word in text.split()
         )
 
@@ -97,11 +95,28 @@ def test_a_letter_that_lasts_is_one_and_a_blank_makes_it_two():
 
 def test_other_spellings_come_after_the_best_with_what_they_are_of():
     words = knowing("cat", "cut", "cut it")
-    first, second, *rest = words.spellings(slots({"c": 1.0}, {"a": 0.5, "u": 0.5}, {"t": 1.0}), most=2)
+    table = slots({"c": 1.0}, {"a": 0.5, "u": 0.5}, {"t": 1.0})
+    first, second, *rest = words.spellings(table, most=8)
     assert (first.text, second.text, rest) == ("cut", "cat", [])
+    assert words.spellings(table, most=1) == [first]
     assert first.letters == pytest.approx(math.log(0.5), abs=1e-3) == second.letters
     assert first.words == pytest.approx(WEIGHT * math.log(2 / 4) + PER_WORD)
-    assert first.likelihood == first.letters + first.words > second.likelihood
+    assert first.score == first.letters + first.words > second.score
+
+
+def test_nothing_is_told_that_cannot_be():
+    spellings = knowing("bb", "b").spellings(slots({"b": 1.0}, {"": 1.0}, {"b": 1.0}), most=8)
+    assert [spelling.text for spelling in spellings] == ["bb"]
+
+
+def test_scripts_without_spaces_are_spelled_letter_by_letter():
+    assert words_in(["今日は天気がいいです", "สวัสดี", "the 今日 cat"]) == {"the": 1, "cat": 1}
+    sentence = "今日は天気がいい"
+    table = np.full((2 * len(sentence.encode()), CLASSES), FLOOR, np.float32)
+    table[::2, 0] = 0.0
+    table[1::2][np.arange(len(sentence.encode())), spelled(sentence)] = math.log(0.9)
+    table[1::2, 0] = math.log(0.1)
+    assert knowing("cat").spellings(table)[0].text == sentence == read(table.argmax(axis=-1))
 
 
 def test_silence_and_no_slot_at_all_say_nothing():
