@@ -356,13 +356,12 @@ class Model:
         """Raise ConfigError for more than the model, or the base that it stands on, has ever seen: it could only guess."""
         from plait.train import bases
 
-        base = self.network.base
+        base, length = self.network.base, self.engine.prompt_length(request)
         longest = max(self.config["recipe"]["pack"]["length"], bases.BASES[base.name].length if base else 0)
-        length = self.engine.prompt_length(request)
         if length > longest:
             raise ConfigError(
-                f"got {length} tokens to answer; expected at most {longest}, the longest that it or its base was trained "
-                "with: shorten the question, or the conversation before it"
+                f"got {length} tokens to answer; expected at most {longest}, the longest that it or its base learned from: "
+                "shorten the question, or the conversation before it"
             )
 
     def reads(self, part: Part) -> None:

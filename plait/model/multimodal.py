@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +34,9 @@ from plait.model.transformer import Trunk, TrunkConfig
 
 if TYPE_CHECKING:
     from plait.model.weights import Base
+
+
+HEARD = 4096  # sounds whose words are remembered
 
 
 @dataclass
@@ -86,6 +90,9 @@ class MultimodalTransformer(nn.Module):
             }
         )
         self.lexicon: Lexicon | None = None  # of what the spellers may hear
+        self._transcripts: dict[
+            tuple[tuple[int, ...], bytes], str
+        ] = {}  # by the speller's version and a sound's features
         self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
             raise ConfigError(
@@ -153,6 +160,7 @@ class MultimodalTransformer(nn.Module):
         if self.spellers and words:
             self.lexicon = self.lexicon or Lexicon(whole_words(self.vocabulary.modalities[WORDS]))
             self.lexicon.learn(words)
+            self._transcripts.clear()
 
     def directions(self) -> Directions:
         """The words' table as directions, computed anew only when the table has changed."""
@@ -251,13 +259,27 @@ class MultimodalTransformer(nn.Module):
         counts = torch.diff(first, append=first.new_tensor([len(tokens.index)]))
         if f"spellers.{name}" in self.unlearned:
             texts = [""] * len(counts)
+        elif self.training:
+            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon)
         else:
-            weigh = self.log_likelihoods if self.base is not None and not self.training else None
-            texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon, weigh)
+            texts = self._heard(speller, torch.split(tokens.inputs.to(self.dtype), counts.tolist()))
         read = self.vocabulary.modalities[WORDS].read
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
+
+    def _heard(self, speller: Speller, sounds: Sequence[Tensor]) -> list[str]:
+        """What sounds say. Each is weighed once while the speller stays as it is: conversations come back with every turn."""
+        version = tuple(parameter._version for parameter in speller.parameters())
+        keys = [(version, blake2b(sound.float().cpu().numpy().tobytes()).digest()) for sound in sounds]
+        if len(self._transcripts) > HEARD:
+            self._transcripts.clear()
+        if new := {key: sound for key, sound in zip(keys, sounds, strict=True) if key not in self._transcripts}:
+            counts = torch.tensor([len(sound) for sound in new.values()], device=sounds[0].device)
+            weigh = self.log_likelihoods if self.base is not None else None
+            texts = transcripts(speller, torch.cat(list(new.values())), counts, self.lexicon, weigh)
+            self._transcripts.update(zip(new, texts, strict=True))
+        return [self._transcripts[key] for key in keys]
 
     @torch.no_grad()
     def log_likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:

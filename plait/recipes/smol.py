@@ -42,6 +42,7 @@ from plait.runtime.files import MANIFEST, atomic_write, manifest_of
 from plait.tasks.dictionary.group import Group, hashed
 from plait.tasks.smol import TASKS
 from plait.tasks.task import REWORDED
+from plait.train import bases
 from plait.train.optim import OptimConfig
 
 MODALITIES = {
@@ -165,6 +166,15 @@ def recorded(assets: Sequence[Asset]) -> Iterator[Sample]:
             yield from task.samples(group, task.phrasings[:1])
 
 
+def _why_no_base() -> str:
+    """Why the language model that answers cannot be had; empty where it is here. Asks before hours of speech, not after."""
+    try:
+        with bases.opened(RECIPE.init):
+            return ""
+    except PlaitError as error:
+        return str(error)
+
+
 def answered(clips: Sequence[Asset], file: Path, say: Callable[[str], None]) -> list[Asset]:
     """Clips, those of questions and some of sentences with the language model's answer to what they say; raises as `replies`
     does."""
@@ -228,6 +238,7 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     manifest = manifest_of(folder)
     if manifest.get("recipe") == RECIPE.name and manifest.get("format") == FORMAT and not manifest["missing"]:
         return manifest
+    without_base = _why_no_base()
     gathered = gather(folder, (*SOURCES, PROMPTS), say, TAKE_EVERY)
     missing, notes, counts = dict(gathered.missing), gathered.notes, gathered.counts
     if not set(counts) - {PROMPTS}:
@@ -236,27 +247,9 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     assets = list(corpus.load(counts, gathered.folder))
     dataset = corpus.split(taught(assets), by_name=True)
     corpus.add_composites(dataset, folder.resolve() / "composites")
-    try:
-        clips = spoken.speak(
-            spoken.texts_of(dataset.splits),
-            folder.resolve() / "spoken",
-            fetch.places(),
-            HOURS,
-            say,
-            workers=os.cpu_count() or 1,
-        )
-        clips = spoken.without_copies(clips)
-        try:
-            clips = answered(clips, folder / "replies.json", say)
-        except PlaitError as error:
-            missing["replies"] = str(error)
-            notes.append(f"nothing is asked aloud: {error}")
-            say(notes[-1])
-        for split, number in Counter(_place(dataset, clip) for clip in clips).items():
-            say(f"{split}: {number:,} texts spoken")
-    except PlaitError as error:
-        missing["spoken"] = str(error)
-        notes.append(f"no speech: {error}")
+    for what, why in _add_speech(dataset, folder, without_base, say).items():
+        missing[what] = why
+        notes.append(f"no {what}: {why}")
         say(notes[-1])
     say("rows")
     written = corpus.write(dataset, folder, say, TASKS)
@@ -279,6 +272,27 @@ def build(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     }
     atomic_write(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return manifest
+
+
+def _add_speech(dataset: corpus.Corpus, folder: Path, without_base: str, say: Callable[[str], None]) -> dict[str, str]:
+    """Speak texts of the data, and let the language model answer some; returns why what is missing is missing."""
+    try:
+        clips = spoken.speak(
+            spoken.texts_of(dataset.splits),
+            folder.resolve() / "spoken",
+            fetch.places(),
+            HOURS,
+            say,
+            workers=os.cpu_count() or 1,
+        )
+    except PlaitError as error:
+        return {"spoken": str(error)}
+    clips = spoken.without_copies(clips)
+    if not without_base:
+        clips = answered(clips, folder / "replies.json", say)
+    for split, number in Counter(_place(dataset, clip) for clip in clips).items():
+        say(f"{split}: {number:,} texts spoken")
+    return {"replies": without_base} if without_base else {}
 
 
 def _place(dataset: corpus.Corpus, clip: Asset) -> str:

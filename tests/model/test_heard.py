@@ -132,6 +132,7 @@ def test_requests_that_are_answered_together_hear_what_each_hears_alone(model, m
     engine = Engine(model)
     alone = [engine.generate([request])[0].message for request in requests]
     heard_counts.clear()
+    model._transcripts.clear()
     together = [answer.message for answer in engine.generate(requests)]
     assert heard_counts == [[6, 12]]
     assert together == alone
@@ -195,7 +196,7 @@ def text_ids(model, text):
 def test_the_trunk_is_asked_when_it_is_pretrained_and_not_in_training(model, monkeypatch):
     judges = []
 
-    def what_was_said(speller, features, counts, lexicon, weigh):
+    def what_was_said(speller, features, counts, lexicon, weigh=None):
         judges.append(weigh)
         return [""]
 
@@ -203,9 +204,32 @@ def test_the_trunk_is_asked_when_it_is_pretrained_and_not_in_training(model, mon
     batch = batch_of(model, 9)
     model.eval().embed(batch)
     model.base = Base("a language model", "ab" * 32, frozenset())
+    model._transcripts.clear()
     model.embed(batch)
     model.train().embed(batch)
     assert judges == [None, model.log_likelihoods, None]
+
+
+def test_a_sound_is_weighed_once_while_its_speller_stays(model, monkeypatch):
+    weighed = []
+
+    def what_was_said(speller, features, counts, *_):
+        weighed.append(counts.tolist())
+        return ["ab"] * len(counts)
+
+    monkeypatch.setattr("plait.model.multimodal.transcripts", what_was_said)
+    batch, more = batch_of(model, 6, 9), batch_of(model, 6, 12)
+    model.eval()
+    for one in (batch, batch, more):
+        model.embed(one)
+    assert weighed[0] == [6, 9]
+    assert len(weighed) == 2, "nothing new in the second batch"
+    with torch.no_grad():
+        next(model.spellers[Columns.name].parameters()).add_(1.0)
+    model.embed(batch)
+    model.expect({"cat": 1})
+    model.embed(batch)
+    assert weighed[2:] == [[6, 9], [6, 9]]
 
 
 def test_a_checkpoint_keeps_the_words_that_it_expects(model, tmp_path):

@@ -1,22 +1,19 @@
 """What is asked aloud is answered as the language model answers it in writing."""
 
-import contextlib
 import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from plait import api
 from plait.contract import Message, Part
 from plait.data.sources import Asset
-from plait.errors import MissingError
+from plait.errors import ConfigError, MissingError
 from plait.recipes import replies as answering
 from plait.recipes import smol
 from plait.recipes.replies import replies, whole_sentences
 from plait.tasks.dictionary import Group
 from plait.tasks.smol import TASKS
-from plait.train import bases
 
 
 @pytest.mark.parametrize(
@@ -27,6 +24,12 @@ from plait.train import bases
         ("One line.\nAnother.", "One line."),
         ("no end", ""),
         ("", ""),
+        ("Pi is about 3.14159 and more", ""),
+        ("Dr. Smith went to Mr. Jones", ""),
+        ("1. Paris\n2. Rome", ""),
+        ('He said "Yes." and left', 'He said "Yes."'),
+        ("It is by J. R. Smith. And", "It is by J. R. Smith."),
+        ("There are 3. And", "There are 3."),
     ],
 )
 def test_answers_end_with_a_whole_sentence(text, kept):
@@ -36,6 +39,7 @@ def test_answers_end_with_a_whole_sentence(text, kept):
 @dataclass
 class Reply:
     message: Message
+    error: Exception | None = None
 
 
 class Parrot:
@@ -44,7 +48,7 @@ class Parrot:
     def __init__(self):
         self.asked = []
 
-    def generate_all(self, requests):
+    def generate(self, requests):
         texts = [request.messages[0].parts[0].value for request in requests]
         self.asked += texts
         return [Reply(Message("assistant", (Part("text", f"You said {text}. And"),))) for text in texts]
@@ -53,17 +57,31 @@ class Parrot:
 @pytest.fixture
 def parrot(monkeypatch, tmp_path):
     parrot = Parrot()
-    monkeypatch.setattr(api, "load", lambda folder: parrot)
-    monkeypatch.setattr(bases, "opened", lambda init: contextlib.nullcontext(tmp_path / init))
+    monkeypatch.setattr(answering, "_engine_of", lambda init: parrot)
     return parrot
 
 
 def test_answers_are_kept_and_asked_for_once(parrot, tmp_path):
     model, file = "a-model", tmp_path / "replies.json"
-    assert replies(model, ["a", "b", "a"], file, print) == {"a": "You said a.", "b": "You said b."}
-    assert replies(model, ["b", "c"], file, print) == {"b": "You said b.", "c": "You said c."}
-    assert parrot.asked == ["a", "b", "c"]
-    assert json.loads(file.read_text())["a"] == "You said a."
+    assert replies(model, ["one", "two", "one"], file) == {"one": "You said one.", "two": "You said two."}
+    assert replies(model, ["two", "three"], file) == {"two": "You said two.", "three": "You said three."}
+    assert parrot.asked == ["one", "two", "three"]
+    assert json.loads(file.read_text())["replies"]["one"] == "You said one."
+
+
+def test_answers_of_another_model_are_not_used(parrot, tmp_path):
+    file = tmp_path / "replies.json"
+    replies("a-model", ["a"], file, print)
+    replies("another-model", ["a"], file, print)
+    assert parrot.asked == ["a", "a"]
+
+
+def test_an_answer_that_failed_is_told_and_not_kept(parrot, tmp_path, monkeypatch):
+    file = tmp_path / "replies.json"
+    monkeypatch.setattr(parrot, "generate", lambda requests: [Reply(Message("assistant", ()), ConfigError("no room"))])
+    with pytest.raises(ConfigError, match="no room"):
+        replies("a-model", ["a"], file, print)
+    assert not file.exists()
 
 
 def clip(text, words):
