@@ -38,6 +38,8 @@ def told(model: api.Model, rows: Sequence[Sample], by: str) -> list[str]:
     """What is told in words of the first medium of each row."""
     network, features = model.network, model.engine.encoder.features
     assert features is not None
+    if by in ("lexicon", "trunk") and network.lexicon is None:
+        raise SystemExit(f"got --by {by}; expected letters: this checkpoint knows no words (words.json), train it anew")
     lexicon = None if by == "letters" else network.lexicon
     weigh = network.log_likelihoods if by == "trunk" else None
     texts = []

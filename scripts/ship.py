@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from plait import recipes
 from plait.eval.card import NAME, source_line
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes import smol
@@ -59,6 +60,8 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
             *(source_line({**source, "share_alike": False}) for source in manifest["sources"]),
             f"- {VOICES}",
             "",
+            f"The drawings of {shipped.CONVERSATION} are Noto Emoji by Google (Apache-2.0); its clips are spoken by Piper's voice Joe (CC0).",
+            "",
         ]
     )
 
@@ -71,26 +74,35 @@ def main() -> None:
     parser.add_argument("--conversation", type=Path)
     parser.add_argument("--without-vocoder", action="store_true")
     options = parser.parse_args()
+    manifest = manifest_of(options.data)
+    if not manifest.get("sources"):
+        raise SystemExit(
+            f"{options.data} holds no build of a recipe with sources; expected the folder that taught the weights"
+        )
     target = shipped.SHIPPED / options.name
-    with tempfile.TemporaryDirectory() as place:
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as place:
         model, config = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)
-        recipe = smol.RECIPE.model_dump(mode="json")  # as anybody would train it, without the paths of this machine
+        if config["base"] is None:
+            raise SystemExit(
+                f"{options.checkpoint} stands on no language model; expected one that does: only those are small"
+            )
+        recipe = recipes.load(options.name).model_dump(mode="json")  # the paths of this machine are nobody's business
         if options.without_vocoder:
             recipe = without_vocoder(model, recipe)
         folder = checkpoint.save(Path(place) / "whole", model, model.state_dict(), recipe)
+        new = checkpoint.lean(folder, Path(place) / "lean", "int8", shard_mib=SHARD_MIB)
+        (new / NAME).write_text(card(options.name, config, manifest), encoding="utf-8")
+        for file in sorted(options.conversation.iterdir()) if options.conversation else ():
+            shutil.copyfile(file, new / file.name)
+        megabytes = {file.name: file.stat().st_size / 1e6 for file in sorted(new.iterdir())}
+        print(json.dumps({name: round(size, 2) for name, size in megabytes.items()}, indent=1))
+        if (total := sum(megabytes.values())) > LARGEST:
+            raise SystemExit(
+                f"it takes {total:.1f} MB; expected at most {LARGEST:.0f}: ship fewer experts, or narrower ones"
+            )
         shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        checkpoint.lean(folder, target, "int8", shard_mib=SHARD_MIB)
-    (target / NAME).write_text(card(options.name, config, manifest_of(options.data)), encoding="utf-8")
-    if options.conversation:
-        for file in sorted(options.conversation.iterdir()):
-            shutil.copyfile(file, target / file.name)
-    megabytes = {file.name: file.stat().st_size / 1e6 for file in sorted(target.iterdir())}
-    print(json.dumps({name: round(size, 2) for name, size in megabytes.items()}, indent=1))
-    if (whole := sum(megabytes.values())) > LARGEST:
-        raise SystemExit(
-            f"{target} takes {whole:.1f} MB; expected at most {LARGEST:.0f}: ship fewer experts, or narrower ones"
-        )
+        new.rename(target)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,9 @@ def save(
     for name, modality in model.vocabulary.modalities.items():
         modalities[name], files = _modality_files(modality)
         for file_name, value in files.items():
-            if (partial / file_name).exists():
+            if (partial / file_name).exists() or file_name in (ANSWERS, WORDS_HEARD):
                 raise CheckpointError(
-                    f"modality {name!r} wants a file {file_name} that another one has; rename its state's key"
+                    f"modality {name!r} wants a file {file_name} that another one has, or the model; rename its state's key"
                 )
             _write_json(partial / file_name, value)
             modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
