@@ -21,6 +21,7 @@ OF_WORDS, OF_TRUNK = (
     0.5,
     0.5,
 )  # weights of what the lexicon gives their words, and of their log probability by the trunk
+SURER = 1.5  # times as sure as it is right is a speller: its temperature beside words
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 
@@ -42,7 +43,7 @@ def transcripts(
     if lexicon is None:
         classes = logits.argmax(dim=-1)
         return [read(row[:count]) for row, count in zip(classes.tolist(), slots, strict=True)]
-    rows = logits.log_softmax(dim=-1).cpu().numpy()
+    rows = (logits / SURER).log_softmax(dim=-1).cpu().numpy()
     most = 1 if weigh is None else SPELLINGS
     candidates = [lexicon.spellings(row[:count], most) for row, count in zip(rows, slots, strict=True)]
     if weigh is None:

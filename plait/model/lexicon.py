@@ -21,7 +21,7 @@ from plait.contract import Block, Modality, Segment
 from plait.data.letters import BLANK, plain_words
 
 WIDTH = 24  # spellings that are followed
-UNLIKELY = -6.0  # log probability of a letter that is not followed
+UNLIKELY = -7.0  # log probability of a letter that is not followed
 WEIGHT = 0.6  # of a word's log probability beside that of its letters
 PER_WORD = 1.0  # that every word adds to the score, against few long ones
 UNKNOWN = -25.0  # log probability of an unknown word
