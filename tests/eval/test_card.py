@@ -55,9 +55,9 @@ def test_a_source_asks_to_be_named_and_shared_alike():
         "attribution": "Bill",
         "share_alike": True,
     }
-    assert card._source(source) == f"- stamps: here (GPL-2.0-or-later): Bill {card.SHARE_ALIKE}"
+    assert card.source_line(source) == f"- stamps: here (GPL-2.0-or-later): Bill {card.SHARE_ALIKE}"
     bare = {"what": "clothes", "from": "there", "licence": "MIT"}
-    assert card._source(bare) == "- clothes: there (MIT)"
+    assert card.source_line(bare) == "- clothes: there (MIT)"
 
 
 def test_a_card_without_sources_and_notes_of_the_data(tmp_path):
