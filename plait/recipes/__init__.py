@@ -14,7 +14,14 @@ from plait.errors import ConfigError
 if TYPE_CHECKING:
     from plait.recipes.recipe import Recipe
 
-MACHINERY = {"recipe", "overrides", "autoconfig", "measuring", "fast", "replies"}  # modules of this folder that are no recipes
+MACHINERY = {
+    "recipe",
+    "overrides",
+    "autoconfig",
+    "measuring",
+    "fast",
+    "replies",
+}  # modules of this folder that are no recipes
 
 
 def names() -> tuple[str, ...]:
