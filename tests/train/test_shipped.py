@@ -1,0 +1,55 @@
+"""What comes with the package: small, whole, and with the attributions that its data ask for."""
+
+import json
+
+import pytest
+
+from plait.data import sources
+from plait.eval.card import NAME
+from plait.recipes import smol
+from plait.runtime.files import sha256_of
+from plait.train import bases, checkpoint, shipped
+
+SHIPPED = sorted(shipped.checkpoints())
+
+
+def test_the_model_that_chat_opens_is_shipped():
+    assert "smol" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_is_small(name):
+    files = list(shipped.checkpoints()[name].iterdir())
+    assert sum(file.stat().st_size for file in files) <= 60e6
+    assert max(file.stat().st_size for file in files) <= 15e6
+    assert {file.suffix for file in files if file.stat().st_size > 5e6} == {".safetensors"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_its_files_are_those_that_its_configuration_names(name):
+    folder = shipped.checkpoints()[name]
+    config = checkpoint.read_config(folder)
+    for file, expected in config["sha256"].items():
+        assert sha256_of(folder / file) == expected, file
+    assert bases.find(config["base"]).name == smol.RECIPE.init
+    recipe = json.dumps(config["recipe"])
+    assert "/work" not in recipe
+    assert "/root" not in recipe
+
+
+def test_the_card_of_smol_names_who_is_to_be_named():
+    card = (shipped.checkpoints()["smol"] / NAME).read_text(encoding="utf-8")
+    for name in (*smol.SOURCES, smol.PROMPTS):
+        source = sources.module(name).SOURCE
+        assert source.attribution in card, name
+        assert source.licence in card, name
+    for licence in smol.SHARE_ALIKE:
+        assert licence in card
+
+
+def test_its_conversation_has_its_files():
+    for script in shipped.conversations().values():
+        for line in script.read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if words and words[0] in ("/image", "/audio"):
+                assert (script.parent / words[1]).is_file(), line
