@@ -51,8 +51,11 @@ def told(model: api.Model, rows: Sequence[Sample], by: str) -> list[str]:
             speller = cast(Speller, network.spellers[reader.name])
             texts += transcripts(speller, inputs, torch.tensor([len(inputs)]), lexicon, weigh)
         else:
+            if (reader.name, row.task) not in network.memories:
+                raise SystemExit(
+                    f"got --by {by} for the task {row.task}; expected model: no answers to it are remembered"
+                )
             memory = network.memories[reader.name, row.task]
-            assert memory is not None
             (answer,) = memory.nearest(network.pointing(reader.name, row.task, inputs), network.directions())
             texts.append(memory.texts[memory.answers.index(answer)])
     return texts

@@ -134,11 +134,11 @@ def collate(
     clean_tokens = used = number = 0
     for b, whole_rows in enumerate(sequences):
         start = 0
-        for row, row_number in _numbered(whole_rows, preamble, number):
+        for row, row_number, is_sharing in _numbered(whole_rows, preamble, number):
             span = slice(start, start + len(row))
             ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
             position[b, span], target[b, span], row_id[b, span] = row.position, row.target, row_number
-            expert[b, span], shares[b, span] = row.expert, row.position[:1] > 0  # continues the preamble
+            expert[b, span], shares[b, span] = row.expert, is_sharing
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
@@ -177,13 +177,13 @@ def collate(
     )
 
 
-def _numbered(rows: Sequence[Row], preamble: Row | None, first: int) -> Iterator[tuple[Row, int]]:
-    """The rows of a sequence and their numbers; where some share the preamble, that comes first, and they lack it."""
+def _numbered(rows: Sequence[Row], preamble: Row | None, first: int) -> Iterator[tuple[Row, int, bool]]:
+    """The rows of a sequence, their numbers and whether they share the preamble, which then comes first, and they lack it."""
     if preamble is None or not any(row.shared for row in rows):
-        yield from ((row, number) for number, row in enumerate(rows, first))
+        yield from ((row, number, False) for number, row in enumerate(rows, first))
         return
-    yield preamble, SHARED_ROW
-    yield from ((_without_shared(row), number) for number, row in enumerate(rows, first))
+    yield preamble, SHARED_ROW, False
+    yield from ((_without_shared(row), number, row.shared > 0) for number, row in enumerate(rows, first))
 
 
 def _without_shared(row: Row) -> Row:

@@ -195,7 +195,7 @@ def test_the_demo_builds_the_data_it_trains_on(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "build", lambda name, folder, say: built.append((name, str(folder))))
     monkeypatch.setattr(
         shipped, "SHIPPED", tmp_path / "nothing is shipped"
-    )  # or it would be fetched what that stands on
+    )  # or the demo would fetch what it stands on
     with pytest.raises(DataError, match=r"holds no training rows.*plait data build digits --folder"):
         invoke("demo", f"data={tmp_path / 'mine'}", "--out", tmp_path / "run")
     assert built == [("digits", str(tmp_path / "mine"))]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from worlds import World, text
 
-from plait.contract import Message, Sample
+from plait.contract import Block, Message, Sample, Segment
 from plait.data.chat_template import ChatTemplate
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import PADDING_ROW, SHARED_ROW, collate
@@ -45,8 +45,6 @@ def test_the_preamble_is_what_comes_before_the_first_words(world):
 
 
 def written_text(write, number):
-    from plait.contract import Block, Segment
-
     return write(Segment("text", (Block((), np.array([number])),))).value
 
 

@@ -32,9 +32,7 @@ def test_its_files_are_those_that_its_configuration_names(name):
     for file, expected in config["sha256"].items():
         assert sha256_of(folder / file) == expected, file
     assert bases.find(config["base"]).name == smol.RECIPE.init
-    recipe = json.dumps(config["recipe"])
-    assert "/work" not in recipe
-    assert "/root" not in recipe
+    assert '"/' not in json.dumps(config["recipe"]), "a path of the machine that trained it"
 
 
 def test_the_card_of_smol_names_who_is_to_be_named():
