@@ -10,6 +10,7 @@ import torch
 
 from plait import registry
 from plait.contract import Message, Part, Sample
+from plait.data.chat_template import ChatTemplate
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import Vocabulary
 from plait.model.multimodal import MultimodalTransformer
@@ -120,3 +121,19 @@ def build_small_digits(folder: Path) -> Path:
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+TEMPLATE = """{% for message in messages %}\
+{% if loop.first and message['role'] != 'system' %}<s>system
+You are here to help.<e>
+{% endif %}<s>{{ message['role'] }}
+{{ message['content'] }}<e>
+{% endfor %}{% if add_generation_prompt %}<s>assistant
+{% endif %}"""
+
+
+def templated(world):
+    """The world, whose conversations a template lays out, with a system message of its own where there is none."""
+    world.vocabulary = Vocabulary(world.modalities, ChatTemplate(TEMPLATE, {"<s>": 0, "<e>": 1}))
+    world.encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.3))
+    return world

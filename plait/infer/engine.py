@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from plait.contract import Block, Message, Segment
+from plait.contract import WORDS, Block, Message, Part, Segment
 from plait.data.features import FeatureReader
 from plait.data.pack import Batch, collate
 from plait.data.row import Element, FlowBlock, Ids, RowBuilder
@@ -138,7 +138,34 @@ class Engine:
 
     def prompt_length(self, request: Request) -> int:
         """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""
-        return sum(map(len, Decoder(request, self.encoder).prompt()))
+        return sum(map(len, Decoder(self._asked(request), self.encoder).prompt()))
+
+    def in_words(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """Messages, in which a user's sounds are the words that they say where no word is written beside them.
+
+        So long as no training has shown such turns, a pretrained language model answers these words as it answers them in
+        writing (docs/adr/0030-sounds-without-words.md). A sound that says nothing, and a model without such a base, stay as
+        they are.
+        """
+        if self.model.base is None:
+            return messages
+        return tuple(
+            replace(message, parts=tuple(map(self._in_words, message.parts)))
+            if message.role == "user" and all(part.type != WORDS for part in message.parts)
+            else message
+            for message in messages
+        )
+
+    def _in_words(self, part: Part) -> Part:
+        reader = self.model.vocabulary.readers.get(part.type)
+        if reader is None or not reader.letters or reader.name in self.model.shown_wordless:
+            return part
+        assert self.encoder.features is not None
+        said = self.model.said(reader.name, torch.from_numpy(self.encoder.features(part, None)))
+        return Part(WORDS, said) if said else part
+
+    def _asked(self, request: Request) -> Request:
+        return replace(request, messages=self.in_words(request.messages))
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -180,7 +207,8 @@ class Engine:
         """Read what is asked; whether that could be done."""
         try:
             self._check(ticket.request)
-            ticket.decoder = Decoder(ticket.request, self.encoder, ticket.events.append if ticket.stream else None)
+            asked = self._asked(ticket.request)
+            ticket.decoder = Decoder(asked, self.encoder, ticket.events.append if ticket.stream else None)
             ticket.steps = ticket.decoder.run()
             ticket.waits_for = self._step_of(next(ticket.steps), ticket.request)
             self.cache.check(self._room(ticket))
@@ -254,7 +282,10 @@ class Engine:
         else:
             segments = [segment for segment in decoder.segments if segment.blocks]
             ended = reason or decoder.reason
-            ticket.answer = Answer(Message("assistant", ()), segments, decoder.layout, ended, decoder.usage, error)
+            asked = decoder.request.messages
+            ticket.answer = Answer(
+                Message("assistant", ()), segments, decoder.layout, ended, decoder.usage, error, asked
+            )
         if ticket.stream:
             ticket.answer = self._with_parts(ticket.answer)
             ticket.events.append(Finished(ticket.answer))
@@ -262,9 +293,7 @@ class Engine:
     def _with_parts(self, answer: Answer) -> Answer:
         """The answer with its segments decoded."""
         parts = to_parts(answer.segments, self.encoder.vocabulary.modalities)
-        return Answer(
-            Message("assistant", parts), answer.segments, answer.layout, answer.reason, answer.usage, answer.error
-        )
+        return replace(answer, message=Message("assistant", parts))
 
     # a step
 

@@ -23,7 +23,8 @@ class Usage:
 @dataclass(frozen=True)
 class Answer:
     """What a request got: the message, the segments it was decoded from, where their tokens lie in the answer, why it
-    ended, and what it took. An answer that failed has an `error` and whatever was whole by then."""
+    ended, and what it took. An answer that failed has an `error` and whatever was whole by then. `asked`: the conversation as
+    the model read it, where sounds may have become their words (`Engine.in_words`)."""
 
     message: Message
     segments: list[Segment]
@@ -31,6 +32,7 @@ class Answer:
     reason: Reason = "stop"
     usage: Usage = Usage()
     error: Exception | None = None
+    asked: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[
     logs: list[list[float]] = [[] for _ in pairs]
     for start in range(0, len(pairs), ROWS_A_BATCH):
         rows = [
-            lay_out_clean(engine.encoder.scored(Sample(question), answer))
+            lay_out_clean(engine.encoder.scored(Sample(engine.in_words(tuple(question))), answer))
             for question, answer in pairs[start : start + ROWS_A_BATCH]
         ]
         length = max(map(len, rows))

@@ -2,12 +2,15 @@
 
 All tokens attend to each other; what is computed of a token alone, its projections and feed-forward networks, belongs to its
 expert. Experts may be narrower than the trunk. A batch without such tokens takes the usual way, number for number.
+
+In training, tokens that no gradient leaves are set apart: a frozen trunk's words that see nothing but each other. They pass
+forward only, and padding does not pass at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,35 +20,72 @@ from plait.model.lora import Routing, route
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into the B * L tokens of a batch: `shared` [S] are the trunk's, `own` those of each expert. `place` [B * L]:
-    where a token stands when the shared ones are followed by those of each expert. `adapters` route the shared ones."""
+    """Indices into the B * L tokens of a batch: `shared` [S] are the trunk's, `settled` those of the trunk's that no gradient
+    leaves, `own` those of each expert. `place` [B * L]: where a token stands when these follow each other; padding stands
+    where another does. `adapters` route the shared ones."""
 
     shared: Tensor
     own: tuple[tuple[str, Tensor], ...]
     place: Tensor
     adapters: Routing | None
+    settled: Tensor | None = None
+
+    @property
+    def indices(self) -> tuple[Tensor, ...]:
+        """Of the trunk's tokens, then of the settled ones where there are any, then of each expert's."""
+        settled = () if self.settled is None else (self.settled,)
+        return (self.shared, *settled, *(index for _, index in self.own))
 
     def join(self, parts: list[Tensor]) -> Tensor:
-        """[S, ...] and [n, ...] of each expert -> [B * L, ...] in the order of the batch."""
+        """[n, ...] of each of `indices` -> [B * L, ...] in the order of the batch."""
         return torch.cat(parts).index_select(0, self.place)
 
 
+def settled_tokens(moves: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
+    """Which of B * L tokens no gradient leaves, [B, L]: -1 where one does, else the index of the token that gives its vectors, its
+    own or, of what all sequences begin with, that of the first.
+
+    `moves` [B, L] bool: tokens that a gradient passes by themselves; `mask` [B, L, L] bool: what each sees; `begins` [B, L] bool:
+    tokens that are alike in every sequence that has them. A token that sees one that moves, at whatever distance, moves."""
+    while True:
+        reached = moves | (mask & moves[:, None, :]).any(dim=-1)
+        if torch.equal(reached, moves):
+            break
+        moves = reached
+    B, L = moves.shape
+    index = torch.arange(B * L, device=moves.device).view(B, L)
+    alike = begins & ~moves
+    of_first = torch.gather(index, 0, alike.int().argmax(dim=0, keepdim=True)).expand(B, L)
+    return torch.where(moves, -1, torch.where(alike, of_first, index))
+
+
 def plan(
-    expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int], split: Mapping[str, int]
+    expert: Tensor,
+    numbers: Mapping[str, int],
+    ranks: Mapping[str, int],
+    split: Mapping[str, int],
+    padding: Tensor | None = None,
+    settled: Tensor | None = None,
 ) -> Split | Routing | None:
     """The ways of [B, L] `expert` numbers: through layers of their own, through adapters, or neither (None). `numbers`: number of
-    each expert by name; `ranks` of adapters and widths of an expert's own layers (`split`), by the expert's name."""
+    each expert by name; `ranks` of adapters and widths of an expert's own layers (`split`), by the expert's name; `padding` [B, L]
+    bool: tokens that need not pass; `settled` [B, L] as `settled_tokens` gives it: shared ones that pass forward only."""
     flat = expert.flatten()
     indices = [(name, (flat == numbers[name]).nonzero().flatten()) for name in sorted(split, key=lambda n: numbers[n])]
     tokens_by_expert = tuple((name, index) for name, index in indices if len(index))
     if not tokens_by_expert:
         return route(expert, numbers, ranks) if ranks else None
-    is_shared = torch.ones_like(flat, dtype=torch.bool)
+    is_shared = torch.ones_like(flat, dtype=torch.bool) if padding is None else ~padding.flatten()
     for _, index in tokens_by_expert:
         is_shared[index] = False
+    computed, stands_for = None, flat.new_full(flat.shape, -1) if settled is None else settled.flatten()
+    if (stands_for >= 0).any():
+        computed = (is_shared & (stands_for == torch.arange(len(flat), device=flat.device))).nonzero().flatten()
+        is_shared &= stands_for < 0
     shared = is_shared.nonzero().flatten()
-    order = torch.cat([shared, *(index for _, index in tokens_by_expert)])
-    position_of_token = torch.empty_like(order)
-    position_of_token[order] = torch.arange(len(order), device=order.device)
     adapters = route(flat[shared][None], numbers, ranks) if ranks and len(shared) else None
-    return Split(shared, tokens_by_expert, position_of_token, adapters)
+    found = Split(shared, tokens_by_expert, flat, adapters, computed)
+    order = torch.cat(found.indices)
+    place = torch.zeros_like(flat)
+    place[order] = torch.arange(len(order), device=order.device)
+    return replace(found, place=torch.where(stands_for >= 0, place[stands_for], place))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plait import registry
 from plait.contract import WORDS, Modality, Part
 from plait.data.letters import CLASSES
-from plait.data.pack import PADDING_ROW, Batch, FlowTokens, collate
+from plait.data.pack import PADDING_ROW, SHARED_ROW, Batch, FlowTokens, collate
 from plait.data.row import Ids, lay_out_clean
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
@@ -22,7 +22,7 @@ from plait.heads.flow import FlowHead
 from plait.heads.projector import Projector
 from plait.heads.speller import Neighbours, Speller
 from plait.model.attention import prepare
-from plait.model.experts import Split, plan
+from plait.model.experts import Split, plan, settled_tokens
 from plait.model.heard import beside_words, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
@@ -74,6 +74,7 @@ class MultimodalTransformer(nn.Module):
         self.flexible = False  # FlexAttention in `hidden`
         self.base: Base | None = None  # what it stands on, if that has a name
         self.unlearned: set[str] = set()  # names among `learners` that were drawn and never trained
+        self.shown_wordless: set[str] = set()  # readers whose media stood without words in turns that were trained on
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
         self.tables = nn.ModuleDict({name: nn.Embedding(size, config.dim) for name, size in vocabulary.tables.items()})
         self.embedders = nn.ModuleDict({name: modality.embedder(config.dim) for name, modality in flows.items()})
@@ -192,12 +193,29 @@ class MultimodalTransformer(nn.Module):
         self.flexible = flex_attention and self.device.type == "cuda"
         self.trunk.compile_layers()
 
-    def routing(self, batch: Batch) -> Routing | Split | None:
-        """Which tokens of a batch pass through adapters, or through layers of their own."""
+    def routing(self, batch: Batch, mask: Tensor | None = None) -> Routing | Split | None:
+        """Which tokens of a batch pass through adapters, or through layers of their own; with a `mask` [B, L, L], of what each
+        token sees, those that no gradient leaves are set apart."""
         config = self.trunk.config
         if not (config.adapters or config.split):
             return None
-        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split)
+        padding = batch.row == PADDING_ROW
+        settled = None if mask is None or not torch.is_grad_enabled() else self._settled(batch, mask)
+        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split, padding, settled)
+
+    def _settled(self, batch: Batch, mask: Tensor) -> Tensor | None:
+        """The tokens that no gradient leaves, as `settled_tokens` gives them; None where the trunk moves itself."""
+        own = (".adapters.", "experts.")
+        if any(p.requires_grad for name, p in self.trunk.named_parameters() if not any(part in name for part in own)):
+            return None
+        moves = batch.expert.flatten() != 0
+        for name, ids in batch.tables.items():
+            if any(p.requires_grad for p in self.tables[name].parameters()):
+                moves[ids.index] = True
+        for flow_tokens in (batch.clean, batch.noised):
+            for tokens in flow_tokens.values():
+                moves[tokens.index] = True
+        return settled_tokens(moves.view_as(batch.expert), mask, batch.row == SHARED_ROW)
 
     def embed(self, batch: Batch) -> Tensor:
         """[B, L, D] input vectors of a batch."""
@@ -268,6 +286,14 @@ class MultimodalTransformer(nn.Module):
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
 
+    def said(self, name: str, features: Tensor) -> str:
+        """What a sound says whose features [n, width] the reader called `name` gives; empty where nothing learned to spell it."""
+        if name not in self.spellers or f"spellers.{name}" in self.unlearned:
+            return ""
+        speller = self.spellers[name]
+        assert isinstance(speller, Speller)
+        return self._heard(speller, [features.to(self.device, self.dtype)])[0]
+
     def _heard(self, speller: Speller, sounds: Sequence[Tensor]) -> list[str]:
         """What sounds say. Each is weighed once while the speller stays as it is: conversations come back with every turn."""
         version = tuple(parameter._version for parameter in speller.parameters())
@@ -306,7 +332,7 @@ class MultimodalTransformer(nn.Module):
         """[B * L, D] hidden states of a batch."""
         mask = allowed(batch.row, batch.block, batch.copy, batch.shares)
         prepared = prepare(mask, self.dtype, flexible=True) if self.flexible else mask
-        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared, routing=self.routing(batch))
+        hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared, routing=self.routing(batch, mask))
         return hidden.flatten(0, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -297,22 +297,24 @@ def split_layer(
     rotary: tuple[Tensor, Tensor] | None,
     cache: LayerCache | None,
 ) -> list[Tensor]:
-    """One layer of the trunk and of every expert: [n, width] tokens of each before -> after. They meet in the attention of
-    the batch of `shape` [B, L]."""
-    routings = [split.adapters, *(None for _ in split.own)]
-    of_parts = [
-        layer.attention.heads(layer.norm_attention(x), routing)
-        for layer, x, routing in zip(layers, parts, routings, strict=True)
-    ]
+    """One layer of the trunk, again for its settled tokens if any, and of every expert: [n, width] tokens of each before ->
+    after. They meet in the attention of the batch of `shape` [B, L]; settled tokens take no gradient."""
+    settled = split.settled is not None
+    ways = [split.adapters, *(None for _ in layers[1:])]
+    moving = [torch.is_grad_enabled() and not (settled and number == 1) for number in range(len(layers))]
+    of_parts = []
+    for layer, x, routing, moves in zip(layers, parts, ways, moving, strict=True):
+        with torch.set_grad_enabled(moves):
+            of_parts.append(layer.attention.heads(layer.norm_attention(x), routing))
     q, k, v = (
         (joined := split.join(list(heads))).view(*shape, *joined.shape[1:]) for heads in zip(*of_parts, strict=True)
     )
     values = mix(q, k, v, mask, rotary, cache).flatten(0, 1)
-    mixed = [values.index_select(0, index) for index in (split.shared, *(index for _, index in split.own))]
     after = []
-    for layer, x, of_x, routing in zip(layers, parts, mixed, routings, strict=True):
-        x = x + layer.attention.output(of_x, routing)
-        after.append(x + layer.feed_forward(layer.norm_feed_forward(x), routing))
+    for layer, x, index, routing, moves in zip(layers, parts, split.indices, ways, moving, strict=True):
+        with torch.set_grad_enabled(moves):
+            x = x + layer.attention.output(values.index_select(0, index), routing)
+            after.append(x + layer.feed_forward(layer.norm_feed_forward(x), routing))
     return after
 
 
@@ -379,10 +381,11 @@ class Trunk(nn.Module):
         entered = [
             expert.enter(flat.index_select(0, index)) for expert, (_, index) in zip(experts, split.own, strict=True)
         ]
-        parts = [flat.index_select(0, split.shared), *entered]
+        of_trunk = [flat.index_select(0, index) for index in split.indices[: -len(experts)]]
+        parts = [*of_trunk, *entered]
         for number, layer in enumerate(self.layers):
-            layers = [layer, *(expert.layers[number] for expert in experts)]
+            layers = [*(layer for _ in of_trunk), *(expert.layers[number] for expert in experts)]
             cache = caches[number] if caches else None
             parts = self.split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
-        outputs = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[1:], strict=True)]
-        return split.join([self.norm(parts[0]), *outputs]).view(B, L, -1)
+        outputs = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[len(of_trunk) :], strict=True)]
+        return split.join([*map(self.norm, parts[: len(of_trunk)]), *outputs]).view(B, L, -1)

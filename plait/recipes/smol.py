@@ -101,8 +101,8 @@ RECIPE = Recipe(
     optim=OptimConfig(
         name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
     ),
-    weights={
-        "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 1.5, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
+    weights={  # what is said without a written word is answered as its words are (docs/adr/0030-sounds-without-words.md)
+        "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 0.0, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
         "detect": 1.0, "clothes": 0.7, "talk": 2.0, "describe": 2.0, "draw": 8.0, "restyle": 2.0, "say-picture": 0.7,
         "draw-heard": 1.0,
     },

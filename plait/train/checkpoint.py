@@ -129,6 +129,7 @@ def save(
         "template": model.vocabulary.template.state() if model.vocabulary.template else None,
         "base": None if base is None else {"name": base.name, "sha256": base.sha256},
         "unlearned": sorted(model.unlearned),
+        "shown_wordless": sorted(model.shown_wordless),
         "recipe": dict(recipe),
         "sha256": sums,
     }
@@ -290,6 +291,7 @@ def load_model(
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
     model.base = base
     model.unlearned |= set(config["unlearned"]) & set(model.learners())
+    model.shown_wordless |= set(config.get("shown_wordless", ()))
     model.remember(_load_answers(folder, config))
     if WORDS_HEARD in config["sha256"]:
         model.expect(json.loads((folder / WORDS_HEARD).read_text(encoding="utf-8")))

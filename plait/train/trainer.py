@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from plait.contract import Sample
+from plait.contract import WORDS, Sample
 from plait.data import store
 from plait.data.augment import Augmenter
 from plait.data.features import FeatureReader, given_parts
@@ -224,8 +224,11 @@ def build(
         model.compile_trunk(recipe.flex_attention)
     objective = _objective_of(recipe, codecs, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
+    drawn = {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}
+    if recipe.objective == "pretrain":
+        model.shown_wordless |= _shown_wordless(drawn, vocabulary)
     if features is not None:
-        compute_features(features, {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}, say)
+        compute_features(features, drawn, say)
 
     def loader_of(worker: int) -> Loader:
         return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
@@ -243,6 +246,19 @@ def _trained(recipe: TrainingConfig, model: MultimodalTransformer) -> set[str]:
         for name, module in model.learners().items()
         if name.partition(".")[0] in groups and any(parameter.requires_grad for parameter in module.parameters())
     }
+
+
+def _shown_wordless(by_task: Mapping[str, Iterable[Sample]], vocabulary: Vocabulary) -> set[str]:
+    """Readers whose media stand without words in a turn of some row."""
+    shown = {
+        part.type
+        for rows in by_task.values()
+        for row in itertools.islice(rows, LOOKED_AT)
+        for message in row.messages
+        if message.role == "user" and all(part.type != WORDS for part in message.parts)
+        for part in message.parts
+    }
+    return {reader.name for name, reader in vocabulary.readers.items() if name in shown}
 
 
 def _objective_of(

@@ -3,34 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from worlds import World, text
+from worlds import World, templated, text
 
 from plait.contract import Block, Message, Sample, Segment
-from plait.data.chat_template import ChatTemplate
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import PADDING_ROW, SHARED_ROW, collate
 from plait.data.sequence import Encoder, FlowConfig
-from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
 from plait.model.mask import allowed, allowed_by_definition
 from plait.train.objectives.pretrain import Pretrain
 
-TEMPLATE = """{% for message in messages %}\
-{% if loop.first and message['role'] != 'system' %}<s>system
-You are here to help.<e>
-{% endif %}<s>{{ message['role'] }}
-{{ message['content'] }}<e>
-{% endfor %}{% if add_generation_prompt %}<s>assistant
-{% endif %}"""
-
 
 @pytest.fixture(scope="module")
 def world():
-    """A world whose conversations a template lays out, with a system message of its own where there is none."""
-    world = World()
-    world.vocabulary = Vocabulary(world.modalities, ChatTemplate(TEMPLATE, {"<s>": 0, "<e>": 1}))
-    world.encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.3))
-    return world
+    return templated(World())
 
 
 def rows_of(world):

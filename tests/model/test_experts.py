@@ -5,25 +5,28 @@ import numpy as np
 import pytest
 import static_loop
 import torch
-from worlds import TINY, World, text
+from worlds import TINY, World, templated, text
 
 from plait.contract import Message, Sample
 from plait.data.pack import collate
 from plait.errors import ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
-from plait.model.experts import Split, plan
+from plait.model.experts import Split, plan, settled_tokens
+from plait.model.mask import allowed
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.train import checkpoint
+from plait.train.objectives.pretrain import Pretrain
+from plait.train.trainer import select_trainable
 
 WORLD = World()
 WIDTHS = {"image_written": 16, "audio_written": 24}
 
 
-def model_of(split, adapters=None, **settings):
+def model_of(split, adapters=None, vocabulary=WORLD.vocabulary, **settings):
     config = TINY.model_copy(update={"split": split, "adapters": adapters or {}, **settings})
-    model = MultimodalTransformer(TrunkConfig(**config.model_dump()), WORLD.vocabulary, seed=0)
+    model = MultimodalTransformer(TrunkConfig(**config.model_dump()), vocabulary, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # branches that begin at zero would hide mistakes
         for name, parameter in model.named_parameters():
@@ -148,3 +151,53 @@ def test_impossible_experts_are_refused():
 def test_parts_of_the_world_have_all_four_experts():
     present = set(batch_of(WORLD.samples()).expert.unique().tolist())
     assert present >= set(WORLD.vocabulary.experts.values()), "else the tests above look at less than they say"
+
+
+def losses_and_gradients(model, batch):
+    model.zero_grad()
+    sums = Pretrain().sums(model, batch)
+    sum(sums.values()).backward()
+    return sums, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_settled_tokens_change_no_loss_and_no_gradient(monkeypatch):
+    """What no gradient leaves passes forward only, and what all sequences begin with but once: same numbers."""
+    world = templated(World())
+    model = model_of(WIDTHS, {"image_given": 4, "audio_given": 3}, vocabulary=world.vocabulary)
+    select_trainable(model, ("embedders.*", "flows.*", "trunk.experts.*", "trunk.*.adapters.*"))
+    rows = [world.encoder.row(sample, np.random.default_rng(n)) for n, sample in enumerate(world.samples())]
+    batch = collate([rows[::2], rows[1::2]], 400, world.vocabulary, world.encoder.preamble)
+    mask = allowed(batch.row, batch.block, batch.copy, batch.shares)
+    split, computed_once = model.routing(batch, mask), len(world.encoder.preamble)
+    assert len(split.settled) > 2 * computed_once, "else little is looked at"
+    assert sum(map(len, split.indices)) == batch.used - computed_once
+    fast, fast_gradients = losses_and_gradients(model, batch)
+    monkeypatch.setattr(model, "_settled", lambda *_: None)
+    assert model.routing(batch, mask).settled is None
+    slow, slow_gradients = losses_and_gradients(model, batch)
+    for name, value in slow.items():
+        torch.testing.assert_close(fast[name], value, atol=1e-5, rtol=1e-5)
+    assert fast_gradients.keys() == slow_gradients.keys()
+    for name, gradient in slow_gradients.items():
+        torch.testing.assert_close(fast_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_what_sees_what_moves_moves():
+    moves = torch.tensor([[False, True, False, False, False]])
+    mask = torch.zeros(1, 5, 5, dtype=torch.bool)
+    for query, key in ((2, 1), (3, 2), (4, 0)):
+        mask[0, query, key] = True
+    begins = torch.zeros(1, 5, dtype=torch.bool)
+    assert settled_tokens(moves, mask, begins).tolist() == [[0, -1, -1, -1, 4]]
+
+
+def test_what_all_sequences_begin_with_is_computed_once():
+    moves, mask = torch.zeros(3, 4, dtype=torch.bool), torch.eye(4, dtype=torch.bool).expand(3, 4, 4)
+    moves[2, 3] = True
+    begins = torch.tensor([[False] * 4, [True, True, False, False], [True, True, False, False]])
+    assert settled_tokens(moves, mask, begins).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 10, -1]]
+
+
+def test_a_trunk_that_moves_has_no_settled_tokens():
+    model, batch = model_of(WIDTHS), batch_of(WORLD.samples())
+    assert model.routing(batch, allowed(batch.row, batch.block, batch.copy)).settled is None

@@ -16,6 +16,7 @@ from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.heads.speller import ROUNDED, SLOTS, Speller
 from plait.infer.engine import Engine
+from plait.infer.likelihood import pair_log_likelihoods
 from plait.infer.request import Request
 from plait.modalities.image import readers
 from plait.model import heard
@@ -253,3 +254,56 @@ def test_a_checkpoint_keeps_its_speller(model, tmp_path):
     assert heard.transcripts(loaded.spellers[Columns.name], torch.ones(3, 4), torch.tensor([3])) == heard.transcripts(
         model.spellers[Columns.name], torch.ones(3, 4), torch.tensor([3])
     )
+
+
+@pytest.fixture
+def standing(model, monkeypatch):
+    """The model on a base, whose sounds say how long they are."""
+    monkeypatch.setattr(
+        "plait.model.multimodal.transcripts", lambda speller, features, counts, *_: [f"{n} long" for n in counts]
+    )
+    model.base = Base("smollm2-135m-instruct", "0" * 64, frozenset())
+    return model
+
+
+def picture_of(columns):
+    return Part("image", Image.effect_noise((columns, 2), 90).convert("RGB"))
+
+
+def test_a_sound_without_words_is_asked_in_those_it_says(standing):
+    """Answers, lengths and likelihoods are those of the same words in writing."""
+    engine = Engine(standing)
+    sound = (
+        Message("user", (picture_of(6),)),
+        Message("assistant", (Part("text", "yes"),)),
+        Message("user", (picture_of(9),)),
+    )
+    words = (Message("user", (Part("text", "6 long"),)), *sound[1:2], Message("user", (Part("text", "9 long"),)))
+    heard, written = engine.generate([Request(messages, to="text", max_tokens=4) for messages in (sound, words)])
+    assert heard.asked == words
+    assert written.asked == words
+    assert heard.message == written.message
+    assert engine.prompt_length(Request(sound)) == engine.prompt_length(Request(words))
+    answer = Part("text", "no")
+    assert np.array_equal(
+        pair_log_likelihoods(engine, [(sound, answer)]), pair_log_likelihoods(engine, [(words, answer)])
+    )
+
+
+@pytest.mark.parametrize("why", ["words beside it", "trained on", "no base", "says nothing", "an answer"])
+def test_a_sound_stays_where_it_is_more_than_its_words(standing, monkeypatch, why):
+    parts = (picture_of(6), Part("text", "who?")) if why == "words beside it" else (picture_of(6),)
+    if why == "trained on":
+        standing.shown_wordless = {Columns.name}
+    if why == "no base":
+        standing.base = None
+    if why == "says nothing":
+        monkeypatch.setattr("plait.model.multimodal.transcripts", lambda *_: [""])
+    messages = (Message("assistant" if why == "an answer" else "user", parts),)
+    assert Engine(standing).in_words(messages) == messages
+
+
+def test_a_checkpoint_keeps_what_was_shown_wordless(model, tmp_path):
+    model.shown_wordless = {Columns.name}
+    again, _ = checkpoint.load(checkpoint.save(tmp_path / "c", model, model.state_dict(), {}))
+    assert again.shown_wordless == {Columns.name}

@@ -22,6 +22,8 @@ from plait.modalities.image import readers
 from plait.model.memory import directions
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
+from plait.train import trainer
+from plait.train.config import TrainingConfig
 from plait.train.objectives import align
 from plait.train.objectives.align import OTHERS, SHARPNESS, Align, answers_to_match, words_to_expect
 
@@ -240,3 +242,17 @@ def test_where_nothing_is_aligned_every_learner_has_a_gradient_of_zero(kind, req
     learners = [*model.spellers.parameters(), *model.askers.parameters()]
     assert learners
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in learners)
+
+
+@pytest.mark.parametrize(("weights", "shown"), [({}, {"columns"}), ({"alone": 0.0}, set())])
+def test_a_training_tells_which_readers_media_it_shows_without_words(world, tmp_path, weights, shown):
+    """A row that is not drawn shows nothing, nor do pictures with words beside them."""
+    model, _ = world
+    question, answer = Part("text", "which?"), Message("assistant", (Part("text", "ab"),))
+    rows = {
+        "alone": [Sample((Message("user", (picture(0),)), answer), "alone")],
+        "asked": [Sample((Message("user", (picture(1), question)), answer), "asked")],
+    }
+    recipe = TrainingConfig(name="tiny", data=str(tmp_path), modalities={}, weights=weights, pack={"length": 64})
+    trainer.build(recipe, rows, model)
+    assert model.shown_wordless == shown
