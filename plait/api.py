@@ -329,12 +329,11 @@ class Model:
 
         self.network, self.config = network, config
         self.engine = Engine(network, active)
+        self.in_words = self.engine.in_words  # what sounds without words are asked as
 
     def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
-        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`.
-
-        A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
-        Steps, guidance and temperature that are not given are those of the recipe.
+        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`, the recipe's where they
+        are not given. A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
         """
         alone = isinstance(inputs, Part) or registry.kind_of(inputs) is not None  # one input without its list
         question = Message("user", tuple(map(as_part, [inputs] if alone else inputs)))

@@ -158,6 +158,7 @@ class Chat:
             raise ConfigError("nothing was asked; expected words after the command, or a picture or sound before it")
         question = Message("user", parts)
         earlier = self.history[-2 * self.memory :] if self.memory else []
+        self._say_what_is_heard(question)
         answer = self.model.reply((*earlier, question), to=to, seed=self.seed)
         self.history += [question, answer]
         self.attachments = []
@@ -165,6 +166,15 @@ class Chat:
             self.say("(the model said nothing)")
         for number, part in enumerate(answer.parts):
             self.show(part, number)
+
+    def _say_what_is_heard(self, question: Message) -> None:
+        """Print the words that stand for sounds, where the model is asked with these (plait.infer.engine)."""
+        in_words = getattr(self.model, "in_words", None)
+        if in_words is not None:
+            (read,) = in_words((question,))
+            for part, given in zip(read.parts, question.parts, strict=True):
+                if part is not given:
+                    self.say(f'(heard: "{part.value}")')
 
     def show(self, part: Part, number: int) -> None:
         """Print a text; of other parts print a rendering, the file's name and the facts."""

@@ -128,7 +128,7 @@ class FeatureReader:
         self.stores: dict[str, Store] = {}
         if folder:
             self.keep_in(folder)
-        self.hashes: dict[tuple[str, str | Member], str] = {}
+        self.hashes: dict[tuple[str, str | Member, tuple[int, int]], str] = {}
         self.recent: dict[tuple[str, Key], np.ndarray] = {}
         self.networks: dict[str, Callable[[Sequence[np.ndarray]], list[np.ndarray]]] = {}
         self.hits = self.misses = 0
@@ -140,7 +140,7 @@ class FeatureReader:
     def _hash(self, part: Part) -> str:
         if not isinstance(part.value, str | Member):
             return content_hash(part)
-        place = (part.type, part.value)
+        place = (part.type, part.value, _stamp(part.value))
         if place not in self.hashes:
             self.hashes[place] = content_hash(part)
         return self.hashes[place]
@@ -204,6 +204,15 @@ class FeatureReader:
                 if (content, variant) not in self.stores[part.type]:
                     missing.setdefault(part.type, {})[content, variant] = part
         return {name: [(part, key) for key, part in of.items()] for name, of in missing.items()}
+
+
+def _stamp(value: str | Member) -> tuple[int, int]:
+    """When a file was written last, in nanoseconds, and its size in bytes: who records anew under the same name is heard anew."""
+    try:
+        found = Path(value).stat() if isinstance(value, str) else None
+    except (OSError, ValueError):  # no file: reading it tells
+        found = None
+    return (found.st_mtime_ns, found.st_size) if found else (0, 0)
 
 
 def _prepared(modality: Modality, reader: Reader, item: tuple[Part, Key]) -> np.ndarray:

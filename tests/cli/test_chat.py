@@ -71,6 +71,21 @@ def test_words_pictures_and_sound(talk, tmp_path):
     assert not talk.handle("/quit")
 
 
+def test_what_is_heard_without_words_is_said(talk, tmp_path):
+    """As the model reads it; a question with words is asked as it is."""
+    talk.model.in_words = lambda messages: tuple(
+        message if message.parts[-1].type == "text" else Message("user", (Part("text", "what is this"),))
+        for message in messages
+    )
+    sound = tmp_path / "question.wav"
+    soundfile.write(sound, np.zeros(800), 16000)
+    talk.handle(f"/audio {sound} Write it down.")
+    assert not [line for line in talk.said if "heard" in line]
+    talk.handle(f"/audio {sound}")
+    talk.handle("/text")
+    assert talk.said[-2:] == ['(heard: "what is this")', "an answer"]
+
+
 def test_media_go_with_the_next_question(talk, tmp_path):
     Image.new("L", (5, 5)).save(tmp_path / "my cat.png")
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)

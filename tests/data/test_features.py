@@ -59,6 +59,14 @@ def test_a_content_is_read_once_whatever_its_name(tmp_path, picture):
     assert np.array_equal(features(first), np.array([[255, 0, 0]] * 2, np.float16))
 
 
+def test_a_file_that_is_written_anew_is_read_anew(picture):
+    reader = Means()
+    features = reader_of(reader)
+    red, blue = features(picture("a.png", "red")), features(picture("a.png", "blue"))
+    assert reader.read == 2
+    assert not np.array_equal(red, blue)
+
+
 def test_what_one_process_read_the_next_one_has(tmp_path, picture):
     reader_of(Means(), tmp_path)(picture("a.png", "red"))
     again = Means()
