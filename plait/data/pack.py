@@ -117,11 +117,15 @@ class Batch:
 
 
 def collate(
-    sequences: Sequence[Sequence[Row]], length: int, vocabulary: Vocabulary, preamble: Row | None = None
+    sequences: Sequence[Sequence[Row]],
+    length: int,
+    vocabulary: Vocabulary,
+    preamble: Row | Sequence[Row | None] | None = None,
 ) -> Batch:
     """Concatenate the rows of each sequence and pad it to `length` tokens: B = `len(sequences)`, L = `length`.
 
-    With a `preamble` a sequence with rows that share it begins with it, and they follow without it.
+    With a `preamble`, one for all as in training or one for each, a sequence with rows that share it begins with it, and they
+    follow without it.
     """
     shape = (len(sequences), length)
     ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
@@ -132,9 +136,10 @@ def collate(
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
-    for b, whole_rows in enumerate(sequences):
+    preambles = [preamble] * len(sequences) if preamble is None or isinstance(preamble, Row) else preamble
+    for b, (whole_rows, own_preamble) in enumerate(zip(sequences, preambles, strict=True)):
         start = 0
-        for row, row_number, is_sharing in _numbered(whole_rows, preamble, number):
+        for row, row_number, is_sharing in _numbered(whole_rows, own_preamble, number):
             span = slice(start, start + len(row))
             ids[b, span], block[b, span], copy[b, span] = row.ids, row.block, row.copy
             position[b, span], target[b, span], row_id[b, span] = row.position, row.target, row_number
@@ -192,7 +197,7 @@ def _without_shared(row: Row) -> Row:
         return row
     rest = {name: getattr(row, name)[row.shared :] for name in ("ids", "block", "copy", "position", "target", "expert")}
     clean, noised = (
-        {name: replace(part, index=part.index - row.shared) for name, part in parts.items()}
+        {name: own for name, part in parts.items() if len((own := _between(part, row.shared, len(row))).index)}
         for parts in (row.clean, row.noised)
     )
     remaining = row.clean_tokens - row.shared
@@ -239,3 +244,37 @@ def _tokens(modality: Modality | None, arrays: list[FlowArrays] | None) -> FlowT
         torch.from_numpy(joined.coordinates),
         torch.from_numpy(joined.time),
     )
+
+
+def beginning(row: Row, length: int) -> Row:
+    """The first `length` tokens of a row without copies, as what other rows may begin with: no targets, no alignment."""
+    cut = {name: getattr(row, name)[:length] for name in ("ids", "block", "copy", "position", "target", "expert")}
+    clean = {name: own for name, part in row.clean.items() if len((own := _between(part, 0, length)).index)}
+    return Row(**cut | {"target": np.full_like(cut["target"], -1)}, clean=clean, clean_tokens=length)
+
+
+def _between(part: FlowArrays, first: int, last: int) -> FlowArrays:
+    """The tokens of a row's part from `first` to before `last`, numbered from there."""
+    kept = (part.index >= first) & (part.index < last)
+    own = {known.name: getattr(part, known.name)[kept] for known in fields(part)}
+    return replace(part, **own | {"index": own["index"] - first})
+
+
+def begin_alike(rows: Sequence[Row]) -> int:
+    """How many tokens all of these rows begin with alike before their first target; their media are compared, too."""
+    length = min((int(np.argmax(row.target >= 0)) if (row.target >= 0).any() else len(row)) for row in rows)
+    first = rows[0]
+    for row in rows[1:]:
+        same = np.logical_and.reduce(
+            [
+                getattr(row, name)[:length] == getattr(first, name)[:length]
+                for name in ("ids", "block", "copy", "position", "expert")
+            ]
+        )
+        length = length if same.all() else int(np.argmin(same))
+        media = beginning(row, length).clean, beginning(first, length).clean
+        if media[0].keys() != media[1].keys() or not all(
+            np.array_equal(of_row.inputs, media[1][name].inputs) for name, of_row in media[0].items()
+        ):
+            return 0
+    return length

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from plait.contract import Block, Message, Part, Sample, Segment
-from plait.data.pack import best_fit, collate
-from plait.data.row import lay_out_clean
+from plait.data.pack import begin_alike, beginning, best_fit, collate
+from plait.data.row import Row, lay_out_clean
 from plait.heads.categorical import log_softmax
 from plait.infer.engine import Engine
 
 ROWS_A_BATCH = 256
+LONGEST = 512  # tokens of a question and its answers that are scored in one sequence
 
 
 Asked = tuple[Message, ...]
@@ -51,24 +53,61 @@ def token_log_probabilities(
 @torch.inference_mode()
 def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[float]]:
     """Log-probabilities of the tokens of every (question, answer), `<end>` the last. Nothing is drawn, and of a conversation
-    only the last answer counts."""
+    only the last answer counts. Answers to one question that follow each other share it in one sequence."""
     logs: list[list[float]] = [[] for _ in pairs]
     for start in range(0, len(pairs), ROWS_A_BATCH):
         rows = [
             lay_out_clean(engine.encoder.scored(Sample(engine.in_words(tuple(question))), answer))
             for question, answer in pairs[start : start + ROWS_A_BATCH]
         ]
-        length = max(map(len, rows))
-        bins, left = best_fit([len(row) for row in rows], len(rows), length)
-        assert not left, "every row has a sequence of its own to fall back on"
-        packed = [chosen for chosen in bins if chosen]
-        batch = collate([[rows[i] for i in chosen] for chosen in packed], length, engine.model.vocabulary)
-        batch = batch.to(engine.model.device)
+        packed = _packed(rows)
+        order = [index for sequence in packed for index in sequence.rows]  # rows are numbered as they lie
+        batch = collate(
+            [[replace(rows[index], shared=sequence.shared) for index in sequence.rows] for sequence in packed],
+            max(sequence.length for sequence in packed),
+            engine.model.vocabulary,
+            [beginning(rows[sequence.rows[0]], sequence.shared) if sequence.shared else None for sequence in packed],
+        ).to(engine.model.device)
         hidden = engine.model.hidden(batch)
         target = batch.target.flatten()
         at = (target >= 0).nonzero().flatten()
         scores = log_softmax(engine.model.logits(hidden[at])).gather(1, target[at, None])[:, 0].tolist()
-        order = [index for chosen in packed for index in chosen]  # rows are numbered as they lie
         for row, score in zip(batch.row.flatten()[at].tolist(), scores, strict=True):
             logs[start + order[row]].append(score)
     return logs
+
+
+@dataclass
+class Packed:
+    """Numbers of the rows of one sequence, how many tokens all begin with alike and hold once, and its length."""
+
+    rows: list[int]
+    shared: int
+    length: int
+
+
+def _packed(rows: Sequence[Row]) -> list[Packed]:
+    """Rows that follow each other with the same question in one sequence, as long as it has room; the others side by side."""
+    groups: list[Packed] = []
+    for number, row in enumerate(rows):
+        question, last = _question(row), groups[-1] if groups else None
+        if last and 0 < question == _question(rows[last.rows[0]]) == begin_alike([rows[last.rows[0]], row]):
+            longer = last.length + len(row) - question
+            if longer <= LONGEST:
+                last.rows.append(number)
+                last.shared, last.length = question, longer
+                continue
+        groups.append(Packed([number], 0, len(row)))
+    sharing, alone = [group for group in groups if group.shared], [group for group in groups if not group.shared]
+    longest = max(group.length for group in groups)
+    bins, left = best_fit([group.length for group in alone], len(alone), longest)
+    assert not left, "every row has a sequence of its own to fall back on"
+    side_by_side = [
+        Packed([alone[i].rows[0] for i in chosen], 0, sum(alone[i].length for i in chosen)) for chosen in bins if chosen
+    ]
+    return sharing + side_by_side
+
+
+def _question(row: Row) -> int:
+    """How many tokens come before the first that predicts a token of the answer."""
+    return int(np.argmax(row.target >= 0))
