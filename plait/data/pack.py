@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -136,8 +136,7 @@ def collate(
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
-    preambles = [preamble] * len(sequences) if preamble is None or isinstance(preamble, Row) else preamble
-    for b, (whole_rows, own_preamble) in enumerate(zip(sequences, preambles, strict=True)):
+    for b, (whole_rows, own_preamble) in enumerate(_with_preambles(sequences, preamble)):
         start = 0
         for row, row_number, is_sharing in _numbered(whole_rows, own_preamble, number):
             span = slice(start, start + len(row))
@@ -157,9 +156,6 @@ def collate(
         used += start
     ids[row_id == PADDING_ROW] = 0  # <pad>
     flows = {name: modality for name, modality in vocabulary.modalities.items() if modality.head == "flow"}
-    counts = dict(zip(vocabulary.groups, vocabulary.counts(target[target >= 0]).tolist(), strict=True))
-    for name in flows:
-        counts[name] += sum(len(part.index) for part in noised.get(name, ()))
     return Batch(
         ids=torch.from_numpy(ids),
         row=torch.from_numpy(row_id),
@@ -172,7 +168,7 @@ def collate(
         tables=_tables(ids.ravel(), vocabulary),
         clean={name: _tokens(flows.get(name), parts) for name, parts in clean.items()},
         noised={name: _tokens(modality, noised.get(name)) for name, modality in flows.items()},
-        counts=counts,
+        counts=_counts(vocabulary, target, noised),
         clean_tokens=clean_tokens,
         used=used,
         alignment=alignment,
@@ -180,6 +176,23 @@ def collate(
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },
     )
+
+
+def _with_preambles(
+    sequences: Sequence[Sequence[Row]], preamble: Row | Sequence[Row | None] | None
+) -> Iterator[tuple[Sequence[Row], Row | None]]:
+    """Each sequence with the preamble that is its own, or that of all."""
+    if preamble is None or isinstance(preamble, Row):
+        return ((rows, preamble) for rows in sequences)
+    return zip(sequences, preamble, strict=True)
+
+
+def _counts(vocabulary: Vocabulary, target: np.ndarray, noised: Mapping[str, Sequence[FlowArrays]]) -> dict[str, int]:
+    """Targets of each loss group: ids, and noised tokens of each flow modality."""
+    counts = dict(zip(vocabulary.groups, vocabulary.counts(target[target >= 0]).tolist(), strict=True))
+    for name, parts in noised.items():
+        counts[name] += sum(len(part.index) for part in parts)
+    return counts
 
 
 def _numbered(rows: Sequence[Row], preamble: Row | None, first: int) -> Iterator[tuple[Row, int, bool]]:

@@ -109,13 +109,7 @@ def save(
                 )
             _write_json(partial / file_name, value)
             modalities[name][f"{file_name[:-5]}_json"] = {"file": file_name}
-    if model.memories:
-        answers: dict[str, dict[str, Sequence[str]]] = {}
-        for (reader, question), memory in model.memories.items():
-            answers.setdefault(reader, {})[question] = memory.texts
-        _write_json(partial / ANSWERS, answers)
-    if model.lexicon is not None:
-        _write_json(partial / WORDS_HEARD, model.lexicon.counts)
+    _write_known(partial, model)
     if state is not None:
         save_file(state.tensors, partial / STATE_TENSORS)
         _write_json(partial / STATE_JSON, state.counters)
@@ -141,6 +135,17 @@ def save(
     partial.rename(folder)
     sync(folder.parent)
     return folder
+
+
+def _write_known(folder: Path, model: MultimodalTransformer) -> None:
+    """The answers that the model's memories know, and the words that it expects to hear."""
+    if model.memories:
+        answers: dict[str, dict[str, Sequence[str]]] = {}
+        for (reader, question), memory in model.memories.items():
+            answers.setdefault(reader, {})[question] = memory.texts
+        _write_json(folder / ANSWERS, answers)
+    if model.lexicon is not None:
+        _write_json(folder / WORDS_HEARD, model.lexicon.counts)
 
 
 def steps_of(run: Path) -> list[Path]:
