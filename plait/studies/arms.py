@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plait.errors import ConfigError
+from plait.errors import ConfigError, PlaitError
 from plait.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -73,9 +73,11 @@ Measure = Callable[[Path], Mapping[str, Any]]
 
 
 def result(arm: Arm, settings: Settings, measure: Measure) -> dict[str, Any]:
-    """What `measure` says of the arm's checkpoint, and its FLOPs; trains it first where that is not done."""
+    """What `measure` says of the arm's checkpoint, and its FLOPs; trains it first where that is not done. Raises PlaitError where
+    the training was stopped: what is not trained is not measured."""
     from plait.data import store
     from plait.data.splits import TRAIN
+    from plait.train import checkpoint
     from plait.train import run as runs
 
     rows = store.digest(arm.data, TRAIN)[:DIGITS]  # other data, another run
@@ -87,6 +89,10 @@ def result(arm: Arm, settings: Settings, measure: Measure) -> dict[str, Any]:
     settings.say(f"{arm.name}, seed {arm.seed}: {arm.steps} steps of {len(arm.tasks)} tasks")
     run_folder.parent.mkdir(parents=True, exist_ok=True)
     saved = runs.train(arm.recipe(), run_folder, resume=run_folder.exists(), threads=settings.threads)
+    if not checkpoint.is_done(run_folder):
+        raise PlaitError(
+            f"{arm.name}, seed {arm.seed} was stopped before its last step; the same command goes on with it"
+        )
     facts = json.loads((run_folder / "train.json").read_text(encoding="utf-8"))["train"]
     measured = {"flops": facts["flops"], "seconds": facts["seconds"], **measure(saved)}
     atomic_write(stored, json.dumps(measured, indent=1))

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from plait import studies
 from plait.cli import app
 from plait.data.mix import group_by_task
 from plait.data.rows import read_rows
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, PlaitError
 from plait.recipes import load
 from plait.registry import build_all
 from plait.studies import arms, data, mixing
 from plait.studies.arms import Arm, Settings
 from plait.tasks.digits import TASKS
+from plait.train import run as runs
 
 KNOWN = build_all(("text", "image", "audio"))
 
@@ -119,6 +121,18 @@ def test_the_same_things_are_seen_and_heard_at_every_level_of_noise(noisy):
 def test_without_the_digits_there_are_no_senses(tmp_path):
     with pytest.raises(DataError, match="no build of the digits"):
         mixing.build_senses(tmp_path / "none", tmp_path / "to")
+
+
+def test_an_arm_that_is_stopped_is_not_measured(small_digits, tmp_path, monkeypatch):
+    """It goes on with the same command, and is measured then."""
+    small = ("trunk.dim=32", "trunk.num_heads=2", "trunk.num_layers=1", "pack.sequences=2")
+    arm, settings = Arm("a", small_digits, ("read",), 3, 0, small), Settings(tmp_path, small_digits, 3, threads=1)
+    whole = runs.train
+    monkeypatch.setattr(runs, "train", partial(whole, max_seconds=0))
+    with pytest.raises(PlaitError, match="a, seed 0 was stopped"):
+        arms.result(arm, settings, lambda saved: pytest.fail("measured"))
+    monkeypatch.setattr(runs, "train", whole)
+    assert arms.result(arm, settings, lambda saved: {"name": saved.name})["name"] == "step-00000003"
 
 
 def test_the_senses_are_measured_and_results_are_kept(small_digits, noisy, tmp_path, monkeypatch):
