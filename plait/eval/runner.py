@@ -63,16 +63,30 @@ class Evaluation:
         say: Callable[[str], None] = print,
         progress: Progress | None = None,
     ) -> None:
-        self.engine, self.suite, self.seed, self.limit, self.say = engine, suite, seed, limit, say
+        self.engine, self.seed, self.limit, self.say = engine, seed, limit, say
         self.known = engine.model.vocabulary.modalities
         self.sampling = dict(sampling)
         self.progress = progress or NoProgress()
         self.notes: list[str] = []
+        self.suite = self._of_what_it_writes(suite)
         self.outcomes: list[Outcome] = []
-        self.panel = Panel(suite, self.known, seed, self.notes.append, engine.encoder.features)
+        self.panel = Panel(self.suite, self.known, seed, self.notes.append, engine.encoder.features)
         self.bench = Bench(
-            engine, self._trained_on, self._note_once, examples=suite.rows.examples, judges=self.panel.judges
+            engine, self._trained_on, self._note_once, examples=self.suite.rows.examples, judges=self.panel.judges
         )
+
+    def _of_what_it_writes(self, suite: Suite) -> Suite:
+        """The suite without tasks and judges of answers that the model has not learned to write; notes which."""
+        unlearned = {name for name in self.known if f"flows.{name}" in self.engine.model.unlearned}
+        left_out = [task.name for task in suite.tasks if task.answers_in in unlearned]
+        if not left_out:
+            return suite
+        self.notes.append(
+            f"the model has not learned to write {', '.join(sorted(unlearned))}: not asked were {', '.join(left_out)}"
+        )
+        tasks = [task for task in suite.tasks if task.answers_in not in unlearned]
+        judges = {kind: judge for kind, judge in suite.judges.items() if kind not in unlearned}
+        return replace(suite, tasks=tasks, judges=judges)
 
     def _note_once(self, what: str) -> None:
         if what not in self.notes:

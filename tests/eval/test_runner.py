@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_suite import WORLD, drawn, evaluation, picture, task
+from small_suite import SAMPLING, WORLD, drawn, evaluation, picture, task
 from worlds import text
 
 from plait.contract import Message, Part, Sample
 from plait.errors import MissingError
 from plait.eval import runner, statistics
 from plait.eval.suites import Cycle, Outcome
+from plait.infer.engine import Engine
 
 
 def mean_distance(answers, references):
@@ -225,3 +226,19 @@ def test_the_judge_s_belief_in_speech_has_an_equal_error_rate():
 def test_a_report_is_written_into_a_new_folder(tmp_path):
     runner.write_json(tmp_path / "deep" / "report.json", {"name": "四"})
     assert (tmp_path / "deep/report.json").read_text(encoding="utf-8") == '{\n "name": "四"\n}'
+
+
+def test_what_a_model_has_not_learned_to_write_is_not_asked():
+    """Nor is a judge of it trained; the report says which tasks those are."""
+    model = WORLD.model()
+    model.unlearned = {"flows.image"}
+    engine, tasks = Engine(model), (task("text->image", "draw"), task("image->text", "name"))
+    judges = {"image": lambda *_: pytest.fail("a judge was trained")}
+    suite = replace(evaluation(*tasks).suite, judges=judges)
+    asked = runner.Evaluation(engine, suite, SAMPLING, say=str)
+    assert [left.name for left in asked.suite.tasks] == ["name"]
+    assert not asked.suite.judges
+    assert asked.notes == ["the model has not learned to write image: not asked were draw"]
+    asked.panel.prepare()
+    model.unlearned = set()
+    assert runner.Evaluation(engine, suite, SAMPLING, say=str).suite is suite
