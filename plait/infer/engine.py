@@ -161,7 +161,9 @@ class Engine:
         if reader is None or not reader.letters or reader.name in self.model.shown_wordless:
             return part
         assert self.encoder.features is not None
-        said = self.model.said(reader.name, torch.from_numpy(self.encoder.features(part, None)))
+        said = self.model.said(
+            reader.name, torch.tensor(self.encoder.features(part, None))
+        )  # a copy: stores are read-only
         return Part(WORDS, said) if said else part
 
     def _asked(self, request: Request) -> Request:
