@@ -25,11 +25,14 @@ from plait.data.letters import plain_words
 from plait.heads.speller import Speller
 from plait.infer.request import Request
 from plait.model.heard import transcripts
+from plait.recipes.recipe import Sampling
 
 
 def written(model: api.Model, rows: Sequence[Sample]) -> list[str]:
     """What the model answers."""
-    answers = model.generate_all([Request(row.messages[:-1], to=WORDS, max_tokens=60) for row in rows])
+    answers = model.generate_all(
+        [Request(row.messages[:-1], to=WORDS, max_tokens=60, repeats=Sampling().repeats) for row in rows]
+    )
     return ["".join(str(part.value) for part in answer.message.parts) for answer in answers]
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from fcntl import LOCK_EX, flock
 from functools import partial
 from itertools import islice
@@ -140,10 +141,10 @@ class FeatureReader:
     def _hash(self, part: Part) -> str:
         if not isinstance(part.value, str | Member):
             return content_hash(part)
-        place = (part.type, part.value, _stamp(part.value))
-        if place not in self.hashes:
-            self.hashes[place] = content_hash(part)
-        return self.hashes[place]
+        key = (part.type, part.value, _stamp(part.value))
+        if key not in self.hashes:
+            self.hashes[key] = content_hash(part)
+        return self.hashes[key]
 
     def __call__(self, part: Part, rng: np.random.Generator | None = None) -> np.ndarray:
         """[n, width] float16 features; of a variant, where `rng` is given and there are any. Raises RowError."""
@@ -208,11 +209,11 @@ class FeatureReader:
 
 def _stamp(value: str | Member) -> tuple[int, int]:
     """When a file was written last, in nanoseconds, and its size in bytes: who records anew under the same name is heard anew."""
-    try:
-        found = Path(value).stat() if isinstance(value, str) else None
-    except (OSError, ValueError):  # no file: reading it tells
-        found = None
-    return (found.st_mtime_ns, found.st_size) if found else (0, 0)
+    if isinstance(value, str):
+        with suppress(OSError, ValueError):  # no file: reading it tells
+            status = Path(value).stat()
+            return status.st_mtime_ns, status.st_size
+    return 0, 0
 
 
 def _prepared(modality: Modality, reader: Reader, item: tuple[Part, Key]) -> np.ndarray:

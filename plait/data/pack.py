@@ -273,21 +273,15 @@ def _between(part: FlowArrays, first: int, last: int) -> FlowArrays:
     return replace(part, **own | {"index": own["index"] - first})
 
 
-def begin_alike(rows: Sequence[Row]) -> int:
-    """How many tokens all of these rows begin with alike before their first target; their media are compared, too."""
-    length = min((int(np.argmax(row.target >= 0)) if (row.target >= 0).any() else len(row)) for row in rows)
-    first = rows[0]
-    for row in rows[1:]:
-        same = np.logical_and.reduce(
-            [
-                getattr(row, name)[:length] == getattr(first, name)[:length]
-                for name in ("ids", "block", "copy", "position", "expert")
-            ]
-        )
-        length = length if same.all() else int(np.argmin(same))
-        media = beginning(row, length).clean, beginning(first, length).clean
-        if media[0].keys() != media[1].keys() or not all(
-            np.array_equal(of_row.inputs, media[1][name].inputs) for name, of_row in media[0].items()
-        ):
-            return 0
-    return length
+def begin_alike(one: Row, other: Row, length: int) -> bool:
+    """Whether the first `length` tokens of two rows without copies are alike, their media included."""
+    alike = all(
+        np.array_equal(getattr(one, name)[:length], getattr(other, name)[:length])
+        for name in ("ids", "block", "copy", "position", "expert")
+    )
+    media, others = beginning(one, length).clean, beginning(other, length).clean
+    return (
+        alike
+        and media.keys() == others.keys()
+        and all(np.array_equal(part.inputs, others[name].inputs) for name, part in media.items())
+    )

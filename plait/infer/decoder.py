@@ -9,7 +9,7 @@ The engine runs the steps of many requests in one batch; a request sees only its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, 
 from plait.infer.request import Request
 
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
+LOOP = 16  # tokens that an answer which goes round has repeated at least
 
 
 @dataclass
@@ -248,9 +249,11 @@ class Words:
         return len(self.decoder.segments) - 1
 
     def add(self, index: int) -> bool:
-        """Take the next id of the part that was begun; whether a stop string ends the answer."""
+        """Take the next id of the part that was begun; whether a stop string, or going round, ends the answer."""
         decoder = self.decoder
         self.ids.append(index - decoder.vocabulary.offsets[self.modality])
+        if goes_round(self.ids, decoder.request.repeats):
+            return True
         stops = decoder.request.stop
         if not stops and decoder.emit is None:
             return False
@@ -292,6 +295,16 @@ class Words:
         else:
             self.decoder.segments.pop()
         self.ids, self.modality, self.told = [], "", ""
+
+
+def goes_round(ids: Sequence[int], repeats: int) -> bool:
+    """Whether the last ids are the same ones `repeats` times in a row, or more often where they are few: at least LOOP ids in
+    all. Greedy answers of small models do so until their limit."""
+    for unit in range(1, len(ids) // repeats + 1) if repeats else ():
+        length = unit * max(repeats, -(-LOOP // unit))
+        if length <= len(ids) and ids[-length:-unit] == ids[unit - length :]:
+            return True
+    return False
 
 
 def to_parts(segments: list[Segment], modalities: Mapping[str, Modality]) -> tuple[Part, ...]:

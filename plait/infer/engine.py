@@ -161,10 +161,10 @@ class Engine:
         if reader is None or not reader.letters or reader.name in self.model.shown_wordless:
             return part
         assert self.encoder.features is not None
-        said = self.model.said(
+        words = self.model.said(
             reader.name, torch.tensor(self.encoder.features(part, None))
         )  # a copy: stores are read-only
-        return Part(WORDS, said) if said else part
+        return Part(WORDS, words) if words else part
 
     def _asked(self, request: Request) -> Request:
         return replace(request, messages=self.in_words(request.messages))

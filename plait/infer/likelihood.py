@@ -91,7 +91,8 @@ def _packed(rows: Sequence[Row]) -> list[Packed]:
     groups: list[Packed] = []
     for number, row in enumerate(rows):
         question, last = _question(row), groups[-1] if groups else None
-        if last and 0 < question == _question(rows[last.rows[0]]) == begin_alike([rows[last.rows[0]], row]):
+        first = rows[last.rows[0]] if last else row
+        if last and 0 < question == _question(first) and begin_alike(first, row, question):
             longer = last.length + len(row) - question
             if longer <= LONGEST:
                 last.rows.append(number)

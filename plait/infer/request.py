@@ -19,7 +19,8 @@ class Request:
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
     `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
     this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
-    `choices` the answer is one of these texts.
+    `choices` the answer is one of these texts. An answer whose last tokens say the same `repeats` times in a row ends
+    (plait.infer.decoder.goes_round); 0: it goes on.
     """
 
     messages: tuple[Message, ...]
@@ -33,6 +34,7 @@ class Request:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    repeats: int = 0
 
     def __post_init__(self) -> None:
         whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
@@ -40,6 +42,10 @@ class Request:
             raise ConfigError(
                 f"request: steps={self.steps}, max_tokens={self.max_tokens}, seed={self.seed}; expected whole numbers, "
                 "steps and max_tokens >= 1, seed >= 0"
+            )
+        if not isinstance(self.repeats, int) or self.repeats < 0 or self.repeats == 1:
+            raise ConfigError(
+                f"request: repeats={self.repeats}; expected a whole number from 2 on, or 0 for no such end"
             )
         if not (0 <= self.guidance <= LARGEST and 0 <= self.temperature <= LARGEST):
             raise ConfigError(

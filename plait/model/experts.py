@@ -84,8 +84,9 @@ def plan(
         is_shared &= stands_for < 0
     shared = is_shared.nonzero().flatten()
     adapters = route(flat[shared][None], numbers, ranks) if ranks and len(shared) else None
-    found = Split(shared, tokens_by_expert, flat, adapters, computed)
-    order = torch.cat(found.indices)
-    place = torch.zeros_like(flat)
-    place[order] = torch.arange(len(order), device=order.device)
-    return replace(found, place=torch.where(stands_for >= 0, place[stands_for], place))
+    unplaced = Split(shared, tokens_by_expert, flat, adapters, computed)
+    order = torch.cat(unplaced.indices)
+    position_of_token = torch.zeros_like(flat)  # padding stands where the first token does
+    position_of_token[order] = torch.arange(len(order), device=order.device)
+    place = torch.where(stands_for >= 0, position_of_token[stands_for], position_of_token)
+    return replace(unplaced, place=place)

@@ -205,8 +205,8 @@ class MultimodalTransformer(nn.Module):
 
     def _settled(self, batch: Batch, mask: Tensor) -> Tensor | None:
         """The tokens that no gradient leaves, as `settled_tokens` gives them; None where the trunk moves itself."""
-        own = (".adapters.", "experts.")
-        if any(p.requires_grad for name, p in self.trunk.named_parameters() if not any(part in name for part in own)):
+        apart = (".adapters.", "experts.")  # layers that settled tokens do not pass
+        if any(p.requires_grad for name, p in self.trunk.named_parameters() if not any(part in name for part in apart)):
             return None
         moves = batch.expert.flatten() != 0
         for name, ids in batch.tables.items():

@@ -18,6 +18,7 @@ class Sampling(BaseModel):
     guidance: float = Field(Request.guidance, ge=0, description="1: off")
     temperature: float = Field(Request.temperature, ge=0, description="0: the likeliest id")
     max_tokens: int = Field(64, ge=1, description="bounds the answer")
+    repeats: int = Field(4, ge=0, description="an answer that says the same so often in a row ends; 0: never")
 
 
 class Recipe(TrainingConfig):

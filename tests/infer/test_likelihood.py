@@ -55,9 +55,13 @@ def test_a_question_lies_once_in_a_sequence_and_others_side_by_side(engine):
 
 def test_no_sequence_grows_beyond_its_bound(engine, monkeypatch):
     """What has no room beside the question's other answers begins another sequence with it."""
-    monkeypatch.setattr(likelihood, "LONGEST", 40)
+    monkeypatch.setattr(likelihood, "LONGEST", 30)
     questions = questions_of(engine.world)
+    pack, lengths = likelihood._packed, []
+    monkeypatch.setattr(likelihood, "_packed", lambda rows: lengths.append(pack(rows)) or lengths[-1])
     bounded = log_likelihoods(engine, questions, ANSWERS)
+    assert all(sequence.length <= 30 or len(sequence.rows) == 1 for sequence in lengths[0])
+    assert len(lengths[0]) > len(questions)
     monkeypatch.undo()
     np.testing.assert_allclose(bounded, log_likelihoods(engine, questions, ANSWERS), atol=1e-4)
 
