@@ -72,8 +72,9 @@ class Evaluation:
         self.outcomes: list[Outcome] = []
         self.panel = Panel(self.suite, self.known, seed, self.notes.append, engine.encoder.features)
         self.bench = Bench(
-            engine, self._trained_on, self._note_once, examples=self.suite.rows.examples, judges=self.panel.judges
-        )
+            engine, self._trained_on, self._note_once, examples=self.suite.rows.examples, judges=self.panel.judges,
+            blank=self.panel.blank,
+        )  # fmt: skip
 
     def _of_what_it_writes(self, suite: Suite) -> Suite:
         """The suite without tasks and judges of answers that the model has not learned to write; notes which."""

@@ -36,6 +36,13 @@ class FakeTask:
     name: str = "fake"
     answers_in: str = "text"
     scores: tuple = field(default=())
+    gives: frozenset = frozenset({"text"})
+
+    def blanked(self, sample, blank):
+        return tuple(
+            replace(m, parts=tuple(blank[p.type](p) if p.type in blank else p for p in m.parts))
+            for m in sample.messages[:-1]
+        )
 
 
 def outcome(truth, answers, task=None, **facts):
@@ -133,6 +140,29 @@ def test_the_right_answer_is_picked_among_wrong_ones_of_its_language(monkeypatch
     assert cell["n"] == choice.OPTIONS
     monkeypatch.setattr(choice, "pair_log_likelihoods", lambda engine, pairs: -likelihoods(engine, pairs))
     assert score("picked")(rows, Bench(engine))[0]["value"] == 0.0
+
+
+def test_a_name_that_is_likely_whatever_is_shown_is_not_picked(monkeypatch):
+    names = [f"thing {n}" for n in range(choice.OPTIONS)]
+    rows = outcome(names, names, FakeTask(gives=frozenset({"text", "sign"})), language=["en"] * choice.OPTIONS)
+    for row, sample in enumerate(rows.samples):
+        sign = Part("sign", names[row])
+        rows.samples[row] = replace(sample, messages=(Message("user", (sign,)), sample.messages[-1]))
+
+    def likelihoods(_engine, pairs):
+        """The first name is likely whatever is shown; what is shown adds a little."""
+        return np.array(
+            [5.0 * (answer.value == names[0]) + (asked[-1].parts[0].value == answer.value) for asked, answer in pairs]
+        )
+
+    monkeypatch.setattr(choice, "pair_log_likelihoods", likelihoods)
+    likely, *none = score("picked")(rows, Bench(None))
+    assert not none, "nothing to blank a sign with"
+    blank = {"sign": lambda part: Part("sign", "")}
+    again, informed = score("picked")(rows, Bench(None, blank=blank))
+    assert again["value"] == likely["value"] < 0.5, "the first of the names wins where it is an option"
+    assert informed["value"] == 1.0
+    assert "made likelier by the input" in informed["metric"]
 
 
 def test_an_answer_must_be_one_that_training_gave():

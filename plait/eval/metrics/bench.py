@@ -36,7 +36,8 @@ def judges_folder() -> Path:
 class Bench:
     """`training` gives the training media of a modality in some styles, or all of them where no style is given.
 
-    `say` gets notes for the report; `examples` gives the training rows of a task; `judges`: those of the evaluation, by modality.
+    `say` gets notes for the report; `examples` gives the training rows of a task; `judges`, `blank`: the evaluation's
+    judges and what empties a part, by modality.
     """
 
     engine: Engine
@@ -45,6 +46,7 @@ class Bench:
     folder: Path = field(default_factory=judges_folder)
     examples: Callable[[Measured], Iterable[Sample]] = lambda task: ()
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    blank: Mapping[str, Callable[[Part], Part]] = field(default_factory=dict)
     cache: dict[Any, Any] = field(default_factory=dict)  # features that several scores need
 
     @cached_property

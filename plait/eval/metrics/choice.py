@@ -50,29 +50,41 @@ def likelihood(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
 
 
 def picked(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """Whether the right answer has a higher likelihood a character than wrong answers of other rows in its language.
+    """Whether the right answer scores above wrong answers of other rows in its language.
 
-    For answers that cannot be expected to the letter, such as the name of a thing that training never showed. Likelihood is
-    normalised by length, since short answers are likelier (`acc_norm` of EleutherAI's evaluation harness).
+    For answers that cannot be expected to the letter, such as the name of a thing that training never showed. Two scores:
+    likelihood a character, since short answers are likelier (`acc_norm` of EleutherAI's evaluation harness); and where the
+    input can be blanked, how much likelier the input makes an answer than a blank one does (domain-conditional pointwise mutual
+    information, arXiv:2104.08315), since common names are likely whatever is shown.
     """
     truth, languages = texts(references(outcome)), facts(outcome, "language")
     rng = np.random.default_rng(6)
     rows: list[int] = []
-    pairs: list[tuple[Asked, Part]] = []
-    counts: list[int] = []
+    options: list[tuple[str, ...]] = []  # the right one first
     for row, (right, language) in enumerate(zip(truth, languages, strict=True)):
         others = sorted({t for t, spoken in zip(truth, languages, strict=True) if spoken == language} - {right, ""})
         if len(rows) == MOST_PICKED or len(others) < OPTIONS - 1 or not right:
             continue
-        wrong = [others[i] for i in rng.permutation(len(others))[: OPTIONS - 1]]
         rows.append(row)
-        pairs += [(outcome.samples[row].messages[:-1], Part(WORDS, option)) for option in (right, *wrong)]
-        counts += [len(option) for option in (right, *wrong)]
+        options.append((right, *(others[i] for i in rng.permutation(len(others))[: OPTIONS - 1])))
     if not rows:
         return []
-    scores = (pair_log_likelihoods(bench.engine, pairs) / np.array(counts)).reshape(len(rows), OPTIONS)
-    hits = scores[:, 0] > scores[:, 1:].max(axis=1)
-    return [entry(outcome, f"right answer of {OPTIONS} likeliest: rate", hits, rows=rows, baseline=1 / OPTIONS)]
+
+    def likelihoods(questions: list[Asked]) -> np.ndarray:
+        pairs = [(q, Part(WORDS, option)) for q, listed in zip(questions, options, strict=True) for option in listed]
+        return pair_log_likelihoods(bench.engine, pairs).reshape(len(rows), OPTIONS)
+
+    samples = [outcome.samples[row] for row in rows]
+    found = likelihoods([sample.messages[:-1] for sample in samples])
+    lengths = np.array([[len(option) for option in listed] for listed in options])
+    scores = {f"right answer of {OPTIONS} likeliest: rate": found / lengths}
+    if outcome.task.gives - {WORDS} and outcome.task.gives - {WORDS} <= set(bench.blank):
+        blank = likelihoods([outcome.task.blanked(sample, bench.blank) for sample in samples])
+        scores[f"right answer of {OPTIONS} made likelier by the input: rate"] = found - blank
+    return [
+        entry(outcome, name, values[:, 0] > values[:, 1:].max(axis=1), rows=rows, baseline=1 / OPTIONS)
+        for name, values in scores.items()
+    ]
 
 
 def listed(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
