@@ -12,8 +12,9 @@ from side_by_side import alternate, finish, median, seconds, table
 
 from plait.api import settings
 from plait.data.pack import Batch
+from plait.runtime.parallel import use_threads
 from plait.train import trainer
-from plait.train.run import start, use_threads
+from plait.train.run import start
 
 
 def main() -> None:

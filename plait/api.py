@@ -218,10 +218,10 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
 
 def forecast(name: str, *overrides: str, threads: int | None = None) -> Forecast:
     """Measure for some seconds how fast this machine trains, and how many minutes a recipe's training would take."""
-    from plait.train import run as runs
+    from plait.runtime.parallel import use_threads
     from plait.train.forecast import forecast as measure
 
-    runs.use_threads(threads)
+    use_threads(threads)
     return measure(settings(name, *overrides))
 
 
@@ -238,6 +238,7 @@ def train_on(
     from plait.recipes import autoconfig
     from plait.recipes.overrides import override
     from plait.recipes.recipe import Recipe
+    from plait.runtime import parallel
     from plait.runtime.files import atomic_write
     from plait.train import checkpoint, distributed
     from plait.train import run as runs
@@ -257,7 +258,7 @@ def train_on(
         )
     rows = autoconfig.rows_file(folder)
     runs.prepare(run, resume, options.pop("overwrite", False))
-    runs.use_threads(options.get("threads"))
+    parallel.use_threads(options.get("threads"))
     known = autoconfig.overridden_modalities(list(overrides))
     bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
     proposal = autoconfig.propose(
@@ -341,27 +342,26 @@ class Model:
 
     def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:
         """Answer a conversation whose last message is the user's; `options` as for `generate`."""
-        from plait.recipes.recipe import Sampling
-
-        usual = Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
-        request = Request(messages, to=to, **usual | options)
-        self._check_length(request)
-        answer = self.generate_all([request])[0]
+        request = Request(messages, to=to, **self.usual | options)
+        (answer,) = self.engine.generate([request], longest=self.longest)
         if answer.error is not None:
             raise answer.error
         return answer.message
 
-    def _check_length(self, request: Request) -> None:
-        """Raise ConfigError for more than the model, or the base that it stands on, has ever seen: it could only guess."""
+    @property
+    def usual(self) -> dict[str, Any]:
+        """Fields of requests as the recipe samples, but for the length of an answer."""
+        from plait.recipes.recipe import Sampling
+
+        return Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that the model, or the base that it stands on, learned from."""
         from plait.train import bases
 
-        base, length = self.network.base, self.engine.prompt_length(request)
-        longest = max(self.config["recipe"]["pack"]["length"], bases.BASES[base.name].length if base else 0)
-        if length > longest:
-            raise ConfigError(
-                f"got {length} tokens to answer; expected at most {longest}, the longest that it or its base learned from: "
-                "shorten the question, or the conversation before it"
-            )
+        base = self.network.base
+        return max(int(self.config["recipe"]["pack"]["length"]), bases.BASES[base.name].length if base else 0)
 
     def reads(self, part: Part) -> None:
         """Raises what reading `part` raises: RowError for a damaged file, ConfigError for an unknown modality."""

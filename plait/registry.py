@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from plait import modalities
 from plait.contract import Modality
 from plait.errors import ConfigError, MissingError
-from plait.modalities import Augments, Judged, Measures, Reader, Renders, Streams, Suggests, Weights
+from plait.modalities import Augments, Judged, Measures, Reader, Renders, Streams, Suggests, Transfers, Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,6 +111,12 @@ def weights(name: str) -> Weights | None:
 def streams(name: str) -> Streams | None:
     """How parts of the modality `name` are made piece by piece, if they are."""
     module: Streams | None = _optional(name, "stream")
+    return module
+
+
+def transfers(name: str) -> Transfers | None:
+    """How parts of the modality `name` are sent as bytes, if they are."""
+    module: Transfers | None = _optional(name, "transfer")
     return module
 
 

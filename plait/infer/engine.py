@@ -63,8 +63,8 @@ class Flight:
 class Ticket:
     """A request that was submitted. `events` are told if it was asked for; `answer` is there once `done`."""
 
-    def __init__(self, request: Request, stream: bool = False, previews: int = 0) -> None:
-        self.request, self.stream, self.previews = request, stream, previews
+    def __init__(self, request: Request, stream: bool = False, previews: int = 0, longest: int | None = None) -> None:
+        self.request, self.stream, self.previews, self.longest = request, stream, previews, longest
         self.events: deque[Event] = deque()
         self.answer: Answer | None = None
         self.decoder: Decoder | None = None
@@ -116,9 +116,10 @@ class Engine:
 
     # requests
 
-    def submit(self, request: Request, stream: bool = False, previews: int = 0) -> Ticket:
-        """Take a request. `stream`: its ticket gets events as words and blocks come; `previews` of each block in flight."""
-        ticket = Ticket(request, stream or previews > 0, previews)
+    def submit(self, request: Request, stream: bool = False, previews: int = 0, longest: int | None = None) -> Ticket:
+        """Take a request. `stream`: its ticket gets events as words and blocks come; `previews` of each block in flight. More
+        than `longest` tokens of what is asked are refused."""
+        ticket = Ticket(request, stream or previews > 0, previews, longest)
         self.waiting.append(ticket)
         return ticket
 
@@ -127,14 +128,19 @@ class Engine:
         if not ticket.done:
             self._finish(ticket, "cancelled")
 
-    def generate(self, requests: Sequence[Request], decoded: bool = True) -> list[Answer]:
+    def fail(self, ticket: Ticket, error: Exception) -> None:
+        """End a request with an error."""
+        if not ticket.done:
+            self._finish(ticket, "error", error)
+
+    def generate(self, requests: Sequence[Request], decoded: bool = True, longest: int | None = None) -> list[Answer]:
         """Answers in the order of the requests; each depends on its own seed alone, not on its neighbours. A request that
         fails gets an answer with its error. Without `decoded` the messages are empty: only the segments are there."""
-        tickets = [self.submit(request) for request in requests]
+        tickets = [self.submit(request, longest=longest) for request in requests]
         while any(not ticket.done for ticket in tickets):
             self.step()
         answers = [ticket.answer for ticket in tickets if ticket.answer is not None]
-        return parallel_map(self._with_parts, answers) if decoded else answers
+        return parallel_map(self.with_parts, answers) if decoded else answers
 
     def prompt_length(self, request: Request) -> int:
         """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""
@@ -213,6 +219,7 @@ class Engine:
             ticket.decoder = Decoder(asked, self.encoder, ticket.events.append if ticket.stream else None)
             ticket.steps = ticket.decoder.run()
             ticket.waits_for = self._step_of(next(ticket.steps), ticket.request)
+            self._check_length(ticket)
             self.cache.check(self._room(ticket))
         except StopIteration:
             self._finish(ticket)
@@ -227,6 +234,17 @@ class Engine:
             raise ConfigError(
                 f"this model has not learned to write {request.to}; expected {', '.join(able)}, or a training whose "
                 f"trainable weights hold flows.{request.to}.*"
+            )
+
+    @staticmethod
+    def _check_length(ticket: Ticket) -> None:
+        """Raise ConfigError for more than the model, or the base that it stands on, has ever seen: it could only guess."""
+        assert isinstance(ticket.waits_for, Feed)
+        length = sum(map(len, ticket.waits_for.elements))
+        if ticket.longest is not None and length > ticket.longest:
+            raise ConfigError(
+                f"got {length} tokens to answer; expected at most {ticket.longest}, the longest that the model or its base "
+                "learned from: shorten the question, or the conversation before it"
             )
 
     @staticmethod
@@ -289,10 +307,10 @@ class Engine:
                 Message("assistant", ()), segments, decoder.layout, ended, decoder.usage, error, asked
             )
         if ticket.stream:
-            ticket.answer = self._with_parts(ticket.answer)
+            ticket.answer = self.with_parts(ticket.answer)
             ticket.events.append(Finished(ticket.answer))
 
-    def _with_parts(self, answer: Answer) -> Answer:
+    def with_parts(self, answer: Answer) -> Answer:
         """The answer with its segments decoded."""
         parts = to_parts(answer.segments, self.encoder.vocabulary.modalities)
         return replace(answer, message=Message("assistant", parts))

@@ -158,3 +158,17 @@ class Renders(Protocol):
 
     def save(self, part: Part, folder: Path, stem: str) -> Path | None:
         """Write the part to `folder` as `stem` with the modality's suffix; returns the path, or None if it is printed instead."""
+
+
+class Transfers(Protocol):
+    """`transfer.py`: a part as bytes, as clients and servers send it to each other. Without it a part cannot be sent."""
+
+    def formats(self) -> Mapping[str, str]:
+        """Media types such as `image/png` by the name of the format, the usual one first."""
+
+    def encode(self, part: Part, format: str) -> bytes:
+        """The part in one of the formats. Raises ConfigError for another one, RowError for a damaged part."""
+
+    def decode(self, data: bytes) -> Part:
+        """A part whose value is decoded, of arrays, numbers, strings, lists and tuples: nothing that reads it afterwards meets a
+        stranger's bytes. Raises RowError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,8 +10,18 @@ from typing import TypeVar
 
 import torch
 
+from plait.runtime import native
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def use_threads(count: int | None) -> None:
+    """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
+    Configures the native libraries too."""
+    native.configure()
+    mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(count or max(1, min(mine, 8)))
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

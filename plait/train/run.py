@@ -30,9 +30,9 @@ from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, DataError
 from plait.model import pca
 from plait.model.multimodal import MultimodalTransformer
-from plait.runtime import native
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
+from plait.runtime.parallel import use_threads
 from plait.train import bases, checkpoint, distributed, trainer
 from plait.train.config import TrainingConfig
 from plait.train.progress import Preparation, Progress
@@ -428,14 +428,6 @@ def _train(training: Training, recipe: TrainingConfig, run: Path, notes: Sequenc
         facts = summary(training.counters(), _parameters(training), recipe, peak_rss_mb())
         atomic_write(run / "train.json", json.dumps({"machine": machine(), "train": facts}, indent=1))
     return folder
-
-
-def use_threads(count: int | None) -> None:
-    """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
-    Configures the native libraries too."""
-    native.configure()
-    mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(count or max(1, min(mine, 8)))
 
 
 def _check_same(recipe: TrainingConfig, before: TrainingConfig) -> None:

@@ -128,7 +128,8 @@ LAYERS = {
         "bundle/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
     "studies/": ("api", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
-    "cli/": ("api", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
+    "serve/": ("api", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
+    "cli/": ("api", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
     "__init__": ("api",),
     "__main__": ("cli/",),
 }  # fmt: skip

@@ -208,7 +208,7 @@ def test_a_long_prompt_is_read_in_pieces(engine):
     assert not tickets[0].done
     assert engine.steps_taken - before <= 4
     run(engine, *tickets)
-    assert engine._with_parts(tickets[0].answer).message == expected
+    assert engine.with_parts(tickets[0].answer).message == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -136,7 +136,7 @@ def test_what_stands_on_a_base_reads_texts_as_long_as_the_base_did(base, data, t
     )
     assert model.generate(question, to="text", max_tokens=1)
     monkeypatch.setitem(bases.BASES, base.name, dataclasses.replace(base, length=recipe.pack.length + 1))
-    with pytest.raises(ConfigError, match=f"expected at most {recipe.pack.length + 1}, the longest that it"):
+    with pytest.raises(ConfigError, match=f"expected at most {recipe.pack.length + 1}, the longest that the model"):
         model.generate(question, to="text", max_tokens=1)
 
 

@@ -1,0 +1,64 @@
+"""Sound as bytes (plait.modalities.Transfers)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from plait.contract import Part
+from plait.errors import ConfigError, RowError
+from plait.modalities.audio.codec import Audio, open_sound
+
+OPUS_RATE = PCM_RATE = (
+    24_000  # Hz: Opus knows no 22,050; headerless samples have no rate but the one that clients expect
+)
+
+
+class Format(NamedTuple):
+    """A media type, and libsndfile's names for it."""
+
+    media_type: str
+    container: str
+    subtype: str
+    rate: int | None = None  # Hz, that the sound must have
+
+
+FORMATS = {
+    "wav": Format("audio/wav", "WAV", "PCM_16"),
+    "mp3": Format("audio/mpeg", "MP3", "MPEG_LAYER_III"),
+    "flac": Format("audio/flac", "FLAC", "PCM_16"),
+    "opus": Format("audio/ogg", "OGG", "OPUS", OPUS_RATE),
+    "pcm": Format("audio/pcm", "RAW", "PCM_16", PCM_RATE),
+}
+
+
+def formats() -> Mapping[str, str]:
+    """WAV, MP3, FLAC, Opus in Ogg, and headerless 16-bit samples at 24 kHz."""
+    return {name: entry.media_type for name, entry in FORMATS.items()}
+
+
+def encode(part: Part, format: str) -> bytes:
+    """The clip at its own level and rate, where the format knows it. Raises ConfigError, RowError."""
+    entry = FORMATS.get(format)
+    if entry is None:
+        raise ConfigError(f"got format {format!r} for sound; expected one of {', '.join(FORMATS)}")
+    samples, rate = open_sound(part.value, math.inf)
+    if entry.rate not in (None, rate):
+        samples, rate = soxr.resample(samples, rate, entry.rate), entry.rate
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=entry.container, subtype=entry.subtype)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Part:
+    """The samples of a WAV, FLAC, Ogg, MP3 or Opus file. Raises RowError."""
+    samples, rate = open_sound(data, math.inf)
+    if not np.isfinite(samples).all():
+        raise RowError("audio part: got samples that are not finite numbers; expected finite sound: save the file anew")
+    return Part(Audio.name, (samples, rate))

@@ -1,0 +1,32 @@
+"""An HTTP server in the shapes of OpenAI's API, for any checkpoint. `create_app` is the library form; `run` listens."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from plait.errors import MissingError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"plait.serve.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"serving needs the package {error.name!r}, which is not installed; install it with: "
+            "python -m pip install 'plait[serve]'"
+        ) from error
+
+
+def create_app(*arguments: Any, **options: Any) -> FastAPI:
+    """As plait.serve.app.create_app. Raises MissingError without the extra `serve`."""
+    app: FastAPI = _module("app").create_app(*arguments, **options)
+    return app
+
+
+def run(*arguments: Any, **options: Any) -> None:
+    """As plait.serve.run.run. Raises MissingError without the extra `serve`."""
+    _module("run").run(*arguments, **options)

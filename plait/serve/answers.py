@@ -1,0 +1,156 @@
+"""From requests to answers: waiting for one while the client is there, or telling it as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import Request as HttpRequest
+from fastapi.responses import StreamingResponse
+
+from plait.infer.events import Answer, BlockDone, Event, TextDelta, Usage
+from plait.infer.request import Request
+from plait.serve.errors import ApiError, as_api_error
+from plait.serve.state import Served, State
+from plait.serve.worker import Job
+
+PING = 5.0  # seconds of silence before a comment says that the connection lives
+LOOK = 0.25  # seconds between two looks whether a client is still there
+Payload = dict[str, Any] | str
+
+
+class Asked:
+    """The jobs of one HTTP request, which end with it."""
+
+    def __init__(
+        self, state: State, served: Served, requests: Sequence[Request], stream: bool, previews: int = 0
+    ) -> None:
+        self.state, self.served = state, served
+        self.jobs: list[Job] = []
+        try:
+            for request in requests:
+                self.jobs.append(served.worker.submit(request, stream, previews))
+        except ApiError:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End what is not done."""
+        for job in self.jobs:
+            if not job.is_finished:
+                job.cancel()
+
+    async def answers(self, http: HttpRequest) -> list[Answer]:
+        """All answers; none is made any more once the client has gone. Raises the first error."""
+        waiting = asyncio.ensure_future(asyncio.gather(*(job.answer() for job in self.jobs)))
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=LOOK)
+                if not waiting.done() and await http.is_disconnected():
+                    raise ApiError("the client has gone", 499)
+            answers = waiting.result()
+        except BaseException:
+            waiting.cancel()
+            self.cancel()
+            raise
+        for job, answer in zip(self.jobs, answers, strict=True):
+            self.count(job, answer)
+        return answers
+
+    async def events(self) -> AsyncIterator[tuple[int, Event]]:
+        """Events of all jobs as they come, each with the number of its job."""
+        arrived: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
+
+        async def pump(number: int, job: Job) -> None:
+            async for event in job.events():
+                await arrived.put((number, event))
+            await arrived.put((number, None))
+
+        pumps = [asyncio.ensure_future(pump(number, job)) for number, job in enumerate(self.jobs)]
+        left, first = len(pumps), set[tuple[int, type]]()
+        try:
+            while left:
+                number, event = await arrived.get()
+                if event is None:
+                    left -= 1
+                    continue
+                if isinstance(event, TextDelta | BlockDone) and (number, type(event)) not in first:
+                    first.add((number, type(event)))
+                    told = (
+                        self.state.metrics.first_words
+                        if isinstance(event, TextDelta)
+                        else self.state.metrics.first_piece
+                    )
+                    told.labels(self.served.name).observe(time.perf_counter() - self.jobs[number].begun)
+                yield number, event
+        finally:
+            for each in pumps:
+                each.cancel()
+            self.cancel()
+
+    def count(self, job: Job, answer: Answer) -> None:
+        """Take an answer into the metrics."""
+        metrics, name = self.state.metrics, self.served.name
+        metrics.whole.labels(name).observe(time.perf_counter() - job.begun)
+        for side, counts in (("asked", answer.usage.asked), ("answered", answer.usage.answered)):
+            for modality, tokens in counts.items():
+                metrics.tokens.labels(name, side, modality).inc(tokens)
+
+
+def usage(usages: Sequence[Usage]) -> dict[str, Any]:
+    """OpenAI's usage of several answers to one question: what was asked counts once, details go by modality."""
+    asked = dict(usages[0].asked) if usages else {}
+    answered = sum((Counter(each.answered) for each in usages), Counter[str]())
+    sides = (("prompt", asked), ("completion", dict(answered)))
+    told: dict[str, Any] = {f"{side}_tokens": sum(counts.values()) for side, counts in sides}
+    told["total_tokens"] = sum(told.values())
+    for side, counts in sides:
+        told[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(counts.items())}
+    told["prompt_tokens_details"]["cached_tokens"] = 0
+    return told
+
+
+def line(payload: Payload, named: bool = False) -> bytes:
+    """One event as it is sent; `named`: by its type."""
+    data = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
+    name = f"event: {payload['type']}\n" if named and isinstance(payload, dict) and "type" in payload else ""
+    return f"{name}data: {data}\n\n".encode()
+
+
+async def _lines(payloads: AsyncGenerator[Payload, None], done: bool, named: bool) -> AsyncIterator[bytes]:
+    yield b": open\n\n"  # headers go out before anything is computed
+    following: asyncio.Future[Payload] | None = None
+    try:
+        while True:
+            if following is None:
+                following = asyncio.ensure_future(payloads.__anext__())
+            if not (await asyncio.wait({following}, timeout=PING))[0]:
+                yield b": ping\n\n"
+                continue
+            try:
+                payload = following.result()
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                yield line(as_api_error(error).body())
+                return
+            following = None
+            yield line(payload, named)
+        if done:
+            yield line("[DONE]")
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await payloads.aclose()
+
+
+def event_stream(payloads: AsyncGenerator[Payload, None], done: bool = True, named: bool = False) -> StreamingResponse:
+    """Server-sent events. An error after the headers is an event with OpenAI's error object; `done`: `[DONE]` is the last;
+    `named`: each has the name of its type."""
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_lines(payloads, done, named), media_type="text/event-stream", headers=headers)

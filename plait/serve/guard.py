@@ -1,0 +1,190 @@
+"""What stands before every request: whom the server answers, how much it reads, how often, and what its log says."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+import uuid
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from plait.serve.errors import ApiError, OverloadedError
+from plait.serve.keys import hashed
+from plait.serve.state import State
+
+log = logging.getLogger("plait.serve.access")
+OPEN_PATHS = ("/healthz", "/readyz")
+PAGES = ("/", "/web/")  # that hold no data: what they show comes over the API
+BODY_SECONDS = 60.0  # that a client may take to send its body
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Whom a server answers: names by the hash of their key (none: everyone who reaches it), names of the host that requests
+    may be for (none: any), origins of pages elsewhere that may ask."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    hosts: Collection[str] = ()
+    origins: Collection[str] = ()
+
+
+class Rate:
+    """A bucket of requests a key, filled at so many a minute."""
+
+    def __init__(self, a_minute: int) -> None:
+        self.a_minute = a_minute
+        self.buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str) -> None:
+        """One request of a key. Raises OverloadedError."""
+        if not self.a_minute:
+            return
+        now = time.monotonic()
+        left, since = self.buckets.get(name, (float(self.a_minute), now))
+        left = min(float(self.a_minute), left + (now - since) * self.a_minute / 60)
+        if left < 1:
+            self.buckets[name] = (left, now)
+            raise OverloadedError(
+                f"got more than {self.a_minute} requests a minute of this key",
+                max(1, round((1 - left) * 60 / self.a_minute)),
+            )
+        self.buckets[name] = (left - 1, now)
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, state: State, access: Access) -> None:
+        self.app, self.state, self.access = app, state, access
+        self.rate = Rate(state.limits.a_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begin, id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
+        told: MutableMapping[str, Any] = {"status": 500, "caller": ""}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told["status"] = message["status"]
+                self._finish_headers(scope, MutableHeaders(scope=message), id)
+            await send(message)
+
+        try:
+            headers = Headers(scope=scope)
+            answer = self._preflight(scope, headers)
+            if answer is None:
+                told["caller"] = self._let_in(scope, headers)
+                await self.app(scope, self._bounded(receive), sending)
+            else:
+                await answer(scope, receive, sending)
+        except ApiError as error:
+            await JSONResponse(error.body(), error.status, error.headers)(scope, receive, sending)
+        finally:
+            self._note(scope, told, id, time.perf_counter() - begin)
+
+    def _note(self, scope: Scope, told: Mapping[str, Any], id: str, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", None) or ("/web/" if scope["path"].startswith("/web/") else "other")
+        self.state.metrics.requests.labels(path, told["status"]).inc()
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": id, "caller": told["caller"],
+            "method": scope["method"], "path": scope["path"], "status": told["status"], "seconds": round(seconds, 4),
+        }  # fmt: skip
+        log.info(json.dumps(entry, ensure_ascii=False))
+
+    def _finish_headers(self, scope: Scope, headers: MutableHeaders, id: str) -> None:
+        headers["X-Request-Id"] = id
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Content-Security-Policy"] = POLICY
+        origin = Headers(scope=scope).get("origin")
+        if origin in self.access.origins:
+            headers["Access-Control-Allow-Origin"] = str(origin)
+            headers["Vary"] = "Origin"
+
+    def _preflight(self, scope: Scope, headers: Headers) -> Response | None:
+        """The answer to OPTIONS: what is allowed, and for which pages elsewhere, if any."""
+        if scope["method"] != "OPTIONS":
+            return None
+        allow = "GET, POST, DELETE, OPTIONS"
+        answer = Response(status_code=204, headers={"Allow": allow})
+        if headers.get("origin") in self.access.origins:
+            answer.headers["Access-Control-Allow-Methods"] = allow
+            answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+            answer.headers["Access-Control-Max-Age"] = "600"
+        return answer
+
+    def _let_in(self, scope: Scope, headers: Headers) -> str:
+        """The name of who asks; empty where nobody has to say. Raises ApiError."""
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self.access.hosts and host not in self.access.hosts:
+            raise ApiError(
+                f"got the host {host!r}; expected one of {', '.join(self.access.hosts)}: a page elsewhere may be asking through "
+                "your browser; allow another name with --allow-host", 403, code="wrong_host",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        same = origin is None or urlsplit(origin).netloc == headers.get("host")
+        if not same and origin not in self.access.origins:
+            raise ApiError(
+                f"got a request from a page of {origin}; expected pages of this server: allow others with --allow-origin", 403,
+                code="wrong_origin",
+            )  # fmt: skip
+        path = scope["path"]
+        if path in OPEN_PATHS or path == PAGES[0] or path.startswith(PAGES[1]):
+            return ""
+        name = self._caller(headers) if self.access.keys else ""
+        if scope["method"] == "POST":
+            self.rate.take(name or str((scope.get("client") or ("",))[0]))
+        return name
+
+    def _caller(self, headers: Headers) -> str:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        digest = hashed(key.strip()) if scheme.lower() == "bearer" else ""
+        found = ""
+        for known, name in self.access.keys.items():  # all of them, however soon one fits
+            if hmac.compare_digest(known, digest):
+                found = name
+        if not found:
+            raise ApiError(
+                "got no key that is known; expected the header Authorization: Bearer KEY", 401, code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        return found
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """What receives no more than the limit of bytes, and no longer than BODY_SECONDS, until the body is whole."""
+        limit, got, whole = self.state.limits.body, 0, False
+        deadline = time.monotonic() + BODY_SECONDS
+
+        async def receiving() -> Message:
+            nonlocal got, whole
+            if whole:
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.01, deadline - time.monotonic()))
+            except (TimeoutError, asyncio.TimeoutError) as error:
+                raise HTTPException(408, f"the body took longer than {BODY_SECONDS:.0f} s") from error
+            got += len(message.get("body", b""))
+            whole = message["type"] != "http.request" or not message.get("more_body", False)
+            if got > limit:
+                raise HTTPException(413, f"got more than {limit} bytes; expected at most that many")
+            return message
+
+        return receiving

@@ -1,0 +1,240 @@
+"""`/v1/chat/completions`."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from pydantic import Field
+
+from plait.contract import WORDS, Part
+from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, TextDelta, Usage
+from plait.serve.answers import Asked, Payload, event_stream, usage
+from plait.serve.errors import ApiError, unsupported
+from plait.serve.media import encoded
+from plait.serve.openai.content import AUDIO, ChatMessage, as_content, as_messages
+from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, refuse, stops
+from plait.serve.state import Served, State
+
+VOICES = ("alloy", "default")  # the model's own voice; clients must name one
+KEPT = 3600  # seconds that clients are told a sound can be referred to; it cannot: they hold it themselves
+REASONS: dict[Reason, str] = {"stop": "stop", "length": "length", "cancelled": "stop", "error": "stop"}
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "logprobs": (False,), "top_logprobs": (0,),
+    "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none", "minimal", "low", "medium"),
+    "verbosity": ("medium",), "web_search_options": (),
+}  # fmt: skip
+
+
+class Voice(Shape):
+    """How sound is answered."""
+
+    voice: str = VOICES[0]
+    format: Literal["wav", "mp3", "flac", "opus", "pcm16"] = "wav"
+
+
+class StreamOptions(Shape):
+    """`include_usage`: one last chunk has the usage, and no choices."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class ResponseFormat(Shape):
+    """Words as they come; schemas are not supported yet."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(Sampled):
+    """A conversation to continue."""
+
+    model: str | None = None
+    messages: list[ChatMessage]
+    modalities: list[str] | None = Field(
+        None, description="what the answer is in: one of the model's modalities; text beside it is allowed. All of them, or "
+        "auto: the model chooses",
+    )  # fmt: skip
+    audio: Voice | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int = Field(1, ge=1)
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    size: str | None = Field(None, pattern=r"^(auto|\d{1,4}x\d{1,4})$", description="of a picture: WIDTHxHEIGHT")
+    previews: int = Field(0, ge=0, le=32, description="of each block in flight, in a stream")
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    parallel_tool_calls: bool | None = None
+    prediction: Any = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    web_search_options: Any = None
+
+
+def answered_in(modalities: list[str] | None, served: Served) -> str | None:
+    """The modality of the answer; None lets the model choose. Raises ApiError."""
+    if not modalities:
+        return WORDS
+    if "auto" in modalities:
+        return None
+    if unknown := [name for name in modalities if name not in served.writes]:
+        raise unsupported(
+            "modalities", f"got {unknown[0]!r}; {served.name} answers in {', '.join(served.writes)}, or auto"
+        )
+    others = sorted(set(modalities) - {WORDS})
+    if len(others) > 1:
+        return None
+    return others[0] if others else WORDS
+
+
+def sized(size: str | None) -> dict[str, dict[str, Any]]:
+    """Options of modalities for a size that a client wishes."""
+    if size in (None, "auto"):
+        return {}
+    width, height = map(int, str(size).split("x"))
+    if not (width and height):
+        raise ApiError(f"size: got {size}; expected sides of at least 1", param="size", code="invalid_value")
+    return {"image": {"size": (width, height)}}
+
+
+def bounded(state: State, given: int | None, param: str) -> int:
+    """Tokens that an answer may have. Raises ApiError."""
+    if given is not None and given > state.limits.tokens:
+        raise ApiError(
+            f"{param}: got {given}; expected at most {state.limits.tokens}", param=param, code="invalid_value"
+        )
+    return given or min(DEFAULT_TOKENS, state.limits.tokens)
+
+
+def answers_at_most(state: State, n: int) -> None:
+    """Raise ApiError for more answers to one request than the server gives."""
+    if n > state.limits.answers:
+        raise ApiError(f"n: got {n}; expected at most {state.limits.answers}", param="n", code="invalid_value")
+
+
+async def as_requests(body: ChatRequest, state: State, served: Served) -> list[Request]:
+    """One request of the engine an answer, with seeds that follow each other."""
+    refuse(body, NEUTRAL)
+    answers_at_most(state, body.n)
+    if body.audio is not None and body.audio.voice not in VOICES:
+        raise unsupported("audio.voice", f"got {body.audio.voice!r}; expected one of {', '.join(VOICES)}")
+    if body.audio is not None and body.stream and body.audio.format != "pcm16":
+        raise unsupported("audio.format", f"got {body.audio.format!r} in a stream; expected 'pcm16'")
+    to = answered_in(body.modalities, served)
+    drawn = body.drawn(served.model.usual)
+    limit = body.max_completion_tokens or body.max_tokens
+    messages = await as_messages(body.messages, state, served.reads)
+    common: dict[str, Any] = {
+        "to": to, "stop": stops(body.stop), "options": sized(body.size),
+        "max_tokens": bounded(state, limit, "max_completion_tokens" if body.max_completion_tokens else "max_tokens"),
+    }  # fmt: skip
+    seed = int(drawn.pop("seed", 0))
+    return [Request(messages, seed=seed + number, **common, **drawn) for number in range(body.n)]
+
+
+def as_message(answer: Answer, format: str) -> dict[str, Any]:
+    """The answer as a message: words as a string, sound in `audio`, anything else as content parts."""
+    words = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
+    sounds = [part for part in answer.message.parts if part.type == AUDIO]
+    others = [part for part in answer.message.parts if part.type not in (WORDS, AUDIO)]
+    message: dict[str, Any] = {"role": "assistant", "content": words, "refusal": None}
+    if others:
+        message["content"] = [as_content(part) for part in answer.message.parts if part.type != AUDIO]
+    if sounds:
+        message["audio"] = _audio(sounds[0], format) | {"expires_at": int(time.time()) + KEPT, "transcript": words}
+        message["content"] = message["content"] or None
+    return message
+
+
+def _audio(part: Part, format: str) -> dict[str, Any]:
+    data = encoded(part, "pcm" if format == "pcm16" else format)[1]
+    return {"id": f"audio_{uuid.uuid4().hex}", "data": base64.b64encode(data).decode()}
+
+
+def _choice(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
+    """The chunks of a stream."""
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    more = {"usage": None} if with_usage else {}
+
+    def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> Payload:
+        return {**head, "choices": [_choice(index, delta, reason)], **more}
+
+    for index in range(body.n):
+        yield chunk(index, {"role": "assistant", "content": ""})
+    sounds: dict[int, str] = {}
+    usages: dict[int, Usage] = {}
+    async for index, event in asked.events():
+        if isinstance(event, TextDelta):
+            yield chunk(index, {"content": event.text})
+        elif isinstance(event, Preview):
+            yield chunk(index, {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}})
+        elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
+            told = _audio(event.piece, "pcm16")
+            told["id"] = sounds.setdefault(index, told["id"])
+            yield chunk(index, {"audio": told})
+        elif isinstance(event, Finished):
+            answer = event.answer
+            if answer.error is not None:
+                raise answer.error
+            asked.count(asked.jobs[index], answer)
+            usages[index] = answer.usage
+            if index in sounds:
+                words = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
+                told = {"id": sounds[index], "transcript": words, "expires_at": int(time.time()) + KEPT}
+                yield chunk(index, {"audio": told})
+            if others := [as_content(part) for part in answer.message.parts if part.type not in (WORDS, AUDIO)]:
+                yield chunk(index, {"images": others})
+            yield chunk(index, {}, REASONS[answer.reason])
+    if with_usage:
+        yield {**head, "choices": [], "usage": usage([usages[index] for index in sorted(usages)])}
+
+
+def router(state: State) -> APIRouter:
+    """The route."""
+    routes = APIRouter(tags=["chat"])
+
+    @routes.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(body: ChatRequest, http: HttpRequest) -> Response | dict[str, Any]:
+        """Answer a conversation, in words or in another modality that the model writes."""
+        served = state.find(body.model)
+        requests = await as_requests(body, state, served)
+        asked = Asked(state, served, requests, body.stream, body.previews if body.stream else 0)
+        head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name,
+            "object": "chat.completion.chunk" if body.stream else "chat.completion", "system_fingerprint": served.fingerprint,
+        }  # fmt: skip
+        if body.stream:
+            return event_stream(_chunks(body, asked, head))
+        answers = await asked.answers(http)
+        format = body.audio.format if body.audio else "wav"
+        choices = [
+            {
+                "index": index, "message": as_message(answer, format), "logprobs": None,
+                "finish_reason": REASONS[answer.reason],
+            }
+            for index, answer in enumerate(answers)
+        ]  # fmt: skip
+        return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
+
+    return routes

@@ -1,0 +1,108 @@
+"""`/v1/completions`: a prompt as a question. A model that learned conversations has no other way to go on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from pydantic import Field
+
+from plait.contract import WORDS, Message, Part
+from plait.infer.events import Finished, TextDelta, Usage
+from plait.serve.answers import Asked, Payload, event_stream, usage
+from plait.serve.errors import ApiError
+from plait.serve.openai.chat import REASONS, StreamOptions, answers_at_most, bounded
+from plait.serve.openai.shapes import Request, Sampled, refuse, stops
+from plait.serve.state import Served, State
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "logprobs": (0,), "suffix": ("",),
+    "best_of": (1,), "echo": (False,),
+}  # fmt: skip
+
+
+class CompletionRequest(Sampled):
+    """Texts to answer."""
+
+    model: str | None = None
+    prompt: str | list[str]
+    max_tokens: int | None = Field(None, ge=1)
+    n: int = Field(1, ge=1)
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: int | None = None
+    suffix: str | None = None
+    best_of: int | None = None
+    echo: bool | None = None
+
+
+def _requests(body: CompletionRequest, state: State, served: Served) -> list[Request]:
+    refuse(body, NEUTRAL)
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if not prompts:
+        raise ApiError("prompt: got an empty list; expected at least one text", param="prompt", code="invalid_value")
+    answers_at_most(state, len(prompts) * body.n)
+    drawn = body.drawn(served.model.usual)
+    seed = int(drawn.pop("seed", 0))
+    limit = bounded(state, body.max_tokens, "max_tokens")
+    return [
+        Request(
+            (Message("user", (Part(WORDS, prompt),)),), to=WORDS, seed=seed + number, max_tokens=limit, stop=stops(body.stop),
+            **drawn,
+        )
+        for prompt in prompts
+        for number in range(body.n)
+    ]  # fmt: skip
+
+
+def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+async def _chunks(body: CompletionRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
+    usages: list[Usage] = []
+    async for index, event in asked.events():
+        if isinstance(event, TextDelta):
+            yield {**head, "choices": [_choice(index, event.text, None)]}
+        elif isinstance(event, Finished):
+            if event.answer.error is not None:
+                raise event.answer.error
+            asked.count(asked.jobs[index], event.answer)
+            usages.append(event.answer.usage)
+            yield {**head, "choices": [_choice(index, "", REASONS[event.answer.reason])]}
+    if body.stream_options and body.stream_options.include_usage:
+        yield {**head, "choices": [], "usage": usage(usages)}
+
+
+def router(state: State) -> APIRouter:
+    """The route."""
+    routes = APIRouter(tags=["chat"])
+
+    @routes.post("/v1/completions", response_model=None)
+    async def completions(body: CompletionRequest, http: HttpRequest) -> Response | dict[str, Any]:
+        """Answer one or several texts in words."""
+        served = state.find(body.model)
+        asked = Asked(state, served, _requests(body, state, served), body.stream)
+        head = {
+            "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": served.name,
+            "system_fingerprint": served.fingerprint,
+        }  # fmt: skip
+        if body.stream:
+            return event_stream(_chunks(body, asked, head))
+        answers = await asked.answers(http)
+        choices = [
+            _choice(index, "".join(str(part.value) for part in answer.message.parts), REASONS[answer.reason])
+            for index, answer in enumerate(answers)
+        ]
+        return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
+
+    return routes

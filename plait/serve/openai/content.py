@@ -1,0 +1,173 @@
+"""Messages of a request as the model reads them, and the parts of an answer as a client reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from plait.contract import WORDS, Message, Part
+from plait.serve.errors import ApiError
+from plait.serve.media import as_base64, as_url, from_base64, from_url
+from plait.serve.openai.shapes import Shape
+from plait.serve.state import State
+
+IMAGE, AUDIO = "image", "audio"
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+class TextPart(Shape):
+    """Words. `input_text` and `output_text` are what the Responses API calls them."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+class ImageAddress(Shape):
+    """A data: URL of a picture. `detail` has no effect: the model has one resolution."""
+
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(Shape):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageAddress
+
+
+class InputImage(Shape):
+    """A picture as the Responses API gives it."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: str | None = None
+
+
+class Sound(Shape):
+    """Sound in base64. The file says itself what format it has."""
+
+    data: str
+    format: str | None = None
+
+
+class AudioPart(Shape):
+    """A clip."""
+
+    type: Literal["input_audio"]
+    input_audio: Sound
+
+
+class OtherPart(BaseModel):
+    """A part of any other modality, by its name: `{"type": NAME, NAME: {"data": BASE64}}`."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+
+
+def _tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    known = {"text": "text", "input_text": "text", "output_text": "text", "image_url": "image", "input_audio": "sound"}
+    return {**known, "input_image": "input_image"}.get(kind if isinstance(kind, str) else "", "other")
+
+
+ContentPart = Annotated[
+    Annotated[TextPart, Tag("text")]
+    | Annotated[ImagePart, Tag("image")]
+    | Annotated[InputImage, Tag("input_image")]
+    | Annotated[AudioPart, Tag("sound")]
+    | Annotated[OtherPart, Tag("other")],
+    Discriminator(_tag),
+]
+
+
+class ChatMessage(Shape):
+    """A message. `name` has no effect."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    audio: dict[str, Any] | None = None
+    tool_calls: list[Any] | None = Field(None, max_length=0)
+    function_call: None = None
+    annotations: list[Any] | None = None
+    images: list[Any] | None = None
+
+
+async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str]) -> tuple[Message, ...]:
+    """The conversation as the model reads it. Raises ApiError for parts that it cannot read, or for too many."""
+    if not messages:
+        raise ApiError("messages: got none; expected at least one", param="messages", code="invalid_value")
+    if len(messages) > state.limits.messages:
+        raise ApiError(f"messages: got {len(messages)}; expected at most {state.limits.messages}", param="messages")
+    asked: list[Message] = []
+    media = 0
+    for number, message in enumerate(messages):
+        parts = await _parts(message, f"messages[{number}]", state, kinds)
+        media += sum(part.type != WORDS for part in parts)
+        if media > state.limits.media:
+            raise ApiError(f"messages: got more than {state.limits.media} media", param="messages")
+        if parts:
+            asked.append(Message(ROLES[message.role], parts))  # type: ignore[arg-type]
+    if not asked or asked[-1].role == "assistant":
+        raise ApiError("messages: the last one says nothing to answer; expected a question", param="messages")
+    return tuple(asked)
+
+
+async def _parts(message: ChatMessage, param: str, state: State, kinds: list[str]) -> tuple[Part, ...]:
+    if message.content is None and message.role != "assistant":
+        raise ApiError(f"{param}.content: got null; expected words or parts", param=f"{param}.content")
+    if message.audio is not None and message.content is None:
+        raise ApiError(
+            f"{param}.audio: this server keeps no answers; expected content with the transcript, or the sound itself",
+            param=f"{param}.audio", code="unsupported_parameter",
+        )  # fmt: skip
+    if isinstance(message.content, str) or message.content is None:
+        return (Part(WORDS, message.content),) if message.content else ()
+    parts = [
+        await _part(part, f"{param}.content[{number}]", state, kinds) for number, part in enumerate(message.content)
+    ]
+    return tuple(part for part in parts if part.type != WORDS or part.value)
+
+
+async def _part(part: Any, param: str, state: State, kinds: list[str]) -> Part:
+    if isinstance(part, TextPart):
+        return Part(WORDS, part.text)
+    if isinstance(part, ImagePart | InputImage):
+        kind, inner = IMAGE, f"{param}.image_url"
+        data = from_url(part.image_url if isinstance(part, InputImage) else part.image_url.url, inner)
+    elif isinstance(part, AudioPart):
+        kind, inner = AUDIO, f"{param}.input_audio.data"
+        data = from_base64(part.input_audio.data, inner)
+    else:
+        kind, inner = part.type, f"{param}.{part.type}.data"
+        value = (part.model_extra or {}).get(kind)
+        if kind not in kinds or not isinstance(value, dict) or not isinstance(value.get("data"), str):
+            others = [name for name in kinds if name not in (WORDS, IMAGE, AUDIO)]
+            known = ("text", *(("image_url",) if IMAGE in kinds else ()), *(("input_audio",) if AUDIO in kinds else ()))
+            more = "".join(f', {{"type": "{name}", "{name}": {{"data": BASE64}}}}' for name in others)
+            raise ApiError(
+                f"{param}: got a part of type {kind!r}; expected one of {', '.join(known)}{more}",
+                param=f"{param}.type", code="unsupported_content",
+            )  # fmt: skip
+        data = from_base64(value["data"], inner)
+    if kind not in kinds:
+        raise ApiError(
+            f"{param}: this model reads {', '.join(kinds)}; got {kind}", param=param, code="unsupported_content"
+        )
+    return await state.media.decode(kind, data, inner)
+
+
+def as_content(part: Part) -> dict[str, Any]:
+    """A part of an answer, as the same shape that a request would send it in."""
+    if part.type == WORDS:
+        return {"type": "text", "text": part.value}
+    if part.type == IMAGE:
+        return {"type": "image_url", "image_url": {"url": as_url(part)}}
+    if part.type == AUDIO:
+        return {"type": "input_audio", "input_audio": as_base64(part)}
+    return {"type": part.type, part.type: as_base64(part)}

@@ -1,0 +1,70 @@
+"""What several of OpenAI's requests have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from plait.infer.request import LARGEST, Request
+from plait.serve.errors import unsupported
+
+DEFAULT_TOKENS = 512  # of an answer, where a request does not bound it
+
+
+class Shape(BaseModel):
+    """A JSON object whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class WithoutEffect(Shape):
+    """Parameters that are accepted since clients send them, and change nothing here."""
+
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+
+
+class Sampled(WithoutEffect):
+    """How an answer is drawn. `guidance`, `steps` and `repeats` are Plait's own: plait.infer.request.Request says what they
+    are; where they are not given the model's recipe decides."""
+
+    temperature: float | None = Field(None, ge=0, le=LARGEST)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    guidance: float | None = Field(None, ge=0, le=LARGEST)
+    steps: int | None = Field(None, ge=1, le=1000)
+    repeats: int | None = Field(None, ge=0, le=1000)
+
+    def drawn(self, usual: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of a `Request`: those that are given, else the usual ones."""
+        names = ("temperature", "top_p", "seed", "guidance", "steps", "repeats")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**usual, **given}
+
+
+def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ApiError for parameters of a shape whose values are not among the neutral ones; None always is."""
+    for name, values in neutral.items():
+        got = getattr(shape, name)
+        if got is not None and got not in values:
+            told = (
+                f"expected it to be left out, or {' or '.join(map(repr, values))}"
+                if values
+                else "expected it to be left out"
+            )
+            raise unsupported(name, f"got {got!r}; {told}")
+
+
+def stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    """The strings that end an answer."""
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
+
+
+__all__ = ["DEFAULT_TOKENS", "Request", "Sampled", "Shape", "WithoutEffect", "refuse", "stops"]

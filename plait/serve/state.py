@@ -1,0 +1,82 @@
+"""What a server serves: models by name, each with its worker, and the settings that bound requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from plait.serve.errors import ApiError
+from plait.serve.media import MediaDecoder
+from plait.serve.metrics import Metrics
+from plait.serve.worker import Worker
+
+if TYPE_CHECKING:
+    from plait.api import Model
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of what is asked: bytes of a body, media and messages of a conversation, answers to one request, tokens of an
+    answer, requests under way at once; and of how often: requests a minute of one key (0: as many as come)."""
+
+    body: int = 64 << 20
+    media: int = 32
+    messages: int = 512
+    answers: int = 8
+    tokens: int = 4096
+    requests: int = 256
+    a_minute: int = 0
+
+
+@dataclass
+class Served:
+    """A model under its name, and since when it is here."""
+
+    name: str
+    model: Model
+    worker: Worker
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def fingerprint(self) -> str:
+        """A name of the weights' kind, that changes where answers to the same seed may."""
+        network = self.model.network
+        return f"plait-{self.name}-{network.device.type}-{str(network.dtype).removeprefix('torch.')}"
+
+    @property
+    def reads(self) -> list[str]:
+        """Modalities that it takes."""
+        return list(self.model.network.vocabulary.modalities)
+
+    @property
+    def writes(self) -> list[str]:
+        """Modalities that it has learned to answer in."""
+        return [name for name in self.reads if f"flows.{name}" not in self.model.network.unlearned]
+
+
+class State:
+    """Everything that the handlers of requests share."""
+
+    def __init__(self, models: Mapping[str, Model], limits: Limits) -> None:
+        self.limits = limits
+        self.served = {
+            name: Served(name, model, Worker(model.engine, model.longest, limits.requests))
+            for name, model in models.items()
+        }
+        self.media = MediaDecoder()
+        self.metrics = Metrics(self.served)
+
+    def find(self, name: str | None, param: str = "model") -> Served:
+        """The model of a request; the only one there is, or the first, where none is named. Raises ApiError."""
+        if name is None:
+            return next(iter(self.served.values()))
+        if name not in self.served:
+            raise ApiError(
+                f"the model {name!r} is not here; expected one of {', '.join(self.served)}",
+                404,
+                param,
+                "model_not_found",
+            )
+        return self.served[name]

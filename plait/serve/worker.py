@@ -1,0 +1,179 @@
+"""One thread that owns an engine, and requests that come to it from a server's event loop.
+
+The engine is not thread-safe: everything that touches it runs here, between two of its steps. What it tells goes back to the
+loop that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from plait.contract import Message
+from plait.infer.engine import Engine, Ticket
+from plait.infer.events import Answer, Event, Finished
+from plait.infer.request import Request
+from plait.serve.errors import OverloadedError
+
+Result = TypeVar("Result")
+log = logging.getLogger("plait.serve")
+RETRY_AFTER = 2  # seconds, that a client is asked to wait where too many do
+
+
+class Job:
+    """A request on its way. Iterate over its events, the last of which is `Finished`, or wait for the `answer`."""
+
+    def __init__(self, worker: Worker, request: Request, stream: bool, previews: int) -> None:
+        self.worker, self.request, self.stream, self.previews = worker, request, stream, previews
+        self.loop = asyncio.get_running_loop()
+        self.arrived: asyncio.Queue[Event] = asyncio.Queue()
+        self.begun = time.perf_counter()
+        self.ticket: Ticket | None = None  # the worker's thread alone touches it
+        self.is_cancelled = self.is_finished = False
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What is told until the answer is there."""
+        while True:
+            event = await self.arrived.get()
+            yield event
+            if isinstance(event, Finished):
+                return
+
+    async def answer(self) -> Answer:
+        """The whole answer. Raises its error."""
+        async for event in self.events():
+            if isinstance(event, Finished):
+                if event.answer.error is not None:
+                    raise event.answer.error
+                return event.answer
+        raise AssertionError("events end with Finished")
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self.is_cancelled = True
+        self.worker.commands.put(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.ticket is not None:
+            self.worker.engine.cancel(self.ticket)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event to the loop, if it still runs; from the worker's thread."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._arrive, event)
+
+    def _arrive(self, event: Event) -> None:
+        if isinstance(event, Finished) and not self.is_finished:
+            self.is_finished = True
+            self.worker.outstanding -= 1
+        self.arrived.put_nowait(event)
+
+
+class Worker:
+    """Runs an engine. At most `most` requests are here at once, those that wait included; more are refused (`OverloadedError`).
+
+    More than `longest` tokens of a prompt are refused. `close` lets what was taken end first.
+    """
+
+    def __init__(self, engine: Engine, longest: int | None = None, most: int = 256) -> None:
+        self.engine, self.longest, self.most = engine, longest, most
+        self.commands: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+        self.jobs: list[Job] = []
+        self.outstanding = 0  # of the loop's thread alone
+        self.is_closing = False
+        self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self.thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return self.thread.is_alive() and not self.is_closing
+
+    def submit(self, request: Request, stream: bool = False, previews: int = 0) -> Job:
+        """Take a request, from a running event loop. Raises OverloadedError."""
+        if self.is_closing:
+            raise OverloadedError("the server is closing; expected requests before that", RETRY_AFTER)
+        if self.outstanding >= self.most:
+            raise OverloadedError(
+                f"{self.outstanding} requests are being answered; expected at most {self.most}", RETRY_AFTER
+            )
+        job = Job(self, request, stream, previews)
+        self.outstanding += 1
+        self.commands.put(lambda: self._begin(job))
+        return job
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """What `function` returns, called between two steps of the engine; raises what it raises."""
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[Result] = loop.create_future()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if result.cancelled():
+                return
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(value)
+
+        def run() -> None:
+            try:
+                value = function()
+            except Exception as error:
+                loop.call_soon_threadsafe(settle, None, error)
+            else:
+                loop.call_soon_threadsafe(settle, value, None)
+
+        self.commands.put(run)
+        return await result
+
+    def close(self) -> None:
+        """Take no more requests, and end with those that are there."""
+        self.is_closing = True
+        self.commands.put(lambda: None)  # wakes it up
+
+    def _begin(self, job: Job) -> None:
+        if not job.is_cancelled:
+            job.ticket = self.engine.submit(job.request, job.stream, job.previews, self.longest)
+            self.jobs.append(job)
+        else:
+            job.tell(Finished(Answer(Message("assistant", ()), [], reason="cancelled")))
+
+    def _run(self) -> None:
+        while not (self.is_closing and not self.jobs and self.commands.empty()):
+            while not self.commands.empty() or not self.jobs:
+                self.commands.get()()
+                if self.is_closing and not self.jobs and self.commands.empty():
+                    return
+            try:
+                self.engine.step()
+            except Exception as error:  # a defect: it ends what is under way, and not the server
+                log.exception("a step of the engine failed")
+                for job in self.jobs:
+                    if job.ticket is not None:
+                        self.engine.fail(job.ticket, error)
+            self.jobs = [job for job in self.jobs if not self._tell(job)]
+
+    def _tell(self, job: Job) -> bool:
+        """Pass on what is new of a job; whether it is done."""
+        ticket = job.ticket
+        assert ticket is not None
+        if job.stream:
+            while ticket.events:
+                job.tell(ticket.events.popleft())
+        elif ticket.answer is not None:
+            try:
+                answer = self.engine.with_parts(ticket.answer)
+            except Exception as error:
+                answer = replace(ticket.answer, error=error)
+            job.tell(Finished(answer))
+        return ticket.done
