@@ -45,7 +45,7 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None, access
             served.worker.close()
         while any(served.worker.thread.is_alive() for served in state.served.values()):
             await asyncio.sleep(DRAIN)
-        state.media.close()
+        await state.media.close()
 
     app = FastAPI(title="Plait", version=plait.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.plait = state

@@ -44,7 +44,7 @@ class MediaDecoder:
             try:
                 header, arrays = await self._asked(kind, data)
             except BaseException as error:  # whoever gave up waiting: what is under way would answer the next one
-                self.close()
+                await self.close()
                 if not isinstance(error, OSError | asyncio.IncompleteReadError | TimeoutError | asyncio.TimeoutError):
                     raise
                 header, arrays = {"error": f"{kind} part: {TOO_MUCH}"}, b""
@@ -79,11 +79,16 @@ class MediaDecoder:
         self.process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=pipe, stdout=pipe)
         return False
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process, whatever it does."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-        self.process = None
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.kill()
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
 
 
 def from_base64(text: str, param: str) -> bytes:
