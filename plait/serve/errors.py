@@ -101,7 +101,7 @@ def _answer(error: ApiError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception with OpenAI's object."""
+    """Answer exceptions that a client can mend with OpenAI's object; plait.serve.guard answers all others."""
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -119,8 +119,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(PlaitError)
     async def plait(request: Request, error: PlaitError) -> JSONResponse:
-        return _answer(as_api_error(error))
-
-    @app.exception_handler(Exception)
-    async def other(request: Request, error: Exception) -> JSONResponse:
         return _answer(as_api_error(error))

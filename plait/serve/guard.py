@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plait.serve.errors import ApiError, OverloadedError
+from plait.serve.errors import ApiError, OverloadedError, as_api_error
 from plait.serve.keys import hashed
 from plait.serve.state import State
 
@@ -78,11 +78,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         begin, id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
-        told: MutableMapping[str, Any] = {"status": 500, "caller": ""}
+        told: MutableMapping[str, Any] = {"status": 500, "caller": "", "begun": False}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told["status"] = message["status"]
+                told["status"], told["begun"] = message["status"], True
                 self._finish_headers(scope, MutableHeaders(scope=message), id)
             await send(message)
 
@@ -94,8 +94,11 @@ class Guard:
                 await self.app(scope, self._bounded(receive), sending)
             else:
                 await answer(scope, receive, sending)
-        except ApiError as error:
-            await JSONResponse(error.body(), error.status, error.headers)(scope, receive, sending)
+        except Exception as error:
+            if told["begun"]:
+                raise  # the connection breaks, so that nobody takes what came for the whole
+            refused = as_api_error(error)
+            await JSONResponse(refused.body(), refused.status, refused.headers)(scope, receive, sending)
         finally:
             self._note(scope, told, id, time.perf_counter() - begin)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from plait.errors import ConfigError
 from plait.serve.app import create_app
 from plait.serve.guard import Access
 from plait.serve.keys import read_keys
@@ -30,12 +32,25 @@ def run(
 ) -> None:
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
     access = Access(read_keys(keys) if keys else {}, hosts, origins)
+    listening = _listen(host, port)
     app = create_app(models, access=access)
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
+        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
-    server = uvicorn.Server(config)
     place = f"[{host}]" if ":" in host else host
-    say(f"{', '.join(models)} at http://{place}:{port}  (API: http://{place}:{port}/v1; Ctrl-C ends)")
-    server.run()
+    address = f"http://{place}:{listening.getsockname()[1]}"
+    say(f"{', '.join(models)} at {address}  (API: {address}/v1; Ctrl-C ends)")
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 is any that is free. Raises ConfigError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {host}, port {port}: {error.strerror}; expected an address of this machine and a port that is free: "
+            "choose another --port, or 0 for any"
+        ) from error

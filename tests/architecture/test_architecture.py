@@ -1,12 +1,16 @@
 """The structure is tested: names, layers, budgets, imports, and a fourth modality that touches one folder."""
 
 import ast
+import base64
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +277,32 @@ def test_a_fourth_modality_generates_and_is_reported(trained_on_strokes):
     assert ("strokes->text", "exact match") in cells
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count('<svg class="strokes"') >= 12, "questions, answers and references"
+
+
+def test_a_fourth_modality_is_asked_over_http(trained_on_strokes):
+    """The server takes strokes and gives strokes, and was not touched."""
+    command = (sys.executable, "-m", "plait", "serve", "toy=run", "--port", "0", "--threads", "1")
+    server = subprocess.Popen(command, cwd=trained_on_strokes, stdout=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"http://\S+", server.stdout.readline()).group()
+        drawn = {"type": "strokes", "strokes": {"data": base64.b64encode(b"[[0, 0], [0.5, 1]]").decode()}}
+        body = {
+            "messages": [{"role": "user", "content": [drawn, {"type": "text", "text": "draw"}]}],
+            "modalities": ["strokes"],
+        }
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body | {"steps": 2, "max_tokens": 12}, timeout=60).json()
+        (part,) = answer["choices"][0]["message"]["content"]
+        assert len(json.loads(base64.b64decode(part["strokes"]["data"]))[0]) == 2
+        assert answer["usage"]["prompt_tokens_details"]["strokes_tokens"] == 2
+        (told,) = [m for m in httpx.get(f"{url}/modalities").json()["modalities"] if m["name"] == "strokes"]
+        assert told["verb"] == "sketch"
+        drawn["strokes"]["data"] = base64.b64encode(b"no json").decode()
+        refused = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages[0].content[0].strokes.data")
+    finally:
+        server.terminate()
+        assert server.wait(60) in (0, -signal.SIGTERM)
+        server.stdout.close()
 
 
 @pytest.mark.parametrize("lost", [("render.py",), ("measure.py",), ("render.py", "measure.py")], ids=" and ".join)

@@ -113,18 +113,30 @@ def test_pictures_and_sound_are_read(client, png, wav):
     assert usage.prompt_tokens_details.image_tokens == 6
     assert usage.prompt_tokens_details.audio_tokens > 0
     (answer,) = small_model().generate_all(
-        [Request((Message("user", (Part("text", "what is this?"), Part("image", png), Part("audio", wav))),), "text", max_tokens=12)]
+        [
+            Request(
+                (Message("user", (Part("text", "what is this?"), Part("image", png), Part("audio", wav))),),
+                "text",
+                max_tokens=12,
+            )
+        ]
     )
     assert usage.prompt_tokens == sum(answer.usage.asked.values())
     assert chat(client, parts).choices[0].message.content == "".join(p.value for p in answer.message.parts)
 
 
 def test_a_picture_is_an_answer(client):
-    message = chat(client, modalities=["text", "image"], seed=3, extra_body={"size": "12x8", "guidance": 1.5}).choices[0].message
+    message = (
+        chat(client, modalities=["text", "image"], seed=3, extra_body={"size": "12x8", "guidance": 1.5})
+        .choices[0]
+        .message
+    )
     (part,) = message.content
     data = base64.b64decode(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
     assert Image.open(io.BytesIO(data)).size == (12, 8)
-    deltas = [c.choices[0].delta for c in chat(client, modalities=["image"], seed=3, stream=True, extra_body={"previews": 1})]
+    deltas = [
+        c.choices[0].delta for c in chat(client, modalities=["image"], seed=3, stream=True, extra_body={"previews": 1})
+    ]
     (pictures,) = [delta.images for delta in deltas if hasattr(delta, "images")]
     assert pictures[0]["type"] == "image_url"
     assert any(hasattr(delta, "preview") for delta in deltas)
@@ -137,7 +149,9 @@ def test_sound_is_an_answer(client):
     assert rate == 16_000
     assert message.audio.transcript == ""
     assert message.content is None
-    deltas = [c.choices[0].delta for c in chat(client, audio={"voice": "alloy", "format": "pcm16"}, stream=True, **options)]
+    deltas = [
+        c.choices[0].delta for c in chat(client, audio={"voice": "alloy", "format": "pcm16"}, stream=True, **options)
+    ]
     pieces = [delta.audio for delta in deltas if hasattr(delta, "audio")]
     streamed = b"".join(base64.b64decode(piece["data"]) for piece in pieces if "data" in piece)
     assert len(streamed) / 2 / 24_000 == pytest.approx(len(samples) / rate, abs=0.1)
@@ -148,7 +162,7 @@ def test_sound_is_an_answer(client):
 def test_completions(client):
     answer = client.completions.create(model="tiny", prompt=["draw seven", "yes"], **DRAWN)
     first = expected([{"role": "user", "content": "draw seven"}], **DRAWN).parts[0].value
-    assert [choice.text for choice in answer.choices][0] == first
+    assert answer.choices[0].text == first
     assert len(answer.choices) == 2
     streamed = client.completions.create(model="tiny", prompt="draw seven", stream=True, **DRAWN)
     assert "".join(chunk.choices[0].text for chunk in streamed) == first
@@ -169,7 +183,9 @@ def test_responses(client, png):
         input=[{"role": "user", "content": [{"type": "input_image", "image_url": url_of(png)}, {"type": "input_text", "text": "?"}]}],
     )  # fmt: skip
     assert seen.usage.input_tokens_details.image_tokens == 6
-    refused(lambda: client.responses.create(model="tiny", input="x", previous_response_id="resp_1"), "previous_response_id")
+    refused(
+        lambda: client.responses.create(model="tiny", input="x", previous_response_id="resp_1"), "previous_response_id"
+    )
 
 
 def test_images(client, png):
@@ -196,7 +212,11 @@ def test_speech(client, format):
         assert data[:4] == b"RIFF"
     else:
         samples, rate = soundfile.read(io.BytesIO(data))
-    (sound,) = small_model().reply((Message("user", (Part("text", "say it in German"),)),), "audio", seed=1, max_tokens=4096).parts
+    (sound,) = (
+        small_model()
+        .reply((Message("user", (Part("text", "say it in German"),)),), "audio", seed=1, max_tokens=4096)
+        .parts
+    )
     assert len(samples) / rate == pytest.approx(len(sound.value[0]) / sound.value[1], abs=0.1)
 
 
@@ -206,7 +226,9 @@ def test_transcriptions(client, wav):
 
     said = ask().text
     (part, *_) = [
-        *small_model().reply((Message("user", (Part("audio", wav), Part("text", "Transcribe this."))),), "text", max_tokens=512).parts
+        *small_model()
+        .reply((Message("user", (Part("audio", wav), Part("text", "Transcribe this."))),), "text", max_tokens=512)
+        .parts
     ]
     assert said == part.value
     assert ask(response_format="text") == said + "\n"
@@ -235,21 +257,37 @@ BAD = {
     "a role": ({"messages": [{"role": "boss", "content": "x"}]}, 400, "messages[0].role"),
     "an unknown part": ({"messages": [{"role": "user", "content": [{"type": "video", "video": "x"}]}]}, 400, "video"),
     "an address": (
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a"}}]}
+            ]
+        },
         400,
         "fetches nothing",
     ),
     "no base64": (
-        {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}}]}
+            ]
+        },
         400,
         "base64",
     ),
     "no picture": (
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
+            ]
+        },
         400,
         "no picture",
     ),
-    "a conversation that is too long": ({"messages": [{"role": "user", "content": "yes " * 4000}]}, 400, "expected at most 512"),
+    "a conversation that is too long": (
+        {"messages": [{"role": "user", "content": "yes " * 4000}]},
+        400,
+        "expected at most 512",
+    ),
     "an answer last": ({"messages": [*ASK, {"role": "assistant", "content": "seven"}]}, 400, "expected a question"),
     "an empty question": ({"messages": [{"role": "user", "content": ""}]}, 400, "question"),
 }
@@ -264,9 +302,27 @@ def test_bad_input_is_refused_by_name(client, what):
 @pytest.mark.parametrize(
     "options",
     [
-        {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "logprobs": False, "tools": [], "user": "x"},
-        {"metadata": {"a": "b"}, "store": False, "service_tier": "auto", "tool_choice": "none", "parallel_tool_calls": True},
-        {"response_format": {"type": "text"}, "safety_identifier": "x", "prompt_cache_key": "y", "reasoning_effort": "low"},
+        {
+            "frequency_penalty": 0,
+            "presence_penalty": 0.0,
+            "logit_bias": {},
+            "logprobs": False,
+            "tools": [],
+            "user": "x",
+        },
+        {
+            "metadata": {"a": "b"},
+            "store": False,
+            "service_tier": "auto",
+            "tool_choice": "none",
+            "parallel_tool_calls": True,
+        },
+        {
+            "response_format": {"type": "text"},
+            "safety_identifier": "x",
+            "prompt_cache_key": "y",
+            "reasoning_effort": "low",
+        },
     ],
 )
 def test_neutral_values_are_accepted(client, options):
@@ -294,7 +350,10 @@ def test_an_error_after_the_headers_is_an_event(http):
 
 
 def test_more_than_the_server_holds_is_asked_to_come_again():
-    with serving(limits=Limits(requests=1, answers=4)) as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as few:
+    with (
+        serving(limits=Limits(requests=1, answers=4)) as (url, _),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as few,
+    ):
         with pytest.raises(openai.RateLimitError) as caught:
             chat(few, n=2)
         assert int(caught.value.response.headers["Retry-After"]) > 0
