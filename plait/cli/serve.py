@@ -1,4 +1,4 @@
-"""`plait serve`."""
+"""`plait serve` and `plait key`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another than loopback needs --keys.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535)] = PORT,
     keys: Annotated[Optional[Path], typer.Option(help="File of the keys that may ask.")] = None,  # noqa: UP045
-    new_key: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Add a key of this name to the file --keys, show it once, and serve nothing."),
-    ] = None,
     allow_host: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Another name that the server may be asked by, such as that of this machine."),
@@ -36,28 +32,33 @@ def serve(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Pages elsewhere that may ask, such as http://localhost:3000."),
     ] = None,
+    conversations: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="File in which the pages keep conversations, your own data folder's if not given; none: they keep none."
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Serve checkpoints over HTTP in the shapes of OpenAI's API, with pages for the browser."""
-    if new_key is not None:
-        typer.echo(_add_key(keys, new_key))
-        return
     if host not in LOOPBACK and keys is None:
         raise ConfigError(
-            f"--host {host}: others could reach it; expected --keys FILE beside it: plait serve --keys keys.txt --new-key NAME"
+            f"--host {host}: others could reach it; expected --keys FILE beside it: plait key NAME --keys FILE makes one"
         )
     from plait import api
-    from plait import serve as plait_serve
+    from plait import serve as server
     from plait.runtime.parallel import use_threads
 
     named = dict(map(_named, checkpoints or ["smol"]))
     if len(named) < len(checkpoints or ["smol"]):
         raise ConfigError(f"got two checkpoints of one name in {checkpoints}; expected NAME=PATH to tell them apart")
+    hosts = (*LOOPBACK, *(allow_host or ())) if host in LOOPBACK else tuple(allow_host or ())
+    access = server.access(keys, hosts, tuple(allow_origin or ()))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     use_threads(threads)
     models = {name: api.load(path) for name, path in named.items()}
-    hosts = (*LOOPBACK, *(allow_host or ())) if host in LOOPBACK else tuple(allow_host or ())
-    plait_serve.run(models, host, port, keys, hosts, tuple(allow_origin or ()), typer.echo)
+    kept = None if str(conversations) == "none" else conversations or server.usual_place()
+    server.run(models, host, port, access, kept, typer.echo)
 
 
 def _named(argument: str) -> tuple[str, Path]:
@@ -68,20 +69,24 @@ def _named(argument: str) -> tuple[str, Path]:
     return Path(argument).resolve().name if "/" in argument or argument in (".", "..") else argument, Path(argument)
 
 
-def _add_key(keys: Path | None, name: str) -> str:
-    """Add a new key to the file, as its hash; returns the key."""
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; logs and stored conversations go by this name.")],
+    keys: Annotated[Path, typer.Option(help="File of the keys that may ask, which is made if it is missing.")],
+) -> None:
+    """Add a key for `plait serve --keys`, and show it once: the file holds its hash."""
     import secrets
 
-    from plait.serve.keys import hashed
+    from plait.runtime.files import atomic_write
+    from plait.serve.keys import hashed, read_keys
 
-    if keys is None:
-        raise ConfigError("--new-key: got no file; expected --keys FILE beside it")
-    if not name.strip() or any(mark in name for mark in " \n\r\t#"):
-        raise ConfigError(f"--new-key {name!r}: expected a name without spaces and #, such as {'anna'!r}")
-    key = f"plait-{secrets.token_urlsafe(32)}"
-    known = keys.read_text(encoding="utf-8") if keys.is_file() else ""
-    keys.touch(mode=0o600)
-    keys.write_text(
-        f"{known}{'' if not known or known.endswith(chr(10)) else chr(10)}{name} {hashed(key)}\n", encoding="utf-8"
-    )
-    return key
+    if not name.strip() or any(mark.isspace() or mark == "#" for mark in name):
+        raise ConfigError(f"got the name {name!r}; expected one without blanks and #, such as anna")
+    known = read_keys(keys) if keys.is_file() else {}
+    if name in known.values():
+        raise ConfigError(f"{keys} has a key of {name} already; expected another name, or take its line out")
+    made = f"plait-{secrets.token_urlsafe(32)}"
+    lines = [*(keys.read_text(encoding="utf-8").splitlines() if keys.is_file() else ()), f"{name} {hashed(made)}"]
+    atomic_write(keys, "\n".join(lines) + "\n")
+    keys.chmod(0o600)
+    typer.echo(made)

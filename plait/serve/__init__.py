@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.errors import MissingError
@@ -30,3 +32,16 @@ def create_app(*arguments: Any, **options: Any) -> FastAPI:
 def run(*arguments: Any, **options: Any) -> None:
     """As plait.serve.run.run. Raises MissingError without the extra `serve`."""
     _module("run").run(*arguments, **options)
+
+
+def access(keys: Path | None, hosts: Collection[str], origins: Collection[str]) -> Any:
+    """Whom a server answers: those with a key of the file `keys` (everyone if None), by the names `hosts` (any if empty), and
+    pages of other `origins`. Raises ConfigError for a bad file, MissingError without the extra `serve`."""
+    known = _module("keys").read_keys(keys) if keys is not None else {}
+    return _module("guard").Access(known, hosts, origins)
+
+
+def usual_place() -> Path:
+    """As plait.serve.openai.conversations.usual_place."""
+    place: Path = _module("openai.conversations").usual_place()
+    return place

@@ -15,8 +15,9 @@ from fastapi.staticfiles import StaticFiles
 import plait
 from plait.errors import ConfigError
 from plait.serve import errors
-from plait.serve.guard import Access, Guard
+from plait.serve.guard import Access, Guard, caller_of
 from plait.serve.openai import audio, chat, completions, images, models, responses
+from plait.serve.openai import conversations as stored
 from plait.serve.state import Limits, State
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ ROUTERS = (models, chat, completions, responses, images, audio)
 DRAIN = 0.1  # seconds between two looks whether all is answered
 
 
-def create_app(models: Mapping[str, Model], limits: Limits | None = None, access: Access | None = None) -> FastAPI:
+def create_app(
+    models: Mapping[str, Model],
+    limits: Limits | None = None,
+    access: Access | None = None,
+    conversations: Path | None = None,
+) -> FastAPI:
     """An application that serves loaded models under their names. Its workers start and end with its lifespan.
 
-    Raises ConfigError for no model.
+    `conversations`: the file in which the pages keep them; None: they keep none. Raises ConfigError for no model, or for a file
+    that cannot be used.
     """
     if not models:
         raise ConfigError("got no model to serve; expected at least one")
@@ -53,6 +60,8 @@ def create_app(models: Mapping[str, Model], limits: Limits | None = None, access
     for module in ROUTERS:
         app.include_router(module.router(state))
     _operations(app, state)
+    if conversations is not None:
+        app.include_router(stored.router(stored.Conversations(conversations), caller_of))
     if WEB.is_dir():
         app.mount("/web", StaticFiles(directory=WEB), name="web")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -40,6 +41,11 @@ class Access:
     keys: Mapping[str, str] = field(default_factory=dict)
     hosts: Collection[str] = ()
     origins: Collection[str] = ()
+
+
+def caller_of(request: Request) -> str:
+    """The name of the key that a request came with; empty where there are none."""
+    return str(request.scope.get("plait.caller", ""))
 
 
 class Rate:
@@ -90,7 +96,7 @@ class Guard:
             headers = Headers(scope=scope)
             answer = self._preflight(scope, headers)
             if answer is None:
-                told["caller"] = self._let_in(scope, headers)
+                told["caller"] = scope["plait.caller"] = self._let_in(scope, headers)
                 await self.app(scope, self._bounded(receive), sending)
             else:
                 await answer(scope, receive, sending)

@@ -14,13 +14,13 @@ def hashed(key: str) -> str:
 
 
 def read_keys(path: Path) -> dict[str, str]:
-    """Names by the hash of their key: a file of lines `NAME SHA256`, as `plait serve --new-key NAME` adds them. Raises
+    """Names by the hash of their key: a file of lines `NAME SHA256`, as `plait key NAME` adds them. Raises
     ConfigError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ConfigError(
-            f"--keys {path}: {error.strerror}; expected a file of keys: make one with --new-key NAME"
+            f"--keys {path}: {error.strerror}; expected a file of keys: plait key NAME --keys FILE makes one"
         ) from error
     keys = {}
     for number, entry in enumerate(lines, 1):
@@ -28,8 +28,8 @@ def read_keys(path: Path) -> dict[str, str]:
             continue
         name, _, digest = entry.strip().rpartition(" ")
         if not name or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise ConfigError(f"{path}:{number}: expected NAME SHA256, as plait serve --new-key NAME writes it")
+            raise ConfigError(f"{path}:{number}: expected NAME SHA256, as plait key NAME writes it")
         keys[digest] = name
     if not keys:
-        raise ConfigError(f"--keys {path}: there are no keys in it; make one with --new-key NAME")
+        raise ConfigError(f"--keys {path}: there are no keys in it; plait key NAME --keys FILE makes one")
     return keys

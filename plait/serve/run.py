@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ import uvicorn
 from plait.errors import ConfigError
 from plait.serve.app import create_app
 from plait.serve.guard import Access
-from plait.serve.keys import read_keys
 
 if TYPE_CHECKING:
     from plait.api import Model
@@ -25,15 +24,13 @@ def run(
     models: Mapping[str, Model],
     host: str,
     port: int,
-    keys: Path | None,
-    hosts: Collection[str],
-    origins: Collection[str],
-    say: Callable[[str], object],
+    access: Access,
+    conversations: Path | None = None,
+    say: Callable[[str], object] = print,
 ) -> None:
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
-    access = Access(read_keys(keys) if keys else {}, hosts, origins)
     listening = _listen(host, port)
-    app = create_app(models, access=access)
+    app = create_app(models, access=access, conversations=conversations)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10,

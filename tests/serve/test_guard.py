@@ -47,7 +47,7 @@ def test_a_bad_file_of_keys_is_refused(tmp_path, text, word):
     path.write_text(text)
     with pytest.raises(ConfigError, match=word):
         read_keys(path)
-    with pytest.raises(ConfigError, match="--new-key"):
+    with pytest.raises(ConfigError, match="plait key"):
         read_keys(tmp_path / "none.txt")
 
 

@@ -1,0 +1,245 @@
+"""Conversations that the pages keep on the server, in SQLite: of each key its own.
+
+A conversation is a title and the messages as the API takes them, media as data: URLs. It leaves as a ZIP of rows that
+`plait train --data` reads, or as one page.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import os
+import sqlite3
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import HTMLResponse, Response
+from pydantic import Field
+
+from plait.errors import ConfigError
+from plait.serve.errors import ApiError
+from plait.serve.media import DATA_URL, from_url
+from plait.serve.openai.shapes import Shape
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS conversations (
+    id TEXT PRIMARY KEY, caller TEXT NOT NULL, title TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+    messages TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_caller ON conversations (caller, updated DESC);
+"""
+MOST_LISTED = 200
+PAGE = """<!doctype html><html><meta charset="utf-8"><title>{title}</title>
+<style>body{{max-width:46rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}}
+article{{margin:1rem 0;padding:.6rem 1rem;border-radius:.8rem;background:#f2f2f5;white-space:pre-wrap;overflow-wrap:anywhere}}
+article.user{{background:#e3edff}}img{{max-width:100%;min-width:6rem;display:block}}h2{{font-size:.8rem;margin:0;color:#667}}</style>
+<h1>{title}</h1>
+{messages}</html>
+"""
+
+
+def usual_place() -> Path:
+    """Where conversations lie if nothing else is said: the user's own data folder."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "plait" / "conversations.sqlite"
+
+
+class StoredMessage(Shape):
+    """One message: its content as the API takes it; how it was asked for and what it took, as the pages wish."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class Conversation(Shape):
+    """What is stored of a conversation."""
+
+    title: str = Field("", max_length=300)
+    messages: list[StoredMessage] = Field(default_factory=list, max_length=2000)
+
+
+class Conversations:
+    """The file at `path`, which is made if it is missing. A kill at any moment loses nothing that was answered for. Raises
+    ConfigError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._open()) as file:
+                file.execute("PRAGMA journal_mode = WAL")
+                file.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"{path}: {error}; expected a file of conversations, or a place where one can be made: choose another with "
+                "--conversations, or none for none"
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=10, isolation_level=None)
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with closing(self._open()) as file:
+            return file.execute(query, values).fetchall()
+
+    def listed(self, caller: str, words: str = "") -> list[dict[str, Any]]:
+        """The newest first, those that hold some words in their title or messages."""
+        pattern = "%" + "".join(f"\\{mark}" if mark in "\\%_" else mark for mark in words) + "%"
+        rows = self._rows(
+            "SELECT id, title, created, updated FROM conversations WHERE caller = ? AND (title LIKE ? ESCAPE '\\' OR "
+            "messages LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
+            caller, pattern, pattern, MOST_LISTED,
+        )  # fmt: skip
+        return [dict(zip(("id", "title", "created", "updated"), row, strict=True)) for row in rows]
+
+    def get(self, caller: str, id: str) -> dict[str, Any]:
+        """One of them. Raises ApiError."""
+        rows = self._rows(
+            "SELECT id, title, created, updated, messages FROM conversations WHERE caller = ? AND id = ?", caller, id
+        )
+        if not rows:
+            raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
+        (row,) = rows
+        return dict(zip(("id", "title", "created", "updated"), row, strict=False)) | {"messages": json.loads(row[4])}
+
+    def put(self, caller: str, id: str, conversation: Conversation) -> dict[str, Any]:
+        """Store a conversation under an id, in the place of what is there. Raises ApiError where it is another's."""
+        now, messages = time.time(), json.dumps([m.model_dump() for m in conversation.messages], ensure_ascii=False)
+        taken = self._rows(
+            "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET title = excluded.title, "
+            "updated = excluded.updated, messages = excluded.messages WHERE caller = excluded.caller RETURNING id",
+            id, caller, conversation.title, now, now, messages,
+        )  # fmt: skip
+        if not taken:
+            raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
+        return {"id": id, "title": conversation.title, "updated": now}
+
+    def delete(self, caller: str, id: str) -> None:
+        """Remove one for good. Raises ApiError."""
+        with closing(self._open()) as file:
+            file.execute("PRAGMA secure_delete = ON")
+            if not file.execute("DELETE FROM conversations WHERE caller = ? AND id = ?", (caller, id)).rowcount:
+                raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
+    """Modality, suffix and bytes of a part that is a medium; None for words."""
+    if part.get("type") == "image_url":
+        url = str(part["image_url"]["url"])
+        found = DATA_URL.match(url)
+        media_type = (found.group(1) if found else None) or "image/png"
+        return "image", media_type.partition("/")[2], from_url(url, "image_url")
+    for kind, name in (("input_audio", "audio"), (str(part.get("type")), str(part.get("type")))):
+        held = part.get(kind)
+        if part.get("type") == kind and isinstance(held, dict) and "data" in held:
+            data = from_url(f"data:;base64,{held['data']}", kind)
+            return name, str(held.get("format") or "wav"), data
+    return None
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def as_rows(conversation: dict[str, Any]) -> bytes:
+    """A ZIP of train.jsonl with one row, the questions that were answered, and its media."""
+    buffer, messages = io.BytesIO(), []
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for number, message in enumerate(_exchanges(conversation["messages"])):
+            content = []
+            for place, part in enumerate(_parts(message)):
+                medium = _media(part)
+                if medium is None:
+                    content.append({"type": "text", "text": part.get("text", "")})
+                    continue
+                kind, suffix, data = medium
+                name = f"media/{number}-{place}.{suffix}"
+                file.writestr(name, data)
+                content.append({"type": kind, kind: name})
+            messages.append({"role": message["role"], "content": content})
+        row = {"task": "chat", "messages": messages}
+        file.writestr("train.jsonl", json.dumps(row, ensure_ascii=False) + "\n" if messages else "")
+    return buffer.getvalue()
+
+
+def _exchanges(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Messages up to the last answer, without empty ones."""
+    told = [message for message in messages if message["content"]]
+    while told and told[-1]["role"] != "assistant":
+        told.pop()
+    yield from told
+
+
+def as_page(conversation: dict[str, Any]) -> str:
+    """One page without scripts, media inside."""
+    told = []
+    for message in conversation["messages"]:
+        inner = []
+        for part in _parts(message):
+            medium = _media(part)
+            if medium is None:
+                inner.append(f"<div>{html.escape(str(part.get('text', '')))}</div>")
+            elif part["type"] == "image_url":
+                inner.append(f'<img alt="picture" src="{html.escape(part["image_url"]["url"])}">')
+            else:
+                kind, suffix, _ = medium
+                held = html.escape(str(part[part["type"]]["data"]))
+                inner.append(f'<audio controls src="data:{kind}/{html.escape(suffix)};base64,{held}"></audio>')
+        told.append(f'<article class="{message["role"]}"><h2>{message["role"]}</h2>{"".join(inner)}</article>')
+    return PAGE.format(title=html.escape(conversation["title"] or "Plait"), messages="\n".join(told))
+
+
+def router(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> APIRouter:
+    """The routes. Handlers are plain functions: SQLite waits in threads."""
+    routes = APIRouter(tags=["conversations"], prefix="/conversations")
+
+    @routes.get("")
+    def listed(http: HttpRequest, query: str = "") -> dict[str, Any]:
+        """The caller's conversations, the newest first."""
+        return {"data": store.listed(caller_of(http), query)}
+
+    @routes.post("")
+    def add(body: Conversation, http: HttpRequest) -> dict[str, Any]:
+        """Store a new one."""
+        return store.put(caller_of(http), uuid.uuid4().hex, body)
+
+    @routes.get("/{id}")
+    def one(id: str, http: HttpRequest) -> dict[str, Any]:
+        """One conversation with its messages."""
+        return store.get(caller_of(http), id)
+
+    @routes.put("/{id}")
+    def put(id: str, body: Conversation, http: HttpRequest) -> dict[str, Any]:
+        """Store one in the place of what is there."""
+        store.get(caller_of(http), id)
+        return store.put(caller_of(http), id, body)
+
+    @routes.delete("/{id}")
+    def delete(id: str, http: HttpRequest) -> dict[str, Any]:
+        """Remove one for good."""
+        store.delete(caller_of(http), id)
+        return {"id": id, "deleted": True}
+
+    @routes.get("/{id}/rows.zip", response_class=Response)
+    def rows(id: str, http: HttpRequest) -> Response:
+        """As rows that `plait train --data` reads."""
+        headers = {"Content-Disposition": 'attachment; filename="conversation.zip"'}
+        return Response(as_rows(store.get(caller_of(http), id)), media_type="application/zip", headers=headers)
+
+    @routes.get("/{id}/page.html", response_class=HTMLResponse)
+    def page(id: str, http: HttpRequest) -> HTMLResponse:
+        """As one page."""
+        headers = {"Content-Disposition": 'attachment; filename="conversation.html"'}
+        return HTMLResponse(as_page(store.get(caller_of(http), id)), headers=headers)
+
+    return routes
