@@ -65,7 +65,7 @@ def create_app(
     if WEB.is_dir():
         app.mount("/web", StaticFiles(directory=WEB), name="web")
 
-        @app.get("/", include_in_schema=False)
+        @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
         async def page() -> FileResponse:
             return FileResponse(WEB / "index.html")
 

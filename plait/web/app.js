@@ -1,0 +1,37 @@
+// The pages: which one is shown, and in which language.
+
+import { get } from "./api.js";
+import { el } from "./dom.js";
+import { loaded, ModelPage } from "./model.js";
+import { Talk } from "./talk.js";
+import { current, speak, t } from "./words.js";
+
+const main = document.getElementById("main");
+const tabs = document.getElementById("tabs");
+const language = document.getElementById("language");
+let models = [], modalities = [], talk = null, page = null;
+
+const PAGES = {
+  talk: () => (talk ??= new Talk(main, models, modalities)),
+  model: () => new ModelPage(main, models),
+};
+
+async function show() {
+  const name = location.hash.slice(1) in PAGES ? location.hash.slice(1) : "talk";
+  page?.hide?.();
+  tabs.replaceChildren(...Object.keys(PAGES).map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
+  document.title = `Plait · ${t(name)}`;
+  page = PAGES[name]();
+  await page.show();
+}
+
+language.value = current();
+language.addEventListener("change", () => { speak(language.value); show(); });
+addEventListener("hashchange", show);
+speak(current());
+try {
+  [models, { modalities }] = await Promise.all([loaded(), get("/modalities")]);
+  await show();
+} catch (error) {
+  main.replaceChildren(el("div", { className: "page" }, el("p", { role: "alert" }, error.message)));
+}

@@ -1,0 +1,49 @@
+// What the pages say, in English and Chinese.
+
+const WORDS = {
+  en: {
+    skip: "Skip to the conversation", language: "Language", talk: "Talk", model: "Model", keyTitle: "This server asks for a key",
+    keyLabel: "Key", use: "Use it", newTalk: "New conversation", search: "Search", conversations: "Conversations",
+    rename: "Rename", remove: "Delete", removeSure: "Delete this conversation for good?", exportRows: "Rows for training", exportPage: "Page",
+    untitled: "Untitled", message: "Message", ask: "Ask something, or drop a picture or a sound", send: "Send", stop: "Stop",
+    attach: "Attach a file", camera: "Take a picture", record: "Record sound", recording: "Stop recording", retry: "Try again",
+    edit: "Edit", copy: "Copy", answerIn: "Answer in", auto: "as the model likes", settings: "Settings", seed: "Seed",
+    temperature: "Temperature", guidance: "Guidance", tokens: "Longest answer", serves: "Model", you: "You", menu: "Conversations",
+    discard: "Take away", stopped: "stopped", tooLong: "cut off at its limit", noMicrophone: "The microphone cannot be used: ", notRead: "No model here reads ",
+    hello: "One small model reads and writes, sees and hears.", cannot: "It has not learned to write: ", picture: "picture",
+    example1: "What is the capital of France?", example2: "Tell me a fact about otters.", example3: "Write a short poem about rain.",
+    answered: "Answered", rate: "tokens/s", more: "more", modelTitle: "Models that are served here", parameters: "Parameters", context: "Longest sequence, tokens",
+    reads: "Reads", writes: "Writes", base: "Stands on", live: "Right now", outstanding: "Requests under way", waiting: "Waiting",
+    requests: "Requests", perSecond: "Tokens a second", firstWords: "First words, median", wholeAnswer: "Whole answer, median",
+    api: "Use it from a program", seconds: "s", image: "picture", audio: "sound", text: "words", none: "-",
+  },
+  zh: {
+    skip: "跳到对话", language: "语言", talk: "对话", model: "模型", keyTitle: "此服务器需要密钥", keyLabel: "密钥", use: "使用",
+    newTalk: "新对话", search: "搜索", conversations: "对话列表", rename: "重命名", remove: "删除", removeSure: "永久删除此对话？",
+    exportRows: "训练数据行", exportPage: "网页", untitled: "未命名", message: "消息", ask: "提问，或拖入图片、声音", send: "发送",
+    stop: "停止", attach: "添加文件", camera: "拍照", record: "录音", recording: "停止录音", retry: "重试", edit: "编辑", copy: "复制",
+    answerIn: "回答形式", auto: "由模型决定", settings: "设置", seed: "随机种子", temperature: "温度", guidance: "引导强度",
+    tokens: "最长回答", serves: "模型", you: "你", menu: "对话列表", discard: "移除", stopped: "已停止", tooLong: "达到长度上限",
+    noMicrophone: "无法使用麦克风：", notRead: "这里没有模型能读：", hello: "一个小模型，能读写，能看，能听。", cannot: "它尚未学会输出：",
+    picture: "图片", example1: "What is the capital of France?", example2: "Tell me a fact about otters.",
+    example3: "Write a short poem about rain.", answered: "已回答", rate: "词元/秒", more: "更多", modelTitle: "此处提供的模型", parameters: "参数量",
+    context: "最长序列（词元）", reads: "可读", writes: "可写", base: "基座", live: "实时", outstanding: "进行中的请求", waiting: "等待中",
+    requests: "请求数", perSecond: "每秒词元", firstWords: "首字时间（中位数）", wholeAnswer: "完整回答（中位数）", api: "在程序中使用",
+    seconds: "秒", image: "图片", audio: "声音", text: "文字", none: "-",
+  },
+};
+
+let language = localStorage.getItem("plait.language") || (navigator.language.startsWith("zh") ? "zh" : "en");
+
+export const current = () => language;
+
+/** The words for a key in the chosen language; the key itself where there are none, as for a modality's name. */
+export const t = (key) => WORDS[language][key] ?? WORDS.en[key] ?? key;
+
+/** Choose a language, and put its words into the fixed parts of the page. */
+export function speak(chosen) {
+  language = chosen in WORDS ? chosen : "en";
+  localStorage.setItem("plait.language", language);
+  document.documentElement.lang = language;
+  for (const each of document.querySelectorAll("[data-t]")) each.textContent = t(each.dataset.t);
+}

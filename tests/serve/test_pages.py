@@ -1,0 +1,235 @@
+"""The pages in a real browser: Debian's Chromium, driven by Selenium. Skipped where there is none."""
+
+import base64
+import shutil
+import time
+
+import pytest
+from conftest import serving
+
+from plait.serve.guard import Access
+from plait.serve.keys import hashed
+
+selenium = pytest.importorskip("selenium")
+from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
+PATIENCE = 30  # seconds
+
+
+class Page:
+    """A browser with a page of the server."""
+
+    def __init__(self, url):
+        options = ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900", "--lang=en", "--disable-dev-shm-usage",
+            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+        ):  # fmt: skip
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.url, self.driver = url, Chrome(options=options, service=Service(DRIVER))
+
+    def open(self, where="/"):
+        self.driver.get("about:blank")
+        self.driver.get(self.url + where)
+
+    def all(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector, words=""):
+        """The first element that comes to hold some words."""
+        found = (
+            "return [...document.querySelectorAll(arguments[0])].find((each) => each.innerText.includes(arguments[1]))"
+        )
+        until = time.monotonic() + PATIENCE
+        while (element := self.driver.execute_script(found, selector, words)) is None:
+            assert time.monotonic() < until, f"no {selector} with {words!r}: {self.all_text('body')}"
+            time.sleep(0.05)
+        return element
+
+    def all_text(self, selector):
+        """What all elements say, at one moment."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText)"
+        return self.driver.execute_script(script, selector)
+
+    def click(self, selector, words=""):
+        self.one(selector, words).click()
+
+    def named(self, label):
+        return self.one(f'[aria-label="{label}"]')
+
+    def ask(self, words):
+        count = len(self.texts("assistant"))
+        self.one("textarea").send_keys(words + Keys.ENTER)
+        self.until(lambda: len(self.texts("assistant")) == count + 1 and not self.all("[aria-busy], .waiting"))
+
+    def until(self, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, self.all_text("body")
+            time.sleep(0.05)
+
+    def texts(self, role):
+        return self.all_text(f".message.{role} .bubble")
+
+    def attach(self, path):
+        self.all("input[type=file]")[0].send_keys(str(path))
+        self.one(".attached figure")
+
+    def complaints(self):
+        """What the browser complains of, the refused requests aside that a test makes on purpose."""
+        told = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in told if "401" not in message and "404" not in message]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    place = tmp_path_factory.mktemp("pages") / "c.sqlite"
+    with serving(conversations=place) as (url, _):
+        page = Page(url)
+        yield page
+        page.driver.quit()
+
+
+@pytest.fixture
+def page(browser):
+    browser.open()
+    browser.one("textarea")
+    yield browser
+    assert browser.complaints() == []
+
+
+def test_a_picture_is_dropped_answered_aloud_and_kept(page, tmp_path, png):
+    (tmp_path / "a.png").write_bytes(png)
+    page.ask("what is this?")
+    dropped = """
+        const [form, data] = arguments, transfer = new DataTransfer();
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        transfer.items.add(new File([bytes], "b.png", {type: "image/png"}));
+        form.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+    """
+    page.driver.execute_script(dropped, page.one(".composer"), base64.b64encode(png).decode())
+    page.one(".attached figure")
+    Select(page.named("Answer in")).select_by_value("audio")
+    page.ask("say it")
+    assert len(page.all(".message.user img")) == 1
+    assert len(page.all(".message.assistant audio")) == 1
+    seconds = page.driver.execute_async_script(
+        "const done = arguments[0], sound = document.querySelector('.assistant audio');"
+        "const look = () => sound.duration > 0 ? done(sound.duration) : setTimeout(look, 50); look()"
+    )
+    assert seconds > 0.03
+    page.one(".side li", "what is this?")
+    page.open()
+    page.click(".side li .open", "what is this?")
+    page.until(lambda: len(page.all(".message")) == 4)
+    assert len(page.all(".message.assistant audio")) == 1
+    Select(page.named("Answer in")).select_by_value("text")
+    page.ask("and now?")
+    assert len(page.all(".message")) == 6
+
+
+def test_a_picture_is_drawn(page):
+    Select(page.named("Answer in")).select_by_value("image")
+    page.ask("draw seven")
+    (picture,) = page.all(".message.assistant img")
+    assert page.driver.execute_script("return arguments[0].naturalWidth", picture) > 0
+
+
+def test_the_microphone_is_heard(page):
+    page.named("Record sound").click()
+    page.named("Stop recording")
+    time.sleep(0.6)
+    page.named("Stop recording").click()
+    page.one(".attached audio")
+    page.ask("what was that?")
+    assert len(page.all(".message.user audio")) == 1
+
+
+def test_an_answer_is_stopped_tried_again_and_a_question_changed(page):
+    page.ask("yes")
+    first = page.texts("assistant")
+    page.click("button", "Try again")
+    page.until(lambda: not page.all("[aria-busy]") and page.texts("assistant"))
+    assert page.named("Answer in")
+    page.click("button", "Edit")
+    box = page.one("textarea")
+    assert box.get_attribute("value") == "yes"
+    assert page.texts("user") == []
+    box.clear()
+    page.ask("zwei")
+    assert page.texts("user") == ["zwei"]
+    assert len(page.texts("assistant")) == len(first) == 1
+
+
+def test_what_people_write_is_text(page):
+    page.ask("<img src=x onerror=alert(1)><b>bold</b>")
+    assert page.texts("user")[-1] == "<img src=x onerror=alert(1)><b>bold</b>"
+    assert not page.all(".message b, .message img")
+    page.one(".side li", "<img src=x")
+
+
+def test_conversations_are_found_renamed_and_deleted(page):
+    page.ask("four")
+    page.one(".side li", "four")
+    Select(page.one(".side li select")).select_by_value("rename")
+    prompt = page.driver.switch_to.alert
+    prompt.send_keys("numbers")
+    prompt.accept()
+    page.one(".side li", "numbers")
+    page.named("Search").send_keys("numb")
+    page.until(lambda: page.all_text(".side li .open") == ["numbers"])
+    Select(page.one(".side li select")).select_by_value("remove")
+    page.driver.switch_to.alert.accept()
+    page.until(lambda: not page.all(".side li"))
+    assert not page.all(".message"), "the one that was open begins anew"
+
+
+def test_a_file_that_nothing_reads_is_refused_and_the_page_goes_on(page, tmp_path):
+    (tmp_path / "a.xyz").write_bytes(b"?")
+    page.all("input[type=file]")[0].send_keys(str(tmp_path / "a.xyz"))
+    page.one(".failed", ".xyz")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    page.attach(tmp_path / "b.png")
+    page.one("textarea").send_keys("what is this?" + Keys.ENTER)
+    page.one(".failed", "no picture")
+    page.driver.get_log("browser")
+    page.click("button", "New conversation")
+    page.ask("yes")
+
+
+def test_it_speaks_chinese(page):
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("zh")
+    page.one("button", "新对话")
+    page.open()
+    page.one("button", "新对话")
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
+    page.one("button", "New conversation")
+
+
+def test_the_model_page_shows_what_is_served_and_how_it_does(page):
+    page.open("/#model")
+    page.one("table", "tiny")
+    page.one(".card", "Requests under way")
+    page.one("pre", "OpenAI(base_url=")
+
+
+def test_a_key_is_asked_for(tmp_path):
+    with serving(access=Access({hashed("secret"): "anna"}), conversations=tmp_path / "c.sqlite") as (url, _):
+        page = Page(url)
+        try:
+            page.open()
+            page.one("#key-value").send_keys("secret" + Keys.ENTER)
+            page.one("textarea")
+            page.ask("yes")
+            page.one(".side li", "yes")
+            assert page.complaints() == []
+        finally:
+            page.driver.quit()
