@@ -30,13 +30,7 @@ class Asked:
         self, state: State, served: Served, requests: Sequence[Request], stream: bool, previews: int = 0
     ) -> None:
         self.state, self.served = state, served
-        self.jobs: list[Job] = []
-        try:
-            for request in requests:
-                self.jobs.append(served.worker.submit(request, stream, previews))
-        except ApiError:
-            self.cancel()
-            raise
+        self.jobs = served.worker.submit(requests, stream, previews)
 
     def cancel(self) -> None:
         """End what is not done."""

@@ -12,8 +12,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from plait.contract import Message
@@ -99,18 +100,20 @@ class Worker:
         """Whether it answers."""
         return self.thread.is_alive() and not self.is_closing
 
-    def submit(self, request: Request, stream: bool = False, previews: int = 0) -> Job:
-        """Take a request, from a running event loop. Raises OverloadedError."""
+    def submit(self, requests: Sequence[Request], stream: bool = False, previews: int = 0) -> list[Job]:
+        """Take all of some requests or none, from a running event loop. Raises OverloadedError."""
         if self.is_closing:
             raise OverloadedError("the server is closing; expected requests before that", RETRY_AFTER)
-        if self.outstanding >= self.most:
+        if self.outstanding + len(requests) > self.most:
             raise OverloadedError(
-                f"{self.outstanding} requests are being answered; expected at most {self.most}", RETRY_AFTER
-            )
-        job = Job(self, request, stream, previews)
-        self.outstanding += 1
-        self.commands.put(lambda: self._begin(job))
-        return job
+                f"{self.outstanding} answers are under way and {len(requests)} more were asked for; expected at most "
+                f"{self.most} together", RETRY_AFTER,
+            )  # fmt: skip
+        jobs = [Job(self, request, stream, previews) for request in requests]
+        self.outstanding += len(jobs)
+        for job in jobs:
+            self.commands.put(partial(self._begin, job))
+        return jobs
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """What `function` returns, called between two steps of the engine; raises what it raises."""

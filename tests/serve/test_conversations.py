@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 
-import httpx
+import httpx2 as httpx
 import pytest
 from conftest import serving
 from typer.testing import CliRunner

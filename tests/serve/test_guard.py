@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 
-import httpx
+import httpx2 as httpx
 import pytest
 from conftest import serving, small_model
 from PIL import Image
