@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo serve test lint clean
 
 setup: $(VENV)/.ready
 
@@ -13,6 +13,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml scripts/setup.sh
 
 demo: setup
 	$(BIN)/plait demo
+
+serve: setup
+	$(BIN)/plait serve
 
 test: setup lint
 	$(BIN)/python -m pytest
