@@ -23,7 +23,14 @@ from plait.recipes.digits import RECIPE
 ROOT = Path(__file__).parent.parent
 SCRIPT = runpy.run_path(str(ROOT / "scripts" / "readme_numbers.py"))
 READMES = ("README.md", "README.zh-CN.md")
-WITH_COMMANDS = (*READMES, "docs/results.md", "docs/speed.md", "docs/your-data.md", "docs/dictionary.md", "docs/serving.md")
+WITH_COMMANDS = (
+    *READMES,
+    "docs/results.md",
+    "docs/speed.md",
+    "docs/your-data.md",
+    "docs/dictionary.md",
+    "docs/serving.md",
+)
 MOST_LINES = 150
 TINY = (
     "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "steps=2", "pack.sequences=2", "dtype=float32",

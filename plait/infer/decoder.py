@@ -23,6 +23,7 @@ from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
 from plait.errors import ConfigError
 from plait.infer.choices import Choices
 from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
+from plait.infer.grammar import Grammar
 from plait.infer.request import Request
 
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
@@ -109,9 +110,9 @@ class Decoder:
         vocabulary = self.vocabulary
         self._unfed = self.prompt()
         self._asked = count_tokens(self._unfed, vocabulary)
-        legal, choices = vocabulary.legal(self.request.to), self._choices()
+        legal, bounds = vocabulary.legal(self.request.to), self._bounds()
         while self.drawn < self.request.max_tokens:
-            legal = choices.legal() if choices else legal
+            legal = bounds.legal() if bounds else legal
             index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
             if index == vocabulary.end:
                 self.reason = "stop"
@@ -126,21 +127,23 @@ class Decoder:
             name = vocabulary.owner(index)
             self._answer(Ids([index], False), self._words.begin(name), name)
             self.drawn += 1
-            if choices:
-                choices.take(index)
+            if bounds:
+                bounds.take(index)
             if self._words.add(index):
                 self.reason = "stop"
                 break
         self._words.close()
 
-    def _choices(self) -> Choices | None:
-        """The list that the answer is from, if there is one."""
-        if not self.request.choices:
+    def _bounds(self) -> Choices | Grammar | None:
+        """The list or the grammar that the answer is within, if there is one."""
+        vocabulary, request = self.vocabulary, self.request
+        modality, offset, end = vocabulary.modalities[WORDS], vocabulary.offsets[WORDS], vocabulary.end
+        if request.grammar:
+            return Grammar(modality, request.grammar, offset, end)
+        if not request.choices:
             return None
-        modality = self.vocabulary.modalities[WORDS]
-        after = "\n" if self.vocabulary.template else ""  # templates end a role's name with a line
-        vocabulary = self.vocabulary
-        return Choices(modality, tuple(self.request.choices), vocabulary.offsets[WORDS], vocabulary.end, after)
+        after = "\n" if vocabulary.template else ""  # templates end a role's name with a line
+        return Choices(modality, tuple(request.choices), offset, end, after)
 
     header: tuple[str, ...] = ()  # of the block that is being drawn
     _ended = False  # whether the last segment was ended by its own header

@@ -19,8 +19,8 @@ class Request:
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
     `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
     this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
-    `choices` the answer is one of these texts. An answer whose last tokens say the same `repeats` times in a row ends
-    (plait.infer.decoder.goes_round); 0: it goes on.
+    `choices` the answer is one of these texts, with a `grammar` (plait.infer.grammar) a text of it. An answer whose last
+    tokens say the same `repeats` times in a row ends (plait.infer.decoder.goes_round); 0: it goes on.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +35,7 @@ class Request:
     stop: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     repeats: int = 0
+    grammar: str = ""
 
     def __post_init__(self) -> None:
         whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
@@ -62,6 +63,11 @@ class Request:
         if self.choices and self.to != WORDS:
             raise ConfigError(
                 f"request: choices for to={self.to!r}; expected to={WORDS!r}: only words can be chosen from a list"
+            )
+        if self.grammar and (self.to != WORDS or self.choices):
+            raise ConfigError(
+                f"request: a grammar for to={self.to!r}{' beside choices' if self.choices else ''}; expected to={WORDS!r} and no "
+                "choices: only words have a grammar"
             )
         values = [part.value for message in self.messages for part in message.parts]
         if all(isinstance(value, str) and not value for value in values):

@@ -18,8 +18,10 @@ from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, Tex
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
 from plait.serve.media import encoded
+from plait.serve.openai import tools
 from plait.serve.openai.content import AUDIO, ChatMessage, as_content, as_messages
 from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, refuse, stops
+from plait.serve.openai.tools import Choice, ResponseFormat, Tool, calling, within
 from plait.serve.state import Served, State
 
 VOICES = ("alloy", "default")  # the model's own voice; clients must name one
@@ -27,8 +29,7 @@ KEPT = 3600  # seconds that clients are told a sound can be referred to; it cann
 REASONS: dict[Reason, str] = {"stop": "stop", "length": "length", "cancelled": "stop", "error": "stop"}
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "logprobs": (False,), "top_logprobs": (0,),
-    "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none", "minimal", "low", "medium"),
+    "functions": ([],), "function_call": ("none", "auto"), "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none", "minimal", "low", "medium"),
     "verbosity": ("medium",), "web_search_options": (),
 }  # fmt: skip
 
@@ -45,12 +46,6 @@ class StreamOptions(Shape):
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
-
-
-class ResponseFormat(Shape):
-    """Words as they come; schemas are not supported yet."""
-
-    type: Literal["text"]
 
 
 class ChatRequest(Sampled):
@@ -77,8 +72,8 @@ class ChatRequest(Sampled):
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
+    tools: list[Tool] | None = None
+    tool_choice: Choice | None = None
     functions: list[Any] | None = None
     function_call: Any = None
     parallel_tool_calls: bool | None = None
@@ -129,6 +124,33 @@ def answers_at_most(state: State, n: int) -> None:
         raise ApiError(f"n: got {n}; expected at most {state.limits.answers}", param="n", code="invalid_value")
 
 
+def calls(body: ChatRequest) -> bool:
+    """Whether the answer may be a call of a function."""
+    return bool(body.tools) and body.tool_choice != "none"
+
+
+def _grammar(body: ChatRequest, to: str | None) -> str:
+    """The grammar that the answer is within; empty for none. Raises ApiError."""
+    format = within(body.response_format, "response_format")
+    if (format or calls(body)) and to != WORDS:
+        raise unsupported("modalities", "calls and schemas are words; expected ['text']")
+    if not calls(body):
+        return format
+    if format:
+        raise unsupported("response_format", "beside tools; expected one of the two")
+    return calling(body.tools or [], body.tool_choice)
+
+
+def _with_functions(body: ChatRequest) -> list[ChatMessage]:
+    """The messages, with what can be called in the system message."""
+    if not calls(body):
+        return body.messages
+    first, told = body.messages[:1], tools.asked(body.tools or [])
+    if first and first[0].role in ("system", "developer") and isinstance(first[0].content, str):
+        return [ChatMessage(role="system", content=f"{first[0].content}\n\n{told}"), *body.messages[1:]]
+    return [ChatMessage(role="system", content=told), *body.messages]
+
+
 async def as_requests(body: ChatRequest, state: State, served: Served) -> list[Request]:
     """One request of the engine an answer, with seeds that follow each other."""
     refuse(body, NEUTRAL)
@@ -140,13 +162,22 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
     to = answered_in(body.modalities, served)
     drawn = body.drawn(served.model.usual)
     limit = body.max_completion_tokens or body.max_tokens
-    messages = await as_messages(body.messages, state, served.reads)
+    grammar = _grammar(body, to)
+    messages = await as_messages(_with_functions(body), state, served.reads)
     common: dict[str, Any] = {
-        "to": to, "stop": stops(body.stop), "options": sized(body.size),
+        "to": to, "stop": stops(body.stop), "options": sized(body.size), "grammar": grammar,
         "max_tokens": bounded(state, limit, "max_completion_tokens" if body.max_completion_tokens else "max_tokens"),
     }  # fmt: skip
     seed = int(drawn.pop("seed", 0))
     return [Request(messages, seed=seed + number, **common, **drawn) for number in range(body.n)]
+
+
+def as_choice(index: int, answer: Answer, format: str, may_call: bool) -> dict[str, Any]:
+    """The answer as one of the choices."""
+    message, reason = as_message(answer, format), REASONS[answer.reason]
+    if may_call and (call := tools.call_of(str(message["content"]))):
+        message, reason = message | {"content": None, "tool_calls": [call]}, "tool_calls"
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 
 def as_message(answer: Answer, format: str) -> dict[str, Any]:
@@ -184,9 +215,13 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
         yield chunk(index, {"role": "assistant", "content": ""})
     sounds: dict[int, str] = {}
     usages: dict[int, Usage] = {}
+    held: dict[int, str] = {}  # what may become a call
     async for index, event in asked.events():
         if isinstance(event, TextDelta):
-            yield chunk(index, {"content": event.text})
+            if calls(body) and (index in held or event.text.startswith("{")):
+                held[index] = held.get(index, "") + event.text
+            else:
+                yield chunk(index, {"content": event.text})
         elif isinstance(event, Preview):
             yield chunk(index, {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}})
         elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
@@ -205,7 +240,12 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
                 yield chunk(index, {"audio": told})
             if others := [as_content(part) for part in answer.message.parts if part.type not in (WORDS, AUDIO)]:
                 yield chunk(index, {"images": others})
-            yield chunk(index, {}, REASONS[answer.reason])
+            call = tools.call_of(held.get(index, ""))
+            if call is not None:
+                yield chunk(index, {"tool_calls": [{"index": 0, **call}]})
+            elif index in held:
+                yield chunk(index, {"content": held[index]})
+            yield chunk(index, {}, "tool_calls" if call else REASONS[answer.reason])
     if with_usage:
         yield {**head, "choices": [], "usage": usage([usages[index] for index in sorted(usages)])}
 
@@ -228,13 +268,7 @@ def router(state: State) -> APIRouter:
             return event_stream(_chunks(body, asked, head))
         answers = await asked.answers(http)
         format = body.audio.format if body.audio else "wav"
-        choices = [
-            {
-                "index": index, "message": as_message(answer, format), "logprobs": None,
-                "finish_reason": REASONS[answer.reason],
-            }
-            for index, answer in enumerate(answers)
-        ]  # fmt: skip
+        choices = [as_choice(index, answer, format, calls(body)) for index, answer in enumerate(answers)]
         return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
 
     return routes

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
 from plait.contract import WORDS, Message, Part
 from plait.serve.errors import ApiError
 from plait.serve.media import as_base64, as_url, from_base64, from_url
+from plait.serve.openai import tools
 from plait.serve.openai.shapes import Shape
+from plait.serve.openai.tools import ToolCall
 from plait.serve.state import State
 
 IMAGE, AUDIO = "image", "audio"
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "user"}
 
 
 class TextPart(Shape):
@@ -87,12 +89,13 @@ ContentPart = Annotated[
 class ChatMessage(Shape):
     """A message. `name` has no effect."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
     audio: dict[str, Any] | None = None
-    tool_calls: list[Any] | None = Field(None, max_length=0)
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
     function_call: None = None
     annotations: list[Any] | None = None
     images: list[Any] | None = None
@@ -105,9 +108,15 @@ async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str
     if len(messages) > state.limits.messages:
         raise ApiError(f"messages: got {len(messages)}; expected at most {state.limits.messages}", param="messages")
     asked: list[Message] = []
+    called: dict[str, str] = {}
     media = 0
     for number, message in enumerate(messages):
+        called |= {call.id: call.function.name for call in message.tool_calls or ()}
         parts = await _parts(message, f"messages[{number}]", state, kinds)
+        if message.role == "tool":
+            parts = (Part(WORDS, _result(message, f"messages[{number}]", called, parts)),)
+        elif message.tool_calls:
+            parts = (*parts, Part(WORDS, tools.said(message.tool_calls)))
         media += sum(part.type != WORDS for part in parts)
         if media > state.limits.media:
             raise ApiError(f"messages: got more than {state.limits.media} media", param="messages")
@@ -116,6 +125,19 @@ async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str
     if not asked or asked[-1].role == "assistant":
         raise ApiError("messages: the last one says nothing to answer; expected a question", param="messages")
     return tuple(asked)
+
+
+def _result(message: ChatMessage, param: str, called: dict[str, str], parts: tuple[Part, ...]) -> str:
+    """The words that tell what a call gave. Raises ApiError."""
+    if message.tool_call_id not in called:
+        raise ApiError(
+            f"{param}.tool_call_id: got {message.tool_call_id!r}; expected the id of a call in an earlier message",
+            param=f"{param}.tool_call_id", code="invalid_value",
+        )  # fmt: skip
+    if any(part.type != WORDS for part in parts):
+        raise ApiError(f"{param}.content: a result is words", param=f"{param}.content", code="unsupported_content")
+    words = "".join(str(part.value) for part in parts)
+    return tools.TOLD.format(name=called[message.tool_call_id], content=words)
 
 
 async def _parts(message: ChatMessage, param: str, state: State, kinds: list[str]) -> tuple[Part, ...]:

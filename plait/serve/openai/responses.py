@@ -20,12 +20,13 @@ from plait.serve.errors import as_api_error
 from plait.serve.openai.chat import bounded
 from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
 from plait.serve.openai.shapes import Request, Sampled, Shape, refuse
+from plait.serve.openai.tools import ResponseFormat, within
 from plait.serve.state import Served, State
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "background": (False,), "conversation": (), "include": ([],), "max_tool_calls": (), "parallel_tool_calls": (True, False),
     "previous_response_id": (), "prompt": (), "reasoning": ({},), "tool_choice": ("auto", "none"), "tools": ([],),
-    "top_logprobs": (0,), "truncation": ("disabled",), "text": ({}, {"format": {"type": "text"}}), "stream_options": ({},),
+    "top_logprobs": (0,), "truncation": ("disabled",), "stream_options": ({},),
 }  # fmt: skip
 
 
@@ -37,6 +38,28 @@ class InputMessage(Shape):
     content: str | list[ContentPart]
     id: str | None = None
     status: str | None = None
+
+
+class TextFormat(Shape):
+    """As `response_format` of chat, its schema beside its type."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+    def grammar(self) -> str:
+        """The grammar of the words; empty for any. Raises ApiError."""
+        schema = None if self.schema_ is None else {"name": self.name or "answer", "schema": self.schema_}
+        return within(ResponseFormat.model_validate({"type": self.type, "json_schema": schema}), "text.format")
+
+
+class TextOptions(Shape):
+    """What the words are."""
+
+    format: TextFormat = TextFormat()
+    verbosity: Literal["low", "medium"] | None = None
 
 
 class ResponsesRequest(Sampled):
@@ -59,7 +82,7 @@ class ResponsesRequest(Sampled):
     tools: list[Any] | None = None
     top_logprobs: int | None = None
     truncation: str | None = None
-    text: dict[str, Any] | None = None
+    text: TextOptions = TextOptions()
     stream_options: dict[str, Any] | None = None
 
 
@@ -71,7 +94,8 @@ async def _request(body: ResponsesRequest, state: State, served: Served) -> Requ
         messages.insert(0, ChatMessage(role="system", content=body.instructions))
     asked = await as_messages(messages, state, served.reads)
     limit = bounded(state, body.max_output_tokens, "max_output_tokens")
-    return Request(asked, to=WORDS, max_tokens=limit, **body.drawn(served.model.usual))
+    grammar = body.text.format.grammar()
+    return Request(asked, to=WORDS, max_tokens=limit, grammar=grammar, **body.drawn(served.model.usual))
 
 
 def _words(text: str) -> dict[str, Any]:
@@ -89,7 +113,7 @@ def _head(body: ResponsesRequest, served: Served) -> dict[str, Any]:
         "background": False, "error": None, "incomplete_details": None, "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens, "model": served.name, "output": [], "parallel_tool_calls": True,
         "previous_response_id": None, "reasoning": {"effort": None, "summary": None}, "store": False,
-        "temperature": body.temperature, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
+        "temperature": body.temperature, "text": {"format": body.text.format.model_dump(by_alias=True, exclude_none=True)}, "tool_choice": "auto", "tools": [],
         "top_p": body.top_p, "truncation": "disabled", "usage": None, "user": body.user, "metadata": body.metadata or {},
     }  # fmt: skip
 
