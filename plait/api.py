@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from plait.eval.progress import Progress
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
-    from plait.recipes.autoconfig import Proposal
     from plait.recipes.recipe import Recipe
     from plait.train.forecast import Forecast
     from plait.train.precision import Precision
@@ -269,7 +268,7 @@ def train_on(
     begin = time.perf_counter()
     saved = runs.train(proposal.recipe, run, prepared=True, **options)
     if finished(saved):
-        say(_compared(proposal, time.perf_counter() - begin, runs.peak_rss_mb()))
+        say(proposal.compared(time.perf_counter() - begin, runs.peak_rss_mb()))
     return saved
 
 
@@ -292,17 +291,6 @@ def bases() -> list[Any]:
     from plait.train import bases as known
 
     return list(known.findings())
-
-
-def _compared(proposal: Proposal, seconds: float, peak_mb: float) -> str:
-    """What was foretold beside what it took."""
-    told = (
-        ("minutes", proposal.seconds / 60, seconds / 60),
-        ("GiB", proposal.probe.peak_rss_mb / 1024, peak_mb / 1024),
-    )
-    return "took " + ", ".join(
-        f"{took:.1f} {unit} (estimated {said:.1f}, {100 * (said / took - 1):+.0f} %)" for unit, said, took in told
-    )
 
 
 def finished(path: PathLike) -> bool:
@@ -329,6 +317,7 @@ class Model:
         from plait.infer.engine import Engine
 
         self.network, self.config = network, config
+        self.folder: Path | None = None  # that it was loaded from
         self.engine = Engine(network, active)
         self.in_words = self.engine.in_words  # what sounds without words are asked as
 
@@ -385,7 +374,9 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     native.configure()
     with archive.opened(Path(path)) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
-    return Model(network.to(place).for_inference(), config)
+        model = Model(network.to(place).for_inference(), config)
+        model.folder = checkpoint.locate(folder)
+    return model
 
 
 def export(path: PathLike, target: PathLike, precision: Precision | None = None) -> Path:

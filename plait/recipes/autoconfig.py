@@ -61,6 +61,16 @@ class Proposal:
         """Estimated training time."""
         return self.probe.seconds(self.recipe)
 
+    def compared(self, seconds: float, peak_mb: float) -> str:
+        """What was foretold beside what it took."""
+        told = (
+            ("minutes", self.seconds / 60, seconds / 60),
+            ("GiB", self.probe.peak_rss_mb / 1024, peak_mb / 1024),
+        )
+        return "took " + ", ".join(
+            f"{took:.1f} {unit} (estimated {said:.1f}, {100 * (said / took - 1):+.0f} %)" for unit, said, took in told
+        )
+
     def __str__(self) -> str:
         recipe, measured = self.recipe, self.probe
         plan = (

@@ -61,7 +61,9 @@ def create_app(
         app.include_router(module.router(state))
     _operations(app, state)
     if conversations is not None:
-        app.include_router(stored.router(stored.Conversations(conversations), caller_of))
+        store = stored.Conversations(conversations)
+        app.include_router(stored.router(store, caller_of))
+        app.include_router(stored.preferences(store, caller_of))
     if WEB.is_dir():
         app.mount("/web", StaticFiles(directory=WEB), name="web")
 

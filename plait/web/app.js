@@ -1,7 +1,9 @@
 // The pages: which one is shown, and in which language.
 
 import { get } from "./api.js";
+import { Compare } from "./compare.js";
 import { el } from "./dom.js";
+import { Grid } from "./grid.js";
 import { loaded, ModelPage } from "./model.js";
 import { Talk } from "./talk.js";
 import { current, speak, t } from "./words.js";
@@ -13,6 +15,8 @@ let models = [], modalities = [], talk = null, page = null;
 
 const PAGES = {
   talk: () => (talk ??= new Talk(main, models, modalities)),
+  grid: () => new Grid(main, models, modalities),
+  compare: () => new Compare(main, models, modalities),
   model: () => new ModelPage(main, models),
 };
 

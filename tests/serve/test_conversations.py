@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -94,6 +95,31 @@ def test_it_leaves_as_one_page_in_which_nothing_runs(http, talk):
     assert "&lt;script&gt;" in answer.text
     assert answer.text.count("<img") == answer.text.count("<audio") == 1
     assert "attachment" in answer.headers["content-disposition"]
+
+
+def test_what_people_liked_better_leaves_as_rows(http, talk, tmp_path):
+    question, answer = talk["messages"][:2]
+    body = {
+        "messages": [question],
+        "chosen": answer,
+        "rejected": {"role": "assistant", "content": "a stone"},
+        "models": ["a", "b"],
+    }
+    for told in (body, body, body | {"models": ["b", "a"]}, body | {"equal": True}):
+        assert http.post("/preferences", json=told).status_code == 200
+    assert http.get("/preferences").json()["data"] == [
+        {"chosen": "a", "rejected": "b", "equal": False, "count": 2},
+        {"chosen": "a", "rejected": "b", "equal": True, "count": 1},
+        {"chosen": "b", "rejected": "a", "equal": False, "count": 1},
+    ]
+    with zipfile.ZipFile(io.BytesIO(http.get("/preferences/rows.zip").content)) as file:
+        rows = [json.loads(line) for line in file.read("preferences.jsonl").splitlines()]
+        media = [part["image"] for row in rows for part in row["messages"][0]["content"] if part["type"] == "image"]
+        assert all(file.read(name) for name in media)
+    assert len(rows) == len(media) == 3, "of two that are equal neither is better"
+    assert rows[0]["chosen"]["content"] == [{"type": "text", "text": "a carrot"}]
+    assert rows[0]["rejected"]["content"] == [{"type": "text", "text": "a stone"}]
+    assert http.post("/preferences", json=body | {"messages": []}).status_code == 400
 
 
 def test_every_key_has_its_own(tmp_path, talk):

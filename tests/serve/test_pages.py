@@ -1,11 +1,12 @@
 """The pages in a real browser: Debian's Chromium, driven by Selenium. Skipped where there is none."""
 
 import base64
+import json
 import shutil
 import time
 
 import pytest
-from conftest import serving
+from conftest import serving, small_model
 
 from plait.serve.guard import Access
 from plait.serve.keys import hashed
@@ -212,6 +213,56 @@ def test_it_speaks_chinese(page):
     page.one("button", "新对话")
     Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
     page.one("button", "New conversation")
+
+
+def test_a_cell_of_the_grid_is_tried(page, tmp_path, png):
+    page.open("/#grid")
+    page.until(lambda: len(page.all("[data-cell]")) == 9)
+    assert "not measured here" in page.one('[data-cell="image->text"]').text
+    page.click('[data-cell="image->audio"]')
+    page.one("h2", "picture → sound")
+    (tmp_path / "a.png").write_bytes(png)
+    page.attach(tmp_path / "a.png")
+    page.click("button", "Try it")
+    page.one(".bubble audio")
+    page.one("p", "first after")
+
+
+def test_the_grid_shows_what_was_measured(tmp_path):
+    cell = {
+        "cell": "image->text",
+        "task": "read",
+        "split": "test",
+        "metric": "exact match",
+        "value": 0.875,
+        "ci95": [0.8, 0.9],
+    }
+    report = {"cells": [cell | {"n": 40, "baseline": 0.1, "higher_is_better": True, "target": None}], "commit": "abc"}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    model = small_model()
+    model.folder = tmp_path / "checkpoints" / "step-1"
+    with serving({"tiny": model}) as (url, _):
+        page = Page(url)
+        try:
+            page.open("/#grid")
+            page.one('[data-cell="image->text"]', "87.5 %")
+            page.one("td", "80.0 % – 90.0 %")
+            page.open("/#talk")
+            page.ask("yes")
+            assert not page.all(".side li"), "a server without a file keeps no conversations"
+        finally:
+            page.driver.quit()
+
+
+def test_two_answers_are_compared_blindly_and_the_choice_is_kept(page):
+    page.open("/#compare")
+    page.one("textarea").send_keys("yes")
+    page.click("button", "Ask both")
+    page.one("button", "A is better")
+    assert page.all_text("h3") == ["A", "B"], "who wrote which is not told before"
+    page.click("button", "A is better")
+    page.until(lambda: page.all_text("h3") == ["A · tiny", "B · tiny"])
+    page.one(".page", "tiny > tiny: 1")
 
 
 def test_the_model_page_shows_what_is_served_and_how_it_does(page):

@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS conversations (
     messages TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_caller ON conversations (caller, updated DESC);
+CREATE TABLE IF NOT EXISTS preferences (
+    id TEXT PRIMARY KEY, caller TEXT NOT NULL, created REAL NOT NULL, row TEXT NOT NULL
+);
 """
 MOST_LISTED = 200
 PAGE = """<!doctype html><html><meta charset="utf-8"><title>{title}</title>
@@ -64,6 +67,16 @@ class Conversation(Shape):
 
     title: str = Field("", max_length=300)
     messages: list[StoredMessage] = Field(default_factory=list, max_length=2000)
+
+
+class Preference(Shape):
+    """Two answers to one conversation, the better one first; which models gave them; `equal`: neither is better."""
+
+    messages: list[StoredMessage] = Field(min_length=1, max_length=2000)
+    chosen: StoredMessage
+    rejected: StoredMessage
+    models: tuple[str, str]
+    equal: bool = False
 
 
 class Conversations:
@@ -130,6 +143,18 @@ class Conversations:
                 raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def prefer(self, caller: str, preference: Preference) -> str:
+        """Store which of two answers somebody liked better; returns its id."""
+        id = uuid.uuid4().hex
+        row = json.dumps(preference.model_dump(), ensure_ascii=False)
+        self._rows("INSERT INTO preferences VALUES (?, ?, ?, ?)", id, caller, time.time(), row)
+        return id
+
+    def preferences(self, caller: str) -> list[dict[str, Any]]:
+        """All of them, in their order."""
+        rows = self._rows("SELECT row FROM preferences WHERE caller = ? ORDER BY created, rowid", caller)
+        return [json.loads(row) for (row,) in rows]
+
 
 def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
     """Modality, suffix and bytes of a part that is a medium; None for words."""
@@ -151,25 +176,56 @@ def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+def _stored(message: dict[str, Any], stem: str, file: zipfile.ZipFile) -> dict[str, Any]:
+    """A message of a row, its media written beside the rows."""
+    content = []
+    for place, part in enumerate(_parts(message)):
+        medium = _media(part)
+        if medium is None:
+            content.append({"type": "text", "text": part.get("text", "")})
+            continue
+        kind, suffix, data = medium
+        name = f"media/{stem}-{place}.{suffix}"
+        file.writestr(name, data)
+        content.append({"type": kind, kind: name})
+    return {"role": message["role"], "content": content}
+
+
+def _zipped(name: str, rows: Callable[[zipfile.ZipFile], list[dict[str, Any]]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(file)]
+        file.writestr(name, "".join(lines))
+    return buffer.getvalue()
+
+
 def as_rows(conversation: dict[str, Any]) -> bytes:
     """A ZIP of train.jsonl with one row, the questions that were answered, and its media."""
-    buffer, messages = io.BytesIO(), []
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        for number, message in enumerate(_exchanges(conversation["messages"])):
-            content = []
-            for place, part in enumerate(_parts(message)):
-                medium = _media(part)
-                if medium is None:
-                    content.append({"type": "text", "text": part.get("text", "")})
-                    continue
-                kind, suffix, data = medium
-                name = f"media/{number}-{place}.{suffix}"
-                file.writestr(name, data)
-                content.append({"type": kind, kind: name})
-            messages.append({"role": message["role"], "content": content})
-        row = {"task": "chat", "messages": messages}
-        file.writestr("train.jsonl", json.dumps(row, ensure_ascii=False) + "\n" if messages else "")
-    return buffer.getvalue()
+
+    def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
+        told = enumerate(_exchanges(conversation["messages"]))
+        messages = [_stored(message, str(number), file) for number, message in told]
+        return [{"task": "chat", "messages": messages}] if messages else []
+
+    return _zipped("train.jsonl", rows)
+
+
+def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
+    """A ZIP of preferences.jsonl, rows of `messages`, `chosen` and `rejected`, and their media. Draws are left out."""
+
+    def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
+        return [
+            {
+                "messages": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(told["messages"])],
+                "chosen": _stored(told["chosen"], f"{number}-chosen", file),
+                "rejected": _stored(told["rejected"], f"{number}-rejected", file),
+                "meta": {"models": told["models"]},
+            }
+            for number, told in enumerate(preferences)
+            if not told["equal"]
+        ]
+
+    return _zipped("preferences.jsonl", rows)
 
 
 def _exchanges(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -241,5 +297,36 @@ def router(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> API
         """As one page."""
         headers = {"Content-Disposition": 'attachment; filename="conversation.html"'}
         return HTMLResponse(as_page(store.get(caller_of(http), id)), headers=headers)
+
+    return routes
+
+
+def preferences(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> APIRouter:
+    """The routes of what people liked better."""
+    routes = APIRouter(tags=["conversations"], prefix="/preferences")
+
+    @routes.post("")
+    def prefer(body: Preference, http: HttpRequest) -> dict[str, Any]:
+        """Store which of two answers is better."""
+        return {"id": store.prefer(caller_of(http), body)}
+
+    @routes.get("")
+    def counted(http: HttpRequest) -> dict[str, Any]:
+        """How often each model was liked better than another, and how often neither was."""
+        counts: dict[tuple[str, str, bool], int] = {}
+        for told in store.preferences(caller_of(http)):
+            chosen, rejected = told["models"]
+            pair = (*sorted((chosen, rejected)), True) if told["equal"] else (chosen, rejected, False)
+            counts[pair] = counts.get(pair, 0) + 1
+        data = [{"chosen": a, "rejected": b, "equal": equal, "count": n} for (a, b, equal), n in sorted(counts.items())]
+        return {"data": data}
+
+    @routes.get("/rows.zip", response_class=Response)
+    def rows(http: HttpRequest) -> Response:
+        """As rows of messages, chosen and rejected."""
+        headers = {"Content-Disposition": 'attachment; filename="preferences.zip"'}
+        return Response(
+            as_preferences(store.preferences(caller_of(http))), media_type="application/zip", headers=headers
+        )
 
     return routes

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import Any
 
 from fastapi import APIRouter
 
 from plait import registry
 from plait.serve.state import Served, State
+
+REPORT = "report.json"
 
 
 def described(served: Served) -> dict[str, Any]:
@@ -48,6 +52,18 @@ def manifest(state: State) -> dict[str, Any]:
     return {"modalities": told}
 
 
+def report_of(served: Served) -> dict[str, Any]:
+    """What was measured of a model: the report.json of its checkpoint, or of the run around it; no cells without one."""
+    folder = served.model.folder
+    for place in (folder, *folder.parents[:2]) if folder is not None else ():
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads((place / REPORT).read_text(encoding="utf-8"))
+            kept = ("cell", "task", "split", "metric", "value", "ci95", "n", "baseline", "higher_is_better", "target")
+            cells = [{key: cell.get(key) for key in kept} for cell in told["cells"]]
+            return {"model": served.name, "cells": cells, "commit": told.get("commit")}
+    return {"model": served.name, "cells": [], "commit": None}
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["models"])
@@ -61,6 +77,11 @@ def router(state: State) -> APIRouter:
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
         return described(state.find(name))
+
+    @routes.get("/reports/{name:path}")
+    def report(name: str) -> dict[str, Any]:
+        """What was measured of one of them, cell by cell."""
+        return report_of(state.find(name))
 
     @routes.get("/modalities")
     async def modalities() -> dict[str, Any]:
