@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
 
+from plait import registry
 from plait.infer.events import Answer, BlockDone, Event, TextDelta, Usage
 from plait.infer.request import Request
 from plait.serve.errors import ApiError, as_api_error
@@ -96,14 +97,16 @@ class Asked:
 
 
 def usage(usages: Sequence[Usage]) -> dict[str, Any]:
-    """OpenAI's usage of several answers to one question: what was asked counts once, details go by modality."""
+    """OpenAI's usage of several answers to one question: what was asked counts once, details go by modality, those that have no
+    token too, since clients read them as numbers."""
     asked = dict(usages[0].asked) if usages else {}
     answered = sum((Counter(each.answered) for each in usages), Counter[str]())
     sides = (("prompt", asked), ("completion", dict(answered)))
     told: dict[str, Any] = {f"{side}_tokens": sum(counts.values()) for side, counts in sides}
     told["total_tokens"] = sum(told.values())
     for side, counts in sides:
-        told[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(counts.items())}
+        of_all = dict.fromkeys(registry.available(), 0) | counts
+        told[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(of_all.items())}
     told["prompt_tokens_details"]["cached_tokens"] = 0
     return told
 

@@ -29,7 +29,7 @@ def run(
     say: Callable[[str], object] = print,
 ) -> None:
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
-    listening = _listen(host, port)
+    listening = listen(host, port)
     app = create_app(models, access=access, conversations=conversations)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
@@ -41,7 +41,7 @@ def run(
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket at an address; port 0 is any that is free. Raises ConfigError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
