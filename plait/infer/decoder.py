@@ -22,7 +22,7 @@ from plait.data.sequence import Encoder
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
 from plait.errors import ConfigError
 from plait.infer.choices import Choices
-from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, Usage
+from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, TokenChoice, Usage
 from plait.infer.grammar import Grammar
 from plait.infer.request import Request
 
@@ -90,6 +90,11 @@ class Decoder:
         self._unfed_null: list[Element] = []
         self._restart_null = False
         self._length = 0  # tokens of the answer
+        self.chance: tuple[float, list[tuple[int, float]]] = (
+            0.0,
+            [],
+        )  # of the id chosen last; an id without rivals is certain
+        self.choices: list[TokenChoice] = []
         self._words = Words(self)
         if request.to is not None and request.to not in self.vocabulary.modalities:
             raise ConfigError(
@@ -113,6 +118,7 @@ class Decoder:
         legal, bounds = vocabulary.legal(self.request.to), self._bounds()
         while self.drawn < self.request.max_tokens:
             legal = bounds.legal() if bounds else legal
+            self.chance = (0.0, [])
             index = int(legal[0]) if len(legal) == 1 else (yield self._feed(legal))
             if index == vocabulary.end:
                 self.reason = "stop"
@@ -242,6 +248,7 @@ class Words:
         self.ids: list[int] = []
         self.modality = ""
         self.told = ""  # what was emitted
+        self.untold: list[TokenChoice] = []
 
     def begin(self, modality: str) -> int:
         """The number of the part that the next id of a modality belongs to: a new one if another modality was last."""
@@ -255,6 +262,8 @@ class Words:
         """Take the next id of the part that was begun; whether a stop string, or going round, ends the answer."""
         decoder = self.decoder
         self.ids.append(index - decoder.vocabulary.offsets[self.modality])
+        if decoder.request.logprobs is not None:
+            self._choice(index)
         if goes_round(self.ids, decoder.request.repeats):
             return True
         stops = decoder.request.stop
@@ -268,6 +277,21 @@ class Words:
         held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
         self._tell(text[: len(text) - held].rstrip(UNFINISHED))
         return False
+
+    def _choice(self, index: int) -> None:
+        """Note how likely the id was, and what else."""
+        logprob, others = self.decoder.chance
+        top = tuple((self._written(other), chance) for other, chance in others)
+        choice = TokenChoice(self._written(index), logprob, top)
+        self.decoder.choices.append(choice)
+        self.untold.append(choice)
+
+    def _written(self, index: int) -> str:
+        """What one id writes; the name of a mark."""
+        vocabulary = self.decoder.vocabulary
+        if vocabulary.owner(index) != self.modality:
+            return vocabulary.names[index]
+        return str(self._part(np.array([index - vocabulary.offsets[self.modality]], np.int64)).value)
 
     def _text(self) -> str:
         return str(self._part(np.array(self.ids, np.int64)).value)
@@ -283,8 +307,8 @@ class Words:
 
     def _tell(self, text: str) -> None:
         if self.decoder.emit is not None and len(text) > len(self.told):
-            self.decoder.emit(TextDelta(len(self.decoder.segments) - 1, text[len(self.told) :]))
-            self.told = text
+            self.decoder.emit(TextDelta(len(self.decoder.segments) - 1, text[len(self.told) :], tuple(self.untold)))
+            self.told, self.untold = text, []
 
     def close(self) -> None:
         """What was gathered becomes a segment."""

@@ -26,7 +26,7 @@ from plait.infer.decoder import Decoder, Draw, Feed, Step, Steps, to_parts
 from plait.infer.events import Answer, Event, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView, Slot
 from plait.infer.request import Request
-from plait.infer.sampling import euler_step, guided, sample_ids
+from plait.infer.sampling import chance, euler_step, guided, sample_ids
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
 
@@ -304,7 +304,14 @@ class Engine:
             ended = reason or decoder.reason
             asked = decoder.request.messages
             ticket.answer = Answer(
-                Message("assistant", ()), segments, decoder.layout, ended, decoder.usage, error, asked
+                Message("assistant", ()),
+                segments,
+                decoder.layout,
+                ended,
+                decoder.usage,
+                error,
+                asked,
+                tuple(decoder.choices),
             )
         if ticket.stream:
             ticket.answer = self.with_parts(ticket.answer)
@@ -410,6 +417,9 @@ class Engine:
 
             temperature, top_p = each([r.temperature for r in requests]), each([r.top_p for r in requests])
             chosen = sample_ids(masked, temperature, top_p, each(uniform))
+        for row, ticket in enumerate(asking):
+            if ticket.request.logprobs is not None and ticket.decoder is not None:
+                ticket.decoder.chance = chance(masked[row], int(chosen[row]), ticket.request.logprobs)
         for index, finite in zip(chosen.tolist(), best.values.isfinite().tolist(), strict=True):
             yield index if finite else None
 

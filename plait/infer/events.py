@@ -21,10 +21,21 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class TokenChoice:
+    """A token of words: what it writes (not always whole characters), its log-probability among the ids that were legal, and the
+    likeliest of these with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a request got: the message, the segments it was decoded from, where their tokens lie in the answer, why it
     ended, and what it took. An answer that failed has an `error` and whatever was whole by then. `asked`: the conversation as
-    the model read it, where sounds may have become their words (`Engine.in_words`)."""
+    the model read it, where sounds may have become their words (`Engine.in_words`). `logprobs`: of the tokens of its words, if
+    they were asked for."""
 
     message: Message
     segments: list[Segment]
@@ -33,14 +44,16 @@ class Answer:
     usage: Usage = Usage()
     error: Exception | None = None
     asked: tuple[Message, ...] = ()
+    logprobs: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True)
 class TextDelta:
-    """More words of the answer: whole characters."""
+    """More words of the answer: whole characters; and the tokens that they came with, if these were asked for."""
 
     part: int
     text: str
+    tokens: tuple[TokenChoice, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from plait.contract import WORDS, Message
 from plait.errors import ConfigError
 
+MOST_LOGPROBS = 20
 LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
 
 
@@ -20,7 +21,8 @@ class Request:
     `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
     this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
     `choices` the answer is one of these texts, with a `grammar` (plait.infer.grammar) a text of it. An answer whose last
-    tokens say the same `repeats` times in a row ends (plait.infer.decoder.goes_round); 0: it goes on.
+    tokens say the same `repeats` times in a row ends (plait.infer.decoder.goes_round); 0: it goes on. `logprobs`: log-probabilities
+    of the words' tokens are told, with so many of the likeliest others; None: none.
     """
 
     messages: tuple[Message, ...]
@@ -36,6 +38,7 @@ class Request:
     choices: tuple[str, ...] = ()
     repeats: int = 0
     grammar: str = ""
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
@@ -51,6 +54,10 @@ class Request:
         if not (0 <= self.guidance <= LARGEST and 0 <= self.temperature <= LARGEST):
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
+            )
+        if self.logprobs is not None and not (isinstance(self.logprobs, int) and 0 <= self.logprobs <= MOST_LOGPROBS):
+            raise ConfigError(
+                f"request: logprobs={self.logprobs}; expected a whole number from 0 to {MOST_LOGPROBS}, or None"
             )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"request: top_p={self.top_p}; expected a share above 0, at most 1")

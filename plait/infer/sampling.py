@@ -26,6 +26,14 @@ def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tens
     return torch.where(temperature <= 0, best.cpu(), drawn).to(device)
 
 
+def chance(logits: Tensor, chosen: int, count: int) -> tuple[float, list[tuple[int, float]]]:
+    """Log-probability of the chosen id among the legal ones of [V] `logits`, and `count` of the likeliest with theirs."""
+    logs = torch.log_softmax(logits.float(), dim=-1)
+    top = logs.topk(count)
+    likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return float(logs[chosen]), [(index, log) for index, log in likeliest if log > -torch.inf]
+
+
 def guided(x_hat: Tensor, null: Tensor, guidance: Tensor) -> Tensor:
     """[n, W] predictions moved away from those of the null stream by [n] `guidance` (arXiv:2207.12598); since all share one
     z, guiding clean tokens guides their velocities."""

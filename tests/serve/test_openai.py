@@ -159,6 +159,23 @@ def test_sound_is_an_answer(client):
     assert pieces[-1]["expires_at"]
 
 
+def test_log_probabilities_are_told(client):
+    answer = chat(client, logprobs=True, top_logprobs=3, temperature=0.0).choices[0]
+    tokens = answer.logprobs.content
+    assert len(tokens) == 12
+    assert all(token.logprob == pytest.approx(max(other.logprob for other in token.top_logprobs)) for token in tokens)
+    assert all(len(token.top_logprobs) == 3 for token in tokens)
+    assert all(sum(np.exp(other.logprob) for other in token.top_logprobs) <= 1 + 1e-6 for token in tokens)
+    whole = [token.token for token in tokens if token.bytes is not None]
+    assert all(word in answer.message.content for word in whole)
+    chunks = chat(client, logprobs=True, top_logprobs=3, temperature=0.0, stream=True)
+    streamed = [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
+    assert [(t.token, t.logprob) for t in streamed] == [(t.token, t.logprob) for t in tokens][: len(streamed)]
+    old = client.completions.create(model="tiny", prompt="draw seven", logprobs=2, max_tokens=5).choices[0].logprobs
+    assert len(old.tokens) == len(old.token_logprobs) == len(old.top_logprobs) == len(old.text_offset) == 5
+    assert chat(client).choices[0].logprobs is None
+
+
 def test_completions(client):
     answer = client.completions.create(model="tiny", prompt=["draw seven", "yes"], **DRAWN)
     first = expected([{"role": "user", "content": "draw seven"}], **DRAWN).parts[0].value
@@ -248,7 +265,8 @@ BAD = {
     "a function without a name": ({"tools": [{"type": "function", "function": {}}]}, 400, "tools[0].function.name"),
     "a function of another kind": ({"tools": [{"type": "computer"}]}, 400, "tools[0].type"),
     "penalties": ({"frequency_penalty": 0.5}, 400, "frequency_penalty"),
-    "log probabilities": ({"logprobs": True}, 400, "logprobs"),
+    "log probabilities without logprobs": ({"top_logprobs": 2}, 400, "top_logprobs"),
+    "too many log probabilities": ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
     "a schema that is none": (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}},
         400,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -14,7 +14,9 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from plait.contract import WORDS, Part
-from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, TextDelta, Usage
+from plait.infer.decoder import UNFINISHED
+from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, TextDelta, TokenChoice, Usage
+from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
 from plait.serve.media import encoded
@@ -28,7 +30,7 @@ VOICES = ("alloy", "default")  # the model's own voice; clients must name one
 KEPT = 3600  # seconds that clients are told a sound can be referred to; it cannot: they hold it themselves
 REASONS: dict[Reason, str] = {"stop": "stop", "length": "length", "cancelled": "stop", "error": "stop"}
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "logprobs": (False,), "top_logprobs": (0,),
+    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},),
     "functions": ([],), "function_call": ("none", "auto"), "parallel_tool_calls": (True, False), "prediction": (), "reasoning_effort": ("none", "minimal", "low", "medium"),
     "verbosity": ("medium",), "web_search_options": (),
 }  # fmt: skip
@@ -71,7 +73,7 @@ class ChatRequest(Sampled):
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
     tools: list[Tool] | None = None
     tool_choice: Choice | None = None
     functions: list[Any] | None = None
@@ -164,7 +166,10 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
     limit = body.max_completion_tokens or body.max_tokens
     grammar = _grammar(body, to)
     messages = await as_messages(_with_functions(body), state, served.reads)
+    if body.top_logprobs and not body.logprobs:
+        raise unsupported("top_logprobs", "without logprobs; expected logprobs to be true")
     common: dict[str, Any] = {
+        "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         "to": to, "stop": stops(body.stop), "options": sized(body.size), "grammar": grammar,
         "max_tokens": bounded(state, limit, "max_completion_tokens" if body.max_completion_tokens else "max_tokens"),
     }  # fmt: skip
@@ -177,7 +182,18 @@ def as_choice(index: int, answer: Answer, format: str, may_call: bool) -> dict[s
     message, reason = as_message(answer, format), REASONS[answer.reason]
     if may_call and (call := tools.call_of(str(message["content"]))):
         message, reason = message | {"content": None, "tool_calls": [call]}, "tool_calls"
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+    told = as_logprobs(answer.logprobs)
+    return {"index": index, "message": message, "logprobs": told, "finish_reason": reason}
+
+
+def as_logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
+    """OpenAI's log-probabilities of tokens; None for none. Of a token that is part of a character `bytes` is null."""
+
+    def entry(text: str, logprob: float) -> dict[str, Any]:
+        return {"token": text, "logprob": logprob, "bytes": None if UNFINISHED in text else list(text.encode())}
+
+    told = [entry(t.text, t.logprob) | {"top_logprobs": [entry(*other) for other in t.top]} for t in tokens]
+    return {"content": told, "refusal": None} if told else None
 
 
 def as_message(answer: Answer, format: str) -> dict[str, Any]:
@@ -199,8 +215,10 @@ def _audio(part: Part, format: str) -> dict[str, Any]:
     return {"id": f"audio_{uuid.uuid4().hex}", "data": base64.b64encode(data).decode()}
 
 
-def _choice(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _choice(
+    index: int, delta: dict[str, Any], reason: str | None = None, tokens: Sequence[TokenChoice] = ()
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": as_logprobs(tokens), "finish_reason": reason}
 
 
 async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
@@ -208,8 +226,10 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     more = {"usage": None} if with_usage else {}
 
-    def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> Payload:
-        return {**head, "choices": [_choice(index, delta, reason)], **more}
+    def chunk(
+        index: int, delta: dict[str, Any], reason: str | None = None, tokens: Sequence[TokenChoice] = ()
+    ) -> Payload:
+        return {**head, "choices": [_choice(index, delta, reason, tokens)], **more}
 
     for index in range(body.n):
         yield chunk(index, {"role": "assistant", "content": ""})
@@ -221,7 +241,7 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
             if calls(body) and (index in held or event.text.startswith("{")):
                 held[index] = held.get(index, "") + event.text
             else:
-                yield chunk(index, {"content": event.text})
+                yield chunk(index, {"content": event.text}, tokens=event.tokens)
         elif isinstance(event, Preview):
             yield chunk(index, {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}})
         elif isinstance(event, BlockDone) and event.piece.type == AUDIO:

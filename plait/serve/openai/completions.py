@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,7 +14,8 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from plait.contract import WORDS, Message, Part
-from plait.infer.events import Finished, TextDelta, Usage
+from plait.infer.events import Finished, TextDelta, TokenChoice, Usage
+from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError
 from plait.serve.openai.chat import REASONS, StreamOptions, answers_at_most, bounded
@@ -21,7 +23,7 @@ from plait.serve.openai.shapes import Request, Sampled, refuse, stops
 from plait.serve.state import Served, State
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "logprobs": (0,), "suffix": ("",),
+    "frequency_penalty": (0, 0.0), "presence_penalty": (0, 0.0), "logit_bias": ({},), "suffix": ("",),
     "best_of": (1,), "echo": (False,),
 }  # fmt: skip
 
@@ -39,7 +41,7 @@ class CompletionRequest(Sampled):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    logprobs: int | None = None
+    logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
     suffix: str | None = None
     best_of: int | None = None
     echo: bool | None = None
@@ -57,22 +59,35 @@ def _requests(body: CompletionRequest, state: State, served: Served) -> list[Req
     return [
         Request(
             (Message("user", (Part(WORDS, prompt),)),), to=WORDS, seed=seed + number, max_tokens=limit, stop=stops(body.stop),
-            **drawn,
+            logprobs=body.logprobs, **drawn,
         )
         for prompt in prompts
         for number in range(body.n)
     ]  # fmt: skip
 
 
-def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _choice(index: int, text: str, reason: str | None, tokens: Sequence[TokenChoice] = ()) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": _logprobs(tokens), "finish_reason": reason}
+
+
+def _logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
+    """The older shape of log-probabilities; None for none."""
+    if not tokens:
+        return None
+    starts = itertools.accumulate((len(token.text) for token in tokens[:-1]), initial=0)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [dict(token.top) for token in tokens],
+        "text_offset": list(starts),
+    }
 
 
 async def _chunks(body: CompletionRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
     usages: list[Usage] = []
     async for index, event in asked.events():
         if isinstance(event, TextDelta):
-            yield {**head, "choices": [_choice(index, event.text, None)]}
+            yield {**head, "choices": [_choice(index, event.text, None, event.tokens)]}
         elif isinstance(event, Finished):
             if event.answer.error is not None:
                 raise event.answer.error
@@ -100,7 +115,7 @@ def router(state: State) -> APIRouter:
             return event_stream(_chunks(body, asked, head))
         answers = await asked.answers(http)
         choices = [
-            _choice(index, "".join(str(part.value) for part in answer.message.parts), REASONS[answer.reason])
+            _choice(index, "".join(str(p.value) for p in answer.message.parts), REASONS[answer.reason], answer.logprobs)
             for index, answer in enumerate(answers)
         ]
         return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
