@@ -103,7 +103,7 @@ def main() -> None:
     thread.join()
     print(", ".join(f"{name}: {count:,}" for name, count in sorted(counts.items())))
     print(f"memory {before:.0f} MiB, {grown:+.0f}; requests still under way: {left}")
-    finish("serving_siege", {**counts, "grown_mib": round(grown), "left": left})
+    finish("serving_siege", {**counts, "grown_mib": round(grown), "under_way": left})
 
 
 if __name__ == "__main__":
