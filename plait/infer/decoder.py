@@ -72,11 +72,18 @@ def count_tokens(elements: list[Element], vocabulary: Vocabulary) -> Counter[str
 class Decoder:
     """The state of one request while it is answered. What is known of the answer so far is in its attributes at any time.
 
-    `emit` hears of whole characters and blocks; without it nothing is told, and nothing decoded twice.
+    `emit` hears of whole characters and blocks; without it nothing is told, and nothing decoded twice. More than `longest` tokens
+    of what is asked are refused, since more than the model, or its base, has ever seen it could only guess.
     """
 
-    def __init__(self, request: Request, encoder: Encoder, emit: Callable[[Event], Any] | None = None) -> None:
-        self.request, self.encoder, self.emit = request, encoder, emit
+    def __init__(
+        self,
+        request: Request,
+        encoder: Encoder,
+        emit: Callable[[Event], Any] | None = None,
+        longest: int | None = None,
+    ) -> None:
+        self.request, self.encoder, self.emit, self.longest = request, encoder, emit, longest
         self.vocabulary = encoder.vocabulary
         self.rng = np.random.default_rng([request.seed, 3])
         self.guided = request.guidance != 1.0
@@ -115,6 +122,11 @@ class Decoder:
         vocabulary = self.vocabulary
         self._unfed = self.prompt()
         self._asked = count_tokens(self._unfed, vocabulary)
+        if self.longest is not None and (length := self._asked.total()) > self.longest:
+            raise ConfigError(
+                f"got {length} tokens to answer; expected at most {self.longest}, the longest that the model or its base "
+                "learned from: shorten the question, or the conversation before it"
+            )
         legal, bounds = vocabulary.legal(self.request.to), self._bounds()
         while self.drawn < self.request.max_tokens:
             legal = bounds.legal() if bounds else legal
@@ -264,7 +276,7 @@ class Words:
         self.ids.append(index - decoder.vocabulary.offsets[self.modality])
         if decoder.request.logprobs is not None:
             self._choice(index)
-        if goes_round(self.ids, decoder.request.repeats):
+        if not decoder.request.grammar and goes_round(self.ids, decoder.request.repeats):
             return True
         stops = decoder.request.stop
         if not stops and decoder.emit is None:
@@ -301,6 +313,10 @@ class Words:
 
     def _cut(self, text: str) -> None:
         """The words end with `text`, which need not end where an id ends."""
+        whole = len(self._text())
+        while self.decoder.choices and whole - len(self.decoder.choices[-1].text) >= len(text):
+            whole -= len(self.decoder.choices.pop().text)
+        self.untold = [choice for choice in self.untold if any(choice is kept for kept in self.decoder.choices)]
         self._tell(text)
         segment = self.decoder.encoder.modality(self.modality).read(Part(self.modality, text))
         self.ids = segment.blocks[0].tokens.tolist()
@@ -317,6 +333,9 @@ class Words:
         ids = np.array(self.ids, np.int64)
         if self.decoder.emit is not None:
             self._tell(self._text())
+            if self.untold:  # what they write was told already, or is no whole character
+                self.decoder.emit(TextDelta(len(self.decoder.segments) - 1, "", tuple(self.untold)))
+                self.untold = []
         if len(ids):
             self.decoder.segments[-1] = Segment(self.modality, (Block((), ids),))
         else:

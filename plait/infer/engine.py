@@ -216,10 +216,10 @@ class Engine:
         try:
             self._check(ticket.request)
             asked = self._asked(ticket.request)
-            ticket.decoder = Decoder(asked, self.encoder, ticket.events.append if ticket.stream else None)
+            emit = ticket.events.append if ticket.stream else None
+            ticket.decoder = Decoder(asked, self.encoder, emit, ticket.longest)
             ticket.steps = ticket.decoder.run()
             ticket.waits_for = self._step_of(next(ticket.steps), ticket.request)
-            self._check_length(ticket)
             self.cache.check(self._room(ticket))
         except StopIteration:
             self._finish(ticket)
@@ -234,17 +234,6 @@ class Engine:
             raise ConfigError(
                 f"this model has not learned to write {request.to}; expected {', '.join(able)}, or a training whose "
                 f"trainable weights hold flows.{request.to}.*"
-            )
-
-    @staticmethod
-    def _check_length(ticket: Ticket) -> None:
-        """Raise ConfigError for more than the model, or the base that it stands on, has ever seen: it could only guess."""
-        assert isinstance(ticket.waits_for, Feed)
-        length = sum(map(len, ticket.waits_for.elements))
-        if ticket.longest is not None and length > ticket.longest:
-            raise ConfigError(
-                f"got {length} tokens to answer; expected at most {ticket.longest}, the longest that the model or its base "
-                "learned from: shorten the question, or the conversation before it"
             )
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from plait.data.row import Row, lay_out_clean
 from plait.heads.categorical import log_softmax
 from plait.infer.engine import Engine
 
-ROWS_A_BATCH = 256
+ROWS_A_BATCH, TOKENS_A_BATCH = 256, 32_768
 LONGEST = 512  # tokens of a question and its answers that are scored in one sequence
 
 
@@ -55,11 +55,7 @@ def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[
     """Log-probabilities of the tokens of every (question, answer), `<end>` the last. Nothing is drawn, and of a conversation
     only the last answer counts. Answers to one question that follow each other share it in one sequence."""
     logs: list[list[float]] = [[] for _ in pairs]
-    for start in range(0, len(pairs), ROWS_A_BATCH):
-        rows = [
-            lay_out_clean(engine.encoder.scored(Sample(engine.in_words(tuple(question))), answer))
-            for question, answer in pairs[start : start + ROWS_A_BATCH]
-        ]
+    for start, rows in _batches(engine, pairs):
         packed = _packed(rows)
         order = [index for sequence in packed for index in sequence.rows]  # rows are numbered as they lie
         batch = collate(
@@ -75,6 +71,19 @@ def _by_token(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> list[list[
         for row, score in zip(batch.row.flatten()[at].tolist(), scores, strict=True):
             logs[start + order[row]].append(score)
     return logs
+
+
+def _batches(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> Iterator[tuple[int, list[Row]]]:
+    """Rows of the pairs, as many at once as bounds of rows and tokens let, with the number of the first."""
+    rows: list[Row] = []
+    for number, (question, answer) in enumerate(pairs):
+        row = lay_out_clean(engine.encoder.scored(Sample(engine.in_words(tuple(question))), answer))
+        if rows and (len(rows) == ROWS_A_BATCH or sum(map(len, rows)) + len(row) > TOKENS_A_BATCH):
+            yield number - len(rows), rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield len(pairs) - len(rows), rows
 
 
 @dataclass

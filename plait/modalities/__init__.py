@@ -169,6 +169,9 @@ class Transfers(Protocol):
     def encode(self, part: Part, format: str) -> bytes:
         """The part in one of the formats. Raises ConfigError for another one, RowError for a damaged part."""
 
+    def joined(self, format: str) -> Callable[[Part | None], bytes]:
+        """What turns the pieces of one part that is being made, and None behind the last, into bytes that join without a seam."""
+
     def decode(self, data: bytes) -> Part:
         """A part whose value is decoded, of arrays, numbers, strings, lists and tuples: nothing that reads it afterwards meets a
         stranger's bytes. Raises RowError."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from plait import registry
 from plait.infer.events import Answer, BlockDone, Event, TextDelta, Usage
@@ -96,10 +97,10 @@ class Asked:
                 metrics.tokens.labels(name, side, modality).inc(tokens)
 
 
-def usage(usages: Sequence[Usage]) -> dict[str, Any]:
-    """OpenAI's usage of several answers to one question: what was asked counts once, details go by modality, those that have no
+def usage(usages: Sequence[Usage], a_question: int | None = None) -> dict[str, Any]:
+    """OpenAI's usage of several answers, `a_question` (all) of them to each question, which counts once; details go by modality, those that have no
     token too, since clients read them as numbers."""
-    asked = dict(usages[0].asked) if usages else {}
+    asked = dict(sum((Counter(each.asked) for each in usages[:: a_question or len(usages) or 1]), Counter[str]()))
     answered = sum((Counter(each.answered) for each in usages), Counter[str]())
     sides = (("prompt", asked), ("completion", dict(answered)))
     told: dict[str, Any] = {f"{side}_tokens": sum(counts.values()) for side, counts in sides}
@@ -146,8 +147,25 @@ async def _lines(payloads: AsyncGenerator[Payload, None], done: bool, named: boo
         await payloads.aclose()
 
 
-def event_stream(payloads: AsyncGenerator[Payload, None], done: bool = True, named: bool = False) -> StreamingResponse:
+class Stream(StreamingResponse):
+    """A response whose end, for whatever reason and however early, is the end of what was asked."""
+
+    def __init__(self, asked: Asked, content: AsyncIterator[bytes], **options: Any) -> None:
+        super().__init__(content, **options)
+        self.asked = asked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As its base."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.asked.cancel()
+
+
+def event_stream(
+    asked: Asked, payloads: AsyncGenerator[Payload, None], done: bool = True, named: bool = False
+) -> StreamingResponse:
     """Server-sent events. An error after the headers is an event with OpenAI's error object; `done`: `[DONE]` is the last;
     `named`: each has the name of its type."""
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_lines(payloads, done, named), media_type="text/event-stream", headers=headers)
+    return Stream(asked, _lines(payloads, done, named), media_type="text/event-stream", headers=headers)

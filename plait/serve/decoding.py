@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 LENGTHS = struct.Struct("<QQ")
+MOST_DECODED = 64 << 20  # bytes of a decoded medium: five minutes of sound, twenty million pixels
 ARRAY, TUPLE = "array", "tuple"
 
 
@@ -68,6 +69,13 @@ def answer(kind: str, data: bytes) -> bytes:
         return frame({"error": f"{kind} part: decoding it takes too much memory; expected a smaller one"})
     except Exception as error:  # of a library, at a file that nobody foresaw
         return frame({"error": f"{kind} part: cannot decode it: {type(error).__name__}: {error}"})
+    if len(arrays) > MOST_DECODED:
+        return frame(
+            {
+                "error": f"{kind} part: got {len(arrays) >> 20} MiB when it is decoded; expected at most "
+                f"{MOST_DECODED >> 20} MiB: cut it or scale it down"
+            }
+        )
     return frame({"value": told}, arrays)
 
 

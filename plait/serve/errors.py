@@ -19,6 +19,8 @@ from plait.errors import PlaitError
 log = logging.getLogger("plait.serve")
 INVALID = "invalid_request_error"
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+ALTERNATIVES = ("str", "bool", "int", "float")
+LONGEST = 1000  # characters of a message
 MOST_TOLD = 400  # characters of a value that a message repeats
 
 
@@ -34,6 +36,7 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        message = message if len(message) <= LONGEST else message[:LONGEST] + "..."
         self.message, self.status, self.param, self.code = message, status, param, code
         self.headers = dict(headers or {})
 
@@ -68,9 +71,11 @@ def unsupported(param: str, why: str = "") -> ApiError:
 
 
 def _place(parts: Sequence[Any]) -> str:
-    """`messages[0].content` for what pydantic calls ("body", "messages", 0, "content")."""
+    """`messages[0].content` for what pydantic calls ("body", "messages", 0, "content", "str"): without its names of alternatives."""
     told = ""
     for part in parts:
+        if isinstance(part, str) and (part in ALTERNATIVES or part.startswith("=") or "[" in part):
+            continue
         if isinstance(part, int):
             told += f"[{part}]"
         elif part != "body":
@@ -80,7 +85,7 @@ def _place(parts: Sequence[Any]) -> str:
 
 def of_validation(error: RequestValidationError) -> ApiError:
     """The first thing that is wrong with a body."""
-    first = error.errors()[0]
+    first = max(error.errors(), key=lambda each: len(each["loc"]))  # of alternatives the one that fits best
     param = _place(first["loc"])
     if first["type"] == "extra_forbidden":
         return unsupported(param)

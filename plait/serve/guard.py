@@ -48,6 +48,14 @@ def caller_of(request: Request) -> str:
     return str(request.scope.get("plait.caller", ""))
 
 
+def _host(header: str) -> str:
+    """The name in a Host header; empty for what is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
 class Rate:
     """A bucket of requests a key, filled at so many a minute."""
 
@@ -124,32 +132,36 @@ class Guard:
         headers["Referrer-Policy"] = "no-referrer"
         headers["Content-Security-Policy"] = POLICY
         origin = Headers(scope=scope).get("origin")
+        headers.append("Vary", "Origin")
         if origin in self.access.origins:
             headers["Access-Control-Allow-Origin"] = str(origin)
-            headers["Vary"] = "Origin"
+            headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
 
     def _preflight(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer to OPTIONS: what is allowed, and for which pages elsewhere, if any."""
         if scope["method"] != "OPTIONS":
             return None
-        allow = "GET, POST, DELETE, OPTIONS"
+        allow = "GET, POST, PUT, DELETE, OPTIONS"
         answer = Response(status_code=204, headers={"Allow": allow})
         if headers.get("origin") in self.access.origins:
             answer.headers["Access-Control-Allow-Methods"] = allow
-            answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+            wished = headers.get(
+                "access-control-request-headers", ""
+            )  # clients send names of their own, such as x-stainless-os
+            answer.headers["Access-Control-Allow-Headers"] = wished or "Authorization, Content-Type"
             answer.headers["Access-Control-Max-Age"] = "600"
         return answer
 
     def _let_in(self, scope: Scope, headers: Headers) -> str:
         """The name of who asks; empty where nobody has to say. Raises ApiError."""
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _host(headers.get("host", ""))
         if self.access.hosts and host not in self.access.hosts:
             raise ApiError(
                 f"got the host {host!r}; expected one of {', '.join(self.access.hosts)}: a page elsewhere may be asking through "
                 "your browser; allow another name with --allow-host", 403, code="wrong_host",
             )  # fmt: skip
         origin = headers.get("origin")
-        same = origin is None or urlsplit(origin).netloc == headers.get("host")
+        same = origin is None or origin.partition("://")[2] == headers.get("host")
         if not same and origin not in self.access.origins:
             raise ApiError(
                 f"got a request from a page of {origin}; expected pages of this server: allow others with --allow-origin", 403,

@@ -11,12 +11,13 @@ import binascii
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from plait import registry
 from plait.contract import Part
 from plait.serve import decoding
-from plait.serve.decoding import LENGTHS, frame, whole
+from plait.serve.decoding import LENGTHS, MOST_DECODED, frame, whole
 from plait.serve.errors import ApiError
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w=.+-]+)*?)(;base64)?,", re.ASCII)
@@ -65,6 +66,8 @@ class MediaDecoder:
             process.stdin.write(frame({"kind": kind}, data))
             await process.stdin.drain()
             lengths = LENGTHS.unpack(await output.readexactly(LENGTHS.size))
+            if sum(lengths) > 2 * MOST_DECODED:
+                raise OSError("the process answered with more than it may")
             header, arrays = [await output.readexactly(length) for length in lengths]
             return json.loads(header), arrays
 
@@ -122,6 +125,14 @@ def encoded(part: Part, format: str = "") -> tuple[str, bytes, str]:
     if format not in known:
         raise ApiError(f"got format {format!r} for {part.type}; expected one of {', '.join(known)}", param="format")
     return known[format], module.encode(part, format), format
+
+
+def joined(kind: str) -> Callable[[Part | None], bytes]:
+    """What joins the pieces of a medium that is being made. Raises ApiError."""
+    module = registry.transfers(kind)
+    if module is None:
+        raise ApiError(f"{kind} cannot be sent over HTTP here", 400, code="unsupported_content")
+    return module.joined("pcm")
 
 
 def as_url(part: Part, format: str = "") -> str:

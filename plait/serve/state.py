@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of what is asked: bytes of a body, media and messages of a conversation, answers to one request, tokens of an
+    """Bounds of what is asked: bytes of a body, media and messages of a conversation, bytes of its media when they are decoded, its characters, answers to one request, tokens of an
     answer, requests under way at once; and of how often: requests a minute of one key (0: as many as come)."""
 
     body: int = 64 << 20
     media: int = 32
+    decoded: int = 256 << 20
     messages: int = 512
+    characters: int = 200_000
     answers: int = 8
     tokens: int = 4096
     requests: int = 256

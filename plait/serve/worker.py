@@ -86,6 +86,7 @@ class Worker:
     def __init__(self, engine: Engine, longest: int | None = None, most: int = 256) -> None:
         self.engine, self.longest, self.most = engine, longest, most
         self.commands: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+        self.calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self.jobs: list[Job] = []
         self.outstanding = 0  # of the loop's thread alone
         self.is_closing = False
@@ -102,21 +103,34 @@ class Worker:
 
     def submit(self, requests: Sequence[Request], stream: bool = False, previews: int = 0) -> list[Job]:
         """Take all of some requests or none, from a running event loop. Raises OverloadedError."""
-        if self.is_closing:
-            raise OverloadedError("the server is closing; expected requests before that", RETRY_AFTER)
-        if self.outstanding + len(requests) > self.most:
-            raise OverloadedError(
-                f"{self.outstanding} answers are under way and {len(requests)} more were asked for; expected at most "
-                f"{self.most} together", RETRY_AFTER,
-            )  # fmt: skip
+        self._let_in(len(requests))
         jobs = [Job(self, request, stream, previews) for request in requests]
         self.outstanding += len(jobs)
         for job in jobs:
             self.commands.put(partial(self._begin, job))
         return jobs
 
+    def _let_in(self, count: int) -> None:
+        """Raise OverloadedError where so many more cannot be taken."""
+        if not self.is_alive:
+            raise OverloadedError("the server is closing; expected requests before that", RETRY_AFTER)
+        if self.outstanding + count > self.most:
+            raise OverloadedError(
+                f"{self.outstanding} answers are under way and {count} more were asked for; expected at most {self.most} together",
+                RETRY_AFTER,
+            )
+
     async def call(self, function: Callable[[], Result]) -> Result:
-        """What `function` returns, called between two steps of the engine; raises what it raises."""
+        """What `function` returns, called between two steps of the engine, one such call after each; raises what it raises, and
+        OverloadedError."""
+        self._let_in(1)
+        self.outstanding += 1
+        try:
+            return await self._called(function)
+        finally:
+            self.outstanding -= 1
+
+    async def _called(self, function: Callable[[], Result]) -> Result:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result] = loop.create_future()
 
@@ -136,7 +150,8 @@ class Worker:
             else:
                 loop.call_soon_threadsafe(settle, value, None)
 
-        self.commands.put(run)
+        self.calls.put(run)
+        self.commands.put(lambda: None)  # wakes it up
         return await result
 
     def close(self) -> None:
@@ -152,28 +167,42 @@ class Worker:
             job.tell(Finished(Answer(Message("assistant", ()), [], reason="cancelled")))
 
     def _run(self) -> None:
-        while not (self.is_closing and not self.jobs and self.commands.empty()):
-            while not self.commands.empty() or not self.jobs:
-                self.commands.get()()
-                if self.is_closing and not self.jobs and self.commands.empty():
+        while not (self.is_closing and not self.jobs and self.commands.empty() and self.calls.empty()):
+            while not self.commands.empty() or not (self.jobs or not self.calls.empty()):
+                self._guarded(self.commands.get())
+                if self.is_closing and not self.jobs and self.commands.empty() and self.calls.empty():
                     return
+            if not self.calls.empty():
+                self._guarded(self.calls.get())
+            if not self.jobs:
+                continue
             try:
                 self.engine.step()
             except Exception as error:  # a defect: it ends what is under way, and not the server
                 log.exception("a step of the engine failed")
                 for job in self.jobs:
                     if job.ticket is not None:
-                        self.engine.fail(job.ticket, error)
+                        self._guarded(partial(self.engine.fail, job.ticket, error))
             self.jobs = [job for job in self.jobs if not self._tell(job)]
+
+    @staticmethod
+    def _guarded(command: Callable[[], Any]) -> None:
+        """A command whose failure is a line in the log, and not the end of the thread."""
+        try:
+            command()
+        except Exception:
+            log.exception("a command to the engine failed")
 
     def _tell(self, job: Job) -> bool:
         """Pass on what is new of a job; whether it is done."""
         ticket = job.ticket
         assert ticket is not None
-        if job.stream:
-            while ticket.events:
-                job.tell(ticket.events.popleft())
-        elif ticket.answer is not None:
+        told = False
+        while ticket.events:
+            event = ticket.events.popleft()
+            told |= isinstance(event, Finished)
+            job.tell(event)
+        if ticket.answer is not None and not told:  # no stream, or one whose last event could not be made
             try:
                 answer = self.engine.with_parts(ticket.answer)
             except Exception as error:

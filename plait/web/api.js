@@ -7,9 +7,11 @@ const KEY = "plait.key";
 function askKey() {
   const dialog = document.getElementById("key");
   dialog.showModal();
-  return new Promise((done) => {
+  return new Promise((done, refuse) => {
     dialog.addEventListener("close", () => {
-      localStorage.setItem(KEY, document.getElementById("key-value").value.trim());
+      const key = document.getElementById("key-value").value.trim();
+      if (!key) return refuse(new Error(t("noKey")));
+      localStorage.setItem(KEY, key);
       done();
     }, { once: true });
   });
@@ -42,7 +44,7 @@ export async function* events(path, body, signal) {
   try {
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return;
+      if (done) throw new Error(t("broken")); // whole streams end with [DONE]
       held += value;
       const pieces = held.split("\n\n");
       held = pieces.pop();

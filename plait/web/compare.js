@@ -49,7 +49,11 @@ export class Compare {
     const [better, worse] = [sides[chosen], sides[1 - chosen]];
     this.votes.replaceChildren();
     for (const side of sides) side.title.append(` · ${side.model}`);
-    await send("POST", "/preferences", { messages: asked, chosen: message(better), rejected: message(worse), models: [better.model, worse.model], equal });
+    try {
+      await send("POST", "/preferences", { messages: asked, chosen: message(better), rejected: message(worse), models: [better.model, worse.model], equal });
+    } catch (error) {
+      this.composer.problem.textContent = error.message;
+    }
     await this.count();
   }
 

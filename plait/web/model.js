@@ -16,7 +16,9 @@ function samples(text) {
 
 /** The time within which half of what a histogram counts lies: its bucket's upper bound. */
 function median(all, name) {
-  const buckets = all.filter(([each]) => each === `${name}_bucket`).map(([, labels, count]) => [labels.le === "+Inf" ? Infinity : Number(labels.le), count]);
+  const counts = new Map(); // of all models together, by upper bound
+  for (const [each, { le }, count] of all) if (each === `${name}_bucket`) counts.set(le, (counts.get(le) ?? 0) + count);
+  const buckets = [...counts].map(([le, count]) => [le === "+Inf" ? Infinity : Number(le), count]);
   const total = Math.max(0, ...buckets.map(([, count]) => count));
   const found = buckets.sort(([a], [b]) => a - b).find(([, count]) => total && count >= total / 2);
   return found ? `≤ ${found[0]} ${t("seconds")}` : t("none");
@@ -44,8 +46,8 @@ export class ModelPage {
         "from openai import OpenAI", "", `client = OpenAI(base_url="${location.origin}/v1", api_key="none")`,
         `answer = client.chat.completions.create(model="${first.id}", messages=[{"role": "user", "content": "Hello!"}])`,
         "print(answer.choices[0].message.content)"].join("\n")))));
-    await this.look();
     this.timer = setInterval(() => this.look().catch(() => {}), EVERY);
+    await this.look();
   }
 
   hide() {

@@ -3,7 +3,7 @@
 import { download, events, get, send, tell } from "./api.js";
 import { el, iconButton } from "./dom.js";
 import { partOf, record, shown, Sounding } from "./media.js";
-import { t } from "./words.js";
+import { current, t } from "./words.js";
 
 const PREVIEWS = 6; // of a picture that is being drawn
 const FEW = 8; // tokens, of which a rate means nothing
@@ -11,11 +11,18 @@ const TITLE = 60; // letters of the first question
 
 export class Talk {
   constructor(place, models, modalities) {
-    Object.assign(this, { place, models, modalities, id: null, title: "", messages: [], attached: [], stopping: null, recorder: null });
+    Object.assign(this, { place, models, modalities, talk: null, attached: [], stopping: null, recorder: null });
+    this.now = { id: null, title: "", messages: [] }; // the conversation that is shown; a running answer holds its own
     this.keeps = true; // whether the server keeps conversations
   }
 
   async show() {
+    if (this.talk && this.language === current()) {
+      this.place.replaceChildren(this.talk); // as it was left, a running answer included
+      return;
+    }
+    this.language = current();
+    this.stopping?.abort();
     this.list = el("ul", { "aria-label": t("conversations") });
     this.search = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), oninput: () => this.listed() });
     this.side = el("aside", { className: "side", "aria-label": t("conversations") },
@@ -129,8 +136,8 @@ export class Talk {
     if (this.recorder) await this.speak();
     if (this.stopping || (!words && !this.attached.length)) return;
     const content = [...this.attached, ...(words ? [{ type: "text", text: words }] : [])];
-    this.messages.push({ role: "user", content: this.attached.length ? content : words, extra: {} });
-    this.title ||= words.slice(0, TITLE) || t(this.attached[0].type === "image_url" ? "image" : "audio");
+    this.now.messages.push({ role: "user", content: this.attached.length ? content : words, extra: {} });
+    this.now.title ||= words.slice(0, TITLE) || t(this.attached[0].type === "image_url" ? "image" : "audio");
     this.attached = [];
     this.text.value = "";
     this.fit();
@@ -142,25 +149,26 @@ export class Talk {
     const number = (input) => (input.value === "" ? undefined : Number(input.value));
     const kind = this.answerIn.value;
     return {
-      model: this.model.value, messages: this.messages.map(({ role, content }) => ({ role, content: role === "assistant" ? words(content) : content })),
+      model: this.model.value, messages: this.now.messages.map(({ role, content }) => ({ role, content: role === "assistant" ? words(content) : content })),
       modalities: [kind], seed: number(this.seed), temperature: number(this.temperature), guidance: number(this.guidance),
       max_completion_tokens: number(this.tokens), stream: true, stream_options: { include_usage: true }, previews: PREVIEWS,
     };
   }
 
   async answer() {
-    const body = this.body();
+    const body = this.body(), conversation = this.now, isShown = () => conversation === this.now;
+    const stopping = (this.stopping = new AbortController());
+    this.keep(conversation); // the question is not lost if the page is
     const message = { role: "assistant", content: [], extra: { model: body.model, seed: body.seed } };
     const bubble = el("div", { className: "bubble waiting" });
     const paragraph = el("p", {}), picture = el("img", { className: "drawn", alt: t("picture") }), sounding = new Sounding();
     this.draw(el("article", { className: "message assistant", "aria-busy": "true" }, bubble));
-    this.stopping = new AbortController();
     this.button.replaceWith((this.button = iconButton("stop", t("stop"), () => this.stopping?.abort(), { className: "icon primary" })));
     const begun = performance.now();
     let said = "";
     const add = (element) => { bubble.classList.remove("waiting"); if (!element.isConnected) bubble.append(element); this.follow(); };
     try {
-      for await (const chunk of events("/v1/chat/completions", body, this.stopping.signal)) {
+      for await (const chunk of events("/v1/chat/completions", body, stopping.signal)) {
         if (chunk.usage) message.extra.tokens = chunk.usage.completion_tokens;
         const [choice] = chunk.choices;
         if (!choice) continue;
@@ -172,35 +180,40 @@ export class Talk {
         if (choice.finish_reason === "length") message.extra.note = t("tooLong");
       }
     } catch (error) {
-      if (error.name !== "AbortError") { this.ended(); this.draw(); this.failed(error.message); return; }
+      if (error.name !== "AbortError") {
+        this.ended(stopping);
+        if (isShown()) { this.draw(); this.failed(error.message); }
+        return;
+      }
       message.extra.note = t("stopped");
       sounding.stop();
     }
     message.extra.seconds = (performance.now() - begun) / 1000;
     if (sounding.pieces.length) message.content.push(sounding.part());
     if (said) message.content.unshift({ type: "text", text: said });
-    if (message.content.length) this.messages.push(message);
-    this.ended();
-    this.draw();
+    if (message.content.length) conversation.messages.push(message);
+    this.ended(stopping);
+    if (isShown()) this.draw();
     tell(`${t("answered")}: ${said}`);
-    await this.keep();
+    await this.keep(conversation);
   }
 
-  ended() {
+  ended(stopping) {
+    if (this.stopping !== stopping) return; // another answer runs by now
     this.stopping = null;
     this.button.replaceWith((this.button = iconButton("send", t("send"), () => this.ask(), { className: "icon primary" })));
   }
 
   failed(text) {
     this.room.append(el("article", { className: "message assistant" }, el("div", { className: "bubble failed", role: "alert" }, el("p", {}, text)),
-      this.messages.at(-1)?.role === "user" ? el("button", { type: "button", className: "plain", onclick: () => this.answer() }, t("retry")) : null));
+      this.now.messages.at(-1)?.role === "user" ? el("button", { type: "button", className: "plain", onclick: () => this.answer() }, t("retry")) : null));
     this.follow();
   }
 
   // what is shown
 
   draw(...more) {
-    const articles = this.messages.map((message, number) => this.article(message, number));
+    const articles = this.now.messages.map((message, number) => this.article(message, number));
     this.room.replaceChildren(...(articles.length || more.length ? [...articles, ...more] : [this.empty()]));
     this.follow();
   }
@@ -219,7 +232,7 @@ export class Talk {
     const { seconds, tokens, first, note } = message.extra ?? {};
     const rate = tokens >= FEW && first ? (tokens - 1) / (seconds - first / 1000) : 0;
     const facts = [rate ? `${rate.toFixed(1)} ${t("rate")}` : "", seconds ? `${seconds.toFixed(1)} ${t("seconds")}` : "", note ?? ""].filter(Boolean);
-    const isLast = number === this.messages.length - 1;
+    const isLast = number === this.now.messages.length - 1;
     const actions = message.role === "user"
       ? [el("button", { type: "button", className: "plain", onclick: () => this.change(number) }, t("edit"))]
       : [isLast ? el("button", { type: "button", className: "plain", onclick: () => this.again() }, t("retry")) : null,
@@ -235,15 +248,15 @@ export class Talk {
 
   async again() {
     if (this.stopping) return;
-    this.messages.pop();
+    this.now.messages.pop();
     this.seed.value = Number(this.seed.value || 0) + 1;
     await this.answer();
   }
 
   change(number) {
     if (this.stopping) return;
-    const { content } = this.messages[number];
-    this.messages = this.messages.slice(0, number);
+    const { content } = this.now.messages[number];
+    this.now.messages = this.now.messages.slice(0, number);
     this.attached = typeof content === "string" ? [] : content.filter((part) => part.type !== "text");
     this.text.value = words(content);
     this.draw();
@@ -254,23 +267,30 @@ export class Talk {
   // what is kept
 
   begin() {
-    Object.assign(this, { id: null, title: "", messages: [], attached: [] });
+    this.stopping?.abort();
+    this.now = { id: null, title: "", messages: [] };
+    this.attached = [];
     this.talk.classList.remove("menu-open");
     this.draw();
     this.showAttached();
     this.listed();
   }
 
-  async keep() {
-    if (!this.keeps) return;
-    const body = { title: this.title, messages: this.messages };
-    try {
-      if (this.id) await send("PUT", `/conversations/${this.id}`, body);
-      else this.id = (await send("POST", "/conversations", body)).id;
-    } catch (error) {
-      this.failed(error.message);
-    }
-    await this.listed();
+  /** Store a conversation, one request after the other, so that a new one gets one id. */
+  keep(conversation) {
+    const store = async () => {
+      if (!this.keeps) return;
+      const body = { title: conversation.title, messages: conversation.messages };
+      try {
+        if (conversation.id) await send("PUT", `/conversations/${conversation.id}`, body);
+        else conversation.id = (await send("POST", "/conversations", body)).id;
+      } catch (error) {
+        if (conversation === this.now) this.failed(error.message);
+      }
+      await this.listed();
+    };
+    conversation.kept = (conversation.kept ?? Promise.resolve()).then(store);
+    return conversation.kept;
   }
 
   async listed() {
@@ -286,7 +306,7 @@ export class Talk {
   }
 
   entry({ id, title }) {
-    const open = el("button", { type: "button", className: "plain open", "aria-current": id === this.id ? "true" : undefined, onclick: () => this.open(id) }, title || t("untitled"));
+    const open = el("button", { type: "button", className: "plain open", "aria-current": id === this.now.id ? "true" : undefined, onclick: () => this.open(id) }, title || t("untitled"));
     const more = el("select", { className: "small", "aria-label": `${title || t("untitled")}: ${t("more")}` },
       el("option", { value: "" }, "⋯"), ...["rename", "exportRows", "exportPage", "remove"].map((name) => el("option", { value: name }, t(name))));
     more.addEventListener("change", async () => { const chosen = more.value; more.value = ""; await this.act(chosen, id, title); });
@@ -301,20 +321,21 @@ export class Talk {
       if (name === null) return;
       const { messages } = await get(`/conversations/${id}`);
       await send("PUT", `/conversations/${id}`, { title: name, messages });
-      if (id === this.id) this.title = name;
+      if (id === this.now.id) this.now.title = name;
     }
     if (chosen === "remove") {
       if (!confirm(t("removeSure"))) return;
       await send("DELETE", `/conversations/${id}`);
-      if (id === this.id) this.begin();
+      if (id === this.now.id) this.begin();
     }
     await this.listed();
   }
 
   async open(id) {
-    if (this.stopping) this.stopping.abort();
+    this.stopping?.abort();
     const { title, messages } = await get(`/conversations/${id}`);
-    Object.assign(this, { id, title, messages, attached: [] });
+    this.now = { id, title, messages };
+    this.attached = [];
     this.talk.classList.remove("menu-open");
     this.draw();
     this.showAttached();

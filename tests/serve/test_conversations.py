@@ -53,6 +53,7 @@ def test_a_conversation_is_kept_found_changed_and_deleted(http, talk):
     assert [entry["id"] for entry in http.get("/conversations").json()["data"]] == [other, id]
     found = lambda words: [entry["id"] for entry in http.get("/conversations", params={"query": words}).json()["data"]]  # noqa: E731
     assert (found("carrot"), found("100 %"), found("100_%"), found("nothing")) == ([id], [id], [], [])
+    assert (found("role"), found("base64"), found("<script>")) == ([], [], [id]), "what was said, not how it is stored"
     http.put(f"/conversations/{id}", json=talk | {"title": "renamed"})
     assert http.get("/conversations").json()["data"][0]["title"] == "renamed"
     assert http.delete(f"/conversations/{id}").json() == {"id": id, "deleted": True}
@@ -120,6 +121,40 @@ def test_what_people_liked_better_leaves_as_rows(http, talk, tmp_path):
     assert rows[0]["chosen"]["content"] == [{"type": "text", "text": "a carrot"}]
     assert rows[0]["rejected"]["content"] == [{"type": "text", "text": "a stone"}]
     assert http.post("/preferences", json=body | {"messages": []}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url"},
+        {"type": "image_url", "image_url": {"url": "http://x/a.png"}},
+        {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}},
+    ],
+)
+def test_what_could_not_leave_again_is_not_stored(http, part):
+    answer = http.post("/conversations", json={"messages": [{"role": "user", "content": [part]}]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("messages[0]")
+
+
+def test_names_of_media_stay_in_their_folder_and_nothing_runs(http):
+    bad = 'x"><script>alert(1)</script>'
+    parts = [
+        {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "/../../../evil"}},
+        {"type": bad, bad: {"data": "QUJD", "format": bad}},
+    ]
+    id = http.post(
+        "/conversations", json={"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}]}
+    ).json()["id"]
+    with zipfile.ZipFile(io.BytesIO(http.get(f"/conversations/{id}/rows.zip").content)) as file:
+        assert sorted(file.namelist()) == ["media/0-0.bin", "media/0-1.bin", "train.jsonl"]
+    assert "<script" not in http.get(f"/conversations/{id}/page.html").text
+
+
+def test_the_file_is_its_owners_alone(tmp_path):
+    Conversations(tmp_path / "mine" / "c.sqlite")
+    assert (tmp_path / "mine").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "mine" / "c.sqlite").stat().st_mode & 0o077 == 0
 
 
 def test_every_key_has_its_own(tmp_path, talk):

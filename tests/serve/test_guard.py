@@ -16,13 +16,16 @@ import pytest
 from conftest import serving, small_model
 from PIL import Image
 
+from plait.contract import Message, Part
 from plait.errors import ConfigError
-from plait.serve import guard
+from plait.infer.request import Request
+from plait.serve import create_app, guard
 from plait.serve.errors import ApiError
 from plait.serve.guard import Access
 from plait.serve.keys import hashed, read_keys
 from plait.serve.media import MediaDecoder
 from plait.serve.state import Limits
+from plait.serve.worker import Worker
 
 ASK = {"messages": [{"role": "user", "content": "yes"}], "max_tokens": 4}
 
@@ -104,7 +107,17 @@ def test_a_key_asks_so_often_a_minute_and_no_more():
 
 
 def test_whoever_leaves_is_not_answered_on():
-    with serving() as (url, app), httpx.Client(base_url=url) as http:
+    model = small_model()
+    step, answers = model.engine.step, []
+
+    def slow():
+        time.sleep(0.02)  # so that no answer ends by itself while the test looks
+        return step()
+
+    model.engine.step = slow
+    finish = model.engine._finish
+    model.engine._finish = lambda ticket, *more: (finish(ticket, *more), answers.append(ticket.answer))[0]
+    with serving({"tiny": model}) as (url, app), httpx.Client(base_url=url) as http:
         served = app.state.plait.served["tiny"]
         body = {
             "messages": ASK["messages"],
@@ -118,10 +131,11 @@ def test_whoever_leaves_is_not_answered_on():
             assert served.worker.outstanding == 1
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/chat/completions", json=body | {"stream": False, "n": 4}, timeout=0.2)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 5
         while served.worker.outstanding or served.model.engine.active:
             assert time.monotonic() < until, "it is still being answered"
             time.sleep(0.05)
+    assert {answer.reason for answer in answers} == {"cancelled"}, "those that had begun; the others never did"
 
 
 def test_what_is_under_way_when_the_server_ends_is_finished():
@@ -137,6 +151,71 @@ def test_what_is_under_way_when_the_server_ends_is_finished():
     asking.join(60)
     assert answers[0].status_code == 200
     assert len(answers[0].json()["choices"]) == 6
+
+
+def test_a_client_that_left_before_the_first_word_is_not_answered():
+    """Starlette ends such a stream before its generator begins."""
+    model = small_model()
+
+    async def look():
+        app = create_app({"tiny": model})
+        body = json.dumps(ASK | {"stream": True, "max_tokens": 400, "repeats": 0}).encode()
+        sent = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive():
+            return next(sent, {"type": "http.disconnect"})
+
+        async def send(message):
+            pass
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
+            "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions", "query_string": b"", "scheme": "http",
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")], "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2), "root_path": "",
+        }  # fmt: skip
+        worker = app.state.plait.served["tiny"].worker
+        await app(scope, receive, send)
+        worker.start()  # only now, so that nothing was answered before the client had left
+        until = time.monotonic() + 10
+        while worker.outstanding and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        worker.close()
+        return worker.outstanding
+
+    started = Worker.is_alive
+    try:
+        Worker.is_alive = property(lambda self: not self.is_closing)
+        assert asyncio.run(look()) == 0
+    finally:
+        Worker.is_alive = started
+    assert model.engine.steps_taken == 0
+
+
+def test_calls_between_steps_do_not_stop_the_others():
+    async def look():
+        model = small_model()
+        worker = Worker(model.engine)
+        worker.start()
+        job = worker.submit([Request((Message("user", (Part("text", "yes"),)),), "text", max_tokens=20)], stream=True)[
+            0
+        ]
+        done = asyncio.Event()
+
+        async def calls():
+            while not done.is_set():
+                await worker.call(lambda: time.sleep(0.02))
+
+        callers = [asyncio.ensure_future(calls()) for _ in range(3)]
+        begin = time.monotonic()
+        await job.answer()
+        done.set()
+        await asyncio.gather(*callers)
+        worker.close()
+        return time.monotonic() - begin, model.engine.steps_taken
+
+    seconds, steps = asyncio.run(look())
+    assert seconds < steps * 0.02 * 3 + 2, "at most one call a step"
 
 
 def test_a_step_that_fails_ends_its_requests_and_not_the_server(monkeypatch, caplog):
@@ -172,8 +251,9 @@ def test_the_figures_count_what_was_asked():
 
 
 def test_the_log_has_a_line_of_json_for_each_request(caplog):
-    with caplog.at_level(logging.INFO, "plait.serve.access"), serving() as (url, _):
-        answer = httpx.get(f"{url}/v1/models")
+    with caplog.at_level(logging.INFO, "plait.serve.access"):
+        with serving() as (url, _):
+            answer = httpx.get(f"{url}/v1/models")
         entries = [json.loads(record.message) for record in caplog.records if record.name == "plait.serve.access"]
     (entry,) = entries
     assert (entry["path"], entry["status"], entry["id"]) == ("/v1/models", 200, answer.headers["x-request-id"])

@@ -170,7 +170,16 @@ def test_log_probabilities_are_told(client):
     assert all(word in answer.message.content for word in whole)
     chunks = chat(client, logprobs=True, top_logprobs=3, temperature=0.0, stream=True)
     streamed = [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
-    assert [(t.token, t.logprob) for t in streamed] == [(t.token, t.logprob) for t in tokens][: len(streamed)]
+    assert [(t.token, t.logprob) for t in streamed] == [(t.token, t.logprob) for t in tokens]
+    stop = answer.message.content[4:6]
+    cut = chat(client, logprobs=True, temperature=0.0, stop=stop).choices[0]
+    assert len("".join(token.token for token in cut.logprobs.content)) <= len(cut.message.content) + len(stop)
+    offsets = [
+        chunk.choices[0].logprobs.text_offset[0]
+        for chunk in client.completions.create(model="tiny", prompt="yes", logprobs=0, max_tokens=6, stream=True)
+        if chunk.choices[0].logprobs
+    ]
+    assert offsets == sorted(set(offsets))
     old = client.completions.create(model="tiny", prompt="draw seven", logprobs=2, max_tokens=5).choices[0].logprobs
     assert len(old.tokens) == len(old.token_logprobs) == len(old.top_logprobs) == len(old.text_offset) == 5
     assert chat(client).choices[0].logprobs is None
@@ -181,6 +190,11 @@ def test_completions(client):
     first = expected([{"role": "user", "content": "draw seven"}], **DRAWN).parts[0].value
     assert answer.choices[0].text == first
     assert len(answer.choices) == 2
+    each = [
+        client.completions.create(model="tiny", prompt=p, max_tokens=2).usage.prompt_tokens
+        for p in ("draw seven", "yes")
+    ]
+    assert answer.usage.prompt_tokens == sum(each)
     streamed = client.completions.create(model="tiny", prompt="draw seven", stream=True, **DRAWN)
     assert "".join(chunk.choices[0].text for chunk in streamed) == first
 
@@ -319,6 +333,28 @@ BAD = {
         "expected at most 512",
     ),
     "an answer last": ({"messages": [*ASK, {"role": "assistant", "content": "seven"}]}, 400, "expected a question"),
+    "a stop string without end": ({"stop": "x" * 1000}, 400, "stop"),
+    "too many stop strings": ({"stop": [str(n) for n in range(40)]}, 400, "stop"),
+    "a book": ({"messages": [{"role": "user", "content": "hello " * 50_000}]}, 400, "characters"),
+    "two bounds": ({"max_tokens": 5, "max_completion_tokens": 6}, 400, "max_tokens"),
+    "usage of no stream": ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
+    "an unknown key of a part": (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "foo": 1}]}]},
+        400,
+        "messages[0].content[0].foo",
+    ),
+    "too many media": (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}] * 40,
+                }
+            ]
+        },
+        400,
+        "at most 32",
+    ),
     "an empty question": ({"messages": [{"role": "user", "content": ""}]}, 400, "question"),
 }
 
@@ -369,6 +405,26 @@ def test_errors_of_other_kinds_have_the_same_shape(http):
     ):
         assert 400 <= answer.status_code < 500
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("value", [r'"\ud800"', "NaN", "1e999", "[" * 500 + "]" * 500])
+def test_what_is_no_plain_json_is_refused(http, value):
+    headers = {"Content-Type": "application/json"}
+    for body in (
+        '{"messages": [{"role": "user", "content": "x"}], "metadata": {"a": %s}}',
+        '{"messages": [{"role": "user", "content": %s}]}',
+    ):
+        answer = http.post("/v1/chat/completions", content=(body % value).encode(), headers=headers)
+        assert answer.status_code == 400, answer.text
+    assert http.post(
+        "/conversations", content=f'{{"messages": [], "title": {value}}}'.encode(), headers=headers
+    ).status_code in (400, 404)
+
+
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Host": "a]b"}, {"Origin": "http://["}])
+def test_names_that_are_none_are_refused(http, headers):
+    answer = http.post("/v1/chat/completions", json={"messages": ASK, "max_tokens": 2}, headers=headers)
+    assert answer.status_code in (200, 400, 403), answer.text
 
 
 def test_an_error_after_the_headers_is_an_event(http):

@@ -5,6 +5,8 @@ import json
 import openai
 import pytest
 
+from plait.serve.openai import tools as tools_of_server
+
 pytest.importorskip("llguidance")
 
 WEATHER = {
@@ -86,6 +88,63 @@ def test_a_call_and_its_result_are_read_again(client):
     answer = chat(client, messages, tools=[WEATHER], tool_choice="none")
     alone = chat(client, tool_choice="none", tools=[WEATHER])
     assert answer.usage.prompt_tokens > alone.usage.prompt_tokens + 10
+
+
+def test_definitions_of_parameters_are_found(client):
+    """As pydantic writes schemas of models within models."""
+    parameters = {
+        "type": "object", "$defs": {"P": {"enum": ["Rome"]}}, "properties": {"to": {"$ref": "#/$defs/P"}}, "required": ["to"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    tools = [{"type": "function", "function": {"name": "go", "parameters": parameters}}]
+    (call,) = chat(client, tools=tools, tool_choice="required").choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"to": "Rome"}
+
+
+def test_a_chain_of_references_does_not_end_the_server(client):
+    """llguidance follows them on the stack, until there is none."""
+    chain = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(5000)} | {"a5000": {"type": "string"}}
+    schema = {"$ref": "#/$defs/a0", "$defs": chain}
+    with pytest.raises(openai.BadRequestError, match="expected at most"):
+        chat(client, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    with pytest.raises(openai.BadRequestError, match="expected at most"):
+        chat(client, tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}])
+    assert chat(client).choices
+
+
+def test_two_functions_of_one_name_are_refused(client):
+    with pytest.raises(openai.BadRequestError, match="differ"):
+        chat(client, tools=[CLOCK, CLOCK])
+
+
+def test_braces_within_words_are_no_call():
+    assert tools_of_server.call_of('{"a": 1}') is None
+    assert tools_of_server.call_of("[" * 5000) is None
+    assert tools_of_server.call_of("{" + '"a":[' * 5000) is None
+    assert tools_of_server.call_of('{"name": "f", "arguments": {}}')["function"] == {"name": "f", "arguments": "{}"}
+
+
+def test_a_schema_that_is_long_is_not_ended_because_it_goes_round(client):
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "items": {"enum": [0, 1]}, "minItems": 30, "maxItems": 30}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = chat(client, response_format=format, temperature=0.0, extra_body={"repeats": 2}).choices[0]
+    assert len(json.loads(answer.message.content)["a"]) == 30
+
+
+@pytest.mark.parametrize("schema", [{"anyOf": [{"type": "string"}] * 600}, {"enum": ["x" * 100] * 900}])
+def test_a_huge_schema_is_refused(client, schema):
+    with pytest.raises(openai.BadRequestError, match="expected at most"):
+        chat(client, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+
+
+def test_a_choice_without_functions_is_refused(client):
+    with pytest.raises(openai.BadRequestError, match="tool_choice"):
+        chat(client, tool_choice="required")
 
 
 @pytest.mark.parametrize(

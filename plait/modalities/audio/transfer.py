@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,22 @@ def encode(part: Part, format: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=entry.container, subtype=entry.subtype)
     return buffer.getvalue()
+
+
+def joined(format: str) -> Callable[[Part | None], bytes]:
+    """Headerless samples, resampled as one clip."""
+    stream: soxr.ResampleStream | None = None
+
+    def take(piece: Part | None) -> bytes:
+        nonlocal stream
+        samples, rate = (np.zeros(0, np.float32), PCM_RATE) if piece is None else open_sound(piece.value, math.inf)
+        stream = stream or soxr.ResampleStream(rate, PCM_RATE, 1, dtype="float32")
+        resampled = stream.resample_chunk(np.asarray(samples, np.float32), last=piece is None)
+        return bytes((np.clip(resampled, -1, 1) * 32767).astype("<i2").tobytes())
+
+    if format != "pcm":
+        raise ConfigError(f"got format {format!r} for sound that is being made; expected pcm")
+    return take
 
 
 def decode(data: bytes) -> Part:

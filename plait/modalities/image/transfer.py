@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -28,6 +28,11 @@ def encode(part: Part, format: str) -> bytes:
     buffer = io.BytesIO()
     (to_canvas(picture, 3) if format == "jpeg" else picture).save(buffer, format.upper())
     return buffer.getvalue()
+
+
+def joined(format: str) -> Callable[[Part | None], bytes]:
+    """Each picture by itself: there are no seams."""
+    return lambda piece: b"" if piece is None else encode(piece, format)
 
 
 def decode(data: bytes) -> Part:

@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi import Request as HttpRequest
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import Field
 
 from plait import registry
 from plait.contract import WORDS, Message, Part
 from plait.infer.events import BlockDone, Finished, TextDelta
-from plait.serve.answers import Asked, Payload, event_stream, usage
+from plait.serve.answers import Asked, Payload, Stream, event_stream, usage
 from plait.serve.errors import ApiError, as_api_error, unsupported
-from plait.serve.media import encoded
+from plait.serve.media import encoded, joined
 from plait.serve.openai.chat import VOICES, bounded
 from plait.serve.openai.content import AUDIO
 from plait.serve.openai.shapes import Request, Sampled, refuse
@@ -81,14 +81,16 @@ async def _sounding(asked: Asked, format: str) -> AsyncIterator[bytes]:
     """Bytes of the clip as its blocks come."""
     if format == "wav":
         yield _open_wav()
+    join = joined(AUDIO)
     async for _, event in asked.events():
         if isinstance(event, BlockDone) and event.piece.type == AUDIO:
-            yield encoded(event.piece, "pcm")[1]
+            yield join(event.piece)
         elif isinstance(event, Finished):
             if (
                 event.answer.error is not None
             ):  # headers are gone: the connection breaks, so that nobody takes it for whole
                 raise as_api_error(event.answer.error)
+            yield join(None)
             asked.count(asked.jobs[0], event.answer)
 
 
@@ -118,7 +120,7 @@ async def _transcribed(
                 asked.count(asked.jobs[0], event.answer)
                 yield {"type": "transcript.text.done", "text": text, "usage": _tokens(usage([event.answer.usage]))}
 
-    return event_stream(deltas(), done=False)
+    return event_stream(asked, deltas(), done=False)
 
 
 def _tokens(told: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _hearing(routes: APIRouter, state: State) -> None:
         language: Annotated[str | None, Form()] = None,
         prompt: Annotated[str | None, Form()] = None,
         response_format: Annotated[Format, Form()] = "json",
-        temperature: Annotated[float, Form(ge=0, le=2)] = 0.0,
+        temperature: Annotated[float | None, Form(ge=0, le=2)] = None,
         stream: Annotated[bool, Form()] = False,
     ) -> Response | dict[str, Any]:
         """Write down what is said. `language` and `prompt` have no effect on what a model hears, and are refused unless they
@@ -171,7 +173,7 @@ def _hearing(routes: APIRouter, state: State) -> None:
         part = await state.media.decode(AUDIO, await file.read(), "file")
         seconds = _seconds(part)
         question = Message("user", (part, Part(WORDS, ASK)))
-        usual = served.model.usual | ({"temperature": temperature} if temperature else {})
+        usual = served.model.usual | ({} if temperature is None else {"temperature": temperature})
         asked = Asked(
             state, served, [Request((question,), to=WORDS, max_tokens=bounded(state, None, ""), **usual)], stream
         )
@@ -199,7 +201,7 @@ def _speaking(routes: APIRouter, state: State) -> None:
         asked = Asked(state, served, [request], body.response_format in STREAMED)
         if body.response_format in STREAMED:
             media_type = registry.transfers(AUDIO).formats()[body.response_format]  # type: ignore[union-attr]
-            return StreamingResponse(_sounding(asked, body.response_format), media_type=media_type)
+            return Stream(asked, _sounding(asked, body.response_format), media_type=media_type)
         (answer,) = await asked.answers(http)
         sound = next((part for part in answer.message.parts if part.type == AUDIO), None)
         if sound is None:

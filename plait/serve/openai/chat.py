@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -19,10 +19,10 @@ from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, Tex
 from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
-from plait.serve.media import encoded
+from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
 from plait.serve.openai.content import AUDIO, ChatMessage, as_content, as_messages
-from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, refuse, stops
+from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, Stops, refuse, stops
 from plait.serve.openai.tools import Choice, ResponseFormat, Tool, calling, within
 from plait.serve.state import Served, State
 
@@ -63,7 +63,7 @@ class ChatRequest(Sampled):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     n: int = Field(1, ge=1)
-    stop: str | list[str] | None = None
+    stop: Stops | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -74,7 +74,7 @@ class ChatRequest(Sampled):
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
-    tools: list[Tool] | None = None
+    tools: list[Tool] | None = Field(None, max_length=128)
     tool_choice: Choice | None = None
     functions: list[Any] | None = None
     function_call: Any = None
@@ -136,6 +136,8 @@ def _grammar(body: ChatRequest, to: str | None) -> str:
     format = within(body.response_format, "response_format")
     if (format or calls(body)) and to != WORDS:
         raise unsupported("modalities", "calls and schemas are words; expected ['text']")
+    if body.tool_choice not in (None, "none", "auto") and not body.tools:
+        raise unsupported("tool_choice", "without tools; expected tools beside it")
     if not calls(body):
         return format
     if format:
@@ -166,6 +168,12 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
     limit = body.max_completion_tokens or body.max_tokens
     grammar = _grammar(body, to)
     messages = await as_messages(_with_functions(body), state, served.reads)
+    if not body.stream and (body.previews or body.stream_options):
+        raise unsupported(
+            "previews" if body.previews else "stream_options", "without stream; expected stream to be true"
+        )
+    if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
+        raise unsupported("max_tokens", "beside another max_completion_tokens; expected one of the two")
     if body.top_logprobs and not body.logprobs:
         raise unsupported("top_logprobs", "without logprobs; expected logprobs to be true")
     common: dict[str, Any] = {
@@ -234,20 +242,24 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
     for index in range(body.n):
         yield chunk(index, {"role": "assistant", "content": ""})
     sounds: dict[int, str] = {}
+    joins: dict[int, Callable[[Part | None], bytes]] = {}
     usages: dict[int, Usage] = {}
-    held: dict[int, str] = {}  # what may become a call
+    held: dict[int, str] = {}  # what may become a call, since it began with a brace
+    in_words: set[int] = set()
     async for index, event in asked.events():
         if isinstance(event, TextDelta):
-            if calls(body) and (index in held or event.text.startswith("{")):
+            if calls(body) and index not in in_words and (held.get(index, "") + event.text).startswith("{"):
                 held[index] = held.get(index, "") + event.text
             else:
+                in_words.add(index)
                 yield chunk(index, {"content": event.text}, tokens=event.tokens)
         elif isinstance(event, Preview):
             yield chunk(index, {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}})
         elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
-            told = _audio(event.piece, "pcm16")
-            told["id"] = sounds.setdefault(index, told["id"])
-            yield chunk(index, {"audio": told})
+            if index not in sounds:
+                sounds[index], joins[index] = f"audio_{uuid.uuid4().hex}", joined(AUDIO)
+            data = base64.b64encode(joins[index](event.piece)).decode()
+            yield chunk(index, {"audio": {"id": sounds[index], "data": data}})
         elif isinstance(event, Finished):
             answer = event.answer
             if answer.error is not None:
@@ -256,7 +268,8 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
             usages[index] = answer.usage
             if index in sounds:
                 words = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
-                told = {"id": sounds[index], "transcript": words, "expires_at": int(time.time()) + KEPT}
+                rest = base64.b64encode(joins[index](None)).decode()
+                told = {"id": sounds[index], "data": rest, "transcript": words, "expires_at": int(time.time()) + KEPT}
                 yield chunk(index, {"audio": told})
             if others := [as_content(part) for part in answer.message.parts if part.type not in (WORDS, AUDIO)]:
                 yield chunk(index, {"images": others})
@@ -285,7 +298,7 @@ def router(state: State) -> APIRouter:
             "object": "chat.completion.chunk" if body.stream else "chat.completion", "system_fingerprint": served.fingerprint,
         }  # fmt: skip
         if body.stream:
-            return event_stream(_chunks(body, asked, head))
+            return event_stream(asked, _chunks(body, asked, head))
         answers = await asked.answers(http)
         format = body.audio.format if body.audio else "wav"
         choices = [as_choice(index, answer, format, calls(body)) for index, answer in enumerate(answers)]

@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -19,7 +19,8 @@ from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError
 from plait.serve.openai.chat import REASONS, StreamOptions, answers_at_most, bounded
-from plait.serve.openai.shapes import Request, Sampled, refuse, stops
+from plait.serve.openai.content import readable
+from plait.serve.openai.shapes import Request, Sampled, Stops, refuse, stops
 from plait.serve.state import Served, State
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -32,10 +33,10 @@ class CompletionRequest(Sampled):
     """Texts to answer."""
 
     model: str | None = None
-    prompt: str | list[str]
+    prompt: str | Annotated[list[str], Field(max_length=256)]
     max_tokens: int | None = Field(None, ge=1)
     n: int = Field(1, ge=1)
-    stop: str | list[str] | None = None
+    stop: Stops | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = None
@@ -53,6 +54,7 @@ def _requests(body: CompletionRequest, state: State, served: Served) -> list[Req
     if not prompts:
         raise ApiError("prompt: got an empty list; expected at least one text", param="prompt", code="invalid_value")
     answers_at_most(state, len(prompts) * body.n)
+    readable(state, sum(map(len, prompts)), "prompt")
     drawn = body.drawn(served.model.usual)
     seed = int(drawn.pop("seed", 0))
     limit = bounded(state, body.max_tokens, "max_tokens")
@@ -66,15 +68,17 @@ def _requests(body: CompletionRequest, state: State, served: Served) -> list[Req
     ]  # fmt: skip
 
 
-def _choice(index: int, text: str, reason: str | None, tokens: Sequence[TokenChoice] = ()) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": _logprobs(tokens), "finish_reason": reason}
+def _choice(
+    index: int, text: str, reason: str | None, tokens: Sequence[TokenChoice] = (), start: int = 0
+) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": _logprobs(tokens, start), "finish_reason": reason}
 
 
-def _logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
-    """The older shape of log-probabilities; None for none."""
+def _logprobs(tokens: Sequence[TokenChoice], start: int) -> dict[str, Any] | None:
+    """The older shape of log-probabilities of tokens that begin at a character; None for none."""
     if not tokens:
         return None
-    starts = itertools.accumulate((len(token.text) for token in tokens[:-1]), initial=0)
+    starts = itertools.accumulate((len(token.text) for token in tokens[:-1]), initial=start)
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
@@ -84,18 +88,20 @@ def _logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
 
 
 async def _chunks(body: CompletionRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
-    usages: list[Usage] = []
+    usages: dict[int, Usage] = {}
+    written: dict[int, int] = {}  # characters that were told
     async for index, event in asked.events():
         if isinstance(event, TextDelta):
-            yield {**head, "choices": [_choice(index, event.text, None, event.tokens)]}
+            yield {**head, "choices": [_choice(index, event.text, None, event.tokens, written.get(index, 0))]}
+            written[index] = written.get(index, 0) + sum(len(token.text) for token in event.tokens)
         elif isinstance(event, Finished):
             if event.answer.error is not None:
                 raise event.answer.error
             asked.count(asked.jobs[index], event.answer)
-            usages.append(event.answer.usage)
+            usages[index] = event.answer.usage
             yield {**head, "choices": [_choice(index, "", REASONS[event.answer.reason])]}
     if body.stream_options and body.stream_options.include_usage:
-        yield {**head, "choices": [], "usage": usage(usages)}
+        yield {**head, "choices": [], "usage": usage([usages[index] for index in sorted(usages)], body.n)}
 
 
 def router(state: State) -> APIRouter:
@@ -112,12 +118,12 @@ def router(state: State) -> APIRouter:
             "system_fingerprint": served.fingerprint,
         }  # fmt: skip
         if body.stream:
-            return event_stream(_chunks(body, asked, head))
+            return event_stream(asked, _chunks(body, asked, head))
         answers = await asked.answers(http)
         choices = [
             _choice(index, "".join(str(p.value) for p in answer.message.parts), REASONS[answer.reason], answer.logprobs)
             for index, answer in enumerate(answers)
         ]
-        return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
+        return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers], body.n)}
 
     return routes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from plait.contract import WORDS, Message, Part
 from plait.serve.errors import ApiError
@@ -72,16 +72,17 @@ class OtherPart(BaseModel):
 
 def _tag(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    known = {"text": "text", "input_text": "text", "output_text": "text", "image_url": "image", "input_audio": "sound"}
-    return {**known, "input_image": "input_image"}.get(kind if isinstance(kind, str) else "", "other")
+    words = dict.fromkeys(("text", "input_text", "output_text"), "=words")
+    known = {**words, "image_url": "=image", "input_image": "=input", "input_audio": "=sound"}
+    return known.get(kind if isinstance(kind, str) else "", "=other")
 
 
 ContentPart = Annotated[
-    Annotated[TextPart, Tag("text")]
-    | Annotated[ImagePart, Tag("image")]
-    | Annotated[InputImage, Tag("input_image")]
-    | Annotated[AudioPart, Tag("sound")]
-    | Annotated[OtherPart, Tag("other")],
+    Annotated[TextPart, Tag("=words")]
+    | Annotated[ImagePart, Tag("=image")]
+    | Annotated[InputImage, Tag("=input")]
+    | Annotated[AudioPart, Tag("=sound")]
+    | Annotated[OtherPart, Tag("=other")],
     Discriminator(_tag),
 ]
 
@@ -90,7 +91,7 @@ class ChatMessage(Shape):
     """A message. `name` has no effect."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], Field(max_length=1000)] | None = None
     name: str | None = None
     refusal: str | None = None
     audio: dict[str, Any] | None = None
@@ -107,9 +108,13 @@ async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str
         raise ApiError("messages: got none; expected at least one", param="messages", code="invalid_value")
     if len(messages) > state.limits.messages:
         raise ApiError(f"messages: got {len(messages)}; expected at most {state.limits.messages}", param="messages")
+    media = sum(_is_medium(part) for m in messages if isinstance(m.content, list) for part in m.content)
+    if media > state.limits.media:
+        raise ApiError(f"messages: got {media} media; expected at most {state.limits.media}", param="messages")
+    readable(state, sum(_characters(message.content) for message in messages), "messages")
     asked: list[Message] = []
     called: dict[str, str] = {}
-    media = 0
+    decoded = 0
     for number, message in enumerate(messages):
         called |= {call.id: call.function.name for call in message.tool_calls or ()}
         parts = await _parts(message, f"messages[{number}]", state, kinds)
@@ -117,14 +122,44 @@ async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str
             parts = (Part(WORDS, _result(message, f"messages[{number}]", called, parts)),)
         elif message.tool_calls:
             parts = (*parts, Part(WORDS, tools.said(message.tool_calls)))
-        media += sum(part.type != WORDS for part in parts)
-        if media > state.limits.media:
-            raise ApiError(f"messages: got more than {state.limits.media} media", param="messages")
+        decoded += sum(_bytes(part.value) for part in parts if part.type != WORDS)
+        if decoded > state.limits.decoded:
+            raise ApiError(
+                f"messages: got media of more than {state.limits.decoded >> 20} MiB when they are decoded; expected fewer or "
+                "smaller ones", param="messages",
+            )  # fmt: skip
         if parts:
             asked.append(Message(ROLES[message.role], parts))  # type: ignore[arg-type]
     if not asked or asked[-1].role == "assistant":
         raise ApiError("messages: the last one says nothing to answer; expected a question", param="messages")
     return tuple(asked)
+
+
+def readable(state: State, characters: int, param: str) -> None:
+    """Raise ApiError for more text than the server looks at: tokenising it takes the time of others."""
+    if characters > state.limits.characters:
+        raise ApiError(
+            f"{param}: got {characters:,} characters; expected at most {state.limits.characters:,}",
+            param=param,
+            code="invalid_value",
+        )
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part.text) for part in content or () if isinstance(part, TextPart))
+
+
+def _is_medium(part: Any) -> bool:
+    return not isinstance(part, TextPart)
+
+
+def _bytes(value: Any) -> int:
+    """Memory of a decoded value's arrays."""
+    if isinstance(value, tuple | list):
+        return sum(map(_bytes, value))
+    return int(getattr(value, "nbytes", 0))
 
 
 def _result(message: ChatMessage, param: str, called: dict[str, str], parts: tuple[Part, ...]) -> str:

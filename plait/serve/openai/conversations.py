@@ -17,22 +17,23 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from plait.errors import ConfigError
 from plait.serve.errors import ApiError
-from plait.serve.media import DATA_URL, from_url
-from plait.serve.openai.shapes import Shape
+from plait.serve.media import DATA_URL, from_base64, from_url
+from plait.serve.openai.content import ContentPart
+from plait.serve.openai.shapes import Body, Shape
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, caller TEXT NOT NULL, title TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
-    messages TEXT NOT NULL
+    words TEXT NOT NULL, messages TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_caller ON conversations (caller, updated DESC);
 CREATE TABLE IF NOT EXISTS preferences (
@@ -40,7 +41,11 @@ CREATE TABLE IF NOT EXISTS preferences (
 );
 """
 MOST_LISTED = 200
-PAGE = """<!doctype html><html><meta charset="utf-8"><title>{title}</title>
+LONGEST_SUFFIX = 8
+CHECKPOINTS = 100
+PAGE = """<!doctype html><html><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
 <style>body{{max-width:46rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}}
 article{{margin:1rem 0;padding:.6rem 1rem;border-radius:.8rem;background:#f2f2f5;white-space:pre-wrap;overflow-wrap:anywhere}}
 article.user{{background:#e3edff}}img{{max-width:100%;min-width:6rem;display:block}}h2{{font-size:.8rem;margin:0;color:#667}}</style>
@@ -58,18 +63,28 @@ class StoredMessage(Shape):
     """One message: its content as the API takes it; how it was asked for and what it took, as the pages wish."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[dict[str, Any]]
+    content: str | list[ContentPart]
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _leaves_again(self) -> StoredMessage:
+        """What is stored can be exported: its media are base64, and have formats that can be names of files."""
+        for part in self.model_dump()["content"] if isinstance(self.content, list) else ():
+            try:
+                _media(part)
+            except ApiError as error:
+                raise ValueError(error.message) from error
+        return self
 
-class Conversation(Shape):
+
+class Conversation(Body):
     """What is stored of a conversation."""
 
     title: str = Field("", max_length=300)
     messages: list[StoredMessage] = Field(default_factory=list, max_length=2000)
 
 
-class Preference(Shape):
+class Preference(Body):
     """Two answers to one conversation, the better one first; which models gave them; `equal`: neither is better."""
 
     messages: list[StoredMessage] = Field(min_length=1, max_length=2000)
@@ -86,7 +101,8 @@ class Conversations:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # before SQLite does: what people say is for nobody else
             with closing(self._open()) as file:
                 file.execute("PRAGMA journal_mode = WAL")
                 file.executescript(SCHEMA)
@@ -97,7 +113,9 @@ class Conversations:
             ) from error
 
     def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=10, isolation_level=None)
+        file = sqlite3.connect(self.path, timeout=10, isolation_level=None)
+        file.execute("PRAGMA secure_delete = ON")
+        return file
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with closing(self._open()) as file:
@@ -108,7 +126,7 @@ class Conversations:
         pattern = "%" + "".join(f"\\{mark}" if mark in "\\%_" else mark for mark in words) + "%"
         rows = self._rows(
             "SELECT id, title, created, updated FROM conversations WHERE caller = ? AND (title LIKE ? ESCAPE '\\' OR "
-            "messages LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
+            "words LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
             caller, pattern, pattern, MOST_LISTED,
         )  # fmt: skip
         return [dict(zip(("id", "title", "created", "updated"), row, strict=True)) for row in rows]
@@ -123,30 +141,35 @@ class Conversations:
         (row,) = rows
         return dict(zip(("id", "title", "created", "updated"), row, strict=False)) | {"messages": json.loads(row[4])}
 
-    def put(self, caller: str, id: str, conversation: Conversation) -> dict[str, Any]:
-        """Store a conversation under an id, in the place of what is there. Raises ApiError where it is another's."""
-        now, messages = time.time(), json.dumps([m.model_dump() for m in conversation.messages], ensure_ascii=False)
-        taken = self._rows(
-            "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET title = excluded.title, "
-            "updated = excluded.updated, messages = excluded.messages WHERE caller = excluded.caller RETURNING id",
-            id, caller, conversation.title, now, now, messages,
-        )  # fmt: skip
-        if not taken:
-            raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
+    def put(self, caller: str, id: str, conversation: Conversation, is_new: bool = True) -> dict[str, Any]:
+        """Store a conversation under an id: a new one, or in the place of what is there. Raises ApiError where nothing is, or
+        another's."""
+        now, told = time.time(), [message.model_dump(exclude_none=True) for message in conversation.messages]
+        words = "\n".join(part.get("text", "") for message in told for part in _parts(message) if _media(part) is None)
+        values = (conversation.title, now, words, json.dumps(told, ensure_ascii=False))
+        if is_new:
+            query = "INSERT INTO conversations (title, updated, words, messages, caller, id, created) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            self._rows(query, *values, caller, id, now)
+        else:
+            query = "UPDATE conversations SET title = ?, updated = ?, words = ?, messages = ? WHERE caller = ? AND id = ? RETURNING id"
+            if not self._rows(query, *values, caller, id):
+                raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
         return {"id": id, "title": conversation.title, "updated": now}
 
     def delete(self, caller: str, id: str) -> None:
         """Remove one for good. Raises ApiError."""
         with closing(self._open()) as file:
-            file.execute("PRAGMA secure_delete = ON")
             if not file.execute("DELETE FROM conversations WHERE caller = ? AND id = ?", (caller, id)).rowcount:
                 raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
-            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            for _ in range(CHECKPOINTS):  # a reader may hold it up
+                if not file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    break
+                time.sleep(0.05)
 
     def prefer(self, caller: str, preference: Preference) -> str:
         """Store which of two answers somebody liked better; returns its id."""
         id = uuid.uuid4().hex
-        row = json.dumps(preference.model_dump(), ensure_ascii=False)
+        row = json.dumps(preference.model_dump(exclude_none=True), ensure_ascii=False)
         self._rows("INSERT INTO preferences VALUES (?, ?, ?, ?)", id, caller, time.time(), row)
         return id
 
@@ -162,13 +185,17 @@ def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
         url = str(part["image_url"]["url"])
         found = DATA_URL.match(url)
         media_type = (found.group(1) if found else None) or "image/png"
-        return "image", media_type.partition("/")[2], from_url(url, "image_url")
+        return "image", _suffix(media_type.partition("/")[2]), from_url(url, "image_url")
     for kind, name in (("input_audio", "audio"), (str(part.get("type")), str(part.get("type")))):
         held = part.get(kind)
-        if part.get("type") == kind and isinstance(held, dict) and "data" in held:
-            data = from_url(f"data:;base64,{held['data']}", kind)
-            return name, str(held.get("format") or "wav"), data
+        if part.get("type") == kind and isinstance(held, dict) and isinstance(held.get("data"), str):
+            return name, _suffix(str(held.get("format") or "wav")), from_base64(held["data"], kind)
     return None
+
+
+def _suffix(format: str) -> str:
+    """A format as the suffix of a file."""
+    return format if format.isascii() and format.isalnum() and len(format) <= LONGEST_SUFFIX else "bin"
 
 
 def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -245,12 +272,18 @@ def as_page(conversation: dict[str, Any]) -> str:
             medium = _media(part)
             if medium is None:
                 inner.append(f"<div>{html.escape(str(part.get('text', '')))}</div>")
-            elif part["type"] == "image_url":
+            elif part["type"] == "image_url" and DATA_URL.match(part["image_url"]["url"]):
                 inner.append(f'<img alt="picture" src="{html.escape(part["image_url"]["url"])}">')
             else:
                 kind, suffix, _ = medium
                 held = html.escape(str(part[part["type"]]["data"]))
-                inner.append(f'<audio controls src="data:{kind}/{html.escape(suffix)};base64,{held}"></audio>')
+                source = f"data:{html.escape(kind)}/{html.escape(suffix)};base64,{held}"
+                tag = (
+                    f'<audio controls src="{source}"></audio>'
+                    if kind == "audio"
+                    else f'<a download href="{source}">file</a>'
+                )
+                inner.append(tag)
         told.append(f'<article class="{message["role"]}"><h2>{message["role"]}</h2>{"".join(inner)}</article>')
     return PAGE.format(title=html.escape(conversation["title"] or "Plait"), messages="\n".join(told))
 
@@ -260,7 +293,7 @@ def router(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> API
     routes = APIRouter(tags=["conversations"], prefix="/conversations")
 
     @routes.get("")
-    def listed(http: HttpRequest, query: str = "") -> dict[str, Any]:
+    def listed(http: HttpRequest, query: Annotated[str, Query(max_length=200)] = "") -> dict[str, Any]:
         """The caller's conversations, the newest first."""
         return {"data": store.listed(caller_of(http), query)}
 
@@ -277,8 +310,7 @@ def router(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> API
     @routes.put("/{id}")
     def put(id: str, body: Conversation, http: HttpRequest) -> dict[str, Any]:
         """Store one in the place of what is there."""
-        store.get(caller_of(http), id)
-        return store.put(caller_of(http), id, body)
+        return store.put(caller_of(http), id, body, is_new=False)
 
     @routes.delete("/{id}")
     def delete(id: str, http: HttpRequest) -> dict[str, Any]:

@@ -7,11 +7,13 @@ one does, since common words are likely whatever is asked (arXiv:2104.08315).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter
+from fastapi import Request as HttpRequest
 from pydantic import Field
 
 from plait import registry
@@ -25,6 +27,7 @@ from plait.serve.openai.shapes import Shape, WithoutEffect
 from plait.serve.state import Served, State
 
 YES, NO = "Yes", "No"
+LONGEST = 500  # characters of an answer, and of what is said about it
 Calibration = Literal["none", "content-free"]
 Instructions = str | list[ContentPart]
 
@@ -40,8 +43,8 @@ class Predicate(Shape):
 class Option(Shape):
     """One of several answers."""
 
-    value: str | bool
-    description: str | None = None
+    value: Annotated[str, Field(max_length=LONGEST)] | bool
+    description: str | None = Field(None, max_length=LONGEST)
 
 
 class Choice(Shape):
@@ -56,8 +59,8 @@ class Choice(Shape):
 class Level(Shape):
     """A step of a scale."""
 
-    label: str = Field(min_length=1)
-    description: str | None = None
+    label: str = Field(min_length=1, max_length=LONGEST)
+    description: str | None = Field(None, max_length=LONGEST)
 
 
 class Score(Shape):
@@ -101,53 +104,64 @@ def _options(question: Predicate | Choice | Score, param: str) -> list[tuple[str
     return told
 
 
-async def _asked(
-    body: DecisionRequest, question: Predicate | Choice | Score, param: str, state: State, served: Served
-) -> tuple[Message, ...]:
-    """The input, and the question in the user's last turn."""
+@dataclass
+class Asked:
+    """A question about the input, and the same about nothing: its media emptied, its words taken out, if that was wanted."""
+
+    messages: tuple[Message, ...]
+    blank: tuple[Message, ...] | None
+
+
+async def _input(body: DecisionRequest, state: State, served: Served) -> tuple[Message, ...]:
+    """What is judged. Raises ApiError."""
     given = [InputMessage(role="user", content=body.input)] if isinstance(body.input, str) else body.input
     if not given or given[-1].role != "user":
         raise ApiError("input: the last message is not a user's; expected what is to be judged", param="input")
+    return await as_messages([ChatMessage(role=each.role, content=each.content) for each in given], state, served.reads)
+
+
+async def _asked(body: DecisionRequest, given: tuple[Message, ...], number: int, state: State, served: Served) -> Asked:
+    """Question `number` in the user's last turn, behind what it is about. Raises ApiError."""
+    question, param = body.questions[number], f"questions[{number}]"
     told = _options(question, param)
-    described = [f"{text}: {description}" for text, description in told if description]
-    instructions = question.instructions
-    asked = [ChatMessage(role=message.role, content=message.content) for message in given]
-    if not isinstance(instructions, str):
-        asked[-1].content = [*_as_parts(asked[-1].content), *instructions]
-        instructions = ""
-    messages = await as_messages(asked, state, served.reads)
-    answers = "" if isinstance(question, Predicate) else f"Answer with one of: {', '.join(text for text, _ in told)}."
-    words = "\n".join(filter(None, [instructions, *described, answers]))
-    *before, last = messages
-    return (*before, Message("user", (*last.parts, Part(WORDS, words)) if words else last.parts))
+    lines = [f"{text}: {description}" for text, description in told if description]
+    if not isinstance(question, Predicate):
+        lines.append(f"Answer with one of: {', '.join(text for text, _ in told)}.")
+    parts: tuple[Part, ...] = ()
+    if isinstance(question.instructions, str):
+        lines.insert(0, question.instructions)
+    else:
+        asked = await as_messages([ChatMessage(role="user", content=question.instructions)], state, served.reads)
+        parts = asked[-1].parts
+    if words := "\n".join(filter(None, lines)):
+        parts = (*parts, Part(WORDS, words))
+    *before, last = given
+    blank = None
+    if body.calibration != "none":
+        emptied = tuple(_emptied(part, served) for part in last.parts if part.type != WORDS)
+        blank = (*(m for m in before if m.role == "system"), Message("user", (*emptied, *parts)))
+    return Asked((*before, Message("user", (*last.parts, *parts))), blank)
 
 
-def _as_parts(content: Any) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
+def _emptied(part: Part, served: Served) -> Part:
+    """A medium with nothing in it. Raises ApiError."""
+    module = registry.measures(part.type)
+    if module is None:
+        raise unsupported("calibration", f"{part.type} cannot be emptied; expected 'none'")
+    return module.blank(served.model.network.vocabulary.modalities[part.type], part)
 
 
-def _blank(messages: tuple[Message, ...], served: Served) -> tuple[Message, ...]:
-    """The same conversation about nothing: its media emptied, its words but the last taken out. Raises ApiError."""
-    *before, last = messages
-    *given, question = last.parts
-    parts = []
-    for part in given:
-        module = registry.measures(part.type)
-        if part.type != WORDS and module is None:
-            raise unsupported("calibration", f"{part.type} cannot be emptied; expected 'none'")
-        if part.type != WORDS and module is not None:
-            parts.append(module.blank(served.model.network.vocabulary.modalities[part.type], part))
-    return (*before, Message("user", (*parts, question)))
-
-
-def _weigh(served: Served, asked: tuple[Message, ...], texts: list[str], calibration: Calibration) -> np.ndarray:
-    """[answers] shares that sum to 1; in the engine's thread."""
+def _weigh(served: Served, asked: Asked, texts: list[str]) -> tuple[np.ndarray, int]:
+    """[answers] shares that sum to 1, and the tokens of the question; in the engine's thread. Raises ApiError."""
     engine = served.model.engine
-    questions = [asked] if calibration == "none" else [asked, _blank(asked, served)]
+    length = engine.prompt_length(Request(asked.messages, WORDS))
+    if length > served.model.longest:
+        raise ApiError(f"got {length} tokens to judge; expected at most {served.model.longest}", param="input")
+    questions = [asked.messages] if asked.blank is None else [asked.messages, asked.blank]
     told = log_likelihoods(engine, questions, [Part(WORDS, text) for text in texts])
     scores = told[0] - (told[1] if len(told) > 1 else 0.0)
     shares: np.ndarray = np.exp(scores - np.logaddexp.reduce(scores))
-    return shares
+    return shares, length
 
 
 def _answer(question: Predicate | Choice | Score, shares: np.ndarray, refuse_below: float) -> dict[str, Any]:
@@ -174,15 +188,17 @@ def router(state: State) -> APIRouter:
     routes = APIRouter(tags=["decisions"])
 
     @routes.post("/v1/decisions")
-    async def decisions(body: DecisionRequest) -> dict[str, Any]:
+    async def decisions(body: DecisionRequest, http: HttpRequest) -> dict[str, Any]:
         """Weigh the answers to some questions about one input. Others' requests go on between two questions."""
         served, answers, tokens = state.find(body.model), [], 0
+        given = await _input(body, state, served)
         for number, question in enumerate(body.questions):
-            param = f"questions[{number}]"
-            asked = await _asked(body, question, param, state, served)
-            texts = [text for text, _ in _options(question, param)]
-            shares = await served.worker.call(partial(_weigh, served, asked, texts, body.calibration))
-            tokens += await served.worker.call(partial(_length, served, asked))
+            if await http.is_disconnected():
+                raise ApiError("the client has gone", 499)
+            asked = await _asked(body, given, number, state, served)
+            texts = [text for text, _ in _options(question, f"questions[{number}]")]
+            shares, length = await served.worker.call(partial(_weigh, served, asked, texts))
+            tokens += length
             answers.append(_answer(question, shares, body.refuse_below))
         usage = {
             "input_tokens": tokens, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0}, "output_tokens": 0,
@@ -191,8 +207,3 @@ def router(state: State) -> APIRouter:
         return {"answers": answers, "model": served.name, "usage": usage}
 
     return routes
-
-
-def _length(served: Served, asked: tuple[Message, ...]) -> int:
-    """Tokens of a question."""
-    return served.model.engine.prompt_length(Request(asked, WORDS))

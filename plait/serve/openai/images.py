@@ -102,7 +102,7 @@ def router(state: State) -> APIRouter:
         output_format: Annotated[Literal["png", "jpeg", "webp"], Form()] = "png",
     ) -> dict[str, Any]:
         """Draw pictures anew as the prompt says."""
-        form = set((await http.form()).keys())
+        form = await http.form()
         known = {
             "prompt",
             "image",
@@ -115,8 +115,10 @@ def router(state: State) -> APIRouter:
             "quality",
             "response_format",
         }
-        if unknown := sorted(form - known):
+        if unknown := sorted(set(form.keys()) - known):
             raise unsupported(unknown[0])
+        if form.get("response_format") not in (None, "b64_json"):
+            raise unsupported("response_format", f"got {form.get('response_format')!r}; expected 'b64_json'")
         files = [*(image or []), *(images or [])]
         if not files or len(files) > state.limits.media:
             raise ApiError(f"image: got {len(files)} files; expected 1 to {state.limits.media}", param="image")

@@ -176,7 +176,7 @@ def router(state: State) -> APIRouter:
         asked = Asked(state, served, [await _request(body, state, served)], body.stream)
         head = _head(body, served)
         if body.stream:
-            return event_stream(_events(asked, head), done=False, named=True)
+            return event_stream(asked, _events(asked, head), done=False, named=True)
         (answer,) = await asked.answers(http)
         return _finished(head, answer, f"msg_{uuid.uuid4().hex}")
 

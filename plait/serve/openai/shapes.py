@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plait.infer.request import LARGEST, Request
 from plait.serve.errors import unsupported
 
+DEEPEST = 100  # objects and lists within each other
+SURROGATE = re.compile("[\ud800-\udfff]")
 DEFAULT_TOKENS = 512  # of an answer, where a request does not bound it
 
 
@@ -19,7 +23,29 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class WithoutEffect(Shape):
+class Body(Shape):
+    """The JSON object of a whole request: numbers are finite, texts are Unicode, and nothing is nested without end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_plain(cls, data: Any) -> Any:
+        left: list[tuple[Any, int]] = [(data, 0)]
+        while left:
+            value, depth = left.pop()
+            if depth > DEEPEST:
+                raise ValueError(f"nested deeper than {DEEPEST}; expected less")
+            if isinstance(value, dict):
+                left += [(each, depth + 1) for pair in value.items() for each in pair]
+            elif isinstance(value, list):
+                left += [(each, depth + 1) for each in value]
+            elif isinstance(value, str) and SURROGATE.search(value):
+                raise ValueError("half of a surrogate pair in a text; expected whole Unicode characters")
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"the number {value}; expected finite ones")
+        return data
+
+
+class WithoutEffect(Body):
     """Parameters that are accepted since clients send them, and change nothing here."""
 
     user: str | None = None
@@ -62,9 +88,13 @@ def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
             raise unsupported(name, f"got {got!r}; {told}")
 
 
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Stops = Stop | Annotated[list[Stop], Field(max_length=16)]
+
+
 def stops(stop: str | list[str] | None) -> tuple[str, ...]:
     """The strings that end an answer."""
     return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
-__all__ = ["DEFAULT_TOKENS", "Request", "Sampled", "Shape", "WithoutEffect", "refuse", "stops"]
+__all__ = ["DEFAULT_TOKENS", "Body", "Request", "Sampled", "Shape", "Stops", "WithoutEffect", "refuse", "stops"]

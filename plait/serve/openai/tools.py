@@ -22,6 +22,9 @@ ASKED = (
     'To call one, answer with JSON alone: {{"name": NAME, "arguments": {{...}}}}. Otherwise answer in words.'
 )
 TOLD = "Result of {name}: {content}"
+MOST_NODES, MOST_TEXT = 500, 64_000  # of a schema
+DEFINITIONS = ("$defs", "definitions")
+NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 WORDS_OR_CALL = "start: words | call\nwords: /[^{{](.|\\n)*/\ncall: %json {schema}\n"
 
@@ -101,34 +104,75 @@ def within(format: ResponseFormat | None, param: str) -> str:
 
 
 def _of_schema(schema: dict[str, Any], param: str) -> str:
+    if (length := len(json.dumps(schema))) > MOST_TEXT:
+        raise ApiError(
+            f"{param}: got {length} characters; expected at most {MOST_TEXT}", param=param, code="invalid_json_schema"
+        )
+    if (size := _size(schema)) > MOST_NODES:
+        raise ApiError(
+            f"{param}: got {size} objects and lists; expected at most {MOST_NODES}",
+            param=param,
+            code="invalid_json_schema",
+        )
     try:
         return grammar.of_schema(schema)
     except ValueError as error:
         raise ApiError(f"{param}: {error}", param=param, code="invalid_json_schema") from error
 
 
+def _size(value: Any) -> int:
+    """Objects and lists in a value: llguidance follows references as deep as they go, on the stack."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + sum(map(_size, inner))
+
+
 def _schema(tools: list[Tool]) -> dict[str, Any]:
-    """What a call of one of some functions looks like."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool.function.name},
-                "arguments": tool.function.parameters
-                or {"type": "object", "properties": {}, "additionalProperties": False},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    """What a call of one of some functions looks like. Each one's parameters are a definition of their own, and so are theirs."""
+    calls, definitions = [], {}
+    for number, tool in enumerate(tools):
+        own = f"tool{number}"
+        parameters = dict(tool.function.parameters or NOTHING)
+        for place in DEFINITIONS:
+            for name, inner in dict(parameters.pop(place, {})).items():
+                definitions[f"{own}.{name}"] = _renamed(inner, own)
+        definitions[own] = _renamed(parameters, own)
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool.function.name}, "arguments": {"$ref": f"#/$defs/{own}"}},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    return (calls[0] if len(calls) == 1 else {"anyOf": calls}) | {"$defs": definitions}
+
+
+def _renamed(value: Any, own: str) -> Any:
+    """A schema whose references point to where its function's definitions lie now."""
+    if isinstance(value, list):
+        return [_renamed(each, own) for each in value]
+    if not isinstance(value, dict):
+        return value
+    told = {key: _renamed(inner, own) for key, inner in value.items()}
+    reference = told.get("$ref")
+    if reference == "#":
+        told["$ref"] = f"#/$defs/{own}"
+    elif isinstance(reference, str):
+        for place in DEFINITIONS:
+            if reference.startswith(f"#/{place}/"):
+                told["$ref"] = f"#/$defs/{own}.{reference.removeprefix(f'#/{place}/')}"
+    return told
 
 
 def calling(tools: list[Tool], choice: Choice | None) -> str:
     """The grammar of answers that may, or must, call one of the functions. Raises ApiError."""
+    if len({tool.function.name for tool in tools}) < len(tools):
+        raise ApiError(
+            "tools: got two functions of one name; expected names that differ", param="tools", code="invalid_value"
+        )
     for number, tool in enumerate(tools):
         _of_schema(_schema([tool]), f"tools[{number}].function.parameters")
+    _of_schema(_schema(tools), "tools")
     if isinstance(choice, NamedTool):
         named = [tool for tool in tools if tool.function.name == choice.function.name]
         if not named:
@@ -155,7 +199,7 @@ def said(calls: list[ToolCall]) -> str:
         raise unsupported("messages.tool_calls", f"got {len(calls)} calls in one answer; expected one")
     try:
         arguments = json.loads(calls[0].function.arguments or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(f"messages.tool_calls: arguments are no JSON: {error}", param="messages") from error
     return json.dumps(
         {"name": calls[0].function.name, "arguments": arguments}, ensure_ascii=False, separators=(",", ":")
@@ -168,7 +212,9 @@ def call_of(words: str) -> dict[str, Any] | None:
         return None
     try:
         told = json.loads(words)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or not {"name", "arguments"} <= set(told):
         return None
     arguments = json.dumps(told["arguments"], ensure_ascii=False)
     return {
