@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,12 +85,23 @@ class Task(InGrid):
 
     def blanked(self, sample: Sample, blank: Mapping[str, Callable[[Part], Part]]) -> tuple[Message, ...]:
         """The row's question with every slot emptied: words by nothing, media by `blank`."""
-        media = {p.type: blank[p.type](p) for p in sample.messages[0].parts if p.type != "text"}
-        return (self.question(sample.meta["phrasing"], _Emptied(media)),)
+        phrasing, asked = sample.meta["phrasing"], sample.messages[0]
+        media = [part for part in asked.parts if part.type != "text"]
+        names = list(dict.fromkeys(re.findall(r"\{(\w+)\}", phrasing)))
+        for held in itertools.combinations(names, len(media)):  # which slots the media stood in, the row does not say
+            slots: dict[str, str | Part] = {name: "words" for name in names}
+            slots.update(zip(held, media, strict=True))
+            if [part.type for part in self.question(phrasing, slots).parts] == [part.type for part in asked.parts]:
+                empty = {name: blank[part.type](part) for name, part in zip(held, media, strict=True)}
+                return (self.question(phrasing, {name: empty.get(name, "") for name in names}),)
+        raise AssertionError(f"{self.name}: {phrasing!r} does not ask {[part.type for part in asked.parts]}")
 
     def ask_about(self, part: Part) -> tuple[Message, ...]:
-        """The first phrasing about a medium."""
-        return (self.question(self.phrasings[0], {part.type: part}),)
+        """The first phrasing about a medium: in its only slot, or in the one that is called after its modality."""
+        phrasing = self.phrasings[0]
+        names = dict.fromkeys(re.findall(r"\{(\w+)\}", phrasing))
+        slot = next(iter(names)) if len(names) == 1 else part.type
+        return (self.question(phrasing, {slot: part}),)
 
     def question(self, phrasing: str, slots: Mapping[str, str | Part]) -> Message:
         """The user's message: the phrasing with its slots filled. Text beside a medium is stripped of blanks."""
@@ -104,10 +116,3 @@ class Task(InGrid):
                 parts.append(Part("text", value))
         stripped = (Part("text", part.value.strip()) if part.type == "text" else part for part in parts)
         return Message("user", tuple(part for part in stripped if part.type != "text" or part.value))
-
-
-class _Emptied(dict[str, str | Part]):
-    """Slots of a blanked question: empty media, and no words."""
-
-    def __missing__(self, name: str) -> str:
-        return ""

@@ -1,5 +1,7 @@
 """A task: phrasings with slots, conversations, blanked questions."""
 
+from dataclasses import replace
+
 import pytest
 
 from plait.contract import Message, Part
@@ -75,6 +77,37 @@ def test_a_blanked_question_has_empty_media_and_no_word_in_its_slots():
     assert message.parts == (text("Is"), Part("image", "empty"), Part("audio", "empty"), text("?"))
 
 
+@pytest.mark.parametrize(
+    ("phrasing", "words"),
+    [
+        ("{picture} How many: {label}?", "How many: ?"),
+        ("How many {label}? {picture}", "How many ?"),
+        ("{label} {picture}", ""),
+        ("{picture}", ""),
+    ],
+)
+def test_a_medium_is_emptied_whatever_its_slot_is_called(phrasing, words):
+    task = replace(TASK, phrasings=(phrasing, phrasing))
+    picture = Part("image", "a carrot")
+    sample = task.sample(phrasing, Item({"picture": picture, "label": "wheel"}, text("2"), {}))
+    (message,) = task.blanked(sample, {"image": lambda part: Part("image", "nothing")})
+    assert {part.value for part in message.parts if part.type == "image"} == {"nothing"}
+    assert "".join(part.value for part in message.parts if part.type == "text") == words
+
+
+def test_two_media_are_emptied_in_their_slots():
+    phrasing = "{speech} Draw it like {picture}."
+    task = replace(TASK, phrasings=(phrasing, phrasing))
+    sample = task.sample(phrasing, Item({"speech": Part("audio", "a"), "picture": Part("image", "b")}, text("2"), {}))
+    (message,) = task.blanked(sample, {"image": lambda p: Part("image", "c"), "audio": lambda p: Part("audio", "d")})
+    assert [(part.type, part.value) for part in message.parts] == [
+        ("audio", "d"),
+        ("text", "Draw it like"),
+        ("image", "c"),
+        ("text", "."),
+    ]
+
+
 def test_a_task_of_words_is_blanked_to_its_phrasing():
     spoken = Task("draw", "text->image", ("Draw {number}.", "x"), None)
     sample = spoken.sample("Draw {number}.", Item({"number": "seven"}, PICTURE, {}))
@@ -86,6 +119,8 @@ def test_a_task_of_words_is_blanked_to_its_phrasing():
 def test_another_medium_is_asked_about_in_the_first_phrasing():
     read = Task("read", "image->text", ("{image} Which digit?", "Digit: {image}"), None)
     assert read.ask_about(PICTURE) == (Message("user", (PICTURE, text("Which digit?"))),)
+    transcribe = replace(read, phrasings=("{speech} Transcribe this.", "x"))
+    assert transcribe.ask_about(CLIP) == (Message("user", (CLIP, text("Transcribe this."))),)
 
 
 def test_an_item_is_not_shared_between_samples():
