@@ -89,7 +89,7 @@ class Task(InGrid):
         media = [part for part in asked.parts if part.type != "text"]
         names = list(dict.fromkeys(re.findall(r"\{(\w+)\}", phrasing)))
         for held in itertools.combinations(names, len(media)):  # which slots the media stood in, the row does not say
-            slots: dict[str, str | Part] = {name: "words" for name in names}
+            slots: dict[str, str | Part] = dict.fromkeys(names, "words")
             slots.update(zip(held, media, strict=True))
             if [part.type for part in self.question(phrasing, slots).parts] == [part.type for part in asked.parts]:
                 empty = {name: blank[part.type](part) for name, part in zip(held, media, strict=True)}
