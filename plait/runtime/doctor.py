@@ -57,10 +57,14 @@ EXTRAS = {
     "parquet": Extra("imports Parquet files and data sets of the Hugging Face hub", ("datasets",)),
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
     "spoken": Extra("makes speech by Piper's voice", ("piper-tts", "av")),
+    "serve": Extra(
+        "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance")
+    ),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",
-        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece"), ("dictionary",),
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece", "openai", "selenium", "httpx2"),
+        ("dictionary", "serve"),
     ),
 }  # fmt: skip
 
