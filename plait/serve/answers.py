@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from plait import registry
-from plait.infer.events import Answer, BlockDone, Event, TextDelta, Usage
+from plait.infer.events import Answer, BlockDone, Event, Finished, TextDelta, Usage
 from plait.infer.request import Request
 from plait.serve.errors import ApiError, as_api_error
 from plait.serve.state import Served, State
@@ -54,11 +54,11 @@ class Asked:
             self.cancel()
             raise
         for job, answer in zip(self.jobs, answers, strict=True):
-            self.count(job, answer)
+            self._count(job, answer)
         return answers
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
-        """Events of all jobs as they come, each with the number of its job."""
+        """Events of all jobs as they come, each with the number of its job. Raises the error of an answer that failed."""
         arrived: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
 
         async def pump(number: int, job: Job) -> None:
@@ -67,28 +67,33 @@ class Asked:
             await arrived.put((number, None))
 
         pumps = [asyncio.ensure_future(pump(number, job)) for number, job in enumerate(self.jobs)]
-        left, first = len(pumps), set[tuple[int, type]]()
+        running, seen = len(pumps), set[tuple[int, type]]()
         try:
-            while left:
+            while running:
                 number, event = await arrived.get()
                 if event is None:
-                    left -= 1
+                    running -= 1
                     continue
-                if isinstance(event, TextDelta | BlockDone) and (number, type(event)) not in first:
-                    first.add((number, type(event)))
-                    told = (
-                        self.state.metrics.first_words
-                        if isinstance(event, TextDelta)
-                        else self.state.metrics.first_piece
-                    )
-                    told.labels(self.served.name).observe(time.perf_counter() - self.jobs[number].begun)
+                if isinstance(event, TextDelta | BlockDone) and (number, type(event)) not in seen:
+                    seen.add((number, type(event)))
+                    self._count_first(self.jobs[number], event)
+                if isinstance(event, Finished):
+                    if event.answer.error is not None:
+                        raise event.answer.error
+                    self._count(self.jobs[number], event.answer)
                 yield number, event
         finally:
             for each in pumps:
                 each.cancel()
             self.cancel()
 
-    def count(self, job: Job, answer: Answer) -> None:
+    def _count_first(self, job: Job, event: TextDelta | BlockDone) -> None:
+        """Take the time of the first words, or of the first piece of a medium, into the metrics."""
+        metrics = self.state.metrics
+        histogram = metrics.first_words if isinstance(event, TextDelta) else metrics.first_piece
+        histogram.labels(self.served.name).observe(time.perf_counter() - job.begun)
+
+    def _count(self, job: Job, answer: Answer) -> None:
         """Take an answer into the metrics."""
         metrics, name = self.state.metrics, self.served.name
         metrics.whole.labels(name).observe(time.perf_counter() - job.begun)
@@ -98,18 +103,20 @@ class Asked:
 
 
 def usage(usages: Sequence[Usage], a_question: int | None = None) -> dict[str, Any]:
-    """OpenAI's usage of several answers, `a_question` (all) of them to each question, which counts once; details go by modality, those that have no
-    token too, since clients read them as numbers."""
+    """OpenAI's usage of several answers, `a_question` (all) of them to each question, which counts once.
+
+    Details go by modality, those that have no token too, since clients read them as numbers.
+    """
     asked = dict(sum((Counter(each.asked) for each in usages[:: a_question or len(usages) or 1]), Counter[str]()))
     answered = sum((Counter(each.answered) for each in usages), Counter[str]())
     sides = (("prompt", asked), ("completion", dict(answered)))
-    told: dict[str, Any] = {f"{side}_tokens": sum(counts.values()) for side, counts in sides}
-    told["total_tokens"] = sum(told.values())
+    tokens: dict[str, Any] = {f"{side}_tokens": sum(counts.values()) for side, counts in sides}
+    tokens["total_tokens"] = sum(tokens.values())
     for side, counts in sides:
         of_all = dict.fromkeys(registry.available(), 0) | counts
-        told[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(of_all.items())}
-    told["prompt_tokens_details"]["cached_tokens"] = 0
-    return told
+        tokens[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(of_all.items())}
+    tokens["prompt_tokens_details"]["cached_tokens"] = 0
+    return tokens
 
 
 def line(payload: Payload, named: bool = False) -> bytes:

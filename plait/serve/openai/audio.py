@@ -16,7 +16,7 @@ from plait import registry
 from plait.contract import WORDS, Message, Part
 from plait.infer.events import BlockDone, Finished, TextDelta
 from plait.serve.answers import Asked, Payload, Stream, event_stream, usage
-from plait.serve.errors import ApiError, as_api_error, unsupported
+from plait.serve.errors import ApiError, unsupported
 from plait.serve.media import encoded, joined
 from plait.serve.openai.chat import VOICES, bounded
 from plait.serve.openai.content import AUDIO
@@ -78,7 +78,7 @@ def _open_wav() -> bytes:
 
 
 async def _sounding(asked: Asked, format: str) -> AsyncIterator[bytes]:
-    """Bytes of the clip as its blocks come."""
+    """Bytes of the clip as its blocks come. An error breaks the connection, so that nobody takes what came for the whole."""
     if format == "wav":
         yield _open_wav()
     join = joined(AUDIO)
@@ -86,12 +86,7 @@ async def _sounding(asked: Asked, format: str) -> AsyncIterator[bytes]:
         if isinstance(event, BlockDone) and event.piece.type == AUDIO:
             yield join(event.piece)
         elif isinstance(event, Finished):
-            if (
-                event.answer.error is not None
-            ):  # headers are gone: the connection breaks, so that nobody takes it for whole
-                raise as_api_error(event.answer.error)
             yield join(None)
-            asked.count(asked.jobs[0], event.answer)
 
 
 def _needs(served: Served, kinds: list[str], what: str) -> None:
@@ -115,9 +110,6 @@ async def _transcribed(
                 text += event.text
                 yield {"type": "transcript.text.delta", "delta": event.text}
             elif isinstance(event, Finished):
-                if event.answer.error is not None:
-                    raise event.answer.error
-                asked.count(asked.jobs[0], event.answer)
                 yield {"type": "transcript.text.done", "text": text, "usage": _tokens(usage([event.answer.usage]))}
 
     return event_stream(asked, deltas(), done=False)
@@ -195,10 +187,9 @@ def _speaking(routes: APIRouter, state: State) -> None:
             raise unsupported("voice", f"got {voice!r}; expected one of {', '.join(VOICES)}")
         served = state.find(body.model)
         _needs(served, served.writes, f"speak; it answers in {', '.join(served.writes)}")
-        question = Message("user", (Part(WORDS, body.input),))
-        drawn = body.drawn(served.model.usual)
-        request = Request((question,), to=AUDIO, max_tokens=state.limits.tokens, **drawn)
-        asked = Asked(state, served, [request], body.response_format in STREAMED)
+        question = (Message("user", (Part(WORDS, body.input),)),)
+        requests = body.requests(served.model.usual, [question], to=AUDIO, max_tokens=state.limits.tokens)
+        asked = Asked(state, served, requests, body.response_format in STREAMED)
         if body.response_format in STREAMED:
             media_type = registry.transfers(AUDIO).formats()[body.response_format]  # type: ignore[union-attr]
             return Stream(asked, _sounding(asked, body.response_format), media_type=media_type)

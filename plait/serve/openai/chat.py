@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -15,13 +15,13 @@ from pydantic import Field
 
 from plait.contract import WORDS, Part
 from plait.infer.decoder import UNFINISHED
-from plait.infer.events import Answer, BlockDone, Finished, Preview, Reason, TextDelta, TokenChoice, Usage
+from plait.infer.events import Answer, BlockDone, Event, Finished, Preview, Reason, TextDelta, TokenChoice, Usage
 from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
 from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
-from plait.serve.openai.content import AUDIO, ChatMessage, as_content, as_messages
+from plait.serve.openai.content import AUDIO, IMAGE, ChatMessage, as_content, as_messages
 from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, Stops, refuse, stops
 from plait.serve.openai.tools import Choice, ResponseFormat, Tool, calling, within
 from plait.serve.state import Served, State
@@ -108,7 +108,7 @@ def sized(size: str | None) -> dict[str, dict[str, Any]]:
     width, height = map(int, str(size).split("x"))
     if not (width and height):
         raise ApiError(f"size: got {size}; expected sides of at least 1", param="size", code="invalid_value")
-    return {"image": {"size": (width, height)}}
+    return {IMAGE: {"size": (width, height)}}
 
 
 def bounded(state: State, given: int | None, param: str) -> int:
@@ -149,10 +149,10 @@ def _with_functions(body: ChatRequest) -> list[ChatMessage]:
     """The messages, with what can be called in the system message."""
     if not calls(body):
         return body.messages
-    first, told = body.messages[:1], tools.asked(body.tools or [])
+    first, functions = body.messages[:1], tools.asked(body.tools or [])
     if first and first[0].role in ("system", "developer") and isinstance(first[0].content, str):
-        return [ChatMessage(role="system", content=f"{first[0].content}\n\n{told}"), *body.messages[1:]]
-    return [ChatMessage(role="system", content=told), *body.messages]
+        return [ChatMessage(role="system", content=f"{first[0].content}\n\n{functions}"), *body.messages[1:]]
+    return [ChatMessage(role="system", content=functions), *body.messages]
 
 
 async def as_requests(body: ChatRequest, state: State, served: Served) -> list[Request]:
@@ -164,10 +164,7 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
     if body.audio is not None and body.stream and body.audio.format != "pcm16":
         raise unsupported("audio.format", f"got {body.audio.format!r} in a stream; expected 'pcm16'")
     to = answered_in(body.modalities, served)
-    drawn = body.drawn(served.model.usual)
-    limit = body.max_completion_tokens or body.max_tokens
     grammar = _grammar(body, to)
-    messages = await as_messages(_with_functions(body), state, served.reads)
     if not body.stream and (body.previews or body.stream_options):
         raise unsupported(
             "previews" if body.previews else "stream_options", "without stream; expected stream to be true"
@@ -176,13 +173,15 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
         raise unsupported("max_tokens", "beside another max_completion_tokens; expected one of the two")
     if body.top_logprobs and not body.logprobs:
         raise unsupported("top_logprobs", "without logprobs; expected logprobs to be true")
-    common: dict[str, Any] = {
-        "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
+    limit, param = body.max_completion_tokens or body.max_tokens, "max_tokens"
+    if body.max_completion_tokens:
+        param = "max_completion_tokens"
+    fields: dict[str, Any] = {
         "to": to, "stop": stops(body.stop), "options": sized(body.size), "grammar": grammar,
-        "max_tokens": bounded(state, limit, "max_completion_tokens" if body.max_completion_tokens else "max_tokens"),
+        "max_tokens": bounded(state, limit, param), "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
     }  # fmt: skip
-    seed = int(drawn.pop("seed", 0))
-    return [Request(messages, seed=seed + number, **common, **drawn) for number in range(body.n)]
+    messages = await as_messages(_with_functions(body), state, served.reads)
+    return body.requests(served.model.usual, [messages], body.n, **fields)
 
 
 def as_choice(index: int, answer: Answer, format: str, may_call: bool) -> dict[str, Any]:
@@ -190,8 +189,7 @@ def as_choice(index: int, answer: Answer, format: str, may_call: bool) -> dict[s
     message, reason = as_message(answer, format), REASONS[answer.reason]
     if may_call and (call := tools.call_of(str(message["content"]))):
         message, reason = message | {"content": None, "tool_calls": [call]}, "tool_calls"
-    told = as_logprobs(answer.logprobs)
-    return {"index": index, "message": message, "logprobs": told, "finish_reason": reason}
+    return {"index": index, "message": message, "logprobs": as_logprobs(answer.logprobs), "finish_reason": reason}
 
 
 def as_logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
@@ -200,33 +198,81 @@ def as_logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
     def entry(text: str, logprob: float) -> dict[str, Any]:
         return {"token": text, "logprob": logprob, "bytes": None if UNFINISHED in text else list(text.encode())}
 
-    told = [entry(t.text, t.logprob) | {"top_logprobs": [entry(*other) for other in t.top]} for t in tokens]
-    return {"content": told, "refusal": None} if told else None
+    content = [entry(t.text, t.logprob) | {"top_logprobs": [entry(*other) for other in t.top]} for t in tokens]
+    return {"content": content, "refusal": None} if content else None
+
+
+def words_of(answer: Answer) -> str:
+    """The words of an answer."""
+    return "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
 
 
 def as_message(answer: Answer, format: str) -> dict[str, Any]:
     """The answer as a message: words as a string, sound in `audio`, anything else as content parts."""
-    words = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
-    sounds = [part for part in answer.message.parts if part.type == AUDIO]
-    others = [part for part in answer.message.parts if part.type not in (WORDS, AUDIO)]
+    parts, words = answer.message.parts, words_of(answer)
+    sound = next((part for part in parts if part.type == AUDIO), None)
     message: dict[str, Any] = {"role": "assistant", "content": words, "refusal": None}
-    if others:
-        message["content"] = [as_content(part) for part in answer.message.parts if part.type != AUDIO]
-    if sounds:
-        message["audio"] = _audio(sounds[0], format) | {"expires_at": int(time.time()) + KEPT, "transcript": words}
+    if any(part.type not in (WORDS, AUDIO) for part in parts):
+        message["content"] = [as_content(part) for part in parts if part.type != AUDIO]
+    if sound is not None:
+        data = base64.b64encode(encoded(sound, "pcm" if format == "pcm16" else format)[1]).decode()
+        message["audio"] = {"id": _audio_id(), "data": data, "expires_at": _expiry(), "transcript": words}
         message["content"] = message["content"] or None
     return message
 
 
-def _audio(part: Part, format: str) -> dict[str, Any]:
-    data = encoded(part, "pcm" if format == "pcm16" else format)[1]
-    return {"id": f"audio_{uuid.uuid4().hex}", "data": base64.b64encode(data).decode()}
+def _audio_id() -> str:
+    return f"audio_{uuid.uuid4().hex}"
 
 
-def _choice(
-    index: int, delta: dict[str, Any], reason: str | None = None, tokens: Sequence[TokenChoice] = ()
-) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": as_logprobs(tokens), "finish_reason": reason}
+def _expiry() -> int:
+    return int(time.time()) + KEPT
+
+
+class Choosing:
+    """What a stream has told of one choice so far. `may_call`: words that begin with a brace are held until they are a call."""
+
+    def __init__(self, may_call: bool) -> None:
+        self.may_call = may_call
+        self.held: list[TextDelta] = []
+        self.sound = ""  # the id of the sound that is being told
+        self.join: Callable[[Part | None], bytes] = lambda piece: b""
+
+    def deltas(self, event: Event) -> Iterator[tuple[dict[str, Any], Sequence[TokenChoice]]]:
+        """What an event adds to the message, each piece with the tokens that it came with."""
+        if isinstance(event, TextDelta):
+            if self.may_call and (self.held or event.text.startswith("{")):
+                self.held.append(event)
+            else:
+                self.may_call = self.may_call and not event.text  # words are no call any more
+                yield {"content": event.text}, event.tokens
+        elif isinstance(event, Preview):
+            yield {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}}, ()
+        elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
+            if not self.sound:
+                self.sound, self.join = _audio_id(), joined(AUDIO)
+            yield {"audio": {"id": self.sound, "data": base64.b64encode(self.join(event.piece)).decode()}}, ()
+        elif isinstance(event, Finished):
+            yield from self._last(event.answer)
+
+    def _last(self, answer: Answer) -> Iterator[tuple[dict[str, Any], Sequence[TokenChoice]]]:
+        if self.sound:
+            rest = base64.b64encode(self.join(None)).decode()
+            yield (
+                {"audio": {"id": self.sound, "data": rest, "transcript": words_of(answer), "expires_at": _expiry()}},
+                (),
+            )
+        if media := [as_content(part) for part in answer.message.parts if part.type not in (WORDS, AUDIO)]:
+            yield {"images": media}, ()
+        if call := self.call():
+            yield {"tool_calls": [{"index": 0, **call}]}, ()
+        else:
+            for event in self.held:
+                yield {"content": event.text}, event.tokens
+
+    def call(self) -> dict[str, Any] | None:
+        """The call that the held words are; None where they are none."""
+        return tools.call_of("".join(event.text for event in self.held))
 
 
 async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
@@ -235,50 +281,22 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
     more = {"usage": None} if with_usage else {}
 
     def chunk(
-        index: int, delta: dict[str, Any], reason: str | None = None, tokens: Sequence[TokenChoice] = ()
+        index: int, delta: dict[str, Any], tokens: Sequence[TokenChoice] = (), reason: str | None = None
     ) -> Payload:
-        return {**head, "choices": [_choice(index, delta, reason, tokens)], **more}
+        choice = {"index": index, "delta": delta, "logprobs": as_logprobs(tokens), "finish_reason": reason}
+        return {**head, "choices": [choice], **more}
 
+    choosing = [Choosing(calls(body)) for _ in range(body.n)]
+    usages: dict[int, Usage] = {}
     for index in range(body.n):
         yield chunk(index, {"role": "assistant", "content": ""})
-    sounds: dict[int, str] = {}
-    joins: dict[int, Callable[[Part | None], bytes]] = {}
-    usages: dict[int, Usage] = {}
-    held: dict[int, str] = {}  # what may become a call, since it began with a brace
-    in_words: set[int] = set()
     async for index, event in asked.events():
-        if isinstance(event, TextDelta):
-            if calls(body) and index not in in_words and (held.get(index, "") + event.text).startswith("{"):
-                held[index] = held.get(index, "") + event.text
-            else:
-                in_words.add(index)
-                yield chunk(index, {"content": event.text}, tokens=event.tokens)
-        elif isinstance(event, Preview):
-            yield chunk(index, {"preview": as_content(event.preview) | {"step": event.step, "steps": event.steps}})
-        elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
-            if index not in sounds:
-                sounds[index], joins[index] = f"audio_{uuid.uuid4().hex}", joined(AUDIO)
-            data = base64.b64encode(joins[index](event.piece)).decode()
-            yield chunk(index, {"audio": {"id": sounds[index], "data": data}})
-        elif isinstance(event, Finished):
-            answer = event.answer
-            if answer.error is not None:
-                raise answer.error
-            asked.count(asked.jobs[index], answer)
-            usages[index] = answer.usage
-            if index in sounds:
-                words = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
-                rest = base64.b64encode(joins[index](None)).decode()
-                told = {"id": sounds[index], "data": rest, "transcript": words, "expires_at": int(time.time()) + KEPT}
-                yield chunk(index, {"audio": told})
-            if others := [as_content(part) for part in answer.message.parts if part.type not in (WORDS, AUDIO)]:
-                yield chunk(index, {"images": others})
-            call = tools.call_of(held.get(index, ""))
-            if call is not None:
-                yield chunk(index, {"tool_calls": [{"index": 0, **call}]})
-            elif index in held:
-                yield chunk(index, {"content": held[index]})
-            yield chunk(index, {}, "tool_calls" if call else REASONS[answer.reason])
+        for delta, tokens in choosing[index].deltas(event):
+            yield chunk(index, delta, tokens)
+        if isinstance(event, Finished):
+            usages[index] = event.answer.usage
+            reason = "tool_calls" if choosing[index].call() else REASONS[event.answer.reason]
+            yield chunk(index, {}, reason=reason)
     if with_usage:
         yield {**head, "choices": [], "usage": usage([usages[index] for index in sorted(usages)])}
 

@@ -55,17 +55,11 @@ def _requests(body: CompletionRequest, state: State, served: Served) -> list[Req
         raise ApiError("prompt: got an empty list; expected at least one text", param="prompt", code="invalid_value")
     answers_at_most(state, len(prompts) * body.n)
     readable(state, sum(map(len, prompts)), "prompt")
-    drawn = body.drawn(served.model.usual)
-    seed = int(drawn.pop("seed", 0))
     limit = bounded(state, body.max_tokens, "max_tokens")
-    return [
-        Request(
-            (Message("user", (Part(WORDS, prompt),)),), to=WORDS, seed=seed + number, max_tokens=limit, stop=stops(body.stop),
-            logprobs=body.logprobs, **drawn,
-        )
-        for prompt in prompts
-        for number in range(body.n)
-    ]  # fmt: skip
+    questions = [(Message("user", (Part(WORDS, prompt),)),) for prompt in prompts]
+    return body.requests(
+        served.model.usual, questions, body.n, to=WORDS, max_tokens=limit, stop=stops(body.stop), logprobs=body.logprobs
+    )
 
 
 def _choice(
@@ -95,9 +89,6 @@ async def _chunks(body: CompletionRequest, asked: Asked, head: dict[str, Any]) -
             yield {**head, "choices": [_choice(index, event.text, None, event.tokens, written.get(index, 0))]}
             written[index] = written.get(index, 0) + sum(len(token.text) for token in event.tokens)
         elif isinstance(event, Finished):
-            if event.answer.error is not None:
-                raise event.answer.error
-            asked.count(asked.jobs[index], event.answer)
             usages[index] = event.answer.usage
             yield {**head, "choices": [_choice(index, "", REASONS[event.answer.reason])]}
     if body.stream_options and body.stream_options.include_usage:

@@ -22,7 +22,7 @@ from plait.infer.likelihood import log_likelihoods
 from plait.infer.request import Request
 from plait.serve.errors import ApiError, unsupported
 from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
-from plait.serve.openai.responses import InputMessage
+from plait.serve.openai.responses import InputMessage, as_chat
 from plait.serve.openai.shapes import Shape, WithoutEffect
 from plait.serve.state import Served, State
 
@@ -114,10 +114,10 @@ class Asked:
 
 async def _input(body: DecisionRequest, state: State, served: Served) -> tuple[Message, ...]:
     """What is judged. Raises ApiError."""
-    given = [InputMessage(role="user", content=body.input)] if isinstance(body.input, str) else body.input
-    if not given or given[-1].role != "user":
+    messages = as_chat(body.input)
+    if not messages or messages[-1].role != "user":
         raise ApiError("input: the last message is not a user's; expected what is to be judged", param="input")
-    return await as_messages([ChatMessage(role=each.role, content=each.content) for each in given], state, served.reads)
+    return await as_messages(messages, state, served.reads)
 
 
 async def _asked(body: DecisionRequest, given: tuple[Message, ...], number: int, state: State, served: Served) -> Asked:

@@ -72,10 +72,8 @@ def _requests(body: ImageRequest, state: State, served: Served, parts: list[Part
     answers_at_most(state, body.n)
     if IMAGE not in served.writes:
         raise unsupported("model", f"{served.name} has not learned to draw; it answers in {', '.join(served.writes)}")
-    drawn = body.drawn(served.model.usual)
-    seed = int(drawn.pop("seed", 0))
-    message = Message("user", (*parts, Part(WORDS, body.prompt)))
-    return [Request((message,), to=IMAGE, seed=seed + n, options=sized(body.size), **drawn) for n in range(body.n)]
+    question = (Message("user", (*parts, Part(WORDS, body.prompt))),)
+    return body.requests(served.model.usual, [question], body.n, to=IMAGE, options=sized(body.size))
 
 
 def router(state: State) -> APIRouter:

@@ -86,16 +86,22 @@ class ResponsesRequest(Sampled):
     stream_options: dict[str, Any] | None = None
 
 
-async def _request(body: ResponsesRequest, state: State, served: Served) -> Request:
+def as_chat(input: str | list[InputMessage]) -> list[ChatMessage]:
+    """The input as messages of a chat."""
+    if isinstance(input, str):
+        return [ChatMessage(role="user", content=input)]
+    return [ChatMessage(role=message.role, content=message.content) for message in input]
+
+
+async def _requests(body: ResponsesRequest, state: State, served: Served) -> list[Request]:
     refuse(body, NEUTRAL)
-    given = [InputMessage(role="user", content=body.input)] if isinstance(body.input, str) else body.input
-    messages = [ChatMessage(role=each.role, content=each.content) for each in given]
+    messages = as_chat(body.input)
     if body.instructions:
         messages.insert(0, ChatMessage(role="system", content=body.instructions))
     asked = await as_messages(messages, state, served.reads)
     limit = bounded(state, body.max_output_tokens, "max_output_tokens")
     grammar = body.text.format.grammar()
-    return Request(asked, to=WORDS, max_tokens=limit, grammar=grammar, **body.drawn(served.model.usual))
+    return body.requests(served.model.usual, [asked], to=WORDS, max_tokens=limit, grammar=grammar)
 
 
 def _words(text: str) -> dict[str, Any]:
@@ -147,22 +153,22 @@ async def _events(asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload,
     yield event("in_progress", response=head)
     yield event("output_item.added", output_index=0, item=_item(item, "in_progress"))
     yield event("content_part.added", **place, part=_words(""))
-    async for _, told in asked.events():
-        if isinstance(told, TextDelta):
-            text += told.text
-            yield event("output_text.delta", **place, delta=told.text, logprobs=[])
-        elif isinstance(told, Finished):
-            if told.answer.error is not None:
-                error = as_api_error(told.answer.error)
-                failed = {**head, "status": "failed", "error": {"code": "server_error", "message": error.message}}
-                yield event("failed", response=failed)
-                return
-            asked.count(asked.jobs[0], told.answer)
-            response = _finished(head, told.answer, item)
-            yield event("output_text.done", **place, text=text, logprobs=[])
-            yield event("content_part.done", **place, part=_words(text))
-            yield event("output_item.done", output_index=0, item=response["output"][0])
-            yield event(response["status"], response=response)
+    try:
+        async for _, news in asked.events():
+            if isinstance(news, TextDelta):
+                text += news.text
+                yield event("output_text.delta", **place, delta=news.text, logprobs=[])
+            elif isinstance(news, Finished):
+                response = _finished(head, news.answer, item)
+                yield event("output_text.done", **place, text=text, logprobs=[])
+                yield event("content_part.done", **place, part=_words(text))
+                yield event("output_item.done", output_index=0, item=response["output"][0])
+                yield event(response["status"], response=response)
+    except Exception as error:
+        message = as_api_error(error).message
+        yield event(
+            "failed", response={**head, "status": "failed", "error": {"code": "server_error", "message": message}}
+        )
 
 
 def router(state: State) -> APIRouter:
@@ -173,7 +179,7 @@ def router(state: State) -> APIRouter:
     async def responses(body: ResponsesRequest, http: HttpRequest) -> Response | dict[str, Any]:
         """Answer a conversation in words."""
         served = state.find(body.model)
-        asked = Asked(state, served, [await _request(body, state, served)], body.stream)
+        asked = Asked(state, served, await _requests(body, state, served), body.stream)
         head = _head(body, served)
         if body.stream:
             return event_stream(asked, _events(asked, head), done=False, named=True)

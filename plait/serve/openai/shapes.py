@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from plait.contract import Message
 from plait.infer.request import LARGEST, Request
 from plait.serve.errors import unsupported
 
@@ -68,11 +69,15 @@ class Sampled(WithoutEffect):
     steps: int | None = Field(None, ge=1, le=1000)
     repeats: int | None = Field(None, ge=0, le=1000)
 
-    def drawn(self, usual: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a `Request`: those that are given, else the usual ones."""
-        names = ("temperature", "top_p", "seed", "guidance", "steps", "repeats")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return {**usual, **given}
+    def requests(
+        self, usual: Mapping[str, Any], questions: Sequence[tuple[Message, ...]], count: int = 1, **fields: Any
+    ) -> list[Request]:
+        """`count` requests for each question, with seeds that follow each other. What is not given is as usual."""
+        names = ("temperature", "top_p", "guidance", "steps", "repeats")
+        sampling = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        options = {**usual, **sampling, **fields}
+        seeds = range(self.seed or 0, (self.seed or 0) + count)
+        return [Request(question, seed=seed, **options) for question in questions for seed in seeds]
 
 
 def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
