@@ -217,7 +217,9 @@ def test_the_demo_first_talks_with_what_is_shipped(run, tmp_path, monkeypatch):
 
 def test_generate_samples_as_the_recipe_does(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(Engine, "generate", lambda self, requests: asked.extend(requests) or [Answer(NOTHING, [])])
+    monkeypatch.setattr(
+        Engine, "generate", lambda self, requests, **options: asked.extend(requests) or [Answer(NOTHING, [])]
+    )
     model = plait.load(run)
     model.generate(["Draw seven."])
     model.generate(["Draw seven."], guidance=1.5)

@@ -362,7 +362,10 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_refused_by_name(client, what):
     options, status, word = BAD[what]
-    refused(lambda: client.chat.completions.create(**{"model": "tiny", "messages": ASK} | options), word, status=status)
+    error = refused(
+        lambda: client.chat.completions.create(**{"model": "tiny", "messages": ASK} | options), word, status=status
+    )
+    assert error["type"] == ("not_found_error" if status == 404 else "invalid_request_error")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from plait.serve.guard import Access
 from plait.serve.keys import hashed
 
 selenium = pytest.importorskip("selenium")
+from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -65,6 +66,17 @@ class Page:
 
     def named(self, label):
         return self.one(f'[aria-label="{label}"]')
+
+    def choose(self, selector, value):
+        """An option of a list that may be drawn anew while it is looked for."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                Select(self.one(selector)).select_by_value(value)
+            except StaleElementReferenceException:
+                assert time.monotonic() < until, f"{selector} does not rest"
+            else:
+                return
 
     def ask(self, words):
         count = len(self.texts("assistant"))
@@ -180,14 +192,14 @@ def test_what_people_write_is_text(page):
 def test_conversations_are_found_renamed_and_deleted(page):
     page.ask("four")
     page.one(".side li", "four")
-    Select(page.one(".side li select")).select_by_value("rename")
+    page.choose(".side li select", "rename")
     prompt = page.driver.switch_to.alert
     prompt.send_keys("numbers")
     prompt.accept()
     page.one(".side li", "numbers")
     page.named("Search").send_keys("numb")
     page.until(lambda: page.all_text(".side li .open") == ["numbers"])
-    Select(page.one(".side li select")).select_by_value("remove")
+    page.choose(".side li select", "remove")
     page.driver.switch_to.alert.accept()
     page.until(lambda: not page.all(".side li"))
     assert not page.all(".message"), "the one that was open begins anew"
@@ -204,6 +216,7 @@ def test_a_file_that_nothing_reads_is_refused_and_the_page_goes_on(page, tmp_pat
     page.driver.get_log("browser")
     page.click("button", "New conversation")
     page.ask("yes")
+    assert (page.texts("user"), page.all_text(".failed")) == (["yes"], [])
 
 
 def test_it_speaks_chinese(page):
@@ -211,8 +224,11 @@ def test_it_speaks_chinese(page):
     page.one("button", "新对话")
     page.open()
     page.one("button", "新对话")
+    assert page.all_text("nav a")[0] == "对话", "it remembers"
+    assert page.driver.execute_script("return document.documentElement.lang") == "zh"
     Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
     page.one("button", "New conversation")
+    assert page.all_text("nav a") == ["Talk", "Grid", "Compare", "Model"]
 
 
 def test_a_cell_of_the_grid_is_tried(page, tmp_path, png):
@@ -269,7 +285,10 @@ def test_the_model_page_shows_what_is_served_and_how_it_does(page):
     page.open("/#model")
     page.one("table", "tiny")
     page.one(".card", "Requests under way")
-    page.one("pre", "OpenAI(base_url=")
+    assert f'OpenAI(base_url="{page.url}/v1"' in page.one("pre").text
+    figures = dict(text.split("\n") for text in page.all_text(".card"))
+    assert (figures["Requests under way"], figures["Waiting"]) == ("0", "0")
+    assert int(figures["Requests"]) > 0
 
 
 def test_a_key_is_asked_for(tmp_path):
