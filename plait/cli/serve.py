@@ -85,8 +85,8 @@ def key(
     known = read_keys(keys) if keys.is_file() else {}
     if name in known.values():
         raise ConfigError(f"{keys} has a key of {name} already; expected another name, or take its line out")
-    made = f"plait-{secrets.token_urlsafe(32)}"
-    lines = [*(keys.read_text(encoding="utf-8").splitlines() if keys.is_file() else ()), f"{name} {hashed(made)}"]
+    new_key = f"plait-{secrets.token_urlsafe(32)}"
+    lines = [*(keys.read_text(encoding="utf-8").splitlines() if keys.is_file() else ()), f"{name} {hashed(new_key)}"]
     atomic_write(keys, "\n".join(lines) + "\n")
     keys.chmod(0o600)
-    typer.echo(made)
+    typer.echo(new_key)

@@ -68,8 +68,8 @@ class Grammar:
             return np.array([self.end])
         _llguidance().numpy.fill_next_token_bitmask(self.matcher, self.bits, 0)
         self._check()
-        found = np.flatnonzero(np.unpackbits(self.bits.view(np.uint8)[0], bitorder="little")[: self.size + 1])
-        return np.where(found == self.size, self.end, found + self.offset)
+        allowed = np.flatnonzero(np.unpackbits(self.bits.view(np.uint8)[0], bitorder="little")[: self.size + 1])
+        return np.where(allowed == self.size, self.end, allowed + self.offset)
 
     def take(self, index: int) -> None:
         """Go on with an id among the legal ones."""

@@ -30,24 +30,24 @@ def log_likelihoods(engine: Engine, questions: Sequence[Asked], answers: Sequenc
 
 def pair_log_likelihoods(engine: Engine, pairs: Sequence[tuple[Asked, Part]]) -> np.ndarray:
     """[pairs] log-probability of each question's own answer, summed over its tokens and the closing `<end>`."""
-    return np.array([sum(found) for found in _by_token(engine, pairs)])
+    return np.array([sum(logs) for logs in _by_token(engine, pairs)])
 
 
 def token_log_probabilities(
     engine: Engine, questions: Sequence[Asked], answers: Sequence[Part | None]
 ) -> list[list[tuple[float, tuple[int, int]]]]:
     """For each answer in words its tokens: (log-probability, (first, last + 1) of the characters it writes)."""
-    given = [(number, answer) for number, answer in enumerate(answers) if answer is not None and answer.value]
-    told = _by_token(engine, [(questions[number], answer) for number, answer in given])
-    made: list[list[tuple[float, tuple[int, int]]]] = [[] for _ in answers]
-    for (number, answer), logs in zip(given, told, strict=True):
+    written = [(number, answer) for number, answer in enumerate(answers) if answer is not None and answer.value]
+    by_token = _by_token(engine, [(questions[number], answer) for number, answer in written])
+    located: list[list[tuple[float, tuple[int, int]]]] = [[] for _ in answers]
+    for (number, answer), logs in zip(written, by_token, strict=True):
         modality = engine.encoder.modality(answer.type)
         ids = modality.read(answer).blocks[0].tokens
         ends = [
             len(str(modality.write(Segment(answer.type, (Block((), ids[:k]),))).value)) for k in range(len(ids) + 1)
         ]
-        made[number] = list(zip(logs, itertools.pairwise(ends), strict=False))  # the last is that of <end>
-    return made
+        located[number] = list(zip(logs, itertools.pairwise(ends), strict=False))  # the last is that of <end>
+    return located
 
 
 @torch.inference_mode()

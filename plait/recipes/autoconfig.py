@@ -63,12 +63,13 @@ class Proposal:
 
     def compared(self, seconds: float, peak_mb: float) -> str:
         """What was foretold beside what it took."""
-        told = (
+        estimates = (
             ("minutes", self.seconds / 60, seconds / 60),
             ("GiB", self.probe.peak_rss_mb / 1024, peak_mb / 1024),
         )
         return "took " + ", ".join(
-            f"{took:.1f} {unit} (estimated {said:.1f}, {100 * (said / took - 1):+.0f} %)" for unit, said, took in told
+            f"{took:.1f} {unit} (estimated {said:.1f}, {100 * (said / took - 1):+.0f} %)"
+            for unit, said, took in estimates
         )
 
     def __str__(self) -> str:

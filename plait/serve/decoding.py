@@ -42,16 +42,16 @@ def flat(value: Any) -> tuple[Any, bytes]:
     return part(value), buffer.getvalue()
 
 
-def whole(told: Any, data: bytes) -> Any:
+def whole(flattened: Any, data: bytes) -> Any:
     """The inverse of `flat`."""
-    if isinstance(told, list):
-        return [whole(each, data) for each in told]
-    if isinstance(told, dict) and TUPLE in told:
-        return tuple(whole(each, data) for each in told[TUPLE])
-    if isinstance(told, dict) and ARRAY in told:
-        first, last = told[ARRAY]
+    if isinstance(flattened, list):
+        return [whole(each, data) for each in flattened]
+    if isinstance(flattened, dict) and TUPLE in flattened:
+        return tuple(whole(each, data) for each in flattened[TUPLE])
+    if isinstance(flattened, dict) and ARRAY in flattened:
+        first, last = flattened[ARRAY]
         return np.lib.format.read_array(io.BytesIO(data[first:last]), allow_pickle=False)
-    return told
+    return flattened
 
 
 def answer(kind: str, data: bytes) -> bytes:
@@ -62,7 +62,7 @@ def answer(kind: str, data: bytes) -> bytes:
     module = registry.transfers(kind)
     assert module is not None
     try:
-        told, arrays = flat(module.decode(data).value)
+        flattened, arrays = flat(module.decode(data).value)
     except PlaitError as error:
         return frame({"error": str(error)})
     except MemoryError:
@@ -76,7 +76,7 @@ def answer(kind: str, data: bytes) -> bytes:
                 f"{MOST_DECODED >> 20} MiB: cut it or scale it down"
             }
         )
-    return frame({"value": told}, arrays)
+    return frame({"value": flattened}, arrays)
 
 
 def _bound(memory: int) -> None:

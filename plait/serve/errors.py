@@ -72,15 +72,15 @@ def unsupported(param: str, why: str = "") -> ApiError:
 
 def _place(parts: Sequence[Any]) -> str:
     """`messages[0].content` for what pydantic calls ("body", "messages", 0, "content", "str"): without its names of alternatives."""
-    told = ""
+    path = ""
     for part in parts:
         if isinstance(part, str) and (part in ALTERNATIVES or part.startswith("=") or "[" in part):
             continue
         if isinstance(part, int):
-            told += f"[{part}]"
+            path += f"[{part}]"
         elif part != "body":
-            told += f".{part}" if told else str(part)
-    return told
+            path += f".{part}" if path else str(part)
+    return path
 
 
 def of_validation(error: RequestValidationError) -> ApiError:
@@ -96,9 +96,9 @@ def of_validation(error: RequestValidationError) -> ApiError:
             f"missing parameter: {param}" if param else "the request has no body; expected JSON", param=param or None,
             code="missing_required_parameter",
         )  # fmt: skip
-    got = repr(first.get("input"))
-    told = got if len(got) <= MOST_TOLD else got[:MOST_TOLD] + "..."
-    return ApiError(f"{param}: got {told}; {first['msg']}", param=param or None, code="invalid_value")
+    value = repr(first.get("input"))
+    shown = value if len(value) <= MOST_TOLD else value[:MOST_TOLD] + "..."
+    return ApiError(f"{param}: got {shown}; {first['msg']}", param=param or None, code="invalid_value")
 
 
 def _answer(error: ApiError) -> JSONResponse:
@@ -114,9 +114,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        told = ApiError(f"{request.method} {request.url.path}: {error.detail}", error.status_code)
-        told.headers = dict(error.headers or {})
-        return _answer(told)
+        api_error = ApiError(f"{request.method} {request.url.path}: {error.detail}", error.status_code)
+        api_error.headers = dict(error.headers or {})
+        return _answer(api_error)
 
     @app.exception_handler(ApiError)
     async def api(request: Request, error: ApiError) -> JSONResponse:

@@ -68,15 +68,15 @@ class Rate:
         if not self.a_minute:
             return
         now = time.monotonic()
-        left, since = self.buckets.get(name, (float(self.a_minute), now))
-        left = min(float(self.a_minute), left + (now - since) * self.a_minute / 60)
-        if left < 1:
-            self.buckets[name] = (left, now)
+        tokens, since = self.buckets.get(name, (float(self.a_minute), now))
+        tokens = min(float(self.a_minute), tokens + (now - since) * self.a_minute / 60)
+        if tokens < 1:
+            self.buckets[name] = (tokens, now)
             raise OverloadedError(
                 f"got more than {self.a_minute} requests a minute of this key",
-                max(1, round((1 - left) * 60 / self.a_minute)),
+                max(1, round((1 - tokens) * 60 / self.a_minute)),
             )
-        self.buckets[name] = (left - 1, now)
+        self.buckets[name] = (tokens - 1, now)
 
 
 class Guard:
@@ -92,11 +92,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         begin, id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
-        told: MutableMapping[str, Any] = {"status": 500, "caller": "", "begun": False}
+        outcome: MutableMapping[str, Any] = {"status": 500, "caller": "", "begun": False}
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told["status"], told["begun"] = message["status"], True
+                outcome["status"], outcome["begun"] = message["status"], True
                 self._finish_headers(scope, MutableHeaders(scope=message), id)
             await send(message)
 
@@ -104,25 +104,25 @@ class Guard:
             headers = Headers(scope=scope)
             answer = self._preflight(scope, headers)
             if answer is None:
-                told["caller"] = scope["plait.caller"] = self._let_in(scope, headers)
+                outcome["caller"] = scope["plait.caller"] = self._let_in(scope, headers)
                 await self.app(scope, self._bounded(receive), sending)
             else:
                 await answer(scope, receive, sending)
         except Exception as error:
-            if told["begun"]:
+            if outcome["begun"]:
                 raise  # the connection breaks, so that nobody takes what came for the whole
             refused = as_api_error(error)
             await JSONResponse(refused.body(), refused.status, refused.headers)(scope, receive, sending)
         finally:
-            self._note(scope, told, id, time.perf_counter() - begin)
+            self._note(scope, outcome, id, time.perf_counter() - begin)
 
-    def _note(self, scope: Scope, told: Mapping[str, Any], id: str, seconds: float) -> None:
+    def _note(self, scope: Scope, outcome: Mapping[str, Any], id: str, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", None) or ("/web/" if scope["path"].startswith("/web/") else "other")
-        self.state.metrics.requests.labels(path, told["status"]).inc()
+        self.state.metrics.requests.labels(path, outcome["status"]).inc()
         entry = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": id, "caller": told["caller"],
-            "method": scope["method"], "path": scope["path"], "status": told["status"], "seconds": round(seconds, 4),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": id, "caller": outcome["caller"],
+            "method": scope["method"], "path": scope["path"], "status": outcome["status"], "seconds": round(seconds, 4),
         }  # fmt: skip
         log.info(json.dumps(entry, ensure_ascii=False))
 
@@ -178,33 +178,33 @@ class Guard:
     def _caller(self, headers: Headers) -> str:
         scheme, _, key = headers.get("authorization", "").partition(" ")
         digest = hashed(key.strip()) if scheme.lower() == "bearer" else ""
-        found = ""
+        caller = ""
         for known, name in self.access.keys.items():  # all of them, however soon one fits
             if hmac.compare_digest(known, digest):
-                found = name
-        if not found:
+                caller = name
+        if not caller:
             raise ApiError(
                 "got no key that is known; expected the header Authorization: Bearer KEY", 401, code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
-        return found
+        return caller
 
     def _bounded(self, receive: Receive) -> Receive:
         """What receives no more than the limit of bytes, and no longer than BODY_SECONDS, until the body is whole."""
-        limit, got, whole = self.state.limits.body, 0, False
+        limit, received, whole = self.state.limits.body, 0, False
         deadline = time.monotonic() + BODY_SECONDS
 
         async def receiving() -> Message:
-            nonlocal got, whole
+            nonlocal received, whole
             if whole:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0.01, deadline - time.monotonic()))
             except (TimeoutError, asyncio.TimeoutError) as error:
                 raise HTTPException(408, f"the body took longer than {BODY_SECONDS:.0f} s") from error
-            got += len(message.get("body", b""))
+            received += len(message.get("body", b""))
             whole = message["type"] != "http.request" or not message.get("more_body", False)
-            if got > limit:
+            if received > limit:
                 raise HTTPException(413, f"got more than {limit} bytes; expected at most that many")
             return message
 

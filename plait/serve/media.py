@@ -104,15 +104,15 @@ def from_base64(text: str, param: str) -> bytes:
 
 def from_url(url: str, param: str) -> bytes:
     """Bytes of a data URL. Raises ApiError for any other: nothing is fetched."""
-    found = DATA_URL.match(url)
-    if found is None:
+    match = DATA_URL.match(url)
+    if match is None:
         raise ApiError(
             f"{param}: got {url[:60]!r}; expected a data: URL with base64: this server fetches nothing from elsewhere",
             param=param, code="invalid_value",
         )  # fmt: skip
-    if not found.group(3):
+    if not match.group(3):
         raise ApiError(f"{param}: got a data: URL without ;base64", param=param, code="invalid_value")
-    return from_base64(url[found.end() :], param)
+    return from_base64(url[match.end() :], param)
 
 
 def encoded(part: Part, format: str = "") -> tuple[str, bytes, str]:

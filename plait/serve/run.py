@@ -35,8 +35,8 @@ def run(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
-    place = f"[{host}]" if ":" in host else host
-    address = f"http://{place}:{listening.getsockname()[1]}"
+    shown_host = f"[{host}]" if ":" in host else host
+    address = f"http://{shown_host}:{listening.getsockname()[1]}"
     say(f"{', '.join(models)} at {address}  (API: {address}/v1; Ctrl-C ends)")
     uvicorn.Server(config).run(sockets=[listening])
 

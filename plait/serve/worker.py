@@ -40,7 +40,7 @@ class Job:
         self.is_cancelled = self.is_finished = False
 
     async def events(self) -> AsyncIterator[Event]:
-        """What is told until the answer is there."""
+        """What is is_finished until the answer is there."""
         while True:
             event = await self.arrived.get()
             yield event
@@ -197,12 +197,12 @@ class Worker:
         """Pass on what is new of a job; whether it is done."""
         ticket = job.ticket
         assert ticket is not None
-        told = False
+        is_finished = False
         while ticket.events:
             event = ticket.events.popleft()
-            told |= isinstance(event, Finished)
+            is_finished |= isinstance(event, Finished)
             job.tell(event)
-        if ticket.answer is not None and not told:  # no stream, or one whose last event could not be made
+        if ticket.answer is not None and not is_finished:  # no stream, or one whose last event could not be made
             try:
                 answer = self.engine.with_parts(ticket.answer)
             except Exception as error:

@@ -1,6 +1,7 @@
 """What comes with the package: small, whole, and with the attributions that its data ask for."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,12 @@ def test_its_files_are_those_that_its_configuration_names(name):
         assert sha256_of(folder / file) == expected, file
     assert bases.find(config["base"]).name == smol.RECIPE.init
     assert '"/' not in json.dumps(config["recipe"]), "a path of the machine that trained it"
+
+
+def test_the_report_beside_smol_is_the_one_in_docs():
+    """The pages show the first, people read the second."""
+    docs = Path(__file__).parents[2] / "docs/smol/report.json"
+    assert (shipped.checkpoints()["smol"] / "report.json").read_bytes() == docs.read_bytes()
 
 
 def test_the_card_of_smol_names_who_is_to_be_named():

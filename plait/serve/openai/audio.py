@@ -100,8 +100,8 @@ async def _transcribed(
     if not stream:
         (answer,) = await asked.answers(http)
         text = "".join(str(part.value) for part in answer.message.parts)
-        told = usage([answer.usage])
-        return transcript(text, seconds, format, _tokens(told))
+        tokens = usage([answer.usage])
+        return transcript(text, seconds, format, _tokens(tokens))
 
     async def deltas() -> AsyncGenerator[Payload, None]:
         text = ""

@@ -144,9 +144,11 @@ class Conversations:
     def put(self, caller: str, id: str, conversation: Conversation, is_new: bool = True) -> dict[str, Any]:
         """Store a conversation under an id: a new one, or in the place of what is there. Raises ApiError where nothing is, or
         another's."""
-        now, told = time.time(), [message.model_dump(exclude_none=True) for message in conversation.messages]
-        words = "\n".join(part.get("text", "") for message in told for part in _parts(message) if _media(part) is None)
-        values = (conversation.title, now, words, json.dumps(told, ensure_ascii=False))
+        now, messages = time.time(), [message.model_dump(exclude_none=True) for message in conversation.messages]
+        words = "\n".join(
+            part.get("text", "") for message in messages for part in _parts(message) if _media(part) is None
+        )
+        values = (conversation.title, now, words, json.dumps(messages, ensure_ascii=False))
         if is_new:
             query = "INSERT INTO conversations (title, updated, words, messages, caller, id, created) VALUES (?, ?, ?, ?, ?, ?, ?)"
             self._rows(query, *values, caller, id, now)
@@ -183,8 +185,8 @@ def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
     """Modality, suffix and bytes of a part that is a medium; None for words."""
     if part.get("type") == "image_url":
         url = str(part["image_url"]["url"])
-        found = DATA_URL.match(url)
-        media_type = (found.group(1) if found else None) or "image/png"
+        match = DATA_URL.match(url)
+        media_type = (match.group(1) if match else None) or "image/png"
         return "image", _suffix(media_type.partition("/")[2]), from_url(url, "image_url")
     for kind, name in (("input_audio", "audio"), (str(part.get("type")), str(part.get("type")))):
         held = part.get(kind)
@@ -230,8 +232,8 @@ def as_rows(conversation: dict[str, Any]) -> bytes:
     """A ZIP of train.jsonl with one row, the questions that were answered, and its media."""
 
     def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
-        told = enumerate(_exchanges(conversation["messages"]))
-        messages = [_stored(message, str(number), file) for number, message in told]
+        exchanges = enumerate(_exchanges(conversation["messages"]))
+        messages = [_stored(message, str(number), file) for number, message in exchanges]
         return [{"task": "chat", "messages": messages}] if messages else []
 
     return _zipped("train.jsonl", rows)
@@ -243,13 +245,13 @@ def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
     def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
         return [
             {
-                "messages": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(told["messages"])],
-                "chosen": _stored(told["chosen"], f"{number}-chosen", file),
-                "rejected": _stored(told["rejected"], f"{number}-rejected", file),
-                "meta": {"models": told["models"]},
+                "messages": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(preference["messages"])],
+                "chosen": _stored(preference["chosen"], f"{number}-chosen", file),
+                "rejected": _stored(preference["rejected"], f"{number}-rejected", file),
+                "meta": {"models": preference["models"]},
             }
-            for number, told in enumerate(preferences)
-            if not told["equal"]
+            for number, preference in enumerate(preferences)
+            if not preference["equal"]
         ]
 
     return _zipped("preferences.jsonl", rows)
@@ -257,15 +259,15 @@ def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
 
 def _exchanges(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Messages up to the last answer, without empty ones."""
-    told = [message for message in messages if message["content"]]
-    while told and told[-1]["role"] != "assistant":
-        told.pop()
-    yield from told
+    kept = [message for message in messages if message["content"]]
+    while kept and kept[-1]["role"] != "assistant":
+        kept.pop()
+    yield from kept
 
 
 def as_page(conversation: dict[str, Any]) -> str:
     """One page without scripts, media inside."""
-    told = []
+    articles = []
     for message in conversation["messages"]:
         inner = []
         for part in _parts(message):
@@ -284,8 +286,8 @@ def as_page(conversation: dict[str, Any]) -> str:
                     else f'<a download href="{source}">file</a>'
                 )
                 inner.append(tag)
-        told.append(f'<article class="{message["role"]}"><h2>{message["role"]}</h2>{"".join(inner)}</article>')
-    return PAGE.format(title=html.escape(conversation["title"] or "Plait"), messages="\n".join(told))
+        articles.append(f'<article class="{message["role"]}"><h2>{message["role"]}</h2>{"".join(inner)}</article>')
+    return PAGE.format(title=html.escape(conversation["title"] or "Plait"), messages="\n".join(articles))
 
 
 def router(store: Conversations, caller_of: Callable[[HttpRequest], str]) -> APIRouter:
@@ -346,9 +348,9 @@ def preferences(store: Conversations, caller_of: Callable[[HttpRequest], str]) -
     def counted(http: HttpRequest) -> dict[str, Any]:
         """How often each model was liked better than another, and how often neither was."""
         counts: dict[tuple[str, str, bool], int] = {}
-        for told in store.preferences(caller_of(http)):
-            chosen, rejected = told["models"]
-            pair = (*sorted((chosen, rejected)), True) if told["equal"] else (chosen, rejected, False)
+        for preference in store.preferences(caller_of(http)):
+            chosen, rejected = preference["models"]
+            pair = (*sorted((chosen, rejected)), True) if preference["equal"] else (chosen, rejected, False)
             counts[pair] = counts.get(pair, 0) + 1
         data = [{"chosen": a, "rejected": b, "equal": equal, "count": n} for (a, b, equal), n in sorted(counts.items())]
         return {"data": data}

@@ -95,13 +95,13 @@ def _options(question: Predicate | Choice | Score, param: str) -> list[tuple[str
     if isinstance(question, Predicate):
         return [(YES, None), (NO, None)]
     if isinstance(question, Choice):
-        told = [(_text(option.value), option.description) for option in question.choices]
+        described = [(_text(option.value), option.description) for option in question.choices]
     else:
-        told = [(level.label, level.description) for level in question.levels]
-    texts = [text for text, _ in told]
+        described = [(level.label, level.description) for level in question.levels]
+    texts = [text for text, _ in described]
     if len(set(texts)) < len(texts) or "" in texts:
         raise ApiError(f"{param}: got answers that are alike or empty; expected texts that differ", param=param)
-    return told
+    return described
 
 
 @dataclass
@@ -120,13 +120,15 @@ async def _input(body: DecisionRequest, state: State, served: Served) -> tuple[M
     return await as_messages(messages, state, served.reads)
 
 
-async def _asked(body: DecisionRequest, given: tuple[Message, ...], number: int, state: State, served: Served) -> Asked:
+async def _asked(
+    body: DecisionRequest, judged: tuple[Message, ...], number: int, state: State, served: Served
+) -> Asked:
     """Question `number` in the user's last turn, behind what it is about. Raises ApiError."""
     question, param = body.questions[number], f"questions[{number}]"
-    told = _options(question, param)
-    lines = [f"{text}: {description}" for text, description in told if description]
+    options = _options(question, param)
+    lines = [f"{text}: {description}" for text, description in options if description]
     if not isinstance(question, Predicate):
-        lines.append(f"Answer with one of: {', '.join(text for text, _ in told)}.")
+        lines.append(f"Answer with one of: {', '.join(text for text, _ in options)}.")
     parts: tuple[Part, ...] = ()
     if isinstance(question.instructions, str):
         lines.insert(0, question.instructions)
@@ -135,7 +137,7 @@ async def _asked(body: DecisionRequest, given: tuple[Message, ...], number: int,
         parts = asked[-1].parts
     if words := "\n".join(filter(None, lines)):
         parts = (*parts, Part(WORDS, words))
-    *before, last = given
+    *before, last = judged
     blank = None
     if body.calibration != "none":
         emptied = tuple(_emptied(part, served) for part in last.parts if part.type != WORDS)
@@ -158,8 +160,8 @@ def _weigh(served: Served, asked: Asked, texts: list[str]) -> tuple[np.ndarray, 
     if length > served.model.longest:
         raise ApiError(f"got {length} tokens to judge; expected at most {served.model.longest}", param="input")
     questions = [asked.messages] if asked.blank is None else [asked.messages, asked.blank]
-    told = log_likelihoods(engine, questions, [Part(WORDS, text) for text in texts])
-    scores = told[0] - (told[1] if len(told) > 1 else 0.0)
+    logs = log_likelihoods(engine, questions, [Part(WORDS, text) for text in texts])
+    scores = logs[0] - (logs[1] if len(logs) > 1 else 0.0)
     shares: np.ndarray = np.exp(scores - np.logaddexp.reduce(scores))
     return shares, length
 
@@ -173,8 +175,10 @@ def _answer(question: Predicate | Choice | Score, shares: np.ndarray, refuse_bel
     if isinstance(question, Predicate):
         return head | {"probability": float(shares[0])}
     if isinstance(question, Choice):
-        told = [{"value": o.value, "probability": float(p)} for o, p in zip(question.choices, shares, strict=True)]
-        return head | {"choice": question.choices[best].value, "confidence": confidence, "probabilities": told}
+        probabilities = [
+            {"value": o.value, "probability": float(p)} for o, p in zip(question.choices, shares, strict=True)
+        ]
+        return head | {"choice": question.choices[best].value, "confidence": confidence, "probabilities": probabilities}
     levels = [
         {"label": level.label, "value": value, "probability": float(share)}
         for value, (level, share) in enumerate(zip(question.levels, shares, strict=True))
@@ -191,11 +195,11 @@ def router(state: State) -> APIRouter:
     async def decisions(body: DecisionRequest, http: HttpRequest) -> dict[str, Any]:
         """Weigh the answers to some questions about one input. Others' requests go on between two questions."""
         served, answers, tokens = state.find(body.model), [], 0
-        given = await _input(body, state, served)
+        judged = await _input(body, state, served)
         for number, question in enumerate(body.questions):
             if await http.is_disconnected():
                 raise ApiError("the client has gone", 499)
-            asked = await _asked(body, given, number, state, served)
+            asked = await _asked(body, judged, number, state, served)
             texts = [text for text, _ in _options(question, f"questions[{number}]")]
             shares, length = await served.worker.call(partial(_weigh, served, asked, texts))
             tokens += length

@@ -52,18 +52,18 @@ def _drawn(answer: Answer, format: str) -> dict[str, Any]:
     raise ApiError("the model answered without a picture; ask otherwise, or with another seed", 500, code="no_picture")
 
 
-def _told(answers: list[Answer], format: str, size: str | None) -> dict[str, Any]:
-    told = usage([answer.usage for answer in answers])
+def _response(answers: list[Answer], format: str, size: str | None) -> dict[str, Any]:
+    tokens = usage([answer.usage for answer in answers])
     return {
         "created": int(time.time()),
         "data": [_drawn(answer, format) for answer in answers],
         "output_format": format,
         "size": size or "auto",
         "usage": {
-            "input_tokens": told["prompt_tokens"],
-            "output_tokens": told["completion_tokens"],
-            "total_tokens": told["total_tokens"],
-            "input_tokens_details": told["prompt_tokens_details"],
+            "input_tokens": tokens["prompt_tokens"],
+            "output_tokens": tokens["completion_tokens"],
+            "total_tokens": tokens["total_tokens"],
+            "input_tokens_details": tokens["prompt_tokens_details"],
         },
     }
 
@@ -86,7 +86,7 @@ def router(state: State) -> APIRouter:
         refuse(body, NEUTRAL)
         served = state.find(body.model)
         asked = Asked(state, served, _requests(body, state, served, []), False)
-        return _told(await asked.answers(http), body.output_format, body.size)
+        return _response(await asked.answers(http), body.output_format, body.size)
 
     @routes.post("/v1/images/edits")
     async def edits(
@@ -124,6 +124,6 @@ def router(state: State) -> APIRouter:
         parts = [await state.media.decode(IMAGE, await file.read(), "image") for file in files]
         body = ImageRequest(prompt=prompt, model=model, n=n, size=size, output_format=output_format)
         asked = Asked(state, served, _requests(body, state, served, parts), False)
-        return _told(await asked.answers(http), output_format, size)
+        return _response(await asked.answers(http), output_format, size)
 
     return routes

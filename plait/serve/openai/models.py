@@ -32,13 +32,13 @@ def described(served: Served) -> dict[str, Any]:
 def manifest(state: State) -> dict[str, Any]:
     """Every modality that a model here knows: how it is sent, in which formats, and which models read and write it."""
     kinds = sorted({kind for served in state.served.values() for kind in served.reads})
-    told = []
+    modalities = []
     for kind in kinds:
         transfer, render = registry.transfers(kind), registry.renders(kind)
         of_all = [
             served.model.network.vocabulary.modalities[kind] for served in state.served.values() if kind in served.reads
         ]
-        told.append(
+        modalities.append(
             {
                 "name": kind,
                 "head": of_all[0].head,
@@ -49,7 +49,7 @@ def manifest(state: State) -> dict[str, Any]:
                 "written_by": [served.name for served in state.served.values() if kind in served.writes],
             }
         )
-    return {"modalities": told}
+    return {"modalities": modalities}
 
 
 def report_of(served: Served) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def report_of(served: Served) -> dict[str, Any]:
     folder = served.model.folder
     for place in (folder, *folder.parents[:2]) if folder is not None else ():
         with contextlib.suppress(OSError, ValueError):
-            told = json.loads((place / REPORT).read_text(encoding="utf-8"))
+            report = json.loads((place / REPORT).read_text(encoding="utf-8"))
             kept = ("cell", "task", "split", "metric", "value", "ci95", "n", "baseline", "higher_is_better", "target")
-            cells = [{key: cell.get(key) for key in kept} for cell in told["cells"]]
-            return {"model": served.name, "cells": cells, "commit": told.get("commit")}
+            cells = [{key: cell.get(key) for key in kept} for cell in report["cells"]]
+            return {"model": served.name, "cells": cells, "commit": report.get("commit")}
     return {"model": served.name, "cells": [], "commit": None}
 
 

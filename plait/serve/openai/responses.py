@@ -144,7 +144,7 @@ def _finished(head: dict[str, Any], answer: Answer, item: str) -> dict[str, Any]
 async def _events(asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload, None]:
     """The events of a stream, numbered."""
     item, text, numbers = f"msg_{uuid.uuid4().hex}", "", itertools.count()
-    place = {"item_id": item, "output_index": 0, "content_index": 0}
+    part_of = {"item_id": item, "output_index": 0, "content_index": 0}
 
     def event(kind: str, **more: Any) -> Payload:
         return {"type": f"response.{kind}", "sequence_number": next(numbers), **more}
@@ -152,16 +152,16 @@ async def _events(asked: Asked, head: dict[str, Any]) -> AsyncGenerator[Payload,
     yield event("created", response=head)
     yield event("in_progress", response=head)
     yield event("output_item.added", output_index=0, item=_item(item, "in_progress"))
-    yield event("content_part.added", **place, part=_words(""))
+    yield event("content_part.added", **part_of, part=_words(""))
     try:
         async for _, news in asked.events():
             if isinstance(news, TextDelta):
                 text += news.text
-                yield event("output_text.delta", **place, delta=news.text, logprobs=[])
+                yield event("output_text.delta", **part_of, delta=news.text, logprobs=[])
             elif isinstance(news, Finished):
                 response = _finished(head, news.answer, item)
-                yield event("output_text.done", **place, text=text, logprobs=[])
-                yield event("content_part.done", **place, part=_words(text))
+                yield event("output_text.done", **part_of, text=text, logprobs=[])
+                yield event("content_part.done", **part_of, part=_words(text))
                 yield event("output_item.done", output_index=0, item=response["output"][0])
                 yield event(response["status"], response=response)
     except Exception as error:

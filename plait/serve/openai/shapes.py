@@ -30,15 +30,15 @@ class Body(Shape):
     @model_validator(mode="before")
     @classmethod
     def _is_plain(cls, data: Any) -> Any:
-        left: list[tuple[Any, int]] = [(data, 0)]
-        while left:
-            value, depth = left.pop()
+        unchecked: list[tuple[Any, int]] = [(data, 0)]
+        while unchecked:
+            value, depth = unchecked.pop()
             if depth > DEEPEST:
                 raise ValueError(f"nested deeper than {DEEPEST}; expected less")
             if isinstance(value, dict):
-                left += [(each, depth + 1) for pair in value.items() for each in pair]
+                unchecked += [(each, depth + 1) for pair in value.items() for each in pair]
             elif isinstance(value, list):
-                left += [(each, depth + 1) for each in value]
+                unchecked += [(each, depth + 1) for each in value]
             elif isinstance(value, str) and SURROGATE.search(value):
                 raise ValueError("half of a surrogate pair in a text; expected whole Unicode characters")
             elif isinstance(value, float) and not math.isfinite(value):
@@ -83,14 +83,14 @@ class Sampled(WithoutEffect):
 def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise ApiError for parameters of a shape whose values are not among the neutral ones; None always is."""
     for name, values in neutral.items():
-        got = getattr(shape, name)
-        if got is not None and got not in values:
-            told = (
+        value = getattr(shape, name)
+        if value is not None and value not in values:
+            expected = (
                 f"expected it to be left out, or {' or '.join(map(repr, values))}"
                 if values
                 else "expected it to be left out"
             )
-            raise unsupported(name, f"got {got!r}; {told}")
+            raise unsupported(name, f"got {value!r}; {expected}")
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]

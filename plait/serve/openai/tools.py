@@ -153,15 +153,15 @@ def _renamed(value: Any, own: str) -> Any:
         return [_renamed(each, own) for each in value]
     if not isinstance(value, dict):
         return value
-    told = {key: _renamed(inner, own) for key, inner in value.items()}
-    reference = told.get("$ref")
+    renamed = {key: _renamed(inner, own) for key, inner in value.items()}
+    reference = renamed.get("$ref")
     if reference == "#":
-        told["$ref"] = f"#/$defs/{own}"
+        renamed["$ref"] = f"#/$defs/{own}"
     elif isinstance(reference, str):
         for place in DEFINITIONS:
             if reference.startswith(f"#/{place}/"):
-                told["$ref"] = f"#/$defs/{own}.{reference.removeprefix(f'#/{place}/')}"
-    return told
+                renamed["$ref"] = f"#/$defs/{own}.{reference.removeprefix(f'#/{place}/')}"
+    return renamed
 
 
 def calling(tools: list[Tool], choice: Choice | None) -> str:
@@ -211,14 +211,14 @@ def call_of(words: str) -> dict[str, Any] | None:
     if not words.startswith("{"):
         return None
     try:
-        told = json.loads(words)
+        call = json.loads(words)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or not {"name", "arguments"} <= set(told):
+    if not isinstance(call, dict) or not {"name", "arguments"} <= set(call):
         return None
-    arguments = json.dumps(told["arguments"], ensure_ascii=False)
+    arguments = json.dumps(call["arguments"], ensure_ascii=False)
     return {
         "id": f"call_{uuid.uuid4().hex}",
         "type": "function",
-        "function": {"name": told["name"], "arguments": arguments},
+        "function": {"name": call["name"], "arguments": arguments},
     }
