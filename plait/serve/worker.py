@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -124,35 +125,23 @@ class Worker:
         """What `function` returns, called between two steps of the engine, one such call after each; raises what it raises, and
         OverloadedError."""
         self._let_in(1)
-        self.outstanding += 1
-        try:
-            return await self._called(function)
-        finally:
-            self.outstanding -= 1
-
-    async def _called(self, function: Callable[[], Result]) -> Result:
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[Result] = loop.create_future()
-
-        def settle(value: Any, error: BaseException | None) -> None:
-            if result.cancelled():
-                return
-            if error is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(value)
+        future: Future[Result] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # nobody waits for it any more
             try:
-                value = function()
+                future.set_result(function())
             except Exception as error:
-                loop.call_soon_threadsafe(settle, None, error)
-            else:
-                loop.call_soon_threadsafe(settle, value, None)
+                future.set_exception(error)
 
-        self.calls.put(run)
-        self.commands.put(lambda: None)  # wakes it up
-        return await result
+        self.outstanding += 1
+        try:
+            self.calls.put(run)
+            self.commands.put(lambda: None)  # wakes it up
+            return await asyncio.wrap_future(future)
+        finally:
+            self.outstanding -= 1
 
     def close(self) -> None:
         """Take no more requests, and end with those that are there."""
@@ -166,12 +155,16 @@ class Worker:
         else:
             job.tell(Finished(Answer(Message("assistant", ()), [], reason="cancelled")))
 
+    @property
+    def _is_idle(self) -> bool:
+        return not self.jobs and self.commands.empty() and self.calls.empty()
+
     def _run(self) -> None:
-        while not (self.is_closing and not self.jobs and self.commands.empty() and self.calls.empty()):
-            while not self.commands.empty() or not (self.jobs or not self.calls.empty()):
+        while not (self.is_closing and self._is_idle):
+            if self._is_idle:
+                self._guarded(self.commands.get())  # waits for one
+            while not self.commands.empty():
                 self._guarded(self.commands.get())
-                if self.is_closing and not self.jobs and self.commands.empty() and self.calls.empty():
-                    return
             if not self.calls.empty():
                 self._guarded(self.calls.get())
             if not self.jobs:
