@@ -88,6 +88,7 @@ class Decoder:
         self.rng = np.random.default_rng([request.seed, 3])
         self.guided = request.guidance != 1.0
         self.drawn = 0  # tokens that max_tokens bounds
+        self.reused = 0  # tokens of what is asked that were computed for an earlier request
         self.segments: list[Segment] = []
         self.layout: list[Span] = []
         self.reason: Reason = "length"
@@ -111,7 +112,7 @@ class Decoder:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(dict(self._asked), dict(self._answered))
+        return Usage(dict(self._asked), dict(self._answered), self.reused)
 
     def prompt(self) -> list[Element]:
         """What is asked, up to the mark of the answer."""

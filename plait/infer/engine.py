@@ -19,14 +19,16 @@ from torch import Tensor
 from plait.contract import WORDS, Block, Message, Part, Segment
 from plait.data.features import FeatureReader
 from plait.data.pack import Batch, collate
-from plait.data.row import Element, FlowBlock, Ids, RowBuilder
+from plait.data.row import Element, Ids, RowBuilder
 from plait.data.sequence import Encoder
 from plait.errors import ConfigError, PlaitError
-from plait.infer.decoder import Decoder, Draw, Feed, Step, Steps, to_parts
-from plait.infer.events import Answer, Event, Finished, Preview, Reason
-from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView, Slot
+from plait.infer.decoder import Decoder, Feed, Step, to_parts
+from plait.infer.events import Answer, Finished, Preview, Reason
+from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView
+from plait.infer.prefixes import Prefixes, keys_of, without
 from plait.infer.request import Request
 from plait.infer.sampling import chance, euler_step, guided, sample_ids
+from plait.infer.ticket import Flight, Stream, Ticket
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
 
@@ -35,53 +37,6 @@ CACHE_TOKENS = 262_144  # that all streams may keep together
 PREFILL = 512  # tokens of one stream's prompt a step: others need not wait for a long one
 MARGIN = 16  # tokens that a stream's slot has beside the prompt and max_tokens
 ROUND = 16  # packed tokens a step, beyond so many, are padded to a multiple: each number of rows costs its preparation
-
-
-@dataclass
-class Stream:
-    """A sequence being written: its slot, the block number of its next token, what was not fed yet."""
-
-    slot: Slot
-    blocks: int = 0
-    waiting: deque[Element] | None = None
-
-
-class Flight:
-    """A block between noise and data: its tokens `z` [n, W] at the time of Euler's step number `step`."""
-
-    def __init__(self, draw: Draw, times: Sequence[float], device: torch.device) -> None:
-        self.draw, self.times, self.step = draw, times, 0
-        self.z = torch.from_numpy(draw.noise).to(device)
-
-    def element(self) -> FlowBlock:
-        """The block as the trunk sees it now."""
-        draw = self.draw
-        tokens = self.z.numpy(force=True)
-        return FlowBlock(draw.modality, tokens, draw.coordinates, False, self.times[self.step], draw.expert)
-
-
-class Ticket:
-    """A request that was submitted. `events` are told if it was asked for; `answer` is there once `done`."""
-
-    def __init__(self, request: Request, stream: bool = False, previews: int = 0, longest: int | None = None) -> None:
-        self.request, self.stream, self.previews, self.longest = request, stream, previews, longest
-        self.events: deque[Event] = deque()
-        self.answer: Answer | None = None
-        self.decoder: Decoder | None = None
-        self.steps: Steps | None = None
-        self.waits_for: Feed | Flight | None = None
-        self.hidden: Tensor | None = None  # of the last token of what is fed
-        self.main: Stream | None = None
-        self.null: Stream | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the answer is there, for whatever reason."""
-        return self.answer is not None
-
-    def streams(self) -> list[Stream]:
-        """Its streams, the conditional one first."""
-        return [stream for stream in (self.main, self.null) if stream is not None]
 
 
 @dataclass
@@ -112,14 +67,22 @@ class Engine:
         self.active: list[Ticket] = []
         self.schedules: dict[tuple[str, int], list[float]] = {}  # times of Euler's steps by modality and number
         self._illegal_ids: dict[str | None, Tensor] = {}
+        self.prefixes: Prefixes | None = None
         self.steps_taken = self.tokens_computed = 0
 
     # requests
 
-    def submit(self, request: Request, stream: bool = False, previews: int = 0, longest: int | None = None) -> Ticket:
+    def keep_prefixes(self, tokens: int) -> None:
+        """Keep what has ended, in up to `tokens` of the cache: a conversation's next turn then begins where the last one ended.
+        Answers may differ in rounding from those without."""
+        self.prefixes = Prefixes(self.cache, tokens)
+
+    def submit(
+        self, request: Request, stream: bool = False, previews: int = 0, longest: int | None = None, owner: str = ""
+    ) -> Ticket:
         """Take a request. `stream`: its ticket gets events as words and blocks come; `previews` of each block in flight. More
-        than `longest` tokens of what is asked are refused."""
-        ticket = Ticket(request, stream or previews > 0, previews, longest)
+        than `longest` tokens of what is asked are refused. It may begin with what is kept of the `owner`'s earlier ones."""
+        ticket = Ticket(request, stream or previews > 0, previews, longest, owner)
         self.waiting.append(ticket)
         return ticket
 
@@ -204,12 +167,27 @@ class Engine:
                 self.waiting.popleft()
                 continue
             tokens = self._room(ticket)
-            if self.active and not self.cache.fits(2 * tokens if ticket.request.guidance != 1.0 else tokens):
+            if not self._fits(2 * tokens if ticket.request.guidance != 1.0 else tokens) and self.active:
                 return  # those before it will make room
             self.waiting.popleft()
             ticket.main = Stream(self.cache.take(tokens))
             self.active.append(ticket)
             self._wait_for_feed(ticket)
+            self._reuse(ticket)
+
+    def _fits(self, tokens: int) -> bool:
+        return self.prefixes.make_room(tokens) if self.prefixes else self.cache.fits(tokens)
+
+    def _reuse(self, ticket: Ticket) -> None:
+        """Begin a stream with what is kept of sequences that began as it does."""
+        stream = ticket.main
+        if self.prefixes is None or stream is None or not stream.waiting or ticket.decoder is None:
+            return
+        elements = list(stream.waiting)
+        stream.blocks = self.prefixes.begin(stream.slot, elements, ticket.owner)  # every id is a block
+        stream.fed = keys_of(elements)[: stream.blocks]
+        stream.waiting = deque(without(elements, stream.slot.length))
+        ticket.decoder.reused = stream.slot.length
 
     def _begin(self, ticket: Ticket) -> bool:
         """Read what is asked; whether that could be done."""
@@ -281,7 +259,10 @@ class Engine:
     def _finish(self, ticket: Ticket, reason: Reason | None = None, error: Exception | None = None) -> None:
         """The request has its answer, and gives back what it held."""
         for stream in ticket.streams():
-            self.cache.give_back(stream.slot)
+            if self.prefixes is not None and stream is ticket.main and error is None:
+                self.prefixes.keep(stream.slot, stream.fed, ticket.owner)
+            else:
+                self.cache.give_back(stream.slot)
         ticket.main = ticket.null = ticket.waits_for = None
         if ticket in self.active:
             self.active.remove(ticket)
@@ -329,6 +310,8 @@ class Engine:
                 pieces.append(Piece(ticket, stream, first, len(builder.ids) - first, keep))
                 if keep:
                     stream.blocks = builder.next_block
+                if keep and self.prefixes is not None and stream is ticket.main:
+                    stream.fed += keys_of(elements)
         row = builder.row()
         length = len(row) if len(row) <= ROUND else -(-len(row) // ROUND) * ROUND
         blocks = np.zeros(length, np.int64)

@@ -14,10 +14,12 @@ Reason = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens by modality of what was asked and of the answer, each counted once; marks and headers under `grammar`."""
+    """Tokens by modality of what was asked and of the answer, each counted once; marks and headers under `grammar`. `reused`:
+    how many of those asked had been computed for an earlier request."""
 
     asked: Mapping[str, int] = field(default_factory=dict)
     answered: Mapping[str, int] = field(default_factory=dict)
+    reused: int = 0
 
 
 @dataclass(frozen=True)

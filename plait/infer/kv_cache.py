@@ -116,9 +116,24 @@ class KVCache:
         if slot.length + tokens <= slot.store.capacity:
             return
         larger = self.take(slot.length + tokens)
-        larger.store.data[:, :, larger.index, :, : slot.length] = slot.store.data[:, :, slot.index, :, : slot.length]
+        self.copy(slot, larger, slot.length)
         self.give_back(slot)
         slot.store, slot.index = larger.store, larger.index
+
+    def shrink(self, slot: Slot) -> Slot:
+        """The stream in the smallest slot that holds it; the larger one is given back."""
+        if self.capacity_for(slot.length) == slot.store.capacity:
+            return slot
+        smaller = self.take(slot.length)
+        self.copy(slot, smaller, slot.length)
+        self.give_back(slot)
+        return smaller
+
+    @staticmethod
+    def copy(source: Slot, target: Slot, tokens: int) -> None:
+        """The first `tokens` of a stream are those of another, too."""
+        target.store.data[:, :, target.index, :, :tokens] = source.store.data[:, :, source.index, :, :tokens]
+        target.length = tokens
 
 
 @dataclass

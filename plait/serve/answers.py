@@ -26,13 +26,13 @@ Payload = dict[str, Any] | str
 
 
 class Asked:
-    """The jobs of one HTTP request, which end with it."""
+    """The jobs of one HTTP request, which end with it. `owner`: whose earlier requests they may build on."""
 
     def __init__(
-        self, state: State, served: Served, requests: Sequence[Request], stream: bool, previews: int = 0
+        self, state: State, served: Served, requests: Sequence[Request], stream: bool, owner: str, previews: int = 0
     ) -> None:
         self.state, self.served = state, served
-        self.jobs = served.worker.submit(requests, stream, previews)
+        self.jobs = served.worker.submit(requests, stream, previews, owner)
 
     def cancel(self) -> None:
         """End what is not done."""
@@ -115,7 +115,9 @@ def usage(usages: Sequence[Usage], a_question: int | None = None) -> dict[str, A
     for side, counts in sides:
         of_all = dict.fromkeys(registry.available(), 0) | counts
         tokens[f"{side}_tokens_details"] = {f"{modality}_tokens": count for modality, count in sorted(of_all.items())}
-    tokens["prompt_tokens_details"]["cached_tokens"] = 0
+    tokens["prompt_tokens_details"]["cached_tokens"] = sum(
+        each.reused for each in usages[:: a_question or len(usages) or 1]
+    )
     return tokens
 
 

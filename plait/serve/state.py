@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Limits:
     """Bounds of what is asked: bytes of a body, media and messages of a conversation, bytes of its media when they are decoded, its characters, answers to one request, tokens of an
-    answer, requests under way at once; and of how often: requests a minute of one key (0: as many as come)."""
+    answer, requests under way at once; and of how often: requests a minute of one key (0: as many as come). `kept` tokens of
+    what has ended wait for what begins as it did."""
 
     body: int = 64 << 20
     media: int = 32
@@ -29,6 +30,7 @@ class Limits:
     answers: int = 8
     tokens: int = 4096
     requests: int = 256
+    kept: int = 16_384
     a_minute: int = 0
 
 
@@ -67,6 +69,8 @@ class State:
             name: Served(name, model, Worker(model.engine, model.longest, limits.requests))
             for name, model in models.items()
         }
+        for model in models.values():
+            model.engine.keep_prefixes(limits.kept)
         self.media = MediaDecoder()
         self.metrics = Metrics(self.served)
 

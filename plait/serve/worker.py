@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from plait.contract import Message
-from plait.infer.engine import Engine, Ticket
+from plait.infer.engine import Engine
 from plait.infer.events import Answer, Event, Finished
 from plait.infer.request import Request
+from plait.infer.ticket import Ticket
 from plait.serve.errors import OverloadedError
 
 Result = TypeVar("Result")
@@ -32,8 +33,8 @@ RETRY_AFTER = 2  # seconds, that a client is asked to wait where too many do
 class Job:
     """A request on its way. Iterate over its events, the last of which is `Finished`, or wait for the `answer`."""
 
-    def __init__(self, worker: Worker, request: Request, stream: bool, previews: int) -> None:
-        self.worker, self.request, self.stream, self.previews = worker, request, stream, previews
+    def __init__(self, worker: Worker, request: Request, stream: bool, previews: int, owner: str) -> None:
+        self.worker, self.request, self.stream, self.previews, self.owner = worker, request, stream, previews, owner
         self.loop = asyncio.get_running_loop()
         self.arrived: asyncio.Queue[Event] = asyncio.Queue()
         self.begun = time.perf_counter()
@@ -102,10 +103,12 @@ class Worker:
         """Whether it answers."""
         return self.thread.is_alive() and not self.is_closing
 
-    def submit(self, requests: Sequence[Request], stream: bool = False, previews: int = 0) -> list[Job]:
-        """Take all of some requests or none, from a running event loop. Raises OverloadedError."""
+    def submit(
+        self, requests: Sequence[Request], stream: bool = False, previews: int = 0, owner: str = ""
+    ) -> list[Job]:
+        """Take all of some requests of an owner or none, from a running event loop. Raises OverloadedError."""
         self._let_in(len(requests))
-        jobs = [Job(self, request, stream, previews) for request in requests]
+        jobs = [Job(self, request, stream, previews, owner) for request in requests]
         self.outstanding += len(jobs)
         for job in jobs:
             self.commands.put(partial(self._begin, job))
@@ -150,7 +153,7 @@ class Worker:
 
     def _begin(self, job: Job) -> None:
         if not job.is_cancelled:
-            job.ticket = self.engine.submit(job.request, job.stream, job.previews, self.longest)
+            job.ticket = self.engine.submit(job.request, job.stream, job.previews, self.longest, job.owner)
             self.jobs.append(job)
         else:
             job.tell(Finished(Answer(Message("assistant", ()), [], reason="cancelled")))

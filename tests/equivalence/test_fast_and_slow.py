@@ -21,8 +21,9 @@ from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError
 from plait.heads.categorical import cross_entropy, cross_entropy_by_formula
 from plait.heads.flow import FlowEmbedding
-from plait.infer.engine import Engine, Piece, Stream
+from plait.infer.engine import Engine, Piece
 from plait.infer.request import Request
+from plait.infer.ticket import Stream
 from plait.model.attention import _Products, attend, attend_by_formula, prepare
 from plait.model.layers import Linear, few_numbers, sinusoids
 from plait.model.mask import allowed, allowed_by_definition

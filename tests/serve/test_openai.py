@@ -447,3 +447,12 @@ def test_more_than_the_server_holds_is_asked_to_come_again():
             chat(few, n=2)
         assert int(caught.value.response.headers["Retry-After"]) > 0
         assert chat(few).choices, "nothing of the refused request was taken"
+
+
+def test_a_conversation_s_next_turn_reuses_the_last_one(client):
+    first = [{"role": "user", "content": "which digit is it, and what colour has it?"}]
+    answer = client.chat.completions.create(model="tiny", messages=first, max_tokens=6)
+    said = {"role": "assistant", "content": answer.choices[0].message.content or "yes"}
+    second = [*first, said, {"role": "user", "content": "are you sure?"}]
+    details = client.chat.completions.create(model="tiny", messages=second, max_tokens=6).usage.prompt_tokens_details
+    assert details.cached_tokens >= answer.usage.prompt_tokens - 1

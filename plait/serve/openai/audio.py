@@ -17,6 +17,7 @@ from plait.contract import WORDS, Message, Part
 from plait.infer.events import BlockDone, Finished, TextDelta
 from plait.serve.answers import Asked, Payload, Stream, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
+from plait.serve.guard import caller_of
 from plait.serve.media import encoded, joined
 from plait.serve.openai.chat import VOICES, bounded
 from plait.serve.openai.content import AUDIO
@@ -167,8 +168,9 @@ def _hearing(routes: APIRouter, state: State) -> None:
         question = Message("user", (part, Part(WORDS, ASK)))
         usual = served.model.usual | ({} if temperature is None else {"temperature": temperature})
         asked = Asked(
-            state, served, [Request((question,), to=WORDS, max_tokens=bounded(state, None, ""), **usual)], stream
-        )
+            state, served, [Request((question,), to=WORDS, max_tokens=bounded(state, None, ""), **usual)], stream,
+            caller_of(http),
+        )  # fmt: skip
         return await _transcribed(asked, http, seconds, response_format, stream)
 
     @routes.post("/v1/audio/translations")
@@ -189,7 +191,7 @@ def _speaking(routes: APIRouter, state: State) -> None:
         _needs(served, served.writes, f"speak; it answers in {', '.join(served.writes)}")
         question = (Message("user", (Part(WORDS, body.input),)),)
         requests = body.requests(served.model.usual, [question], to=AUDIO, max_tokens=state.limits.tokens)
-        asked = Asked(state, served, requests, body.response_format in STREAMED)
+        asked = Asked(state, served, requests, body.response_format in STREAMED, caller_of(http))
         if body.response_format in STREAMED:
             media_type = registry.transfers(AUDIO).formats()[body.response_format]  # type: ignore[union-attr]
             return Stream(asked, _sounding(asked, body.response_format), media_type=media_type)

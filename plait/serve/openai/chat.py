@@ -19,6 +19,7 @@ from plait.infer.events import Answer, BlockDone, Event, Finished, Preview, Reas
 from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError, unsupported
+from plait.serve.guard import caller_of
 from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
 from plait.serve.openai.content import AUDIO, IMAGE, ChatMessage, as_content, as_messages
@@ -310,7 +311,8 @@ def router(state: State) -> APIRouter:
         """Answer a conversation, in words or in another modality that the model writes."""
         served = state.find(body.model)
         requests = await as_requests(body, state, served)
-        asked = Asked(state, served, requests, body.stream, body.previews if body.stream else 0)
+        previews = body.previews if body.stream else 0
+        asked = Asked(state, served, requests, body.stream, caller_of(http), previews)
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name,
             "object": "chat.completion.chunk" if body.stream else "chat.completion", "system_fingerprint": served.fingerprint,

@@ -18,6 +18,7 @@ from plait.infer.events import Finished, TextDelta, TokenChoice, Usage
 from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import ApiError
+from plait.serve.guard import caller_of
 from plait.serve.openai.chat import REASONS, StreamOptions, answers_at_most, bounded
 from plait.serve.openai.content import readable
 from plait.serve.openai.shapes import Request, Sampled, Stops, refuse, stops
@@ -103,7 +104,7 @@ def router(state: State) -> APIRouter:
     async def completions(body: CompletionRequest, http: HttpRequest) -> Response | dict[str, Any]:
         """Answer one or several texts in words."""
         served = state.find(body.model)
-        asked = Asked(state, served, _requests(body, state, served), body.stream)
+        asked = Asked(state, served, _requests(body, state, served), body.stream, caller_of(http))
         head = {
             "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": served.name,
             "system_fingerprint": served.fingerprint,

@@ -14,6 +14,7 @@ from plait.contract import WORDS, Message, Part
 from plait.infer.events import Answer
 from plait.serve.answers import Asked, usage
 from plait.serve.errors import ApiError, unsupported
+from plait.serve.guard import caller_of
 from plait.serve.media import encoded
 from plait.serve.openai.chat import answers_at_most, sized
 from plait.serve.openai.content import IMAGE
@@ -85,7 +86,7 @@ def router(state: State) -> APIRouter:
         """Draw what the prompt says."""
         refuse(body, NEUTRAL)
         served = state.find(body.model)
-        asked = Asked(state, served, _requests(body, state, served, []), False)
+        asked = Asked(state, served, _requests(body, state, served, []), False, caller_of(http))
         return _response(await asked.answers(http), body.output_format, body.size)
 
     @routes.post("/v1/images/edits")
@@ -123,7 +124,7 @@ def router(state: State) -> APIRouter:
         served = state.find(model)
         parts = [await state.media.decode(IMAGE, await file.read(), "image") for file in files]
         body = ImageRequest(prompt=prompt, model=model, n=n, size=size, output_format=output_format)
-        asked = Asked(state, served, _requests(body, state, served, parts), False)
+        asked = Asked(state, served, _requests(body, state, served, parts), False, caller_of(http))
         return _response(await asked.answers(http), output_format, size)
 
     return routes

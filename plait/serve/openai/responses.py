@@ -17,6 +17,7 @@ from plait.contract import WORDS
 from plait.infer.events import Answer, Finished, TextDelta
 from plait.serve.answers import Asked, Payload, event_stream, usage
 from plait.serve.errors import as_api_error
+from plait.serve.guard import caller_of
 from plait.serve.openai.chat import bounded
 from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
 from plait.serve.openai.shapes import Request, Sampled, Shape, refuse
@@ -179,7 +180,7 @@ def router(state: State) -> APIRouter:
     async def responses(body: ResponsesRequest, http: HttpRequest) -> Response | dict[str, Any]:
         """Answer a conversation in words."""
         served = state.find(body.model)
-        asked = Asked(state, served, await _requests(body, state, served), body.stream)
+        asked = Asked(state, served, await _requests(body, state, served), body.stream, caller_of(http))
         head = _head(body, served)
         if body.stream:
             return event_stream(asked, _events(asked, head), done=False, named=True)

@@ -1,0 +1,102 @@
+"""Keys and values of sequences that have ended, for those that begin as they did: the earlier turns of a conversation.
+
+A token sees only what stands before it and what stands in its own block, so whatever two sequences begin with alike, block by
+block, has the same keys and values in both, but for the rounding of other shapes (docs/adr/0032-earlier-turns.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from plait.data.row import Element, Ids
+from plait.infer.kv_cache import KVCache, Slot
+
+Key = tuple[Hashable, int]  # what a token or a block is to the trunk, and of how many tokens it is
+
+
+def keys_of(elements: Sequence[Element]) -> list[Key]:
+    """A key for each id and for each block: equal where the trunk reads the same."""
+    keys: list[Key] = []
+    for element in elements:
+        if isinstance(element, Ids):
+            keys += [((index, element.expert), 1) for index in element.ids]
+        else:
+            digest = hashlib.blake2b(element.tokens.tobytes() + element.coordinates.tobytes()).digest()
+            keys.append(((element.modality, element.expert, element.time, digest), len(element)))
+    return keys
+
+
+def without(elements: Sequence[Element], count: int) -> list[Element]:
+    """The elements but for their first `count` tokens, which end where an id or a block ends."""
+    rest: list[Element] = []
+    for element in elements:
+        passed = min(count, len(element))
+        count -= passed
+        if not passed:
+            rest.append(element)
+        elif passed < len(element):
+            assert isinstance(element, Ids)
+            rest.append(Ids(element.ids[passed:], element.learned, element.expert, element.origin))
+    return rest
+
+
+@dataclass(eq=False)
+class Prefix:
+    """A sequence whose keys and values are kept, and whose it is."""
+
+    slot: Slot
+    keys: list[Key]
+    owner: str
+
+
+class Prefixes:
+    """Sequences in up to `tokens` of a cache; those that were used longest ago make room. Nobody is told of another owner's: how
+    soon an answer comes would tell what others have asked."""
+
+    def __init__(self, cache: KVCache, tokens: int) -> None:
+        self.cache, self.tokens = cache, tokens
+        self.kept: list[Prefix] = []  # the one used last at the end
+
+    def keep(self, slot: Slot, keys: Sequence[Key], owner: str) -> None:
+        """Take over the slot of a sequence that has ended."""
+        held = self.cache.shrink(slot)
+        size = held.store.capacity
+        if size > self.tokens or not keys:
+            self.cache.give_back(held)
+            return
+        for other in [each for each in self.kept if each.owner == owner and common(each.keys, keys) == len(each.keys)]:
+            self._drop(other)  # the new one begins with it
+        while self.kept and sum(each.slot.store.capacity for each in self.kept) + size > self.tokens:
+            self._drop(self.kept[0])
+        self.kept.append(Prefix(held, list(keys), owner))
+
+    def begin(self, slot: Slot, elements: Sequence[Element], owner: str) -> int:
+        """Copy what is known of the beginning of `elements` to an empty slot; how many keys. The last one is never among them:
+        what follows is told from it."""
+        keys = keys_of(elements)[:-1]
+        lengths = [(common(each.keys, keys), each) for each in self.kept if each.owner == owner]
+        count, best = max(lengths, key=lambda pair: pair[0], default=(0, None))
+        if best is None or not count:
+            return 0
+        self.kept.remove(best)
+        self.kept.append(best)
+        self.cache.copy(best.slot, slot, sum(length for _, length in keys[:count]))
+        return count
+
+    def make_room(self, tokens: int) -> bool:
+        """Drop sequences until the cache has room for `tokens`; whether it has."""
+        while self.kept and not self.cache.fits(tokens):
+            self._drop(self.kept[0])
+        return self.cache.fits(tokens)
+
+    def _drop(self, prefix: Prefix) -> None:
+        self.kept.remove(prefix)
+        self.cache.give_back(prefix.slot)
+
+
+def common(one: Sequence[Key], other: Sequence[Key]) -> int:
+    """How many keys two sequences begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
