@@ -14,9 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import modalities
-from plait.contract import Modality
+from plait.contract import Modality, Part
 from plait.errors import ConfigError, MissingError
-from plait.modalities import Augments, Judged, Measures, Reader, Renders, Streams, Suggests, Transfers, Weights
+from plait.modalities import (
+    PROVENANCE,
+    Augments,
+    Judged,
+    Marks,
+    Measures,
+    Provenance,
+    Reader,
+    Renders,
+    Streams,
+    Suggests,
+    Transfers,
+    Weights,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from torch import nn
@@ -188,3 +201,15 @@ def transform(name: str) -> Callable[..., Any]:
         if entry in table:
             return table[entry]
     raise ConfigError(f"unknown transform {name!r}; expected MODULE.NAME of {TASKS}, such as boxes.move")
+
+
+def marks(name: str) -> Marks | None:
+    """How parts of the modality `name` that a model made are marked, if they are."""
+    module: Marks | None = _optional(name, "mark")
+    return module
+
+
+def provenance(part: Part) -> Provenance:
+    """Where a part came from, by what its file said and by its modality's mark. Raises RowError for a damaged part."""
+    module, declared = marks(part.type), str(part.options.get(PROVENANCE, ""))
+    return Provenance(declared) if module is None else Provenance(declared, *module.evidence(part))

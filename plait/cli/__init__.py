@@ -1,6 +1,19 @@
 """The command line: one module per group of commands."""
 
-from plait.cli import chat, data, evaluate, generate, pretrained, serve, study, system, train
+from plait.cli import chat, data, evaluate, generate, pretrained, provenance, serve, study, system, train
 from plait.cli.app import app, main
 
-__all__ = ["app", "chat", "data", "evaluate", "generate", "main", "pretrained", "serve", "study", "system", "train"]
+__all__ = [
+    "app",
+    "chat",
+    "data",
+    "evaluate",
+    "generate",
+    "main",
+    "pretrained",
+    "provenance",
+    "serve",
+    "study",
+    "system",
+    "train",
+]

@@ -17,6 +17,7 @@ def chat(
         Path, typer.Argument(help="A checkpoint, run folder or archive, or the name of one that is shipped.")
     ] = Path("smol"),
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
+    mark: Annotated[bool, typer.Option(help="Whether they say that a model made them.")] = True,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     memory: Annotated[
         Optional[int],  # noqa: UP045
@@ -35,7 +36,7 @@ def chat(
     model = api.load(checkpoint)
     memory = model.config["recipe"]["turns"] - 1 if memory is None else memory
     folder = script.parent if script else Path()
-    session = conversation.Chat(model, out, typer.echo, memory, seed, conversation.detect_terminal(), folder)
+    session = conversation.Chat(model, out, typer.echo, memory, seed, conversation.detect_terminal(), folder, mark)
     if script is None and sys.stdin.isatty():
         typer.echo("/help lists the commands")
     for line in conversation.read_script(script, typer.echo) if script else conversation.read_lines():

@@ -71,7 +71,8 @@ def graphics(environment: Mapping[str, str]) -> str | None:
 
 
 class Chat:
-    """A conversation with a model. Calls `say` to print, writes media to the folder `out`, shows them with a `terminal`.
+    """A conversation with a model. Calls `say` to print, writes media to the folder `out`, shows them with a `terminal`;
+    files have the `mark` of what a model made.
 
     The model's input is the question and the last `memory` exchanges before it. Files are named from `folder`.
     """
@@ -85,8 +86,9 @@ class Chat:
         seed: int = 0,
         terminal: Terminal | None = None,
         folder: Path = Path(),
+        mark: bool = True,
     ) -> None:
-        self.model, self.out, self.say, self.folder = model, out, say, folder
+        self.model, self.out, self.say, self.folder, self.mark = model, out, say, folder, mark
         self.memory, self.seed, self.terminal = memory, seed, terminal
         self.history: list[Message] = []
         self.attachments: list[Part] = []  # for the next question
@@ -178,7 +180,7 @@ class Chat:
 
     def show(self, part: Part, number: int) -> None:
         """Print a text; of other parts print a rendering, the file's name and the facts."""
-        text_or_path = write_part(part, self.out, number)
+        text_or_path = write_part(part, self.out, number, self.mark)
         renders = registry.renders(part.type)
         if renders is None or text_or_path == str(part.value):
             self.say(text_or_path)

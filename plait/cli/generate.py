@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from plait.cli.app import app, make_folder
 from plait.errors import ConfigError
 
 SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens", "choices")  # of plait.infer.request.Request
-RENAMED = {"size": "image.size"}  # former flag -> setting
+FORMER = {name: name for name in SETTINGS[:4]} | {"size": "image.size"}  # former flag -> setting
 USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
 
 
@@ -25,6 +25,7 @@ class CommandLine:
     checkpoint: Path | None = None
     inputs: list[tuple[str, str]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    former: dict[str, str] = field(default_factory=dict)  # settings that were given by a flag, as once
 
 
 def parse_arguments(arguments: Sequence[str], kinds: Sequence[str]) -> CommandLine:
@@ -34,6 +35,9 @@ def parse_arguments(arguments: Sequence[str], kinds: Sequence[str]) -> CommandLi
     for word in words:
         if word.startswith("--"):
             kind, equals, value = word[2:].partition("=")
+            if kind in FORMER:
+                line.former[FORMER[kind]] = value if equals else _next_value(word, words)
+                continue
             if kind not in kinds:
                 raise ConfigError(f"got {word}; expected one of {', '.join(f'--{name}' for name in kinds)}: {USAGE}")
             line.inputs.append((kind, value if equals else _next_value(word, words)))
@@ -93,21 +97,17 @@ def generate(
     ],
     to: Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound.")] = Path("."),
-    seed: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
-    steps: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
-    guidance: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
-    temperature: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
-    size: Annotated[Optional[str], typer.Option(hidden=True)] = None,  # noqa: UP045
+    mark: Annotated[bool, typer.Option(help="Whether they say that a model made them.")] = True,
 ) -> None:
     """Answer any mix of inputs. Prints text; writes files and prints their names."""
     kinds = registry.available()
     line = parse_arguments(arguments, kinds)
-    flags = {"seed": seed, "steps": steps, "guidance": guidance, "temperature": temperature, "size": size}
-    for flag, value in flags.items():
-        if value is not None:
-            setting = RENAMED.get(flag, flag)
-            typer.echo(f"note: --{flag} {value} is {setting}={value} now, and will go with the next release", err=True)
-            line.settings.setdefault(setting, value)
+    for setting, value in line.former.items():
+        typer.echo(
+            f"note: --{setting.rpartition('.')[2]} {value} is {setting}={value} now, and will go with the next release",
+            err=True,
+        )
+        line.settings.setdefault(setting, value)
     if line.checkpoint is None:
         raise ConfigError(f"got no checkpoint; expected a run folder, a checkpoint or an archive: {USAGE}")
     if not line.inputs:
@@ -121,7 +121,7 @@ def generate(
     parts = [api.Part(kind, value) for kind, value in line.inputs]
     reply = api.load(line.checkpoint).generate(parts, to=None if to == "auto" else to, **options)
     for number, part in enumerate(reply.parts):
-        typer.echo(write_part(part, out, number))
+        typer.echo(write_part(part, out, number, mark))
 
 
 def free_stem(out: Path, number: int) -> str:
@@ -131,9 +131,12 @@ def free_stem(out: Path, number: int) -> str:
     return f"answer-{number}"
 
 
-def write_part(part: Any, out: Path, number: int) -> str:
-    """The value of a part that is printed; for other parts, writes a file to `out` and returns its name."""
-    renders = registry.renders(part.type)
+def write_part(part: Any, out: Path, number: int, mark: bool = True) -> str:
+    """The value of a part that is printed; for other parts, writes a file to `out`, with the `mark` of what a model made, and
+    returns its name."""
+    renders, marks = registry.renders(part.type), registry.marks(part.type)
+    if marks is not None and mark:
+        part = marks.mark(part)
     if renders is None:
         return str(part.value)
     path = renders.save(part, out, free_stem(out, number))

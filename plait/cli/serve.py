@@ -24,13 +24,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another than loopback needs --keys.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535)] = PORT,
     keys: Annotated[Optional[Path], typer.Option(help="File of the keys that may ask.")] = None,  # noqa: UP045
-    allow_host: Annotated[
+    allow: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Another name that the server may be asked by, such as that of this machine."),
-    ] = None,
-    allow_origin: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Pages elsewhere that may ask, such as http://localhost:3000."),
+        typer.Option(
+            help="Another name that the server may be asked by, such as that of this machine, or pages elsewhere that may ask, "
+            "such as http://localhost:3000."
+        ),
     ] = None,
     conversations: Annotated[
         Optional[Path],  # noqa: UP045
@@ -38,6 +37,7 @@ def serve(
             help="File in which the pages keep conversations, your own data folder's if not given; none: they keep none."
         ),
     ] = None,
+    mark: Annotated[bool, typer.Option(help="Whether pictures and sound say that a model made them.")] = True,
     threads: Threads = None,
 ) -> None:
     """Serve checkpoints over HTTP in the shapes of OpenAI's API, with pages for the browser."""
@@ -52,13 +52,14 @@ def serve(
     named = dict(map(_named, checkpoints or ["smol"]))
     if len(named) < len(checkpoints or ["smol"]):
         raise ConfigError(f"got two checkpoints of one name in {checkpoints}; expected NAME=PATH to tell them apart")
-    hosts = (*LOOPBACK, *(allow_host or ())) if host in LOOPBACK else tuple(allow_host or ())
-    access = server.access(keys, hosts, tuple(allow_origin or ()))
+    origins = tuple(each for each in allow or () if "://" in each)
+    names = tuple(each for each in allow or () if each not in origins)
+    access = server.access(keys, (*LOOPBACK, *names) if host in LOOPBACK else names, origins)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     use_threads(threads)
     models = {name: api.load(path) for name, path in named.items()}
     kept = None if str(conversations) == "none" else conversations or server.usual_place()
-    server.run(models, host, port, access, kept, typer.echo)
+    server.run(models, host, port, access, kept, mark, typer.echo)
 
 
 def _named(argument: str) -> tuple[str, Path]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from plait.contract import Block, Part, Segment
 
 
+PROVENANCE = "provenance"  # option of a part: what its files say of where it came from
+
+
 class Augments(Protocol):
     """`augment.py`: augmentation of training inputs, the parts without loss."""
 
@@ -160,6 +163,37 @@ class Renders(Protocol):
         """Write the part to `folder` as `stem` with the modality's suffix; returns the path, or None if it is printed instead."""
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of where a part came from: who says that a model made it (empty: nobody), and how clearly it has the mark
+    of what Plait made, against how clearly it has to (standard deviations; None: its modality has no mark)."""
+
+    declared: str
+    evidence: float | None = None
+    needed: float = 0.0
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the mark was found."""
+        return self.evidence is not None and self.evidence >= self.needed
+
+
+class Marks(Protocol):
+    """`mark.py`: a watermark in what a model made, so that it can be told from what was photographed or recorded. A part that was
+    marked has the option PROVENANCE, which its files say, too. Without it a modality is not marked."""
+
+    def mark(self, part: Part) -> Part:
+        """The part with the mark. Raises RowError."""
+
+    def marker(self) -> Callable[[Part | None], Part | None]:
+        """What marks the pieces of one part as they are made, and gives what is left, if anything, for None behind the last:
+        all pieces together are what `mark` makes of the part."""
+
+    def evidence(self, part: Part) -> tuple[float, float]:
+        """How clearly a part has the mark, and from where on it counts as found: standard deviations of parts without it.
+        Raises RowError."""
+
+
 class Transfers(Protocol):
     """`transfer.py`: a part as bytes, as clients and servers send it to each other. Without it a part cannot be sent."""
 
@@ -167,11 +201,12 @@ class Transfers(Protocol):
         """Media types such as `image/png` by the name of the format, the usual one first."""
 
     def encode(self, part: Part, format: str) -> bytes:
-        """The part in one of the formats. Raises ConfigError for another one, RowError for a damaged part."""
+        """The part in one of the formats, which says what its option PROVENANCE says, where it can. Raises ConfigError for another
+        format, RowError for a damaged part."""
 
     def joined(self, format: str) -> Callable[[Part | None], bytes]:
         """What turns the pieces of one part that is being made, and None behind the last, into bytes that join without a seam."""
 
     def decode(self, data: bytes) -> Part:
         """A part whose value is decoded, of arrays, numbers, strings, lists and tuples: nothing that reads it afterwards meets a
-        stranger's bytes. Raises RowError."""
+        stranger's bytes. It has the option PROVENANCE if the file says that it was made. Raises RowError."""

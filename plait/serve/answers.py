@@ -17,6 +17,7 @@ from plait import registry
 from plait.infer.events import Answer, BlockDone, Event, Finished, TextDelta, Usage
 from plait.infer.request import Request
 from plait.serve.errors import ApiError, as_api_error
+from plait.serve.marks import Marker, marked_answer
 from plait.serve.state import Served, State
 from plait.serve.worker import Job
 
@@ -55,15 +56,17 @@ class Asked:
             raise
         for job, answer in zip(self.jobs, answers, strict=True):
             self._count(job, answer)
-        return answers
+        return list(map(marked_answer, answers)) if self.state.marks else answers
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """Events of all jobs as they come, each with the number of its job. Raises the error of an answer that failed."""
         arrived: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
 
         async def pump(number: int, job: Job) -> None:
+            marker = Marker()
             async for event in job.events():
-                await arrived.put((number, event))
+                for each in marker.events(event) if self.state.marks else (event,):
+                    await arrived.put((number, each))
             await arrived.put((number, None))
 
         pumps = [asyncio.ensure_future(pump(number, job)) for number, job in enumerate(self.jobs)]

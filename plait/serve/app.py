@@ -16,7 +16,7 @@ import plait
 from plait.errors import ConfigError
 from plait.serve import errors
 from plait.serve.guard import Access, Guard, caller_of
-from plait.serve.openai import audio, chat, completions, decisions, images, models, responses
+from plait.serve.openai import audio, chat, completions, decisions, images, models, provenance, responses
 from plait.serve.openai import conversations as stored
 from plait.serve.state import Limits, State
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plait.api import Model
 
 WEB = Path(plait.__file__).parent / "web"
-ROUTERS = (models, chat, completions, responses, images, audio, decisions)
+ROUTERS = (models, chat, completions, responses, images, audio, decisions, provenance)
 DRAIN = 0.1  # seconds between two looks whether all is answered
 
 
@@ -33,15 +33,17 @@ def create_app(
     limits: Limits | None = None,
     access: Access | None = None,
     conversations: Path | None = None,
+    marks: bool = True,
 ) -> FastAPI:
     """An application that serves loaded models under their names. Its workers start and end with its lifespan.
 
-    `conversations`: the file in which the pages keep them; None: they keep none. Raises ConfigError for no model, or for a file
+    `conversations`: the file in which the pages keep them; None: they keep none. Without `marks` media do not say that a model
+    made them. Raises ConfigError for no model, or for a file
     that cannot be used.
     """
     if not models:
         raise ConfigError("got no model to serve; expected at least one")
-    state = State(models, limits or Limits())
+    state = State(models, limits or Limits(), marks)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

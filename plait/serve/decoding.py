@@ -2,7 +2,7 @@
 for each to standard output, and ends with its input.
 
 A frame is the length of a JSON header and of the bytes after it (two 8-byte numbers), the header, and the bytes. Asked is
-`{"kind"}` with the file; told is `{"value"}` with arrays, or `{"error"}`. Nothing is pickled.
+`{"kind"}` with the file; told is `{"value", "options"}` with arrays, or `{"error"}`. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def answer(kind: str, data: bytes) -> bytes:
     module = registry.transfers(kind)
     assert module is not None
     try:
-        flattened, arrays = flat(module.decode(data).value)
+        part = module.decode(data)
+        flattened, arrays = flat(part.value)
     except PlaitError as error:
         return frame({"error": str(error)})
     except MemoryError:
@@ -76,7 +77,7 @@ def answer(kind: str, data: bytes) -> bytes:
                 f"{MOST_DECODED >> 20} MiB: cut it or scale it down"
             }
         )
-    return frame({"value": flattened}, arrays)
+    return frame({"value": flattened, "options": dict(part.options)}, arrays)
 
 
 def _bound(memory: int) -> None:

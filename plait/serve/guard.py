@@ -158,13 +158,13 @@ class Guard:
         if self.access.hosts and host not in self.access.hosts:
             raise ApiError(
                 f"got the host {host!r}; expected one of {', '.join(self.access.hosts)}: a page elsewhere may be asking through "
-                "your browser; allow another name with --allow-host", 403, code="wrong_host",
+                "your browser; allow another name with --allow NAME", 403, code="wrong_host",
             )  # fmt: skip
         origin = headers.get("origin")
         same = origin is None or origin.partition("://")[2] == headers.get("host")
         if not same and origin not in self.access.origins:
             raise ApiError(
-                f"got a request from a page of {origin}; expected pages of this server: allow others with --allow-origin", 403,
+                f"got a request from a page of {origin}; expected pages of this server: allow others with --allow ORIGIN", 403,
                 code="wrong_origin",
             )  # fmt: skip
         path = scope["path"]

@@ -51,7 +51,7 @@ class MediaDecoder:
                 header, arrays = {"error": f"{kind} part: {TOO_MUCH}"}, b""
         if "error" in header:
             raise ApiError(f"{param}: {header['error']}", param=param, code="invalid_value")
-        return Part(kind, whole(header["value"], arrays))
+        return Part(kind, whole(header["value"], arrays), header["options"])
 
     async def _asked(self, kind: str, data: bytes) -> tuple[dict[str, Any], bytes]:
         patience = self.seconds if await self._started() else self.seconds + STARTING

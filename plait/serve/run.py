@@ -26,11 +26,12 @@ def run(
     port: int,
     access: Access,
     conversations: Path | None = None,
+    marks: bool = True,
     say: Callable[[str], object] = print,
 ) -> None:
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
     listening = listen(host, port)
-    app = create_app(models, access=access, conversations=conversations)
+    app = create_app(models, access=access, conversations=conversations, marks=marks)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10,

@@ -61,10 +61,10 @@ class Served:
 
 
 class State:
-    """Everything that the handlers of requests share."""
+    """Everything that the handlers of requests share. `marks`: whether media that leave are marked as made by a model."""
 
-    def __init__(self, models: Mapping[str, Model], limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, models: Mapping[str, Model], limits: Limits, marks: bool = True) -> None:
+        self.limits, self.marks = limits, marks
         self.served = {
             name: Served(name, model, Worker(model.engine, model.longest, limits.requests))
             for name, model in models.items()

@@ -297,3 +297,17 @@ def test_the_verb_train_can_be_called_whatever_was_imported_before():
     with pytest.raises(ConfigError, match="unknown recipe 'nothing'"):
         plait.train("nothing", out="nowhere")
     assert plait.train.__doc__
+
+
+def test_what_is_generated_is_marked_and_verified(tmp_path):
+    picture = Part("image", Image.fromarray(np.full((32, 32, 3), (200, 40, 90), np.uint8)))
+    marked, plain = Path(write_part(picture, tmp_path, 0)), Path(write_part(picture, tmp_path, 1, mark=False))
+    said = invoke("verify", marked)
+    assert "says that a model made it (Plait); has the mark" in said
+    facts = json.loads(invoke("verify", "--json", marked))
+    assert facts["marked"]
+    assert facts["declared"] == "Plait"
+    lines = invoke("verify", marked, plain, tmp_path / "none.png", tmp_path / "a.txt", code=1).splitlines()
+    assert "says nothing of where it came from; no mark found" in lines[1]
+    assert lines[2].startswith(f"{tmp_path / 'none.png'}: ! ")
+    assert "no picture or sound by its name" in lines[3]

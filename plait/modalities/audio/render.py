@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from plait.contract import Part
+from plait.modalities.audio import transfer
 from plait.modalities.audio.measure import waveform
 from plait.modalities.audio.mel import FLOOR, RATE, log_mel
 from plait.runtime.pages import data_url, picture_url
@@ -39,8 +41,8 @@ def reads_files() -> Sequence[str]:
 def save(part: Part, folder: Path, stem: str) -> Path:
     """Write a 16-bit WAV; returns its path. (samples, rate) are written unchanged. Raises RowError."""
     path = folder / f"{stem}.wav"
-    samples, rate = part.value if isinstance(part.value, tuple) else (waveform(part), RATE)
-    soundfile.write(path, samples, rate)
+    given = part if isinstance(part.value, tuple) else replace(part, value=(waveform(part), RATE))
+    path.write_bytes(transfer.encode(given, "wav"))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -13,11 +14,13 @@ import soxr
 
 from plait.contract import Part
 from plait.errors import ConfigError, RowError
+from plait.modalities import PROVENANCE
 from plait.modalities.audio.codec import Audio, open_sound
 
 OPUS_RATE = PCM_RATE = (
     24_000  # Hz: Opus knows no 22,050; headerless samples have no rate but the one that clients expect
 )
+MADE = "trainedAlgorithmicMedia by "  # IPTC's word for what a model made, in a comment, before its maker
 
 
 class Format(NamedTuple):
@@ -52,7 +55,10 @@ def encode(part: Part, format: str) -> bytes:
     if entry.rate not in (None, rate):
         samples, rate = soxr.resample(samples, rate, entry.rate), entry.rate
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=entry.container, subtype=entry.subtype)
+    with soundfile.SoundFile(buffer, "w", rate, 1, entry.subtype, format=entry.container) as file:
+        if PROVENANCE in part.options and entry.container != "RAW":
+            file.comment = MADE + str(part.options[PROVENANCE])
+        file.write(samples)
     return buffer.getvalue()
 
 
@@ -77,4 +83,13 @@ def decode(data: bytes) -> Part:
     samples, rate = open_sound(data, math.inf)
     if not np.isfinite(samples).all():
         raise RowError("audio part: got samples that are not finite numbers; expected finite sound: save the file anew")
-    return Part(Audio.name, (samples, rate))
+    return Part(Audio.name, (samples, rate), _provenance(data))
+
+
+def _provenance(data: bytes) -> dict[str, str]:
+    """The option PROVENANCE where the file says that a model made it."""
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        _, made, maker = file.copy_metadata().get("comment", "").partition(MADE)
+    with contextlib.suppress(UnicodeError):  # in MP3 libsndfile writes UTF-8 and reads Latin-1
+        maker = maker.encode("latin-1").decode()
+    return {PROVENANCE: maker[:200] or "a model"} if made else {}

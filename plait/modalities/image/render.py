@@ -13,6 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from plait.contract import Part
+from plait.modalities.image import transfer
 from plait.modalities.image.boxes import boxes_in_text
 from plait.runtime.pages import SIDE, picture_url
 from plait.runtime.pictures import open_picture, to_canvas
@@ -40,7 +41,7 @@ def reads_files() -> Sequence[str]:
 def save(part: Part, folder: Path, stem: str) -> Path:
     """Write a PNG; returns its path. Raises RowError."""
     path = folder / f"{stem}.png"
-    open_picture(part.value).save(path)
+    path.write_bytes(transfer.encode(part, "png"))
     return path
 
 
