@@ -14,6 +14,7 @@ from plait.serve.worker import Worker
 
 if TYPE_CHECKING:
     from plait.api import Model
+    from plait.infer.embedding import Embedder
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Served:
     model: Model
     worker: Worker
     created: int = field(default_factory=lambda: int(time.time()))
+    embedder: Embedder | None = None  # made when it is first asked for; the worker's thread alone calls it
 
     @property
     def fingerprint(self) -> str:

@@ -265,7 +265,7 @@ _REWORDED = {
         "{picture} One word for the kind of thing shown, please.",
     ),
 }  # fmt: skip
-_MORE_SCORES = {"name": ("listed",), "draw": ("depicted",)}
+_MORE_SCORES = {"name": ("listed", "embedded"), "draw": ("depicted", "embedded"), "restyle": ("embedded",)}
 
 
 def _of_pictures(task_name: str) -> GroupTask:
@@ -285,7 +285,7 @@ TASKS = (
             "{speech} Tell me the words that are said.", "{speech} Please write the words.", "What is said here? {speech}",
             "{speech} Please type what you hear.",
         ),
-        transcribe, scores=("word errors", "character errors"),
+        transcribe, scores=("word errors", "character errors", "embedded", "defined"),
     ),
     replace(_OF_SPEECH["speaker"], make=speaker),
     replace(_OF_SPEECH["spoken-language"], make=spoken_language, extra_splits=()),

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from plait.errors import ConfigError
-from plait.eval.metrics import boxes, choice, media, words
+from plait.eval.metrics import boxes, choice, embedding, media, words
 from plait.eval.metrics.bench import Bench
 from plait.eval.suites import Outcome
 
 Score = Callable[[Outcome, Bench], list[dict[str, Any]]]
 
-SCORES: dict[str, Score] = {**words.SCORES, **choice.SCORES, **boxes.SCORES, **media.SCORES}
-OF_THE_MODEL = frozenset(choice.SCORES)  # asked of the model itself: of answers that another gave they say nothing
+SCORES: dict[str, Score] = {**words.SCORES, **choice.SCORES, **boxes.SCORES, **media.SCORES, **embedding.SCORES}
+OF_THE_MODEL = frozenset(
+    {**choice.SCORES, **embedding.SCORES}
+)  # asked of the model itself: of answers that another gave they say nothing
 
 
 def score(name: str) -> Score:

@@ -186,12 +186,13 @@ async def _parts(message: ChatMessage, param: str, state: State, kinds: list[str
     if isinstance(message.content, str) or message.content is None:
         return (Part(WORDS, message.content),) if message.content else ()
     parts = [
-        await _part(part, f"{param}.content[{number}]", state, kinds) for number, part in enumerate(message.content)
+        await as_part(part, f"{param}.content[{number}]", state, kinds) for number, part in enumerate(message.content)
     ]
     return tuple(part for part in parts if part.type != WORDS or part.value)
 
 
-async def _part(part: Any, param: str, state: State, kinds: list[str]) -> Part:
+async def as_part(part: Any, param: str, state: State, kinds: list[str]) -> Part:
+    """A content part as the model reads it, its medium decoded. Raises ApiError."""
     if isinstance(part, TextPart):
         return Part(WORDS, part.text)
     if isinstance(part, ImagePart | InputImage):
