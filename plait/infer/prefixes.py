@@ -11,6 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+import torch
+
 from plait.data.row import Element, Ids
 from plait.infer.kv_cache import KVCache, Slot
 
@@ -60,6 +62,7 @@ class Prefixes:
         self.cache, self.tokens = cache, tokens
         self.kept: list[Prefix] = []  # the one used last at the end
 
+    @torch.inference_mode()  # what is cancelled ends between two steps
     def keep(self, slot: Slot, keys: Sequence[Key], owner: str) -> None:
         """Take over the slot of a sequence that has ended."""
         held = self.cache.shrink(slot)

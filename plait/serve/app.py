@@ -16,7 +16,18 @@ import plait
 from plait.errors import ConfigError
 from plait.serve import errors
 from plait.serve.guard import Access, Guard, caller_of
-from plait.serve.openai import audio, chat, completions, decisions, embeddings, images, models, provenance, responses
+from plait.serve.openai import (
+    audio,
+    chat,
+    completions,
+    decisions,
+    embeddings,
+    images,
+    models,
+    provenance,
+    realtime,
+    responses,
+)
 from plait.serve.openai import conversations as stored
 from plait.serve.state import Limits, State
 
@@ -24,7 +35,7 @@ if TYPE_CHECKING:
     from plait.api import Model
 
 WEB = Path(plait.__file__).parent / "web"
-ROUTERS = (models, chat, completions, responses, images, audio, decisions, embeddings, provenance)
+ROUTERS = (models, chat, completions, responses, images, audio, decisions, embeddings, provenance, realtime)
 DRAIN = 0.1  # seconds between two looks whether all is answered
 
 

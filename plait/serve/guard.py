@@ -88,6 +88,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -113,6 +116,21 @@ class Guard:
                 raise  # the connection breaks, so that nobody takes what came for the whole
             refused = as_api_error(error)
             await JSONResponse(refused.body(), refused.status, refused.headers)(scope, receive, sending)
+        finally:
+            self._note(scope, outcome, id, time.perf_counter() - begin)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One WebSocket: whom the server does not answer, it does not accept."""
+        begin, id = time.perf_counter(), f"req_{uuid.uuid4().hex}"
+        scope = {**scope, "method": "WEBSOCKET"}
+        outcome: MutableMapping[str, Any] = {"status": 101, "caller": ""}
+        try:
+            outcome["caller"] = scope["plait.caller"] = self._let_in(scope, Headers(scope=scope))
+            await self.app(scope, receive, send)
+        except ApiError as refused:
+            outcome["status"] = refused.status
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": refused.message[:120]})
         finally:
             self._note(scope, outcome, id, time.perf_counter() - begin)
 
@@ -171,7 +189,7 @@ class Guard:
         if path in OPEN_PATHS or path == PAGES[0] or path.startswith(PAGES[1]):
             return ""
         name = self._caller(headers) if self.access.keys else ""
-        if scope["method"] == "POST":
+        if scope["method"] in ("POST", "WEBSOCKET"):
             self.rate.take(name or str((scope.get("client") or ("",))[0]))
         return name
 

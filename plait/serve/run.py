@@ -34,7 +34,7 @@ def run(
     app = create_app(models, access=access, conversations=conversations, marks=marks)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
-        timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10,
+        timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10, ws_max_size=16 << 20,
     )  # fmt: skip
     shown_host = f"[{host}]" if ":" in host else host
     address = f"http://{shown_host}:{listening.getsockname()[1]}"

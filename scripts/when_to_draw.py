@@ -1,0 +1,135 @@
+"""Teach a checkpoint whose halves were trained apart when to begin a drawing: the one row of the marks' head that opens one.
+
+    python scripts/when_to_draw.py CHECKPOINT OUT
+
+Whoever trained on drawings alone begins one whatever is asked. What is fitted is the row's logit against all that a text could go on with,
+by logistic regression: prompts of the task `draw` against small talk, questions, requests to speak and questions about pictures. It is
+measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plait.contract import WORDS, Message, Part, Sample
+from plait.data.pack import collate
+from plait.data.row import lay_out_clean
+from plait.data.sequence import Encoder
+from plait.data.sources import conversations, fetch
+from plait.model.multimodal import MultimodalTransformer
+from plait.recipes.smol import RECIPE
+from plait.tasks.smol import TASKS
+from plait.train import checkpoint
+
+DRAWN = "image"
+ALSO = (
+    "Draw {name}.",
+    "Draw a {name}.",
+    "Please draw {name}.",
+    "Can you draw a {name}?",
+    "Paint a {name}.",
+    "Draw me a {name}",
+)
+TALK = (
+    "What is a {name}?", "Tell me about {name}.", "Spell {name}.", "Write a sentence about {name}.", "Why do people like {name}?",
+    "What colour is {name}?", "How would you describe a drawing of {name}?", "Who was the first to draw {name}?", "{name}",
+    "I have a picture of {name} at home.", "What does {name} mean?", "Write a poem about {name}.", "How do I draw {name}?",
+)  # fmt: skip
+HELD_OUT = 5  # every so manieth phrasing and line is for the measurement
+MARGIN = 1.0  # logits on either side that are not enough yet
+STEPS, DECAY = 400, 1e-3
+
+
+def prompts(
+    network: MultimodalTransformer, rng: np.random.Generator, count: int
+) -> tuple[list[tuple[Part, ...]], np.ndarray, np.ndarray]:
+    """Questions, whether each asks for a drawing, and whether it is held out."""
+    (memory,) = [memory for (_, question), memory in network.memories.items() if question == "name"]
+    styles = sorted({"Twemoji", "Fluent", "EmojiOne", "Noto", "3D", "clip art", "high contrast", "line"})
+    tasks = {task.name: task for task in TASKS}
+    drawings = [*tasks["draw"].phrasings, *ALSO]
+    says = [*tasks["say"].phrasings]
+    exchanges = conversations.entries(fetch.places() / "conversations")
+    lines = sorted({str(entry.facts["question"]) for entry in exchanges if entry.facts.get("language") == "en"})
+    asked: list[tuple[str, bool, bool]] = []
+    for _ in range(count):
+        name, style = rng.choice(memory.texts), rng.choice(styles)
+        for templates, is_drawing in ((drawings, True), (TALK, False), (says, False)):
+            number = int(rng.integers(len(templates)))
+            held = number % HELD_OUT == HELD_OUT - 1
+            asked.append((templates[number].format(name=name, style=style, text=name), is_drawing, held))
+        number = int(rng.integers(len(lines)))
+        asked.append((lines[number], False, number % HELD_OUT == HELD_OUT - 1))
+    questions = [(Part(WORDS, text),) for text, _, _ in asked]
+    return questions, np.array([drawn for _, drawn, _ in asked]), np.array([held for _, _, held in asked])
+
+
+@torch.no_grad()
+def seen(network: MultimodalTransformer, questions: list[tuple[Part, ...]]) -> tuple[Tensor, Tensor]:
+    """[n, D] hidden states from which the answers begin, and [n] logits that a text's best beginning has."""
+    encoder = Encoder(network.vocabulary)
+    legal = torch.from_numpy(np.array(network.vocabulary.legal(WORDS)))
+    hidden = []
+    for parts in questions:
+        row = lay_out_clean(encoder.prompt(Sample((Message("user", parts),))))
+        hidden.append(network.hidden(collate([[row]], len(row), network.vocabulary))[-1])
+    states = torch.stack(hidden)
+    logits = network.logits(states).float()
+    return states.float(), logits[:, legal].max(dim=1).values
+
+
+def fit(states: Tensor, best: Tensor, drawn: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The row's weight [D] and bias, from those that it has."""
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    sign = 2.0 * drawn - 1.0
+    balance = torch.where(drawn > 0, 0.5 / drawn.mean(), 0.5 / (1 - drawn.mean()))
+    optimiser = torch.optim.Adam([weight, bias], lr=0.02)
+    start = weight.detach().clone()
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        margin = sign * (states @ weight + bias - best) - MARGIN
+        loss = (balance * torch.nn.functional.softplus(-margin)).mean() + DECAY * ((weight - start) ** 2).sum()
+        loss.backward()
+        optimiser.step()
+    return weight.detach(), bias.detach()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=150, help="questions of each of four kinds")
+    options = parser.parse_args()
+    network = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)[0].eval()
+    (opener,) = [index for index, kind in network.vocabulary.openers.items() if kind == DRAWN]
+    head = network.categorical["marks"].logits
+    row = opener - network.vocabulary.offsets.get("marks", 0)
+    questions, drawn, held = prompts(network, np.random.default_rng(0), options.count)
+    states, best = seen(network, questions)
+    fitted = torch.from_numpy(~held)
+    target = torch.from_numpy(drawn).float()
+    weight, bias = fit(
+        states[fitted], best[fitted], target[fitted], torch.zeros_like(head.weight[row]).float(), torch.zeros(())
+    )
+    for name, weights, offset in (
+        ("as it was", head.weight[row].float(), head.bias[row].float()),
+        ("fitted", weight, bias),
+    ):
+        opens = states @ weights.detach() + offset.detach() > best
+        for which, chosen in (("fitted", fitted), ("held out", ~fitted)):
+            for kind, of in (("asks for a drawing", target > 0), ("does not", target == 0)):
+                rows = chosen & of
+                print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
+    with torch.no_grad():
+        head.weight[row], head.bias[row] = weight.to(head.weight.dtype), bias.to(head.bias.dtype)
+    recipe = RECIPE.model_dump(mode="json")
+    print(checkpoint.save(options.out, network, network.state_dict(), recipe))
+
+
+if __name__ == "__main__":
+    main()
