@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plait import api
 from plait.contract import WORDS, Message, Part, Sample
 from plait.data.pack import collate
 from plait.data.row import lay_out_clean
 from plait.data.sequence import Encoder
 from plait.data.sources import conversations, fetch
+from plait.infer.request import Request
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes.smol import RECIPE
 from plait.tasks.smol import TASKS
@@ -39,9 +41,16 @@ TALK = (
     "What is a {name}?", "Tell me about {name}.", "Spell {name}.", "Write a sentence about {name}.", "Why do people like {name}?",
     "What colour is {name}?", "How would you describe a drawing of {name}?", "Who was the first to draw {name}?", "{name}",
     "I have a picture of {name} at home.", "What does {name} mean?", "Write a poem about {name}.", "How do I draw {name}?",
+    "Can you read?", "Where can I buy a {name}?", "My sister painted {name} yesterday.", "Is {name} an animal?", "What is the plural of {name}?",
+    "Translate {name} into French.", "I do not like pictures of {name}.", "How large is {name}?", "What do you think of {name}?",
+    "Make a list of three facts about {name}.", "Show me how to spell {name}.", "Give me a recipe with {name}.", "Please explain {name}.",
+    "Who painted {name}?", "Make up a story about {name}.", "Can you tell me what {name} is for?", "What rhymes with {name}?",
+    "Name three things like {name}.", "I saw {name} today.", "Could you write a letter about {name}?", "What style is {name}?",
 )  # fmt: skip
 HELD_OUT = 5  # every so manieth phrasing and line is for the measurement
 MARGIN = 1.0  # logits on either side that are not enough yet
+LONGEST = 24  # tokens of an answer in words
+CAUTION = 1.0  # logits that a drawing is begun less readily for: a drawing instead of words is worse than words instead of one
 STEPS, DECAY = 400, 1e-3
 
 
@@ -83,6 +92,27 @@ def seen(network: MultimodalTransformer, questions: list[tuple[Part, ...]]) -> t
     return states.float(), logits[:, legal].max(dim=1).values
 
 
+def going_on(place: Path, questions: list[tuple[Part, ...]], network: MultimodalTransformer) -> tuple[Tensor, Tensor]:
+    """As `seen`, for every place within the model's own answers in words, and their ends: there no drawing begins."""
+    engine = api.load(place).engine
+    asked = [(Message("user", parts),) for parts in questions]
+    answers = engine.generate([Request(each, to=WORDS, max_tokens=LONGEST) for each in asked])
+    states, best = [], []
+    legal = torch.from_numpy(np.array(network.vocabulary.legal(WORDS)))
+    encoder = Encoder(network.vocabulary)
+    with torch.no_grad():
+        for each, answer in zip(asked, answers, strict=True):
+            if not answer.message.parts:
+                continue
+            begun = len(lay_out_clean(encoder.prompt(Sample(each))))
+            row = lay_out_clean(encoder.prompt(Sample((*each, answer.message, Message("user", (Part(WORDS, "."),))))))
+            count = sum(answer.usage.answered.values())
+            hidden = network.hidden(collate([[row]], len(row), network.vocabulary))[begun : begun + count]
+            states.append(hidden.float())
+            best.append(network.logits(hidden).float()[:, legal].max(dim=1).values)
+    return torch.cat(states), torch.cat(best)
+
+
 def fit(states: Tensor, best: Tensor, drawn: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """The row's weight [D] and bias, from those that it has."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
@@ -96,7 +126,7 @@ def fit(states: Tensor, best: Tensor, drawn: Tensor, weight: Tensor, bias: Tenso
         loss = (balance * torch.nn.functional.softplus(-margin)).mean() + DECAY * ((weight - start) ** 2).sum()
         loss.backward()
         optimiser.step()
-    return weight.detach(), bias.detach()
+    return weight.detach(), bias.detach() - CAUTION
 
 
 def main() -> None:
@@ -113,9 +143,16 @@ def main() -> None:
     states, best = seen(network, questions)
     fitted = torch.from_numpy(~held)
     target = torch.from_numpy(drawn).float()
+    talk = [
+        question for question, asks, is_held in zip(questions, drawn, held, strict=True) if not asks and not is_held
+    ]
+    going, going_best = going_on(options.checkpoint, talk[: options.count], network)
+    print(f"{len(going)} places within answers in words")
+    half = len(going) // 2  # of the answers; the others are held out
     weight, bias = fit(
-        states[fitted], best[fitted], target[fitted], torch.zeros_like(head.weight[row]).float(), torch.zeros(())
-    )
+        torch.cat([states[fitted], going[:half]]), torch.cat([best[fitted], going_best[:half]]),
+        torch.cat([target[fitted], torch.zeros(half)]), torch.zeros_like(head.weight[row]).float(), torch.zeros(()),
+    )  # fmt: skip
     for name, weights, offset in (
         ("as it was", head.weight[row].float(), head.bias[row].float()),
         ("fitted", weight, bias),
@@ -124,7 +161,13 @@ def main() -> None:
         for which, chosen in (("fitted", fitted), ("held out", ~fitted)):
             for kind, of in (("asks for a drawing", target > 0), ("does not", target == 0)):
                 rows = chosen & of
+                for index in (
+                    (rows & (opens != (target > 0)) & torch.tensor(name == "fitted")).nonzero().flatten().tolist()
+                ):
+                    print(f"  wrong: {questions[index][0].value}")
                 print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
+    opens = going[half:] @ weight + bias > going_best[half:]
+    print(f"fitted, held out, within an answer: {int(opens.sum())} of {len(opens)} begin one")
     with torch.no_grad():
         head.weight[row], head.bias[row] = weight.to(head.weight.dtype), bias.to(head.bias.dtype)
     recipe = RECIPE.model_dump(mode="json")
