@@ -58,8 +58,8 @@ export class Talk {
   kinds() {
     const { output_modalities: writes } = this.models.find((model) => model.id === this.model.value).architecture;
     const options = writes.includes("text") ? ["text", ...writes.filter((kind) => kind !== "text")] : writes;
+    if (options.length > 1) options.unshift("auto");
     this.answerIn.replaceChildren(...options.map((kind) => el("option", { value: kind }, t(kind))));
-    if (options.length > 1) this.answerIn.append(el("option", { value: "auto" }, t("auto")));
     this.answerIn.disabled = options.length < 2;
   }
 

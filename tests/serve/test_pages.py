@@ -115,6 +115,8 @@ def browser(tmp_path_factory):
 def page(browser):
     browser.open()
     browser.one("textarea")
+    assert Select(browser.named("Answer in")).first_selected_option.text == "as the model likes"
+    browser.choose('[aria-label="Answer in"]', "text")  # random weights like anything
     yield browser
     assert browser.complaints() == []
 
