@@ -5,15 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from plait.errors import ConfigError
 from plait.serve.app import create_app
+from plait.serve.connections import PunctualProtocol
 from plait.serve.guard import Access
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from plait.api import Model
 
 DRAIN = 60  # seconds that answers under way may take after SIGTERM
@@ -32,14 +35,19 @@ def run(
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
     listening = listen(host, port)
     app = create_app(models, access=access, conversations=conversations, marks=marks)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
-        timeout_graceful_shutdown=DRAIN, h11_max_incomplete_event_size=64 << 10, ws_max_size=16 << 20,
-    )  # fmt: skip
     shown_host = f"[{host}]" if ":" in host else host
     address = f"http://{shown_host}:{listening.getsockname()[1]}"
     say(f"{', '.join(models)} at {address}  (API: {address}/v1; Ctrl-C ends)")
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(settings(app)).run(sockets=[listening])
+
+
+def settings(app: FastAPI, **options: Any) -> uvicorn.Config:
+    """How uvicorn runs an application here; `options` of uvicorn's take the place of ours."""
+    ours = {
+        "log_level": "warning", "access_log": False, "server_header": False, "timeout_keep_alive": IDLE, "http": PunctualProtocol,
+        "timeout_graceful_shutdown": DRAIN, "h11_max_incomplete_event_size": 64 << 10, "ws_max_size": 16 << 20,
+    }  # fmt: skip
+    return uvicorn.Config(app, **(ours | options))  # type: ignore[arg-type]
 
 
 def listen(host: str, port: int) -> socket.socket:

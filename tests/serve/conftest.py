@@ -19,6 +19,7 @@ from worlds import World
 
 from plait.api import Model
 from plait.serve import create_app
+from plait.serve.run import settings
 
 RECIPE = {"recipe": {"pack": {"length": 512}, "sampling": {"steps": 3}}}
 
@@ -35,7 +36,7 @@ def serving(models=None, **options):
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False))
+    server = uvicorn.Server(settings(app, host="127.0.0.1", port=port))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until = time.monotonic() + 60
