@@ -49,10 +49,7 @@ def _verified(file: Path) -> dict[str, Any]:
 def _in_words(facts: dict[str, Any]) -> str:
     if "error" in facts:
         return f"! {facts['error']}"
-    says = (
-        f"says that a model made it ({facts['declared']})"
-        if facts["declared"]
-        else "says nothing of where it came from"
-    )
+    declared = "".join(letter if letter.isprintable() else "?" for letter in facts["declared"])  # a stranger wrote it
+    says = f"says that a model made it ({declared})" if declared else "says nothing of where it came from"
     mark = "has the mark" if facts["marked"] else "no mark found"
     return f"{says}; {mark} ({facts['evidence']:.1f} standard deviations, {facts['needed']:.1f} needed)"

@@ -55,11 +55,14 @@ class Embedder:
             if kind == WORDS or self._question(kind) or self._hears(kind)
         ]
 
-    def __call__(self, parts: Sequence[Part]) -> np.ndarray:
-        """[n, width] float32 unit vectors. Raises ConfigError for a modality without, RowError for a damaged part."""
+    def __call__(self, parts: Sequence[Part | Sequence[int]]) -> np.ndarray:
+        """[n, width] float32 unit vectors of parts, or of the words' ids. Raises ConfigError for a modality without, RowError for a
+        damaged part."""
         with torch.inference_mode():
-            vectors = torch.stack([self._vector(part) for part in parts])
-        return np.asarray(F.normalize(vectors, dim=-1).cpu().numpy(), np.float32)
+            vectors = [
+                self._vector(part) if isinstance(part, Part) else self._of_ids(part) - self._common for part in parts
+            ]
+        return np.asarray(F.normalize(torch.stack(vectors), dim=-1).cpu().numpy(), np.float32)
 
     def _vector(self, part: Part) -> Tensor:
         if part.type == WORDS:
@@ -118,11 +121,9 @@ class Embedder:
 
     def _of_texts(self, texts: Sequence[str]) -> Tensor:
         """[n, width] unit vectors of texts; zeros for one without words."""
-        table = self.model.directions()
-        vectors = []
-        for text in texts:
-            ids = torch.from_numpy(np.asarray(self.words.read(Part(WORDS, text)).blocks[0].tokens)).to(
-                self.model.device
-            )
-            vectors.append((table[ids] * self._weights[ids, None]).sum(0))
-        return F.normalize(torch.stack(vectors), dim=-1)
+        return torch.stack([self._of_ids(self.words.read(Part(WORDS, text)).blocks[0].tokens) for text in texts])
+
+    def _of_ids(self, ids: Sequence[int] | np.ndarray) -> Tensor:
+        """[width] unit vector; zeros for no ids."""
+        index = torch.as_tensor(np.asarray(ids, np.int64), device=self.model.device)
+        return F.normalize((self.model.directions()[index] * self._weights[index, None]).sum(0), dim=-1)

@@ -14,7 +14,7 @@ from itertools import takewhile
 import torch
 
 from plait.data.row import Element, Ids
-from plait.infer.kv_cache import KVCache, Slot
+from plait.infer.kv_cache import PAGE, KVCache, Slot
 
 Key = tuple[Hashable, int]  # what a token or a block is to the trunk, and of how many tokens it is
 
@@ -90,7 +90,11 @@ class Prefixes:
         return count
 
     def make_room(self, tokens: int) -> bool:
-        """Drop sequences until the cache has room for `tokens`; whether it has."""
+        """Drop sequences until the cache has room for `tokens`; whether it has. Where active streams leave too little anyway,
+        nothing is dropped."""
+        kept = sum(each.slot.store.capacity for each in self.kept) // PAGE
+        if self.cache.used - kept + self.cache.capacity_for(tokens) // PAGE > self.cache.pages:
+            return False
         while self.kept and not self.cache.fits(tokens):
             self._drop(self.kept[0])
         return self.cache.fits(tokens)

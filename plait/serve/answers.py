@@ -60,13 +60,16 @@ class Asked:
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """Events of all jobs as they come, each with the number of its job. Raises the error of an answer that failed."""
-        arrived: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
+        arrived: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue()
 
         async def pump(number: int, job: Job) -> None:
             marker = Marker()
-            async for event in job.events():
-                for each in marker.events(event) if self.state.marks else (event,):
-                    await arrived.put((number, each))
+            try:
+                async for event in job.events():
+                    for each in marker.events(event) if self.state.marks else (event,):
+                        await arrived.put((number, each))
+            except Exception as error:  # what cannot be marked does not leave
+                await arrived.put((number, error))
             await arrived.put((number, None))
 
         pumps = [asyncio.ensure_future(pump(number, job)) for number, job in enumerate(self.jobs)]
@@ -77,6 +80,8 @@ class Asked:
                 if event is None:
                     running -= 1
                     continue
+                if isinstance(event, Exception):
+                    raise event
                 if isinstance(event, TextDelta | BlockDone) and (number, type(event)) not in seen:
                     seen.add((number, type(event)))
                     self._count_first(self.jobs[number], event)

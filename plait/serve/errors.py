@@ -98,7 +98,7 @@ def of_validation(error: RequestValidationError) -> ApiError:
         )  # fmt: skip
     value = repr(first.get("input"))
     shown = value if len(value) <= MOST_TOLD else value[:MOST_TOLD] + "..."
-    return ApiError(f"{param}: got {shown}; {first['msg']}", param=param or None, code="invalid_value")
+    return ApiError(f"{param or 'the body'}: got {shown}; {first['msg']}", param=param or None, code="invalid_value")
 
 
 def _answer(error: ApiError) -> JSONResponse:

@@ -134,12 +134,10 @@ def test_keys_tell_apart_what_the_trunk_tells_apart():
     assert keys_of([Ids([1, 2], True)]) == keys_of([Ids([1], False), Ids([2], False)])
 
 
-@pytest.mark.parametrize("count", range(8))
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 6, 7])  # 4 is within the block
 def test_what_follows_a_beginning(count):
     block = FlowBlock("image", np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32), False)
     elements = [Ids([5, 6, 7], True), block, Ids([8, 9], False)]
-    if count == 4:
-        return  # within the block
     rest = without(elements, count)
     assert sum(map(len, rest)) == 7 - count
     assert (keys_of(elements)[len(keys_of(elements)) - len(keys_of(rest)) :] if rest else []) == keys_of(rest)

@@ -104,6 +104,7 @@ def test_dimensions_are_all_or_none(http):
         ({"input": "abc", "model": "none"}, "report measures no retrieval by text; expected one of: none"),
         ({"input": "abc", "model": "tiny"}, "report measures no retrieval"),
         ({"input": "a" * 300_000}, "characters"),
+        ({"input": [{"type": "text", "text": "a" * 150_000}] * 2}, "characters"),
         ({"input": [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]}, "audio"),
     ],
 )

@@ -9,7 +9,7 @@ import openai
 import pytest
 import soxr
 from conftest import serving, small_model
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
 
 from plait.data.sources.espeak import RATE as SPOKEN_RATE
@@ -77,8 +77,9 @@ def test_turns_are_found_where_speech_is(speech):
     sound = np.concatenate([silence(1), speech, silence(1.5)])
     turns = [turn for first in range(0, len(sound), 777) for turn in detector.add(sound[first : first + 777])]
     assert [turn.event for turn in turns] == ["started", "stopped"]
-    assert abs(turns[0].at - 1000) < 250
-    assert abs(turns[1].at - (1000 + len(speech) / RATE * 1000)) < 350
+    assert abs(turns[0].at_ms - 1000) < 250
+    assert abs(turns[1].at_ms - (1000 + len(speech) / RATE * 1000)) < 350
+    assert turns[1].known_ms - turns[1].at_ms == 500
     quiet = TurnDetector(RATE)
     assert quiet.add(silence(3)) == []
 
@@ -93,10 +94,10 @@ def test_a_written_question_is_answered_in_words(place):
     kinds = [event.type for event in events]
     assert kinds[0] == "response.created"
     assert "response.output_text.delta" in kinds
-    assert kinds[-4:-1] == ["response.content_part.done", "response.output_item.done", "conversation.item.done"]
+    assert kinds[-4:-1] == ["response.content_part.done", "conversation.item.done", "response.output_item.done"]
     told = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     response = events[-1].response
-    assert response.status in ("completed", "incomplete")
+    assert response.status == ("incomplete" if response.usage.output_tokens >= 12 else "completed")
     assert response.output[0].content[0].text == told
     assert response.usage.output_tokens > 0
 
@@ -179,7 +180,8 @@ def test_without_detection_the_client_says_when(place, speech):
         connection.input_audio_buffer.commit()
         until(connection, "conversation.item.done")
         connection.response.create()
-        assert until(connection, "response.done")[-1].response.output
+        (item,) = until(connection, "response.done")[-1].response.output
+        assert item.role == "assistant"
         say(connection, speech[:RATE])
         connection.input_audio_buffer.clear()
         until(connection, "input_audio_buffer.cleared")
@@ -203,7 +205,7 @@ def test_an_answer_can_be_cancelled_and_taken_out(place):
     ("event", "said"),
     [
         ("nonsense", "JSON"),
-        ("[]", ""),
+        ("[]", "the body: got []"),
         ('{"type": "who.knows"}', "type"),
         ('{"type": "session.update", "session": {"voice": "x"}}', "voice"),
         ('{"type": "session.update", "session": {"type": "transcription"}}', "as the session began"),
@@ -215,7 +217,7 @@ def test_an_answer_can_be_cancelled_and_taken_out(place):
         ('{"type": "input_audio_buffer.append", "audio": "AAAA"}', "half a sample"),
         ('{"type": "input_audio_buffer.commit"}', "at least 100"),
         ('{"type": "response.create"}', "no question"),
-        ('{"type": "response.cancel"}', "no answer is under way"),
+        ('{"type": "response.cancel"}', "no such answer is under way"),
         ('{"type": "conversation.item.delete", "item_id": "x"}', "not in this conversation"),
         ('{"type": "conversation.item.truncate", "item_id": "x", "audio_end_ms": 5}', "not in this conversation"),
         ('{"type": "conversation.item.create", "item": {"role": "system", "content": [{"type": "input_audio", "audio": ""}]}}', "words"),
@@ -249,10 +251,109 @@ def test_strangers_are_not_let_in():
     with serving({"tiny": small_model()}, access=access) as (place, _):
         url = place.replace("http", "ws")
         for headers in ({}, {"Authorization": "Bearer wrong"}):
-            with pytest.raises(Exception, match="403"), open_socket(f"{url}/v1/realtime", additional_headers=headers):
+            with (
+                pytest.raises(InvalidStatus, match="403"),
+                open_socket(f"{url}/v1/realtime", additional_headers=headers),
+            ):
                 pass
         key = {"Authorization": "Bearer plait-secret"}
-        with pytest.raises(Exception, match="403"):
+        with pytest.raises(InvalidStatus, match="403"):
             open_socket(f"{url}/v1/realtime", additional_headers=key, origin="http://elsewhere").close()
         with open_socket(f"{url}/v1/realtime", additional_headers=key) as socket:
             assert json.loads(socket.recv())["type"] == "session.created"
+
+
+def test_two_turns_in_one_event_are_two_items(place, speech):
+    with connected(place) as connection:
+        connection.session.update(
+            session={
+                "type": "realtime",
+                "output_modalities": ["text"],
+                "audio": {"input": {"turn_detection": {"type": "server_vad", "create_response": False}}},
+            }
+        )
+        until(connection, "session.updated")
+        say(connection, np.concatenate([silence(1), speech, silence(1.2), speech, silence(1.2)]), piece=400_000)
+        first = until(connection, "conversation.item.done")
+        second = until(connection, "conversation.item.done")
+    starts = [event.audio_start_ms for event in first + second if event.type == "input_audio_buffer.speech_started"]
+    ends = [event.audio_end_ms for event in first + second if event.type == "input_audio_buffer.speech_stopped"]
+    assert len(starts) == len(ends) == 2
+    assert starts[0] < ends[0] < starts[1] < ends[1]
+
+
+def test_clearing_while_somebody_speaks_is_no_turn(place, speech):
+    with connected(place) as connection:
+        say(connection, np.concatenate([silence(0.5), speech[:RATE]]))
+        until(connection, "input_audio_buffer.speech_started")
+        connection.input_audio_buffer.clear()
+        until(connection, "input_audio_buffer.cleared")
+        say(connection, silence(2))
+        connection.input_audio_buffer.clear()
+        kinds = [event.type for event in until(connection, "input_audio_buffer.cleared")]
+        assert kinds == ["input_audio_buffer.cleared"]
+        connection.session.update(
+            session={
+                "type": "realtime",
+                "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 400}}},
+            }
+        )
+        until(connection, "session.updated")
+        say(connection, np.concatenate([silence(0.5), speech, silence(1)]))
+        turns = [event for event in until(connection, "input_audio_buffer.committed") if "speech" in event.type]
+        assert turns[0].audio_start_ms < turns[1].audio_end_ms
+        assert abs(turns[0].audio_start_ms - (500 + 1000 + 2000 + 500 - 300)) < 300  # the clock goes on
+
+
+def test_what_was_not_played_is_forgotten(place):
+    with connected(place) as connection:
+        connection.session.update(session={"type": "realtime", "output_modalities": ["audio"], "max_output_tokens": 40})
+        until(connection, "session.updated")
+        ask(connection, "say it")
+        connection.response.create()
+        (item,) = until(connection, "response.done")[-1].response.output
+        connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=10**6)
+        assert "audio_end_ms" in connection.recv().error.message
+        for played in (20, 0):
+            connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=played)
+            assert until(connection, "conversation.item.truncated")[-1].audio_end_ms == played
+        ask(connection, "and now?")
+        connection.response.create()
+        assert until(connection, "response.done")[-1].response.status in ("completed", "incomplete")
+
+
+def test_an_answer_is_stopped_before_it_has_begun(url):
+    with open_socket(f"{url}/v1/realtime?model=tiny") as socket:
+        socket.recv()
+        said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "say it"}]}
+        socket.send(json.dumps({"type": "conversation.item.create", "item": said}))
+        socket.send(json.dumps({"type": "response.create"}))
+        socket.send(json.dumps({"type": "response.cancel", "event_id": "mine"}))
+        socket.send(json.dumps({"type": "response.cancel", "response_id": "another"}))
+        events = [json.loads(socket.recv(timeout=30))]
+        while events[-1]["type"] != "response.done":
+            events.append(json.loads(socket.recv(timeout=30)))
+    assert events[-1]["response"]["status"] == "cancelled"
+    (item,) = events[-1]["response"]["output"]
+    assert item["status"] == "incomplete"
+    errors = [event for event in events if event["type"] == "error"]
+    assert [error["error"]["code"] for error in errors] == ["response_cancel_not_active"]
+
+
+def test_sound_that_the_model_cannot_take_leaves_the_conversation_as_it_was(place, url):
+    silent = base64.b64encode(bytes(2 * RATE * 40)).decode()
+    with open_socket(f"{url}/v1/realtime?model=tiny", max_size=None) as socket:
+        socket.recv()
+        for audio in ("", silent, "AAAA"):
+            part = {"type": "input_audio", "audio": audio}
+            socket.send(json.dumps({"type": "conversation.item.create", "item": {"role": "user", "content": [part]}}))
+            error = json.loads(socket.recv(timeout=30))
+            assert error["type"] == "error"
+            assert error["error"]["type"] == "invalid_request_error"
+        socket.send(b"binary")
+        assert "binary" in json.loads(socket.recv(timeout=30))["error"]["message"]
+        socket.send('{"type": "session.update", "event_id": "mine", "session": {"type": 3}}')
+        assert json.loads(socket.recv(timeout=30))["error"]["event_id"] == "mine"
+        part = {"type": "input_text", "text": "seven"}
+        socket.send(json.dumps({"type": "conversation.item.create", "item": {"role": "user", "content": [part]}}))
+        assert json.loads(socket.recv(timeout=30))["previous_item_id"] is None

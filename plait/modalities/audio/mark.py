@@ -17,6 +17,7 @@ import soxr
 from scipy.ndimage import uniform_filter1d
 
 from plait.contract import Part
+from plait.errors import RowError
 from plait.modalities import PROVENANCE
 from plait.modalities.audio.codec import open_sound
 from plait.modalities.audio.mel import RATE, WINDOW
@@ -31,6 +32,8 @@ BANDS = (5500 * WINDOW // RATE - LOWEST) // WIDTH
 STRENGTH = 0.15  # of the logarithm of the amplitude: 1.3 dB
 FOUND = 6.5  # standard deviations; the best of 128 beginnings of sound without a mark lies at 2.8, 5.1 of 300
 LOOK = 128  # samples between two beginnings
+LISTENED = 60.0  # seconds of a clip that the mark is sought in
+RATES = (4_000, 384_000)  # Hz
 
 
 @cache
@@ -99,9 +102,13 @@ def mark(part: Part) -> Part:
     return Part(NAME, (samples, RATE), {**part.options, PROVENANCE: "Plait"})
 
 
-def _samples(part: Part) -> np.ndarray:
-    """Samples at RATE."""
+def _samples(part: Part, seconds: float = math.inf) -> np.ndarray:
+    """[n] samples at RATE of up to so many seconds, of all channels together. Raises RowError."""
     samples, rate = open_sound(part.value, math.inf)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise RowError(f"audio part: got {rate} samples a second; expected {RATES[0]:,} to {RATES[1]:,}: resample it")
+    samples = samples[: int(seconds * rate)] if seconds < math.inf else samples
+    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
     return np.asarray(samples if rate == RATE else soxr.resample(samples, rate, RATE), np.float64)
 
 
@@ -112,9 +119,9 @@ def _without_coarse(levels: np.ndarray, stretch: int) -> np.ndarray:
 
 
 def evidence(part: Part) -> tuple[float, float]:
-    """How clearly a clip has the mark, at the best beginning, and from where on it counts as found: standard deviations. Raises
+    """How clearly the first LISTENED seconds of a clip have the mark, at the best beginning, and from where on it counts as found: standard deviations. Raises
     RowError."""
-    samples = np.pad(_samples(part), WINDOW)
+    samples = np.pad(_samples(part, LISTENED), WINDOW)
     windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::LOOK]
     power = np.abs(np.fft.rfft(windows * np.hanning(WINDOW))) ** 2
     bands = power[:, LOWEST : LOWEST + BANDS * WIDTH].reshape(len(power), BANDS, WIDTH).mean(2)

@@ -24,6 +24,7 @@ from plait.runtime.pictures import open_picture, to_canvas
 NAME = "image"
 CELLS = 24
 SIDE = 2 * CELLS  # pixels that a picture is looked at in
+LOOKED_AT = 8 * SIDE  # pixels that a side is shrunk to first, if it is longer
 WEIGHTS = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5]])  # brightness, and blue against yellow (ITU-R BT.601)
 SHIFTS = np.array([[1.0, 1.0, 1.0], [-0.707, -0.707, 1.414]]) / np.sqrt(3)  # of a pixel, of about equal size
 STRENGTHS = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0)  # levels of 255
@@ -88,14 +89,15 @@ def _directly(pixels: np.ndarray) -> float:
 def _cut(pixels: np.ndarray) -> float:
     """As `_directly`, at the best of many places that a part of a picture may come from."""
     whole = np.fft.rfft2(_sought(SIDE, SIDE))
+    planes = [pixels @ weights for weights in WEIGHTS]
     best = 0.0
     for rows in SHARES:
         for columns in SHARES:
             height, width = round(SIDE * rows), round(SIDE * columns)
             summed = np.zeros((SIDE, SIDE))
-            for weights, sought in zip(WEIGHTS, whole, strict=True):
+            for plane, sought in zip(planes, whole, strict=True):
                 fine = np.zeros((SIDE, SIDE))
-                fine[:height, :width] = _fine(pixels @ weights, width, height)
+                fine[:height, :width] = _fine(plane, width, height)
                 summed += np.fft.irfft2(sought * np.conj(np.fft.rfft2(fine)), (SIDE, SIDE)) / np.sqrt(
                     (fine**2).sum() + 1e-9
                 )
@@ -135,7 +137,9 @@ def marker() -> Callable[[Part | None], Part | None]:
 
 def evidence(part: Part) -> tuple[float, float]:
     """How clearly a picture has the mark, and from where on it counts as found: standard deviations. Raises RowError."""
-    pixels = _pixels(part)
+    picture = to_canvas(open_picture(part.value), 3)
+    picture.thumbnail((LOOKED_AT, LOOKED_AT), Image.Resampling.BOX)
+    pixels = np.asarray(picture, np.float64)
     directly = _directly(pixels)
     if directly >= FOUND:
         return directly, FOUND

@@ -122,7 +122,7 @@ async def as_messages(messages: list[ChatMessage], state: State, kinds: list[str
             parts = (Part(WORDS, _result(message, f"messages[{number}]", called, parts)),)
         elif message.tool_calls:
             parts = (*parts, Part(WORDS, tools.said(message.tool_calls)))
-        decoded += sum(_bytes(part.value) for part in parts if part.type != WORDS)
+        decoded += sum(size_of(part.value) for part in parts if part.type != WORDS)
         if decoded > state.limits.decoded:
             raise ApiError(
                 f"messages: got media of more than {state.limits.decoded >> 20} MiB when they are decoded; expected fewer or "
@@ -155,10 +155,10 @@ def _is_medium(part: Any) -> bool:
     return not isinstance(part, TextPart)
 
 
-def _bytes(value: Any) -> int:
+def size_of(value: Any) -> int:
     """Memory of a decoded value's arrays."""
     if isinstance(value, tuple | list):
-        return sum(map(_bytes, value))
+        return sum(map(size_of, value))
     return int(getattr(value, "nbytes", 0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -10,15 +11,15 @@ import numpy as np
 from fastapi import APIRouter
 from pydantic import Field
 
-from plait.contract import WORDS, Block, Part, Segment
+from plait.contract import WORDS, Part
 from plait.infer.embedding import Embedder
 from plait.serve.errors import ApiError, unsupported
-from plait.serve.openai.content import ContentPart, as_part, readable
+from plait.serve.openai.content import ContentPart, TextPart, as_part, readable, size_of
 from plait.serve.openai.models import report_of
 from plait.serve.openai.shapes import Body
 from plait.serve.state import Served, State
 
-TOGETHER = 64  # texts that the engine's thread embeds at once
+TOGETHER = 8_192  # characters that the engine's thread embeds at once
 MEASURED = "by embeddings"  # in the names of the report's figures
 
 Text = Annotated[str, Field(min_length=1)]
@@ -55,18 +56,25 @@ def _items(body: EmbeddingRequest) -> list[Any]:
     return list(body.input)
 
 
-async def _as_part(item: Any, param: str, state: State, served: Served) -> Part:
+async def _read(item: Any, param: str, state: State, served: Served) -> Part | list[int]:
+    """An item as it is embedded: words and media as parts, ids as they are. Raises ApiError."""
     if isinstance(item, str):
         return Part(WORDS, item)
-    if isinstance(item, list):
-        size = served.model.network.vocabulary.tables[WORDS]
-        if max(item) >= size:
-            raise ApiError(
-                f"{param}: got the id {max(item)}; expected ids of the model's own tokenizer, below {size}", param=param
-            )
-        words = served.model.network.vocabulary.modalities[WORDS]
-        return words.write(Segment(WORDS, (Block((), np.array(item, np.int64)),)))
-    return await as_part(item, param, state, served.reads)
+    if not isinstance(item, list):
+        return await as_part(item, param, state, served.reads)
+    size = served.model.network.vocabulary.tables[WORDS]
+    if max(item) >= size:
+        raise ApiError(
+            f"{param}: got the id {max(item)}; expected ids of the model's own tokenizer, below {size}", param=param
+        )
+    return item
+
+
+def _characters(item: Any) -> int:
+    """Of a text, or about as many as its ids write; media have none."""
+    if isinstance(item, TextPart):
+        return len(item.text)
+    return len(item) if isinstance(item, str | list) else 0
 
 
 def _embedder(served: Served) -> Embedder:
@@ -75,16 +83,40 @@ def _embedder(served: Served) -> Embedder:
     return served.embedder
 
 
-async def _vectors(served: Served, parts: list[Part]) -> np.ndarray:
+def _kind(part: Part | list[int]) -> str:
+    return part.type if isinstance(part, Part) else WORDS
+
+
+def _batches(parts: Sequence[Part | list[int]]) -> Iterator[list[Part | list[int]]]:
+    """Parts that are embedded between two steps of the engine: words of up to TOGETHER characters, or one medium."""
+    batch: list[Part | list[int]] = []
+    size = 0
+    for part in parts:
+        own = (
+            len(part.value)
+            if isinstance(part, Part) and part.type == WORDS
+            else len(part)
+            if isinstance(part, list)
+            else TOGETHER
+        )
+        if batch and size + own > TOGETHER:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += own
+    yield batch
+
+
+async def _vectors(served: Served, parts: Sequence[Part | list[int]]) -> np.ndarray:
     """[n, width] vectors; other requests move on between a few of them."""
     embedder = await served.worker.call(partial(_embedder, served))
-    together = TOGETHER if all(part.type == WORDS for part in parts) else 1
-    batches = [parts[first : first + together] for first in range(0, len(parts), together)]
-    return np.concatenate([await served.worker.call(partial(embedder, batch)) for batch in batches])
+    return np.concatenate([await served.worker.call(partial(embedder, batch)) for batch in _batches(parts)])
 
 
-def _words_in(part: Part, served: Served) -> int:
+def _words_in(part: Part | list[int], served: Served) -> int:
     """Tokens of a text; media have none."""
+    if not isinstance(part, Part):
+        return len(part)
     if part.type != WORDS:
         return 0
     return len(served.model.network.vocabulary.modalities[WORDS].read(part).blocks[0].tokens)
@@ -106,18 +138,25 @@ def router(state: State) -> APIRouter:
         the retrieval."""
         served = state.find(body.model)
         items = _items(body)
-        readable(state, sum(len(item) for item in items if isinstance(item, str | list)), "input")
-        if sum(not isinstance(item, str | list) for item in items) > state.limits.media:
+        readable(state, sum(map(_characters, items)), "input")
+        if sum(not isinstance(item, str | list | TextPart) for item in items) > state.limits.media:
             raise ApiError(
                 f"input: got more than {state.limits.media} media; expected at most that many", param="input"
             )
         figures = measured(served)
-        parts = [await _as_part(item, f"input[{number}]", state, served) for number, item in enumerate(items)]
+        parts: list[Part | list[int]] = []
+        for number, item in enumerate(items):
+            parts.append(await _read(item, f"input[{number}]", state, served))
+            if sum(size_of(part.value) for part in parts if isinstance(part, Part)) > state.limits.decoded:
+                raise ApiError(
+                    f"input: got more than {state.limits.decoded >> 20} MiB of media when they are decoded; expected less",
+                    param="input",
+                )
         for part in parts:
-            if part.type not in figures:
+            if _kind(part) not in figures:
                 raise unsupported(
                     "model",
-                    f"{served.name}'s report measures no retrieval by {part.type}; expected one of: {', '.join(figures) or 'none'}",
+                    f"{served.name}'s report measures no retrieval by {_kind(part)}; expected one of: {', '.join(figures) or 'none'}",
                 )
         vectors = await _vectors(served, parts)
         if body.dimensions not in (None, vectors.shape[1]):

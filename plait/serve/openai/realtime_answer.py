@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from plait.contract import Part
 from plait.infer.events import BlockDone, Finished, TextDelta, Usage
+from plait.serve.answers import Asked
 from plait.serve.media import joined
 from plait.serve.openai.content import AUDIO
 
@@ -34,59 +36,76 @@ class Item:
         return str(self.told["id"])
 
 
-class Telling:
-    """Tells one answer, which is one item with one part."""
+@dataclass(eq=False)
+class Response:
+    """An answer from the wish for it on: what was `asked` of the model, once it was, and why it was stopped, if it was."""
 
-    def __init__(self, send: Callable[..., Any], response: dict[str, Any], item: Item) -> None:
-        self.send, self.response, self.item = send, response, item
-        self.named = {"response_id": response["id"], "item_id": item.id, "output_index": 0, "content_index": 0}
-        self.text, self.status, self.kind = "", "completed", "output_text"
-        self.join: Callable[[Part | None], bytes] = lambda piece: b""
+    id: str = field(default_factory=lambda: new_id("resp"))
+    asked: Asked | None = None
+    stopped_by: str = ""
+    task: asyncio.Task[None] | None = None
 
-    async def begin(self, to: str) -> None:
+    @property
+    def is_active(self) -> bool:
+        """Whether it is waited for."""
+        return self.task is not None and not self.task.done()
+
+    def stop(self, why: str) -> None:
+        """Make no more of it."""
+        self.stopped_by = self.stopped_by or why
+        if self.asked is not None:
+            self.asked.cancel()
+
+
+class ResponseStream:
+    """Tells one answer, which is one item with one part of a kind: text or audio. The item comes after another, if any."""
+
+    def __init__(self, send: Callable[..., Any], response_id: str, item: Item, previous: str | None, kind: str) -> None:
+        self.send, self.item, self.previous, self.is_sound = send, item, previous, kind == AUDIO
+        self.of_item = {"response_id": response_id, "output_index": 0}
+        self.of_part = {**self.of_item, "item_id": item.id, "content_index": 0}
+        self.text, self.status, self.usage = "", "completed", Usage()
+        self.join: Callable[[Part | None], bytes] = joined(AUDIO) if self.is_sound else lambda piece: b""
+
+    def _part(self) -> dict[str, Any]:
+        return {"type": "audio", "transcript": self.text} if self.is_sound else {"type": "text", "text": self.text}
+
+    async def begin(self) -> None:
         """Tell that there is an item."""
-        of_item = {key: self.named[key] for key in ("response_id", "output_index")}
-        await self.send("response.output_item.added", **of_item, item=self.item.told)
-        part: dict[str, Any] = {"type": "text", "text": ""}
-        if to == AUDIO:
-            self.kind, self.join, part = "output_audio", joined(AUDIO), {"type": "audio", "transcript": ""}
-        await self.send("response.content_part.added", **self.named, part=part)
+        await self.send("response.output_item.added", **self.of_item, item=self.item.told)
+        await self.send("conversation.item.added", previous_item_id=self.previous, item=self.item.told)
+        await self.send("response.content_part.added", **self.of_part, part=self._part())
 
     async def event(self, event: Any) -> None:
         """Tell what an event adds."""
         if isinstance(event, TextDelta) and event.text:
             self.text += event.text
-            await self.send("response.output_text.delta", **self.named, delta=event.text)
+            await self.send("response.output_text.delta", **self.of_part, delta=event.text)
         elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
             await self._sound(self.join(event.piece))
         elif isinstance(event, Finished):
-            await self._end(event)
+            self.status, self.usage = STATUS[event.answer.reason], event.answer.usage
+            self.item.parts = event.answer.message.parts
+            if self.is_sound:
+                await self._sound(self.join(None))
 
     async def _sound(self, data: bytes) -> None:
         if data:
-            await self.send("response.output_audio.delta", **self.named, delta=base64.b64encode(data).decode())
+            await self.send("response.output_audio.delta", **self.of_part, delta=base64.b64encode(data).decode())
 
-    async def _end(self, event: Finished) -> None:
-        answer = event.answer
-        self.status = STATUS[answer.reason]
-        self.response["usage"] = told_usage(answer.usage)
-        if self.kind == "output_text":
-            await self.send("response.output_text.done", **self.named, text=self.text)
-            part, content = {"type": "text", "text": self.text}, {"type": "output_text", "text": self.text}
+    async def end(self) -> None:
+        """Tell that there is no more of it, for whatever reason."""
+        if self.is_sound:
+            await self.send("response.output_audio.done", **self.of_part)
+            await self.send("response.output_audio_transcript.done", **self.of_part, transcript=self.text)
         else:
-            await self._sound(self.join(None))
-            await self.send("response.output_audio.done", **self.named)
-            await self.send("response.output_audio_transcript.done", **self.named, transcript=self.text)
-            part, content = (
-                {"type": "audio", "transcript": self.text},
-                {"type": "output_audio", "transcript": self.text},
-            )
-        await self.send("response.content_part.done", **self.named, part=part)
-        self.item.parts = answer.message.parts
-        self.item.told |= {"status": "completed" if self.status == "completed" else "incomplete", "content": [content]}
-        of_item = {key: self.named[key] for key in ("response_id", "output_index")}
-        await self.send("response.output_item.done", **of_item, item=self.item.told)
-        await self.send("conversation.item.done", previous_item_id=None, item=self.item.told)
+            await self.send("response.output_text.done", **self.of_part, text=self.text)
+        part = self._part()
+        await self.send("response.content_part.done", **self.of_part, part=part)
+        status = "completed" if self.status == "completed" else "incomplete"
+        self.item.told |= {"status": status, "content": [{**part, "type": f"output_{part['type']}"}]}
+        await self.send("conversation.item.done", previous_item_id=self.previous, item=self.item.told)
+        await self.send("response.output_item.done", **self.of_item, item=self.item.told)
 
 
 def told_usage(usage: Usage) -> dict[str, Any]:

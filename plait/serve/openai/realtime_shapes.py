@@ -149,10 +149,17 @@ class ItemCreate(ClientEvent):
     previous_item_id: str | None = None
 
 
-class OfItem(ClientEvent):
-    """Take a message out, or show it."""
+class Delete(ClientEvent):
+    """Take a message out."""
 
-    type: Literal["conversation.item.delete", "conversation.item.retrieve"]
+    type: Literal["conversation.item.delete"]
+    item_id: str
+
+
+class Retrieve(ClientEvent):
+    """Show a message."""
+
+    type: Literal["conversation.item.retrieve"]
     item_id: str
 
 
@@ -188,7 +195,7 @@ class Cancel(ClientEvent):
     response_id: str | None = None
 
 
-Event = SessionUpdate | Append | Commit | Clear | ItemCreate | OfItem | Truncate | Respond | Cancel
+Event = SessionUpdate | Append | Commit | Clear | ItemCreate | Delete | Retrieve | Truncate | Respond | Cancel
 EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
