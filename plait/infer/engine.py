@@ -25,7 +25,7 @@ from plait.errors import ConfigError, PlaitError
 from plait.infer.decoder import Decoder, Feed, Step, to_parts
 from plait.infer.events import Answer, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView
-from plait.infer.prefixes import Prefixes, keys_of, without
+from plait.infer.prefixes import Prefixes, identities_of, without
 from plait.infer.request import Request
 from plait.infer.sampling import chance, euler_step, guided, sample_ids
 from plait.infer.ticket import Flight, Stream, Ticket
@@ -185,7 +185,7 @@ class Engine:
             return
         elements = list(stream.waiting)
         stream.blocks = self.prefixes.begin(stream.slot, elements, ticket.owner)  # every id is a block
-        stream.fed = keys_of(elements)[: stream.blocks]
+        stream.fed = identities_of(elements)[: stream.blocks]
         stream.waiting = deque(without(elements, stream.slot.length))
         ticket.decoder.reused = stream.slot.length
 
@@ -311,7 +311,7 @@ class Engine:
                 if keep:
                     stream.blocks = builder.next_block
                 if keep and self.prefixes is not None and stream is ticket.main:
-                    stream.fed += keys_of(elements)
+                    stream.fed += identities_of(elements)
         row = builder.row()
         length = len(row) if len(row) <= ROUND else -(-len(row) // ROUND) * ROUND
         blocks = np.zeros(length, np.int64)

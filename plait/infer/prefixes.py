@@ -16,19 +16,19 @@ import torch
 from plait.data.row import Element, Ids
 from plait.infer.kv_cache import PAGE, KVCache, Slot
 
-Key = tuple[Hashable, int]  # what a token or a block is to the trunk, and of how many tokens it is
+Identity = tuple[Hashable, int]  # what a token or a block is to the trunk, and of how many tokens it is
 
 
-def keys_of(elements: Sequence[Element]) -> list[Key]:
-    """A key for each id and for each block: equal where the trunk reads the same."""
-    keys: list[Key] = []
+def identities_of(elements: Sequence[Element]) -> list[Identity]:
+    """An identity for each id and for each block: equal where the trunk reads the same."""
+    identities: list[Identity] = []
     for element in elements:
         if isinstance(element, Ids):
-            keys += [((index, element.expert), 1) for index in element.ids]
+            identities += [((index, element.expert), 1) for index in element.ids]
         else:
             digest = hashlib.blake2b(element.tokens.tobytes() + element.coordinates.tobytes()).digest()
-            keys.append(((element.modality, element.expert, element.time, digest), len(element)))
-    return keys
+            identities.append(((element.modality, element.expert, element.time, digest), len(element)))
+    return identities
 
 
 def without(elements: Sequence[Element], count: int) -> list[Element]:
@@ -50,7 +50,7 @@ class Prefix:
     """A sequence whose keys and values are kept, and whose it is."""
 
     slot: Slot
-    keys: list[Key]
+    identities: list[Identity]
     owner: str
 
 
@@ -63,30 +63,34 @@ class Prefixes:
         self.kept: list[Prefix] = []  # the one used last at the end
 
     @torch.inference_mode()  # what is cancelled ends between two steps
-    def keep(self, slot: Slot, keys: Sequence[Key], owner: str) -> None:
+    def keep(self, slot: Slot, identities: Sequence[Identity], owner: str) -> None:
         """Take over the slot of a sequence that has ended."""
         held = self.cache.shrink(slot)
         size = held.store.capacity
-        if size > self.tokens or not keys:
+        if size > self.tokens or not identities:
             self.cache.give_back(held)
             return
-        for other in [each for each in self.kept if each.owner == owner and common(each.keys, keys) == len(each.keys)]:
+        for other in [
+            each
+            for each in self.kept
+            if each.owner == owner and common_length(each.identities, identities) == len(each.identities)
+        ]:
             self._drop(other)  # the new one begins with it
         while self.kept and sum(each.slot.store.capacity for each in self.kept) + size > self.tokens:
             self._drop(self.kept[0])
-        self.kept.append(Prefix(held, list(keys), owner))
+        self.kept.append(Prefix(held, list(identities), owner))
 
     def begin(self, slot: Slot, elements: Sequence[Element], owner: str) -> int:
-        """Copy what is known of the beginning of `elements` to an empty slot; how many keys. The last one is never among them:
+        """Copy what is known of the beginning of `elements` to an empty slot; how many ids and blocks. The last one is never among them:
         what follows is told from it."""
-        keys = keys_of(elements)[:-1]
-        lengths = [(common(each.keys, keys), each) for each in self.kept if each.owner == owner]
+        identities = identities_of(elements)[:-1]
+        lengths = [(common_length(each.identities, identities), each) for each in self.kept if each.owner == owner]
         count, best = max(lengths, key=lambda pair: pair[0], default=(0, None))
         if best is None or not count:
             return 0
         self.kept.remove(best)
         self.kept.append(best)
-        self.cache.copy(best.slot, slot, sum(length for _, length in keys[:count]))
+        self.cache.copy(best.slot, slot, sum(length for _, length in identities[:count]))
         return count
 
     def make_room(self, tokens: int) -> bool:
@@ -104,6 +108,6 @@ class Prefixes:
         self.cache.give_back(prefix.slot)
 
 
-def common(one: Sequence[Key], other: Sequence[Key]) -> int:
-    """How many keys two sequences begin with alike."""
+def common_length(one: Sequence[Identity], other: Sequence[Identity]) -> int:
+    """How many identities two sequences begin with alike."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

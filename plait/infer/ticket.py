@@ -13,7 +13,7 @@ from plait.data.row import Element, FlowBlock
 from plait.infer.decoder import Decoder, Draw, Feed, Steps
 from plait.infer.events import Answer, Event
 from plait.infer.kv_cache import Slot
-from plait.infer.prefixes import Key
+from plait.infer.prefixes import Identity
 from plait.infer.request import Request
 
 
@@ -24,7 +24,7 @@ class Stream:
     slot: Slot
     blocks: int = 0
     waiting: deque[Element] | None = None
-    fed: list[Key] = field(default_factory=list)  # where what has ended is kept
+    fed: list[Identity] = field(default_factory=list)  # where what has ended is kept
 
 
 class Flight:

@@ -17,6 +17,7 @@ from plait.contract import Message, Part
 from plait.errors import ConfigError, DataError
 from plait.eval import card, statistics
 from plait.infer.engine import Answer, Engine
+from plait.modalities import PROVENANCE
 from plait.modalities.audio import judge as audio_judge
 from plait.modalities.image import judge as image_judge
 from plait.recipes import measuring
@@ -304,6 +305,8 @@ def test_what_is_generated_is_marked_and_verified(tmp_path):
     marked, plain = Path(write_part(picture, tmp_path, 0)), Path(write_part(picture, tmp_path, 1, mark=False))
     said = invoke("verify", marked)
     assert "says that a model made it (Plait); has the mark" in said
+    strange = Part("image", picture.value, {PROVENANCE: "\x1b]0;title\x07Mallory"})
+    assert "(?]0;title?Mallory)" in invoke("verify", write_part(strange, tmp_path, 5, mark=False))
     facts = json.loads(invoke("verify", "--json", marked))
     assert facts["marked"]
     assert facts["declared"] == "Plait"

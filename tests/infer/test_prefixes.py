@@ -10,7 +10,7 @@ from plait.data.row import FlowBlock, Ids
 from plait.data.vocabulary import END
 from plait.infer.engine import Engine
 from plait.infer.kv_cache import PAGE
-from plait.infer.prefixes import keys_of, without
+from plait.infer.prefixes import identities_of, without
 from plait.infer.request import Request
 
 WORLD = World()
@@ -128,10 +128,10 @@ def test_keys_tell_apart_what_the_trunk_tells_apart():
     def block(value, expert=0, time=1.0):
         return FlowBlock("image", np.full((4, 3), value, np.float32), np.zeros((4, 2), np.float32), False, time, expert)
 
-    keys = [keys_of([each])[0] for each in (block(0), block(1), block(0, 1), block(0, 0, 0.5), Ids([3], False))]
+    keys = [identities_of([each])[0] for each in (block(0), block(1), block(0, 1), block(0, 0, 0.5), Ids([3], False))]
     assert len({key for key, _ in keys}) == len(keys)
     assert [length for _, length in keys] == [4, 4, 4, 4, 1]
-    assert keys_of([Ids([1, 2], True)]) == keys_of([Ids([1], False), Ids([2], False)])
+    assert identities_of([Ids([1, 2], True)]) == identities_of([Ids([1], False), Ids([2], False)])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 6, 7])  # 4 is within the block
@@ -140,4 +140,6 @@ def test_what_follows_a_beginning(count):
     elements = [Ids([5, 6, 7], True), block, Ids([8, 9], False)]
     rest = without(elements, count)
     assert sum(map(len, rest)) == 7 - count
-    assert (keys_of(elements)[len(keys_of(elements)) - len(keys_of(rest)) :] if rest else []) == keys_of(rest)
+    assert (
+        identities_of(elements)[len(identities_of(elements)) - len(identities_of(rest)) :] if rest else []
+    ) == identities_of(rest)

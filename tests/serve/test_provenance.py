@@ -112,3 +112,14 @@ def test_what_is_no_medium_is_refused(http, files, said):
     answer = http.post("/v1/content_provenance_checks", files=files)
     assert answer.status_code == 400
     assert said in answer.json()["error"]["message"]
+
+
+def test_what_cannot_be_marked_is_an_error_and_not_silence(http, monkeypatch):
+    def broken(part):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("plait.modalities.image.mark.mark", broken)
+    with http.stream("POST", "/v1/chat/completions", json=DRAW | {"stream": True}) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
+    assert json.loads(lines[-1])["error"]["code"] == "internal_error"
+    assert http.post("/v1/chat/completions", json=DRAW).json()["error"]["code"] == "internal_error"
