@@ -47,7 +47,7 @@ TALK = (
     "Who painted {name}?", "Make up a story about {name}.", "Can you tell me what {name} is for?", "What rhymes with {name}?",
     "Name three things like {name}.", "I saw {name} today.", "Could you write a letter about {name}?", "What style is {name}?",
 )  # fmt: skip
-HELD_OUT = 5  # every so manieth phrasing and line is for the measurement
+HELD_OUT = 5  # one in so many phrasings and line is for the measurement
 MARGIN = 1.0  # logits on either side that are not enough yet
 LONGEST = 24  # tokens of an answer in words
 CAUTION = 1.0  # logits that a drawing is begun less readily for: a drawing instead of words is worse than words instead of one
@@ -130,6 +130,7 @@ def fit(states: Tensor, best: Tensor, drawn: Tensor, weight: Tensor, bias: Tenso
 
 
 def main() -> None:
+    """Fit, measure and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)

@@ -14,7 +14,9 @@ from plait.cli.app import app, make_folder
 from plait.errors import ConfigError
 
 SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens", "choices")  # of plait.infer.request.Request
-FORMER = {name: name for name in SETTINGS[:4]} | {"size": "image.size"}  # former flag -> setting
+FORMER = {  # flags that were settings once, by the name of the setting now
+    "seed": "seed", "steps": "steps", "guidance": "guidance", "temperature": "temperature", "size": "image.size",
+}  # fmt: skip
 USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
 
 

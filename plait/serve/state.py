@@ -19,20 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of what is asked: bytes of a body, media and messages of a conversation, bytes of its media when they are decoded, its characters, answers to one request, tokens of an
-    answer, requests under way at once; and of how often: requests a minute of one key (0: as many as come). `kept` tokens of
-    what has ended wait for what begins as it did."""
+    """Bounds of what is asked, and of how often."""
 
-    body: int = 64 << 20
-    media: int = 32
-    decoded: int = 256 << 20
-    messages: int = 512
-    characters: int = 200_000
-    answers: int = 8
-    tokens: int = 4096
-    requests: int = 256
-    kept: int = 16_384
-    a_minute: int = 0
+    body: int = 64 << 20  # bytes
+    media: int = 32  # of a conversation
+    decoded: int = 256 << 20  # bytes of them when they are decoded
+    messages: int = 512  # of a conversation
+    characters: int = 200_000  # of a conversation
+    answers: int = 8  # to one request
+    tokens: int = 4096  # of an answer
+    requests: int = 256  # under way at once
+    kept: int = 16_384  # tokens of what has ended, for what begins as it did
+    a_minute: int = 0  # requests of one key; 0: as many as come
 
 
 @dataclass

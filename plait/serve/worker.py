@@ -42,7 +42,7 @@ class Job:
         self.is_cancelled = self.is_finished = False
 
     async def events(self) -> AsyncIterator[Event]:
-        """What is is_finished until the answer is there."""
+        """Events as they come; the last one is `Finished`."""
         while True:
             event = await self.arrived.get()
             yield event
