@@ -22,6 +22,7 @@ from plait.modalities import (
     Judged,
     Marks,
     Measures,
+    Places,
     Provenance,
     Reader,
     Renders,
@@ -213,3 +214,9 @@ def provenance(part: Part) -> Provenance:
     """Where a part came from, by what its file said and by its modality's mark. Raises RowError for a damaged part."""
     module, declared = marks(part.type), str(part.options.get(PROVENANCE, ""))
     return Provenance(declared) if module is None else Provenance(declared, *module.evidence(part))
+
+
+def places(name: str) -> Places | None:
+    """How texts speak of places in parts of the modality `name`, if they do."""
+    module: Places | None = _optional(name, "boxes")
+    return module

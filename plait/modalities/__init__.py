@@ -163,6 +163,13 @@ class Renders(Protocol):
         """Write the part to `folder` as `stem` with the modality's suffix; returns the path, or None if it is printed instead."""
 
 
+class Places(Protocol):
+    """`boxes.py`: places in a part that texts speak of. Without it no text is read for them."""
+
+    def boxes_in_text(self, text: str, size: Sequence[float]) -> list[dict[str, Any]]:
+        """Boxes {label, box: [x1, y1, x2, y2]} in a text, in units of a part of `size` (width, height)."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What is known of where a part came from: who says that a model made it (empty: nobody), and how clearly it has the mark

@@ -21,6 +21,7 @@ from plait.serve.openai import (
     chat,
     completions,
     decisions,
+    detections,
     embeddings,
     images,
     models,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from plait.api import Model
 
 WEB = Path(plait.__file__).parent / "web"
-ROUTERS = (models, chat, completions, responses, images, audio, decisions, embeddings, provenance, realtime)
+ROUTERS = (models, chat, completions, responses, images, audio, decisions, detections, embeddings, provenance, realtime)
 DRAIN = 0.1  # seconds between two looks whether all is answered
 
 
