@@ -59,7 +59,7 @@ def prompts(
 ) -> tuple[list[tuple[Part, ...]], np.ndarray, np.ndarray]:
     """Questions, whether each asks for a drawing, and whether it is held out."""
     (memory,) = [memory for (_, question), memory in network.memories.items() if question == "name"]
-    styles = sorted({"Twemoji", "Fluent", "EmojiOne", "Noto", "3D", "clip art", "high contrast", "line"})
+    styles = ("3D", "EmojiOne", "Fluent", "Noto", "Twemoji", "clip art", "high contrast", "line")
     tasks = {task.name: task for task in TASKS}
     drawings = [*tasks["draw"].phrasings, *ALSO]
     says = [*tasks["say"].phrasings]
@@ -78,18 +78,22 @@ def prompts(
     return questions, np.array([drawn for _, drawn, _ in asked]), np.array([held for _, _, held in asked])
 
 
+def best_words(network: MultimodalTransformer, hidden: Tensor) -> Tensor:
+    """[n] logits of what a text would best go on with, from [n, D] hidden states."""
+    legal = torch.from_numpy(np.array(network.vocabulary.legal(WORDS)))
+    return network.logits(hidden).float()[:, legal].max(dim=1).values
+
+
 @torch.no_grad()
 def seen(network: MultimodalTransformer, questions: list[tuple[Part, ...]]) -> tuple[Tensor, Tensor]:
     """[n, D] hidden states from which the answers begin, and [n] logits that a text's best beginning has."""
     encoder = Encoder(network.vocabulary)
-    legal = torch.from_numpy(np.array(network.vocabulary.legal(WORDS)))
     hidden = []
     for parts in questions:
         row = lay_out_clean(encoder.prompt(Sample((Message("user", parts),))))
         hidden.append(network.hidden(collate([[row]], len(row), network.vocabulary))[-1])
     states = torch.stack(hidden)
-    logits = network.logits(states).float()
-    return states.float(), logits[:, legal].max(dim=1).values
+    return states.float(), best_words(network, states)
 
 
 def going_on(place: Path, questions: list[tuple[Part, ...]], network: MultimodalTransformer) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,6 @@ def going_on(place: Path, questions: list[tuple[Part, ...]], network: Multimodal
     asked = [(Message("user", parts),) for parts in questions]
     answers = engine.generate([Request(each, to=WORDS, max_tokens=LONGEST) for each in asked])
     states, best = [], []
-    legal = torch.from_numpy(np.array(network.vocabulary.legal(WORDS)))
     encoder = Encoder(network.vocabulary)
     with torch.no_grad():
         for each, answer in zip(asked, answers, strict=True):
@@ -109,7 +112,7 @@ def going_on(place: Path, questions: list[tuple[Part, ...]], network: Multimodal
             count = sum(answer.usage.answered.values())
             hidden = network.hidden(collate([[row]], len(row), network.vocabulary))[begun : begun + count]
             states.append(hidden.float())
-            best.append(network.logits(hidden).float()[:, legal].max(dim=1).values)
+            best.append(best_words(network, hidden))
     return torch.cat(states), torch.cat(best)
 
 

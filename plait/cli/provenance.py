@@ -23,10 +23,10 @@ def verify(
 
     The mark of a file that was edited much, or is very small, may be lost: nothing found is no proof of a human hand.
     """
-    found = [_verified(file) for file in files]
-    for file, facts in zip(files, found, strict=True):
+    facts_of_files = [_verified(file) for file in files]
+    for file, facts in zip(files, facts_of_files, strict=True):
         typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else f"{file}: {_in_words(facts)}")
-    if any("error" in facts or not (facts["declared"] or facts["marked"]) for facts in found):
+    if any("error" in facts or not (facts["declared"] or facts["marked"]) for facts in facts_of_files):
         raise typer.Exit(1)
 
 

@@ -167,7 +167,7 @@ class Engine:
                 self.waiting.popleft()
                 continue
             tokens = self._room(ticket)
-            if not self._fits(2 * tokens if ticket.request.guidance != 1.0 else tokens) and self.active:
+            if not self._fits(ticket, 2 * tokens if ticket.request.guidance != 1.0 else tokens) and self.active:
                 return  # those before it will make room
             self.waiting.popleft()
             ticket.main = Stream(self.cache.take(tokens))
@@ -175,8 +175,11 @@ class Engine:
             self._wait_for_feed(ticket)
             self._reuse(ticket)
 
-    def _fits(self, tokens: int) -> bool:
-        return self.prefixes.make_room(tokens) if self.prefixes else self.cache.fits(tokens)
+    def _fits(self, ticket: Ticket, tokens: int) -> bool:
+        if self.prefixes is None or self.cache.fits(tokens):
+            return self.cache.fits(tokens)
+        assert isinstance(ticket.waits_for, Feed)
+        return self.prefixes.make_room(tokens, ticket.waits_for.elements, ticket.owner)
 
     def _reuse(self, ticket: Ticket) -> None:
         """Begin a stream with what is kept of sequences that began as it does."""

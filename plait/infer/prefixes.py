@@ -84,18 +84,25 @@ class Prefixes:
         """Copy what is known of the beginning of `elements` to an empty slot; how many ids and blocks. The last one is never among them:
         what follows is told from it."""
         identities = identities_of(elements)[:-1]
+        count, best = self._longest(identities, owner)
+        if best is not None:
+            self.cache.copy(best.slot, slot, sum(length for _, length in identities[:count]))
+        return count
+
+    def _longest(self, identities: Sequence[Identity], owner: str) -> tuple[int, Prefix | None]:
+        """The owner's sequence that begins as these do for longest, which counts as used now, and how far; 0 and None for none."""
         lengths = [(common_length(each.identities, identities), each) for each in self.kept if each.owner == owner]
         count, best = max(lengths, key=lambda pair: pair[0], default=(0, None))
         if best is None or not count:
-            return 0
+            return 0, None
         self.kept.remove(best)
         self.kept.append(best)
-        self.cache.copy(best.slot, slot, sum(length for _, length in identities[:count]))
-        return count
+        return count, best
 
-    def make_room(self, tokens: int) -> bool:
-        """Drop sequences until the cache has room for `tokens`; whether it has. Where active streams leave too little anyway,
-        nothing is dropped."""
+    def make_room(self, tokens: int, elements: Sequence[Element], owner: str) -> bool:
+        """Drop sequences until the cache has room for `tokens`, last of all what `elements` begin with; whether it has. Where active
+        streams leave too little anyway, nothing is dropped."""
+        self._longest(identities_of(elements)[:-1], owner)
         kept = sum(each.slot.store.capacity for each in self.kept) // PAGE
         if self.cache.used - kept + self.cache.capacity_for(tokens) // PAGE > self.cache.pages:
             return False

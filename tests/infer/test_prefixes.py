@@ -100,6 +100,19 @@ def test_what_is_kept_stays_within_its_bound_and_makes_room():
     assert engine.cache.used <= 4
 
 
+def test_what_a_request_begins_with_is_dropped_last():
+    engine = talkative(cache_tokens=5 * PAGE)
+    engine.keep_prefixes(2 * PAGE)
+    first, second = asked([text("seven, please")]), asked([text("another, please")])
+    answered(engine, first)
+    answered(engine, second)
+    assert len(engine.prefixes.kept) == 2
+    wish = asked([text("seven, please")], answered(engine, first).message.parts, [text("and " * 20)], max_tokens=40)
+    answered(engine, second)  # the first one was used longest ago now
+    again = answered(engine, wish)  # needs four of five pages
+    assert again.usage.reused > 10
+
+
 def test_nothing_is_kept_of_what_failed_or_is_too_long():
     engine = talkative()
     engine.keep_prefixes(PAGE)

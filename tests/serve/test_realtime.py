@@ -40,13 +40,21 @@ def url(place):
 
 
 @contextlib.contextmanager
-def connected(place, **options):
+def connected(place, **settings):
+    """The official client, in a session with these settings."""
     with (
         openai.OpenAI(base_url=f"{place}/v1", api_key="none") as client,
-        client.realtime.connect(model="tiny", max_retries=0, **options) as connection,
+        client.realtime.connect(model="tiny", max_retries=0) as connection,
     ):
         assert connection.recv().type == "session.created"
+        if settings:
+            configure(connection, **settings)
         yield connection
+
+
+def configure(connection, **settings):
+    connection.session.update(session={"type": "realtime", **settings})
+    return until(connection, "session.updated")[-1].session
 
 
 def until(connection, last):
@@ -72,6 +80,14 @@ def ask(connection, text):
     until(connection, "conversation.item.done")
 
 
+def test_settings_change_one_by_one(place):
+    with connected(place, output_modalities=["text"], max_output_tokens=12) as connection:
+        session = configure(connection, audio={"input": {"turn_detection": {"type": "server_vad", "threshold": 0.7}}})
+    assert (session.output_modalities, session.max_output_tokens) == (["text"], 12)
+    assert session.audio.input.turn_detection.threshold == 0.7
+    assert session.audio.input.turn_detection.prefix_padding_ms == 300
+
+
 def test_turns_are_found_where_speech_is(speech):
     detector = TurnDetector(RATE)
     sound = np.concatenate([silence(1), speech, silence(1.5)])
@@ -85,9 +101,7 @@ def test_turns_are_found_where_speech_is(speech):
 
 
 def test_a_written_question_is_answered_in_words(place):
-    with connected(place) as connection:
-        connection.session.update(session={"type": "realtime", "output_modalities": ["text"], "max_output_tokens": 12})
-        assert until(connection, "session.updated")[-1].session.output_modalities == ["text"]
+    with connected(place, output_modalities=["text"], max_output_tokens=12) as connection:
         ask(connection, "which digit is it?")
         connection.response.create()
         events = until(connection, "response.done")
@@ -103,16 +117,9 @@ def test_a_written_question_is_answered_in_words(place):
 
 
 def test_speech_is_found_and_answered_in_sound(place, speech):
-    with connected(place) as connection:
-        connection.session.update(
-            session={
-                "type": "realtime",
-                "output_modalities": ["audio"],
-                "audio": {"input": {"transcription": {}}},
-                "max_output_tokens": 40,
-            }
-        )
-        until(connection, "session.updated")
+    with connected(
+        place, output_modalities=["audio"], audio={"input": {"transcription": {}}}, max_output_tokens=40
+    ) as connection:
         say(connection, np.concatenate([silence(0.6), speech, silence(1)]))
         events = until(connection, "response.done")
         if not any(event.type.endswith("transcription.completed") for event in events):
@@ -135,9 +142,7 @@ def test_speech_is_found_and_answered_in_sound(place, speech):
 
 
 def test_who_speaks_interrupts(place, speech):
-    with connected(place) as connection:
-        connection.session.update(session={"type": "realtime", "output_modalities": ["audio"]})
-        until(connection, "session.updated")
+    with connected(place, output_modalities=["audio"]) as connection:
         ask(connection, "say it")
         connection.response.create()
         until(connection, "response.created")
@@ -166,16 +171,9 @@ def test_a_session_that_transcribes_answers_nothing(url, speech):
 
 
 def test_without_detection_the_client_says_when(place, speech):
-    with connected(place) as connection:
-        connection.session.update(
-            session={
-                "type": "realtime",
-                "output_modalities": ["text"],
-                "audio": {"input": {"turn_detection": None}},
-                "max_output_tokens": 5,
-            }
-        )
-        until(connection, "session.updated")
+    with connected(
+        place, output_modalities=["text"], audio={"input": {"turn_detection": None}}, max_output_tokens=5
+    ) as connection:
         say(connection, speech)
         connection.input_audio_buffer.commit()
         until(connection, "conversation.item.done")
@@ -188,9 +186,7 @@ def test_without_detection_the_client_says_when(place, speech):
 
 
 def test_an_answer_can_be_cancelled_and_taken_out(place):
-    with connected(place) as connection:
-        connection.session.update(session={"type": "realtime", "output_modalities": ["audio"]})
-        until(connection, "session.updated")
+    with connected(place, output_modalities=["audio"]) as connection:
         ask(connection, "say it")
         connection.response.create()
         until(connection, "response.output_item.added")
@@ -264,15 +260,11 @@ def test_strangers_are_not_let_in():
 
 
 def test_two_turns_in_one_event_are_two_items(place, speech):
-    with connected(place) as connection:
-        connection.session.update(
-            session={
-                "type": "realtime",
-                "output_modalities": ["text"],
-                "audio": {"input": {"turn_detection": {"type": "server_vad", "create_response": False}}},
-            }
-        )
-        until(connection, "session.updated")
+    with connected(
+        place,
+        output_modalities=["text"],
+        audio={"input": {"turn_detection": {"type": "server_vad", "create_response": False}}},
+    ) as connection:
         say(connection, np.concatenate([silence(1), speech, silence(1.2), speech, silence(1.2)]), piece=400_000)
         first = until(connection, "conversation.item.done")
         second = until(connection, "conversation.item.done")
@@ -292,13 +284,7 @@ def test_clearing_while_somebody_speaks_is_no_turn(place, speech):
         connection.input_audio_buffer.clear()
         kinds = [event.type for event in until(connection, "input_audio_buffer.cleared")]
         assert kinds == ["input_audio_buffer.cleared"]
-        connection.session.update(
-            session={
-                "type": "realtime",
-                "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 400}}},
-            }
-        )
-        until(connection, "session.updated")
+        configure(connection, audio={"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 400}}})
         say(connection, np.concatenate([silence(0.5), speech, silence(1)]))
         turns = [event for event in until(connection, "input_audio_buffer.committed") if "speech" in event.type]
         assert turns[0].audio_start_ms < turns[1].audio_end_ms
@@ -306,9 +292,7 @@ def test_clearing_while_somebody_speaks_is_no_turn(place, speech):
 
 
 def test_what_was_not_played_is_forgotten(place):
-    with connected(place) as connection:
-        connection.session.update(session={"type": "realtime", "output_modalities": ["audio"], "max_output_tokens": 40})
-        until(connection, "session.updated")
+    with connected(place, output_modalities=["audio"], max_output_tokens=40) as connection:
         ask(connection, "say it")
         connection.response.create()
         (item,) = until(connection, "response.done")[-1].response.output

@@ -75,12 +75,12 @@ def picked(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
         return pair_log_likelihoods(bench.engine, pairs).reshape(len(rows), OPTIONS)
 
     samples = [outcome.samples[row] for row in rows]
-    seen = likelihoods([sample.messages[:-1] for sample in samples])
+    with_input = likelihoods([sample.messages[:-1] for sample in samples])
     lengths = np.array([[len(option) for option in listed] for listed in options])
-    scores = {f"right answer of {OPTIONS} likeliest: rate": seen / lengths}
+    scores = {f"right answer of {OPTIONS} likeliest: rate": with_input / lengths}
     if outcome.task.gives - {WORDS} and outcome.task.gives - {WORDS} <= set(bench.blank):
         blank = likelihoods([outcome.task.blanked(sample, bench.blank) for sample in samples])
-        scores[f"right answer of {OPTIONS} made likelier by the input: rate"] = seen - blank
+        scores[f"right answer of {OPTIONS} made likelier by the input: rate"] = with_input - blank
     return [
         entry(outcome, name, values[:, 0] > values[:, 1:].max(axis=1), rows=rows, baseline=1 / OPTIONS)
         for name, values in scores.items()

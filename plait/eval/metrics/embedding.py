@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,54 +38,56 @@ def _asked(sample: Sample) -> Part | None:
     return media[0] if media else Part(WORDS, " ".join(str(part.value) for part in parts))
 
 
+Pair = tuple[Part, Part]
+
+
 def _nearest(
-    outcome: Outcome, embedder: Embedder, rows: Sequence[int], pairs: Sequence[tuple[Part, Part]], **more: Any
+    outcome: Outcome, bench: Bench, pair_of: Callable[[Sample], Pair | None], **more: Any
 ) -> list[dict[str, Any]]:
-    """An entry for pairs of which the second is sought with the first, among all second ones."""
+    """The share of rows' pairs of which the first lies nearest to its own second one, among those of up to MOST rows, each second
+    one once. Empty where the model has no embeddings of them."""
+    embedder = _embedder(bench)
+    if embedder is None:
+        return []
+    rows: list[int] = []
+    pairs: list[Pair] = []
+    taken: set[str] = set()
+    for row, sample in enumerate(outcome.samples):
+        pair = pair_of(sample)
+        if pair is None or not {part.type for part in pair} <= set(embedder.kinds) or str(pair[1].value) in taken:
+            continue
+        taken.add(str(pair[1].value))
+        rows.append(row)
+        pairs.append(pair)
+        if len(pairs) == MOST:
+            break
     if len(pairs) < 2:
         return []
-    one, other = (embedder([pair[side] for pair in pairs]) for side in (0, 1))
-    right = (one @ other.T).argmax(axis=1) == np.arange(len(pairs))
+    asked, answers = (embedder([pair[side] for pair in pairs]) for side in (0, 1))
+    right = (asked @ answers.T).argmax(axis=1) == np.arange(len(pairs))
     return [entry(outcome, NAME.format(n=len(pairs)), right, rows=rows, baseline=1 / len(pairs), **more)]
 
 
 def embedded(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """The share of questions whose medium, or words, lie nearest to their own answer among the answers to MOST questions, each
-    answer once. Empty where the model has no embeddings of either."""
-    embedder = _embedder(bench)
-    if embedder is None:
-        return []
-    rows: list[int] = []
-    pairs: list[tuple[Part, Part]] = []
-    seen: set[str] = set()
-    for row, sample in enumerate(outcome.samples):
-        question, answer = _asked(sample), sample.messages[-1].parts[0]
-        known = question is not None and {question.type, answer.type} <= set(embedder.kinds)
-        if question is None or not known or str(answer.value) in seen or len(pairs) == MOST:
-            continue
-        seen.add(str(answer.value))
-        rows.append(row)
-        pairs.append((question, answer))
-    return _nearest(outcome, embedder, rows, pairs)
+    """Questions' media, or their words, and the answers."""
+
+    def pair_of(sample: Sample) -> Pair | None:
+        question = _asked(sample)
+        return None if question is None else (question, sample.messages[-1].parts[0])
+
+    return _nearest(outcome, bench, pair_of)
 
 
 def defined(outcome: Outcome, bench: Bench) -> list[dict[str, Any]]:
-    """The share of meanings that lie nearest to their own word, where held-out answers are of the form `word: meaning`: what is
-    measured is words with words, whatever the task is about."""
-    embedder = _embedder(bench)
-    if embedder is None:
-        return []
-    rows: list[int] = []
-    pairs: list[tuple[Part, Part]] = []
-    seen: set[str] = set()
-    for row, sample in enumerate(outcome.samples):
+    """Meanings and their words, where answers are of the form `word: meaning`: what is measured is words with words, whatever the
+    task is about."""
+
+    def pair_of(sample: Sample) -> Pair | None:
         word, colon, meaning = str(sample.messages[-1].parts[0].value).partition(MEANING)
-        if not colon or word in seen or word.casefold() in meaning.casefold() or len(pairs) == MOST:
-            continue
-        seen.add(word)
-        rows.append(row)
-        pairs.append((Part(WORDS, meaning), Part(WORDS, word)))
-    return _nearest(outcome, embedder, rows, pairs, cell=f"{WORDS}->{WORDS}")
+        names_itself = word.casefold() in meaning.casefold()
+        return None if not colon or names_itself else (Part(WORDS, meaning), Part(WORDS, word))
+
+    return _nearest(outcome, bench, pair_of, cell=f"{WORDS}->{WORDS}")
 
 
 SCORES = {"embedded": embedded, "defined": defined}

@@ -41,8 +41,8 @@ def reads_files() -> Sequence[str]:
 def save(part: Part, folder: Path, stem: str) -> Path:
     """Write a 16-bit WAV; returns its path. (samples, rate) are written unchanged. Raises RowError."""
     path = folder / f"{stem}.wav"
-    given = part if isinstance(part.value, tuple) else replace(part, value=(waveform(part), RATE))
-    path.write_bytes(transfer.encode(given, "wav"))
+    clip = part if isinstance(part.value, tuple) else replace(part, value=(waveform(part), RATE))
+    path.write_bytes(transfer.encode(clip, "wav"))
     return path
 
 

@@ -62,13 +62,13 @@ def router(state: State) -> APIRouter:
             for label in body.labels
         ]  # fmt: skip
         answers = await Asked(state, served, requests, False, caller_of(http)).answers(http)
-        found = [
+        boxes = [
             {"label": label, "box": box["box"]}
             for label, answer in zip(body.labels, answers, strict=True)
             for box in places.boxes_in_text(words_of(answer), (width, height))
         ]
         return {
-            "object": "list", "model": served.name, "size": [width, height], "data": found, "measured": figures,
+            "object": "list", "model": served.name, "size": [width, height], "data": boxes, "measured": figures,
             "usage": usage([answer.usage for answer in answers]),
         }  # fmt: skip
 

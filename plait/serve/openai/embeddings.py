@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -56,18 +57,28 @@ def _items(body: EmbeddingRequest) -> list[Any]:
     return list(body.input)
 
 
-async def _read(item: Any, param: str, state: State, served: Served) -> Part | list[int]:
-    """An item as it is embedded: words and media as parts, ids as they are. Raises ApiError."""
+@dataclass(frozen=True)
+class Entry:
+    """What is embedded: a part, or ids of words; its modality, and the characters or ids that it is."""
+
+    content: Part | list[int]
+    kind: str = WORDS
+    size: int = TOGETHER  # media go alone
+
+
+async def _read(item: Any, param: str, state: State, served: Served) -> Entry:
+    """An item as it is embedded: ids as they are. Raises ApiError."""
     if isinstance(item, str):
-        return Part(WORDS, item)
+        return Entry(Part(WORDS, item), size=len(item))
     if not isinstance(item, list):
-        return await as_part(item, param, state, served.reads)
+        part = await as_part(item, param, state, served.reads)
+        return Entry(part, size=len(part.value)) if part.type == WORDS else Entry(part, part.type)
     size = served.model.network.vocabulary.tables[WORDS]
     if max(item) >= size:
         raise ApiError(
             f"{param}: got the id {max(item)}; expected ids of the model's own tokenizer, below {size}", param=param
         )
-    return item
+    return Entry(item, size=len(item))
 
 
 def _characters(item: Any) -> int:
@@ -83,43 +94,32 @@ def _embedder(served: Served) -> Embedder:
     return served.embedder
 
 
-def _kind(part: Part | list[int]) -> str:
-    return part.type if isinstance(part, Part) else WORDS
-
-
-def _batches(parts: Sequence[Part | list[int]]) -> Iterator[list[Part | list[int]]]:
-    """Parts that are embedded between two steps of the engine: words of up to TOGETHER characters, or one medium."""
+def _batches(entries: Sequence[Entry]) -> Iterator[list[Part | list[int]]]:
+    """What is embedded between two steps of the engine: words of up to TOGETHER characters, or one medium."""
     batch: list[Part | list[int]] = []
     size = 0
-    for part in parts:
-        own = (
-            len(part.value)
-            if isinstance(part, Part) and part.type == WORDS
-            else len(part)
-            if isinstance(part, list)
-            else TOGETHER
-        )
-        if batch and size + own > TOGETHER:
+    for entry in entries:
+        if batch and size + entry.size > TOGETHER:
             yield batch
             batch, size = [], 0
-        batch.append(part)
-        size += own
+        batch.append(entry.content)
+        size += entry.size
     yield batch
 
 
-async def _vectors(served: Served, parts: Sequence[Part | list[int]]) -> np.ndarray:
+async def _vectors(served: Served, entries: Sequence[Entry]) -> np.ndarray:
     """[n, width] vectors; other requests move on between a few of them."""
     embedder = await served.worker.call(partial(_embedder, served))
-    return np.concatenate([await served.worker.call(partial(embedder, batch)) for batch in _batches(parts)])
+    return np.concatenate([await served.worker.call(partial(embedder, batch)) for batch in _batches(entries)])
 
 
-def _words_in(part: Part | list[int], served: Served) -> int:
-    """Tokens of a text; media have none."""
-    if not isinstance(part, Part):
-        return len(part)
-    if part.type != WORDS:
+def _tokens(entry: Entry, served: Served) -> int:
+    """Tokens of words; media have none."""
+    if entry.kind != WORDS:
         return 0
-    return len(served.model.network.vocabulary.modalities[WORDS].read(part).blocks[0].tokens)
+    if isinstance(entry.content, list):
+        return len(entry.content)
+    return len(served.model.network.vocabulary.modalities[WORDS].read(entry.content).blocks[0].tokens)
 
 
 def _encoded(vector: np.ndarray, format: str) -> str | list[float]:
@@ -144,24 +144,27 @@ def router(state: State) -> APIRouter:
                 f"input: got more than {state.limits.media} media; expected at most that many", param="input"
             )
         figures = measured(served)
-        parts: list[Part | list[int]] = []
+        entries: list[Entry] = []
+        decoded = 0
         for number, item in enumerate(items):
-            parts.append(await _read(item, f"input[{number}]", state, served))
-            if sum(size_of(part.value) for part in parts if isinstance(part, Part)) > state.limits.decoded:
+            entries.append(await _read(item, f"input[{number}]", state, served))
+            content = entries[-1].content
+            decoded += size_of(content.value) if isinstance(content, Part) else 0
+            if decoded > state.limits.decoded:
                 raise ApiError(
                     f"input: got more than {state.limits.decoded >> 20} MiB of media when they are decoded; expected less",
                     param="input",
                 )
-        for part in parts:
-            if _kind(part) not in figures:
+        for kind in {entry.kind: None for entry in entries}:
+            if kind not in figures:
                 raise unsupported(
                     "model",
-                    f"{served.name}'s report measures no retrieval by {_kind(part)}; expected one of: {', '.join(figures) or 'none'}",
+                    f"{served.name}'s report measures no retrieval by {kind}; expected one of: {', '.join(figures) or 'none'}",
                 )
-        vectors = await _vectors(served, parts)
+        vectors = await _vectors(served, entries)
         if body.dimensions not in (None, vectors.shape[1]):
             raise unsupported("dimensions", f"got {body.dimensions}; expected it to be left out, or {vectors.shape[1]}")
-        tokens = sum(_words_in(part, served) for part in parts)
+        tokens = sum(_tokens(entry, served) for entry in entries)
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
             for index, vector in enumerate(vectors)

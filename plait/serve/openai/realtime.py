@@ -23,8 +23,8 @@ from plait.serve.openai import realtime_shapes as shapes
 from plait.serve.openai.audio import ASK
 from plait.serve.openai.chat import VOICES, bounded
 from plait.serve.openai.content import AUDIO, readable
-from plait.serve.openai.realtime_answer import Item, Response, ResponseStream, new_id, told_usage
-from plait.serve.openai.realtime_conversation import Conversation, InputAudioBuffer, as_sound, samples_of
+from plait.serve.openai.realtime_answer import Item, Response, ResponseStream, described, new_id, told_usage
+from plait.serve.openai.realtime_conversation import ROOT, Conversation, InputAudioBuffer, as_sound, samples_of
 from plait.serve.openai.realtime_shapes import EVENTS, RATE, Settings
 from plait.serve.state import Served, State
 from plait.serve.turns import Turn, TurnDetector
@@ -264,20 +264,20 @@ class Session:
 
     async def create(self, event: shapes.ItemCreate) -> None:
         """Put a message into the conversation."""
-        given = event.item
-        id = given.id or new_id("item")
-        if id == "root" or any(item.id == id for item in self.conversation.items):
+        message = event.item
+        id = message.id or new_id("item")
+        if id == ROOT or any(item.id == id for item in self.conversation.items):
             raise ApiError(f"item.id: {id!r} is in this conversation already", param="item.id")
         readable(
-            self.state, sum(len(part.text) for part in given.content if isinstance(part, shapes.WordsPart)), "item"
+            self.state, sum(len(part.text) for part in message.content if isinstance(part, shapes.WordsPart)), "item"
         )
-        if event.previous_item_id not in (None, "root"):
+        if event.previous_item_id not in (None, ROOT):
             self.conversation.place(event.previous_item_id)
         parts = [
-            await self.conversation.part(part, f"item.content[{number}]") for number, part in enumerate(given.content)
+            await self.conversation.part(part, f"item.content[{number}]") for number, part in enumerate(message.content)
         ]
-        content = [part.model_dump(exclude={"audio"}, exclude_none=True) for part in given.content]
-        await self.conversation.add(id, given.role, content, tuple(parts), event.previous_item_id)
+        content = [part.model_dump(exclude={"audio"}, exclude_none=True) for part in message.content]
+        await self.conversation.add(id, message.role, content, tuple(parts), event.previous_item_id)
 
     async def delete(self, event: shapes.Delete) -> None:
         """Take a message out."""
@@ -296,8 +296,9 @@ class Session:
             self.responses[0].stop("client_cancelled")
             await asyncio.wait({self.responses[0].task})
         self.conversation.truncate(event.item_id, event.audio_end_ms)
-        told = {"item_id": event.item_id, "content_index": 0, "audio_end_ms": event.audio_end_ms}
-        await self.send("conversation.item.truncated", **told)
+        await self.send(
+            "conversation.item.truncated", item_id=event.item_id, content_index=0, audio_end_ms=event.audio_end_ms
+        )
 
     # answers
 
@@ -346,12 +347,8 @@ class Session:
         stream = None
         try:
             request = self._request(wish, AUDIO if modalities == ["audio"] else WORDS)
-            item_told = {
-                "id": new_id("item"), "object": "realtime.item", "type": "message", "status": "in_progress", "role": "assistant",
-                "content": [],
-            }  # fmt: skip
             self.conversation.check(())
-            item = Item(item_told, ())
+            item = Item(described(new_id("item"), "assistant", [], "in_progress"), ())
             previous = self.conversation.insert(item)
             stream = ResponseStream(self.send, response.id, item, previous, str(request.to))
             await stream.begin()

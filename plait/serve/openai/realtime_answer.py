@@ -23,6 +23,11 @@ def new_id(kind: str) -> str:
     return f"{kind}_{uuid.uuid4().hex[:24]}"
 
 
+def described(id: str, role: str, content: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:
+    """A message as events tell it."""
+    return {"id": id, "object": "realtime.item", "type": "message", "status": status, "role": role, "content": content}
+
+
 @dataclass
 class Item:
     """A message: as it is told, and its parts as a model reads them."""

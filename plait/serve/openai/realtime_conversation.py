@@ -13,11 +13,12 @@ from plait.serve.errors import ApiError
 from plait.serve.media import from_base64, from_url
 from plait.serve.openai import realtime_shapes as shapes
 from plait.serve.openai.content import AUDIO, IMAGE, size_of
-from plait.serve.openai.realtime_answer import Item
+from plait.serve.openai.realtime_answer import Item, described
 from plait.serve.openai.realtime_shapes import RATE
 from plait.serve.state import Served, State
 
 MOST_ITEMS = 512
+ROOT = "root"  # what stands before the first item
 BYTES_A_MS = RATE * 2 // 1000
 
 
@@ -91,28 +92,25 @@ class Conversation:
             self.served.model.network.vocabulary.modalities[part.type].check(part)
 
     def insert(self, item: Item, after: str | None = None) -> str | None:
-        """Put an item behind another one, at the beginning (`root`) or at the end; the id of the one before it."""
-        place = len(self.items) if after is None else 0 if after == "root" else self.place(after) + 1
-        self.items.insert(place, item)
-        return self.items[place - 1].id if place else None
+        """Put an item behind another one, at the beginning (ROOT) or at the end; the id of the one before it."""
+        if after is None:
+            index = len(self.items)
+        elif after == ROOT:
+            index = 0
+        else:
+            index = self.place(after) + 1
+        self.items.insert(index, item)
+        return self.items[index - 1].id if index else None
 
     async def add(
         self, id: str, role: str, content: list[dict[str, Any]], parts: tuple[Part, ...], after: str | None = None
     ) -> Item:
         """Put a message into the conversation, and tell it. Raises as `check` does."""
         self.check(parts)
-        told = {
-            "id": id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": role,
-            "content": content,
-        }
-        item = Item(told, parts)
+        item = Item(described(id, role, content), parts)
         previous = self.insert(item, after)
-        await self.send("conversation.item.added", previous_item_id=previous, item=told)
-        await self.send("conversation.item.done", previous_item_id=previous, item=told)
+        await self.send("conversation.item.added", previous_item_id=previous, item=item.told)
+        await self.send("conversation.item.done", previous_item_id=previous, item=item.told)
         return item
 
     async def part(self, part: Any, param: str) -> Part:

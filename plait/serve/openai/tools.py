@@ -130,16 +130,16 @@ def _schema(tools: list[Tool]) -> dict[str, Any]:
     """What a call of one of some functions looks like. Each one's parameters are a definition of their own, and so are theirs."""
     calls, definitions = [], {}
     for number, tool in enumerate(tools):
-        own = f"tool{number}"
+        alias = f"tool{number}"
         parameters = dict(tool.function.parameters or NOTHING)
         for place in DEFINITIONS:
             for name, inner in dict(parameters.pop(place, {})).items():
-                definitions[f"{own}.{name}"] = _renamed(inner, own)
-        definitions[own] = _renamed(parameters, own)
+                definitions[f"{alias}.{name}"] = _renamed(inner, alias)
+        definitions[alias] = _renamed(parameters, alias)
         calls.append(
             {
                 "type": "object",
-                "properties": {"name": {"const": tool.function.name}, "arguments": {"$ref": f"#/$defs/{own}"}},
+                "properties": {"name": {"const": tool.function.name}, "arguments": {"$ref": f"#/$defs/{alias}"}},
                 "required": ["name", "arguments"],
                 "additionalProperties": False,
             }
