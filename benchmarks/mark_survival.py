@@ -114,6 +114,21 @@ def shares(parts: list[Part], edits: dict[str, Edit]) -> dict[str, float]:
     return {**result, "not marked": float(np.mean([found(part) for part in parts]))}
 
 
+def strength_of_marks(parts: list[Part]) -> float:
+    """Median over parts of how far the mark lies below the medium, in dB: below full brightness for pictures (PSNR), below the
+    sound itself for sound (SNR)."""
+    module = registry.marks(parts[0].type)
+    assert module is not None
+    ratios = []
+    for part in parts:
+        is_sound = isinstance(part.value, tuple)
+        before, after = (
+            np.asarray(each.value[0] if is_sound else each.value, np.float64) for each in (part, module.mark(part))
+        )
+        ratios.append(((before**2).mean() if is_sound else 255.0**2) / ((after - before) ** 2).mean())
+    return float(10 * np.log10(np.median(ratios)))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -121,13 +136,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
     files = media(options.folder, "draw", "image", options.count)
-    of_pictures = {side: shares([Part("image", picture(file, side)) for file in files], PICTURES) for side in SIDES}
+    drawings = {side: [Part("image", picture(file, side)) for file in files] for side in SIDES}
+    for side, parts in drawings.items():
+        print(f"{side} pixels: PSNR {strength_of_marks(parts):.1f} dB")
+    of_pictures = {side: shares(parts, PICTURES) for side, parts in drawings.items()}
     rows = [(name, *(f"{of_pictures[side][name]:.1%}" for side in SIDES)) for name in of_pictures[SIDES[0]]]
     table("pictures in which the mark is found", rows, ("after", *(f"{side} pixels" for side in SIDES)))
     clips = []
     for file in media(options.folder, "say", "audio", options.count):
         samples, rate = soundfile.read(file)
         clips.append(Part("audio", (np.asarray(soxr.resample(samples, rate, RATE), np.float32), RATE)))
+    print(f"clips: SNR {strength_of_marks(clips):.1f} dB")
     of_sounds = shares(clips, SOUNDS)
     seconds = float(np.mean([len(clip.value[0]) for clip in clips])) / RATE
     table(
