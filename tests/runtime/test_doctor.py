@@ -80,7 +80,11 @@ def test_a_base_is_said_to_be_here_or_what_it_takes(monkeypatch, tmp_path):
 
 
 def test_what_smol_takes_is_compared_with_what_is_here(monkeypatch):
+    monkeypatch.setattr(doctor, "SMOL_DISK", 0)  # the machine that tests may itself be short of disk
     monkeypatch.setattr(doctor, "SMOL_MEMORY", 10**6)
     (finding,) = doctor._smol()
     assert finding.state == doctor.NOTE
     assert "short of memory" in finding.advice
+    monkeypatch.setattr(doctor, "SMOL_MEMORY", 0)
+    (finding,) = doctor._smol()
+    assert finding.state == doctor.GOOD
