@@ -78,7 +78,8 @@ class Modality(Protocol):
         """Names of the header ids that this modality owns; a flow modality's first one opens its segments."""
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        """What may follow `header`, if anything; impossible `options` raise ConfigError (`blocks`: how many are made already)."""
+        """What may follow `header`, if anything; impossible `options` raise ConfigError (`blocks`: how many are made already;
+        `headers`: theirs)."""
 
     def block_len(self, header: Sequence[str]) -> int:
         """Number of tokens that the complete `header` announces."""
@@ -112,3 +113,16 @@ class Modality(Protocol):
 
     def example(self, seed: int) -> Part:
         """A small valid part for the conformance tests."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """What a modality provides beside whose headers tell what their blocks hold."""
+
+    def bare(self, header: Sequence[str]) -> Sequence[str]:
+        """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""
+
+
+def bare(modality: Modality, header: Sequence[str]) -> tuple[str, ...]:
+    """As `Telling.bare`; the header itself where the modality's headers tell nothing."""
+    return tuple(modality.bare(header) if isinstance(modality, Telling) else header)

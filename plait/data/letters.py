@@ -33,3 +33,30 @@ def read(classes: Sequence[int]) -> str:
     left out."""
     letters = bytes(number - 1 for number, _ in groupby(classes) if number != BLANK)
     return letters.decode("utf-8", errors="ignore")
+
+
+def aligned(log_probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """[T, CLASSES] log probabilities and [n] classes that were said, in order -> [n] slots where each is heard first, on the
+    likeliest path (Graves et al., 2006). Raises ValueError where T slots cannot hold them."""
+    states = np.full(2 * len(classes) + 1, BLANK)
+    states[1::2] = classes
+    may_skip = np.zeros(len(states), bool)
+    may_skip[3::2] = classes[1:] != classes[:-1]  # the same class twice needs a blank between
+    score = np.full(len(states), -np.inf)
+    score[:2] = log_probabilities[0, states[:2]]
+    moves = np.zeros((len(log_probabilities), len(states)), np.int8)
+    for slot in range(1, len(log_probabilities)):
+        options = np.full((3, len(states)), -np.inf)
+        options[0], options[1, 1:], options[2, 2:] = score, score[:-1], score[:-2]
+        options[2, ~may_skip] = -np.inf
+        moves[slot] = options.argmax(axis=0)
+        score = options.max(axis=0) + log_probabilities[slot, states]
+    state = len(states) - 1 - int(len(states) > 1 and score[-2] > score[-1])
+    if not np.isfinite(score[state]):
+        raise ValueError(f"got {len(classes)} letters in {len(log_probabilities)} slots; expected fewer")
+    first = np.zeros(len(classes), np.int64)
+    for slot in range(len(log_probabilities) - 1, -1, -1):
+        if state % 2:
+            first[state // 2] = slot
+        state -= int(moves[slot, state])
+    return first

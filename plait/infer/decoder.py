@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from plait import registry
-from plait.contract import WORDS, Block, Modality, Part, Sample, Segment
+from plait.contract import WORDS, Block, Modality, Part, Sample, Segment, bare
 from plait.data.row import Element, FlowBlock, Ids, Origin, Span
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
@@ -192,7 +192,7 @@ class Decoder:
         self._restart_null = self.guided
         self._ended = False
         while not self._ended:
-            header = yield from self._header(modality, part, len(blocks))
+            header = yield from self._header(modality, part, blocks)
             tokens, noise = yield from self._block(modality, header, part)
             blocks.append(Block(header, tokens, noise))
             if len(blocks) == 1:
@@ -213,9 +213,10 @@ class Decoder:
             if last:
                 return
 
-    def _header(self, modality: Modality, part: int, block: int) -> Generator[Step, Any, tuple[str, ...]]:
+    def _header(self, modality: Modality, part: int, before: Sequence[Block]) -> Generator[Step, Any, tuple[str, ...]]:
         """The names of a block's header: chosen where there is a choice, the others follow by themselves."""
-        options = {**self.request.options.get(modality.name, {}), "blocks": block}
+        block, headers = len(before), [earlier.header for earlier in before]
+        options = {**self.request.options.get(modality.name, {}), "blocks": block, "headers": headers}
         header: list[str] = []
         if block == 0:
             header.append(modality.grammar()[0])
@@ -233,7 +234,7 @@ class Decoder:
         expert = self.vocabulary.expert(modality.name, written=True)
         mark = Ids([self.vocabulary.ids[name]], False, expert)
         self._answer(mark, part, GRAMMAR, block)
-        if self.guided:
+        if self.guided and bare(modality, (name,)):
             self._unfed_null.append(mark)
 
     def _block(

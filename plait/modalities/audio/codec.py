@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.augment import Variation
+from plait.modalities.audio.letters import NAMES, checked, following, only, placed
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
@@ -92,14 +93,29 @@ def level(samples: np.ndarray) -> np.ndarray:
     return (samples * gain).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Writing:
+    """How sound is written. `vocoder`: width of the network that writes waveforms (`weights`); 0, or until its weights are in use:
+    Griffin-Lim. With `letters` a block's header tells the letters that are said in it (plait.modalities.audio.letters): where the
+    part's option `words` says when each word is, or as the option `text` of a request wishes. Raises ConfigError."""
+
+    vocoder: int = 0
+    letters: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vocoder < 0:
+            raise ConfigError(f"audio: vocoder={self.vocoder}; expected a width, or 0 for none")
+
+
+WRITING = tuple(field.name for field in fields(Writing))
+
+
 class Audio:
     """Flow modality over tokens of `frames` log-mel frames (10 ms each), chained in blocks of `block` tokens.
 
     `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
-    Further settings are those of `Variation`, for `augment`. `reader` names a frozen encoder that also reads what is given
-    (`readers`); without `raw` it alone does. `vocoder`: width of the network that writes waveforms (`weights`); 0, or until
-    its weights are in use: Griffin-Lim.
-    Raises ConfigError for impossible settings.
+    `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does. Further settings are
+    those of `Writing` and, for `augment`, of `Variation`. Raises ConfigError for impossible settings.
     """
 
     name = "audio"
@@ -114,17 +130,16 @@ class Audio:
         std: Sequence[float] | None = None,
         reader: str = "",
         raw: bool = True,
-        vocoder: int = 0,
-        **variation: Any,
+        **settings: Any,
     ) -> None:
-        if frames < 1 or block < 1 or max_seconds <= 0 or vocoder < 0:
+        if frames < 1 or block < 1 or max_seconds <= 0:
             raise ConfigError(
-                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}, vocoder={vocoder}; expected all positive, "
-                "or vocoder=0 for none"
+                f"audio: frames={frames}, block={block}, max_seconds={max_seconds}; expected all positive"
             )
         self.frames, self.block, self.max_seconds = frames, block, max_seconds
-        self.reader, self.raw, self.variation = reader, raw, Variation(**variation)
-        self.vocoder = vocoder
+        self.reader, self.raw = reader, raw
+        self.writing = Writing(**{name: settings.pop(name) for name in WRITING if name in settings})
+        self.variation = Variation(**settings)
         self.network: Vocoder | None = None
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
@@ -134,15 +149,35 @@ class Audio:
         return self.frames * MELS
 
     def grammar(self) -> Sequence[str]:
-        return (OPEN, MORE, *(f"<last:{k}>" for k in range(1, self.block + 1)))
+        return (OPEN, MORE, *self._last, *(NAMES if self.writing.letters else ()))
+
+    @property
+    def _last(self) -> tuple[str, ...]:
+        return tuple(f"<last:{k}>" for k in range(1, self.block + 1))
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        if tuple(header) not in ((), (OPEN,)):
+        if header and header[-1] != OPEN and not only(header[-1:]):
             return ()
+        text = options.get("text")
+        if text is not None and not (isinstance(text, str) and self.writing.letters):
+            expected = (
+                "a string"
+                if self.writing.letters
+                else "none: this model does not read what it says, ask for it in words"
+            )
+            raise ConfigError(f"audio: got the text {text!r}; expected {expected}")
         max_tokens = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
         room = max_tokens - options.get("blocks", 0) * self.block
         more = () if room <= self.block else (MORE,)
-        return (*more, *self.grammar()[2 : 2 + max(1, min(room, self.block))])
+        last = self._last[: max(1, min(room, self.block))]
+        if not self.writing.letters:
+            return (*more, *last)
+        names, may_end = following(header, options.get("headers", ()), text)
+        return (*names, *more, *(last if may_end or not more else ()))
+
+    def bare(self, header: Sequence[str]) -> Sequence[str]:
+        """As `plait.contract.Telling`: without letters."""
+        return [name for name in header if not only((name,))]
 
     def block_len(self, header: Sequence[str]) -> int:
         return self.block if header[-1] == MORE else int(header[-1][6:-1])
@@ -214,19 +249,31 @@ class Audio:
     def check(self, part: Part) -> None:
         if self._stored_mel(part) is None:
             self._mono(part)
+        if self.writing.letters and "words" in part.options:
+            checked(part.options["words"])
 
     def read(self, part: Part) -> Segment:
-        return self.chain(self._tokens(part))
+        tokens = self._tokens(part)
+        return self.chain(tokens, self._letters(part, -(-len(tokens) // self.block)))
 
-    def chain(self, tokens: np.ndarray) -> Segment:
-        """The segment of [n, token_width] tokens: a chain of blocks."""
+    def _letters(self, part: Part, blocks: int) -> list[tuple[str, ...]] | None:
+        """The letters of each block. Raises RowError."""
+        words = part.options.get("words")
+        return (
+            placed(words, self.block * self.frames * HOP / RATE, blocks)
+            if self.writing.letters and words is not None
+            else None
+        )
+
+    def chain(self, tokens: np.ndarray, letters: Sequence[tuple[str, ...]] | None = None) -> Segment:
+        """The segment of [n, token_width] tokens: a chain of blocks, each with its letters."""
         tokens = tokens.reshape(-1, self.token_width)
         blocks = []
-        for start in range(0, len(tokens), self.block):
+        for number, start in enumerate(range(0, len(tokens), self.block)):
             piece = tokens[start : start + self.block]
             last = start + self.block >= len(tokens)
-            header = (f"<last:{len(piece)}>",) if last else (MORE,)
-            blocks.append(Block((OPEN, *header) if start == 0 else header, piece))
+            opener, said = (OPEN,) if start == 0 else (), letters[number] if letters else ()
+            blocks.append(Block((*opener, *said, f"<last:{len(piece)}>" if last else MORE), piece))
         return Segment(self.name, tuple(blocks))
 
     def write(self, segment: Segment) -> Part:
@@ -270,7 +317,7 @@ class Audio:
             "std": [round(float(s), 6) for s in self.std],
             **asdict(self.variation),
             **({"reader": self.reader, "raw": self.raw} if self.reader else {}),
-            **({"vocoder": self.vocoder} if self.vocoder else {}),
+            **{name: value for name, value in asdict(self.writing).items() if value},
         }
 
     def example(self, seed: int) -> Part:

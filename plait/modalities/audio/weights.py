@@ -24,7 +24,7 @@ NOISE = 0.3  # largest standard deviation of the noise of half of the examples: 
 
 def parts(modality: Audio) -> nn.Module | None:
     """A vocoder as wide as the setting `vocoder` says; none for 0."""
-    return vocoder.Vocoder(modality.vocoder) if modality.vocoder else None
+    return vocoder.Vocoder(modality.writing.vocoder) if modality.writing.vocoder else None
 
 
 def use(modality: Audio, parts: nn.Module) -> None:
