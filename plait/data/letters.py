@@ -37,7 +37,12 @@ def read(classes: Sequence[int]) -> str:
 
 def aligned(log_probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """[T, CLASSES] log probabilities and [n] classes that were said, in order -> [n] slots where each is heard first, on the
-    likeliest path (Graves et al., 2006). Raises ValueError where T slots cannot hold them."""
+    likeliest path (Graves et al., 2006). Raises ValueError for no letters, or where T slots cannot hold them."""
+    needed = len(classes) + int(np.sum(classes[1:] == classes[:-1]))
+    if not 0 < needed <= len(log_probabilities):
+        raise ValueError(
+            f"got {len(classes)} letters in {len(log_probabilities)} slots; expected at least one, and room for all"
+        )
     states = np.full(2 * len(classes) + 1, BLANK)
     states[1::2] = classes
     may_skip = np.zeros(len(states), bool)
@@ -52,8 +57,6 @@ def aligned(log_probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
         moves[slot] = options.argmax(axis=0)
         score = options.max(axis=0) + log_probabilities[slot, states]
     state = len(states) - 1 - int(len(states) > 1 and score[-2] > score[-1])
-    if not np.isfinite(score[state]):
-        raise ValueError(f"got {len(classes)} letters in {len(log_probabilities)} slots; expected fewer")
     first = np.zeros(len(classes), np.int64)
     for slot in range(len(log_probabilities) - 1, -1, -1):
         if state % 2:

@@ -93,8 +93,8 @@ class Reader(Protocol):
     projector. `version` names its weights and everything that features depend on: cached features of another are not used.
     Where `words` is not 0, each medium has `tokens` features, and as many places after them for words of the answers that it
     resembles (plait.model.memory). Where `letters` is not
-    0, a feature holds as many letters at most (an even number of parts of its width, side by side), and a medium is spelled
-    (plait.model.heard).
+    0, a feature holds as many letters at most (an even number of parts of its width, side by side) and lasts `seconds`, and a
+    medium is spelled (plait.model.heard).
     """
 
     name: str
@@ -103,6 +103,7 @@ class Reader(Protocol):
     tokens: int = 0  # features of a medium; 0: it depends on the medium
     words: int = 0
     letters: int = 0
+    seconds: float = 0.0
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """The part as the network's input: samples, or pixels. Raises RowError."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from plait.data.letters import read
+from plait.data.letters import aligned, plain_words, read, spelled
 from plait.heads.speller import Speller
 from plait.model.lexicon import Lexicon
 
@@ -67,3 +67,19 @@ def beside_words(vectors: Tensor, counts: Sequence[int], words: Sequence[Tensor]
         kept = said[: len(own) - len(means)]
         sounds += [means, kept, vectors.new_zeros(len(own) - len(means) - len(kept), vectors.shape[1])]
     return torch.cat(sounds)
+
+
+@torch.no_grad()
+def word_slots(speller: Speller, features: Tensor, text: str) -> tuple[list[str], list[tuple[int, int]], float]:
+    """[n, width] features of a sound that says a text -> the text's words, the slots of the first and the last letter of each, and
+    the mean log probability of their letters. Raises ValueError for a text without words, or too many for the sound."""
+    words = plain_words(text).split(" ")
+    classes = spelled(text)
+    counts = torch.tensor([len(features)], device=features.device)
+    heard = speller(features, counts)[0, : len(features) * speller.letters].log_softmax(dim=-1).cpu().numpy()
+    slots = aligned(heard, classes)
+    lengths = [len(word.encode()) for word in words]
+    begins = [sum(lengths[:number]) + number for number in range(len(words))]
+    ends = [begin + length - 1 for begin, length in zip(begins, lengths, strict=True)]
+    places = [(int(slots[begin]), int(slots[end])) for begin, end in zip(begins, ends, strict=True)]
+    return words, places, float(heard[slots, classes].mean())

@@ -23,7 +23,7 @@ from plait.heads.projector import Projector
 from plait.heads.speller import Neighbours, Speller
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan, settled_tokens
-from plait.model.heard import beside_words, transcripts
+from plait.model.heard import beside_words, transcripts, word_slots
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lexicon import Lexicon, whole_words
@@ -275,7 +275,7 @@ class MultimodalTransformer(nn.Module):
         assert isinstance(speller, Speller)
         first = (tokens.coordinates[:, 0] == 0).nonzero().flatten()
         counts = torch.diff(first, append=first.new_tensor([len(tokens.index)]))
-        if f"spellers.{name}" in self.unlearned:
+        if not self.spells(name):
             texts = [""] * len(counts)
         elif self.training:
             texts = transcripts(speller, tokens.inputs.to(self.dtype), counts, self.lexicon)
@@ -286,13 +286,23 @@ class MultimodalTransformer(nn.Module):
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
 
+    def spells(self, name: str) -> bool:
+        """Whether something learned to spell what the reader called `name` hears."""
+        return name in self.spellers and f"spellers.{name}" not in self.unlearned
+
     def said(self, name: str, features: Tensor) -> str:
         """What a sound says whose features [n, width] the reader called `name` gives; empty where nothing learned to spell it."""
-        if name not in self.spellers or f"spellers.{name}" in self.unlearned:
+        if not self.spells(name):
             return ""
         speller = self.spellers[name]
         assert isinstance(speller, Speller)
         return self._heard(speller, [features.to(self.device, self.dtype)])[0]
+
+    def word_slots(self, name: str, features: Tensor, text: str) -> tuple[list[str], list[tuple[int, int]], float]:
+        """As `plait.model.heard.word_slots`, of a sound whose features [n, width] the reader called `name` gives, which `spells`."""
+        speller = self.spellers[name]
+        assert isinstance(speller, Speller)
+        return word_slots(speller, features.to(self.device, self.dtype), text)
 
     def _heard(self, speller: Speller, sounds: Sequence[Tensor]) -> list[str]:
         """What sounds say. Each is weighed once while the speller stays as it is: conversations come back with every turn."""

@@ -20,7 +20,7 @@ from plait.infer.likelihood import pair_log_likelihoods
 from plait.infer.request import Request
 from plait.modalities.image import readers
 from plait.model import heard
-from plait.model.heard import AVERAGED, beside_words, transcripts
+from plait.model.heard import AVERAGED, beside_words, transcripts, word_slots
 from plait.model.init import initialise
 from plait.model.lexicon import Lexicon
 from plait.model.multimodal import MultimodalTransformer
@@ -307,3 +307,17 @@ def test_a_checkpoint_keeps_what_was_shown_wordless(model, tmp_path):
     model.shown_wordless = {Columns.name}
     again, _ = checkpoint.load(checkpoint.save(tmp_path / "c", model, model.state_dict(), {}))
     assert again.shown_wordless == {Columns.name}
+
+
+def test_words_lie_where_their_letters_are_heard(speller, monkeypatch):
+    logits = torch.full((1, 3 * LETTERS, CLASSES), -20.0)
+    logits[0, :, 0] = 5.0
+    for slot, letter in {1: "a", 2: "b", 4: " ", 6: "c"}.items():
+        logits[0, slot, 0], logits[0, slot, int(spelled(f"x{letter}x")[1])] = -20.0, 5.0
+    monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: logits)
+    words, slots, heard = word_slots(speller, torch.zeros(3, WIDTH), "Ab, c!")
+    assert (words, slots) == (["ab", "c"], [(1, 2), (6, 6)])
+    assert heard == pytest.approx(0.0, abs=0.01)
+    assert word_slots(speller, torch.zeros(3, WIDTH), "Zz")[2] < -10
+    with pytest.raises(ValueError, match="got 0 letters"):
+        word_slots(speller, torch.zeros(3, WIDTH), "?!")

@@ -66,6 +66,7 @@ class Listener:
     """The part of a reader (plait.modalities.Reader) that all encoders of sound share."""
 
     tokens = words = letters = 0
+    seconds = 0.02 * STACKED
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[n] samples at 16 kHz."""
@@ -82,6 +83,7 @@ class Spelled:
 
     tokens = words = 0
     letters = STACKED
+    seconds = 0.02 * STACKED
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader

@@ -63,7 +63,7 @@ def laid_out(first: Tensor, maps: Tensor, shades: Tensor) -> Tensor:
 class Backbone:
     """Features of an encoder that was taken: its first token (or the mean) as the whole, laid out with its places."""
 
-    tokens, words, letters = FEATURES, NAMED, 0
+    tokens, words, letters, seconds = FEATURES, NAMED, 0, 0.0
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder

@@ -31,7 +31,7 @@ class EfficientNetLite0:
     name = "efficientnet_lite0"
     version = f"efficientnet-lite0 57934424, mean, {LAYOUT}"
     width = WIDTH
-    tokens, words, letters = FEATURES, NAMED, 0
+    tokens, words, letters, seconds = FEATURES, NAMED, 0, 0.0
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[SIDE, SIDE, 3] levels of the whole picture on a white square."""

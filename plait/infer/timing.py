@@ -1,0 +1,30 @@
+"""When each word of a text is said in a sound, by the letters that a model hears in it."""
+
+from __future__ import annotations
+
+import torch
+
+from plait.contract import Part
+from plait.data.features import FeatureReader
+from plait.data.sequence import Encoder
+from plait.errors import ConfigError
+from plait.model.multimodal import MultimodalTransformer
+
+Word = tuple[str, float, float]  # without case and punctuation; first and last second
+
+
+@torch.inference_mode()
+def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text: str) -> tuple[list[Word], float]:
+    """The words of a `text` that is said in a sound, each with its first and last second, and the mean log probability of their
+    letters: near 0 where the sound says them, below -1 where it hardly does.
+
+    Raises ConfigError for a model that hears no letters, RowError for a damaged sound, ValueError for a text without words, or
+    with more letters than the sound has room for.
+    """
+    reader = model.vocabulary.readers.get(part.type)
+    if reader is None or not model.spells(reader.name) or not isinstance(encoder.features, FeatureReader):
+        raise ConfigError(f"this model hears no letters in {part.type}; expected one that transcribes, such as smol")
+    words, slots, heard = model.word_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
+    second = reader.seconds / reader.letters
+    times = [(first * second, (last + 1) * second) for first, last in slots]
+    return [(word, round(start, 3), round(end, 3)) for word, (start, end) in zip(words, times, strict=True)], heard

@@ -1,0 +1,140 @@
+"""Sound that is written letters first: where words are said, what may follow, and what guidance does not see."""
+
+import numpy as np
+import pytest
+
+from plait import registry
+from plait.contract import Message, Part, Sample
+from plait.data.row import Ids
+from plait.data.sequence import Encoder, FlowConfig
+from plait.data.vocabulary import NULL, Vocabulary
+from plait.errors import ConfigError, RowError
+from plait.infer.engine import Engine
+from plait.infer.request import Request
+from plait.modalities.audio import Audio
+from plait.modalities.audio.letters import MOST, NAMES, names_of, only, placed, text_of
+from plait.modalities.audio.mel import RATE
+from plait.model.multimodal import MultimodalTransformer
+from tests.worlds import TINY, text
+
+OPEN, MORE = "<open:audio>", "<more>"
+WORDS = [["Let", 0.0, 0.2], ["him", 0.3, 0.5], ["hear", 0.6, 0.9]]
+
+
+def clip(seconds=0.95, **options):
+    return Part("audio", (0.1 * np.ones(int(seconds * RATE), np.float32), RATE), options)
+
+
+def said(segment):
+    return [text_of(only(block.header)) for block in segment.blocks]
+
+
+def test_each_block_tells_the_letters_of_the_words_that_lie_in_it():
+    audio = Audio(frames=4, block=8, letters=True)  # 0.32 s a block
+    segment = audio.read(clip(words=WORDS))
+    assert said(segment) == ["let h", "im h", "ear"]
+    assert segment.blocks[0].header[0] == OPEN
+    assert segment.blocks[0].header[-1] == MORE
+    assert [audio.block_len(block.header) for block in segment.blocks] == [
+        len(block.tokens) for block in segment.blocks
+    ]
+    assert [audio.ends(block.header) for block in segment.blocks] == [False, False, True]
+    for number, block in enumerate(segment.blocks):
+        for at in range(1 if number == 0 else 0, len(block.header)):
+            assert block.header[at] in audio.expects(block.header[:at], {})
+
+
+def test_without_times_or_without_the_setting_no_letters_are_told():
+    assert said(Audio(frames=4, block=8, letters=True).read(clip())) == ["", "", ""]
+    assert said(Audio(frames=4, block=8).read(clip(words=WORDS))) == ["", "", ""]
+    assert set(Audio(letters=True).grammar()) - set(Audio().grammar()) == set(NAMES)
+
+
+def test_more_letters_than_a_header_holds_go_on_in_the_next():
+    long = "a" * (MOST + 3)
+    assert [len(own) for own in placed([[long, 0.0, 0.1]], 0.32, 2)] == [MOST, 3]
+    with pytest.raises(RowError, match=f"more than {MOST} letters in the last"):
+        placed([[long, 0.0, 0.1]], 0.32, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("let", "got str as words"),
+        ([["let", 0.0]], "got .'let', 0.0. among words"),
+        ([["let", "0", 1]], "among words"),
+        ([["let", 0.5, 0.2]], "after second"),
+        ([["let", 0.5, 0.6], ["him", 0.1, 0.2]], "after second 0.5"),
+        ([["let", float("nan"), 0.2]], "after second"),
+    ],
+)
+def test_words_that_are_none_are_refused_before_and_when_they_are_read(words, message):
+    audio = Audio(letters=True)
+    with pytest.raises(RowError, match=message):
+        audio.check(clip(words=words))
+    with pytest.raises(RowError, match=message):
+        audio.read(clip(words=words))
+
+
+def test_a_text_is_said_letter_by_letter_and_to_its_end():
+    audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
+    first, second, third = names_of("let")
+    assert audio.expects((OPEN,), {"text": "Let!"}) == (first, MORE), "it may not end before all is said"
+    assert audio.expects((OPEN, first, second), {"text": "Let!"}) == (third, MORE)
+    last = audio.expects((OPEN, first, second, third), {"text": "Let!"})
+    assert last[0] == MORE
+    assert len(last) == 9
+    assert audio.expects((), {"text": "Let!", "blocks": 1, "headers": [(OPEN, first, second, MORE)]}) == (third, MORE)
+    assert len(audio.expects((OPEN,), {})) == 256 + 9, "without a text the model says what it likes"
+    assert audio.expects((OPEN, *names_of("a" * MOST)), {"text": "a" * 99}) == (MORE,)
+    assert audio.expects((OPEN,), {"text": ""})[0] == MORE
+    assert audio.expects((OPEN, first, MORE), {"text": "Let!"}) == ()
+    full = audio.expects((), {"text": "a" * 999, "blocks": 12})
+    assert full == (*names_of("a"), *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
+
+
+@pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])
+def test_a_text_that_cannot_be_said_is_refused(settings, wish):
+    with pytest.raises(ConfigError, match="got the text"):
+        Audio(**settings).expects((OPEN,), {"text": wish})
+
+
+def world():
+    modalities = registry.build_all(
+        {"text": {"vocab_size": 280}, "audio": {"frames": 4, "block": 4, "letters": True, "max_seconds": 2.0}}
+    )
+    modalities["text"].fit([text("say it")])
+    return modalities, Vocabulary(modalities)
+
+
+def test_what_guidance_leads_away_from_knows_no_letters():
+    _modalities, vocabulary = world()
+    encoder = Encoder(vocabulary, FlowConfig(null_prob=0.999))
+    sample = Sample((Message("user", (text("say it"),)), Message("assistant", (clip(words=WORDS),))), "say")
+    ids = [
+        number
+        for one in encoder.elements(sample, np.random.default_rng(0))
+        if isinstance(one, Ids)
+        for number in one.ids
+    ]
+    names = [vocabulary.names[number] for number in ids]
+    assert names[0] == NULL
+    assert MORE in names
+    assert not only(names)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_model_says_the_letters_it_is_told(guidance):
+    _, vocabulary = world()
+    engine = Engine(MultimodalTransformer(TINY, vocabulary, seed=0))
+    asked = Message("user", (text("say it"),))
+    for wish in ("let him hear", "four: 4"):
+        request = Request((asked,), to="audio", steps=1, guidance=guidance, options={"audio": {"text": wish}})
+        (answer,) = engine.generate([request])
+        assert answer.error is None
+        told = "".join(said(answer.segments[0]))
+        ended = vocabulary.modalities["audio"].ends(answer.segments[0].blocks[-1].header)
+        assert told == wish.replace(":", "") or (len(answer.segments[0].blocks) == 13 and wish.startswith(told)), (
+            "all of it, or as much as 2 s hold"
+        )
+        assert ended
