@@ -21,11 +21,11 @@ import torch
 from plait import api, recipes
 from plait.contract import WORDS, Sample
 from plait.data.features import given_parts
-from plait.data.letters import plain_words
 from plait.heads.speller import Speller
 from plait.infer.request import Request
 from plait.model.heard import transcripts
 from plait.recipes.recipe import Sampling
+from plait.runtime.words import plain_words
 
 
 def written(model: api.Model, rows: Sequence[Sample]) -> list[str]:

@@ -21,12 +21,12 @@ from side_by_side import alternate, finish, median, seconds, table
 
 from plait import api
 from plait.contract import Part
-from plait.data.letters import plain_words
 from plait.data.sources.fetch import places
 from plait.eval.external.recogniser import EnglishRecogniser
 from plait.modalities.audio import stream
 from plait.modalities.audio.codec import Audio
 from plait.modalities.audio.mel import RATE, log_mel
+from plait.runtime.words import plain_words
 
 VOCODER, GRIFFIN_LIM = "vocoder", "Griffin-Lim"
 

@@ -113,16 +113,3 @@ class Modality(Protocol):
 
     def example(self, seed: int) -> Part:
         """A small valid part for the conformance tests."""
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """What a modality provides beside whose headers tell what their blocks hold."""
-
-    def bare(self, header: Sequence[str]) -> Sequence[str]:
-        """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""
-
-
-def bare(modality: Modality, header: Sequence[str]) -> tuple[str, ...]:
-    """As `Telling.bare`; the header itself where the modality's headers tell nothing."""
-    return tuple(modality.bare(header) if isinstance(modality, Telling) else header)

@@ -19,6 +19,7 @@ from plait.errors import ConfigError, MissingError
 from plait.modalities import (
     PROVENANCE,
     Augments,
+    Cuts,
     Judged,
     Marks,
     Measures,
@@ -28,6 +29,7 @@ from plait.modalities import (
     Renders,
     Streams,
     Suggests,
+    Telling,
     Transfers,
     Weights,
 )  # fmt: skip
@@ -128,10 +130,21 @@ def streams(name: str) -> Streams | None:
     return module
 
 
+def cuts(name: str) -> Cuts | None:
+    """How long parts of the modality `name` are cut into pieces, if they are."""
+    module: Cuts | None = _optional(name, "cut")
+    return module
+
+
 def transfers(name: str) -> Transfers | None:
     """How parts of the modality `name` are sent as bytes, if they are."""
     module: Transfers | None = _optional(name, "transfer")
     return module
+
+
+def bare(modality: Modality, header: Sequence[str]) -> tuple[str, ...]:
+    """As `Telling.bare`; the header itself where the modality's headers tell nothing."""
+    return tuple(modality.bare(header) if isinstance(modality, Telling) else header)
 
 
 def codec_parts(modality: Modality) -> nn.Module | None:

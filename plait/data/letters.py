@@ -5,22 +5,15 @@ Bytes need no vocabulary, serve any script, and spell words that no data has.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
 
+from plait.runtime.words import plain_words
+
 BLANK = 0
 CLASSES = 257  # the blank and the bytes
-
-
-def plain_words(words: str) -> str:
-    """Words normalised for comparison: compatibility form, no case, no punctuation, single blanks."""
-    folded = unicodedata.normalize("NFKC", words).casefold()
-    letters = "".join(" " if unicodedata.category(letter)[0] in "PSZ" else letter for letter in folded)
-    return re.sub(r"\s+", " ", letters).strip()
 
 
 def spelled(text: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from plait import registry
-from plait.contract import WORDS, Message, Modality, Part, Sample, Segment, bare
+from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
 from plait.data.hidden import hide_in_features, hide_now_and_then
@@ -288,7 +288,7 @@ class Encoder:
             return None
         segment, number, part_number = segments[rng.integers(len(segments))]
         modality = self.modality(segment.modality)
-        blocks = tuple(replace(block, header=bare(modality, block.header)) for block in segment.blocks)
+        blocks = tuple(replace(block, header=registry.bare(modality, block.header)) for block in segment.blocks)
         elements = list(self._segment(replace(segment, blocks=blocks), True, number, part_number))
         for element in elements:
             if isinstance(element, Ids):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from plait import registry
-from plait.contract import WORDS, Block, Modality, Part, Sample, Segment, bare
+from plait.contract import WORDS, Block, Modality, Part, Sample, Segment
 from plait.data.row import Element, FlowBlock, Ids, Origin, Span
 from plait.data.sequence import Encoder
 from plait.data.vocabulary import GRAMMAR, NULL, Vocabulary
@@ -234,7 +234,7 @@ class Decoder:
         expert = self.vocabulary.expert(modality.name, written=True)
         mark = Ids([self.vocabulary.ids[name]], False, expert)
         self._answer(mark, part, GRAMMAR, block)
-        if self.guided and bare(modality, (name,)):
+        if self.guided and registry.bare(modality, (name,)):
             self._unfed_null.append(mark)
 
     def _block(

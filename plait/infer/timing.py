@@ -13,6 +13,12 @@ from plait.model.multimodal import MultimodalTransformer
 Word = tuple[str, float, float]  # without case and punctuation; first and last second
 
 
+def hears_letters(model: MultimodalTransformer, kind: str) -> bool:
+    """Whether a model tells when words are said in parts of a modality."""
+    reader = model.vocabulary.readers.get(kind)
+    return reader is not None and model.spells(reader.name)
+
+
 @torch.inference_mode()
 def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text: str) -> tuple[list[Word], float]:
     """The words of a `text` that is said in a sound, each with its first and last second, and the mean log probability of their
@@ -22,7 +28,7 @@ def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text:
     with more letters than the sound has room for.
     """
     reader = model.vocabulary.readers.get(part.type)
-    if reader is None or not model.spells(reader.name) or not isinstance(encoder.features, FeatureReader):
+    if reader is None or not hears_letters(model, part.type) or not isinstance(encoder.features, FeatureReader):
         raise ConfigError(f"this model hears no letters in {part.type}; expected one that transcribes, such as smol")
     words, slots, heard = model.word_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
     second = reader.seconds / reader.letters

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,25 @@ class Streams(Protocol):
 
     def begin(self, modality: Any) -> Stream:
         """For a new segment."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """What a modality has beside whose headers may tell what their blocks hold, if its settings say so (`tells`)."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether headers tell. A request then may have the option `text`: what they are to tell."""
+
+    def bare(self, header: Sequence[str]) -> Sequence[str]:
+        """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""
+
+
+class Cuts(Protocol):
+    """`cut.py`: long parts in pieces. Without it a part is read whole or not at all."""
+
+    def cut(self, modality: Any, part: Part) -> list[tuple[Part, float]]:
+        """Pieces that the modality can read, in their order, and the second at which each begins. Raises RowError."""
 
 
 class Reader(Protocol):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from plait.data.letters import aligned, plain_words, read, spelled
+from plait.data.letters import aligned, read, spelled
 from plait.heads.speller import Speller
 from plait.model.lexicon import Lexicon
+from plait.runtime.words import plain_words
 
 Weigh = Callable[[Sequence[Sequence[str]]], Sequence[Sequence[float]]]  # log probabilities of texts
 SPELLINGS = 8  # of a sound that the trunk is asked about

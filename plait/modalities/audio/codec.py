@@ -175,8 +175,11 @@ class Audio:
         names, may_end = following(header, options.get("headers", ()), text)
         return (*names, *more, *(last if may_end or not more else ()))
 
+    @property
+    def tells(self) -> bool:
+        return self.writing.letters
+
     def bare(self, header: Sequence[str]) -> Sequence[str]:
-        """As `plait.contract.Telling`: without letters."""
         return [name for name in header if not only((name,))]
 
     def block_len(self, header: Sequence[str]) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from plait.data.letters import plain_words
 from plait.errors import RowError
+from plait.runtime.words import plain_words
 
 NAMES = tuple(f"<says:{byte:02x}>" for byte in range(256))
 NUMBERS = {name: byte for byte, name in enumerate(NAMES)}

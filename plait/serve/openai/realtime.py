@@ -14,18 +14,18 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from plait.contract import WORDS, Message, Part
-from plait.infer.events import Finished, TextDelta, Usage
+from plait.contract import WORDS
+from plait.infer.events import Usage
 from plait.infer.request import Request
 from plait.serve.answers import Asked
 from plait.serve.errors import ApiError, as_api_error, of_validation
 from plait.serve.openai import realtime_shapes as shapes
-from plait.serve.openai.audio import ASK
 from plait.serve.openai.chat import VOICES, bounded
 from plait.serve.openai.content import AUDIO, readable
 from plait.serve.openai.realtime_answer import Item, Response, ResponseStream, described, new_id, told_usage
 from plait.serve.openai.realtime_conversation import ROOT, Conversation, InputAudioBuffer, as_sound, samples_of
 from plait.serve.openai.realtime_shapes import EVENTS, RATE, Settings
+from plait.serve.openai.transcripts import pieces, questions, told, told_tokens
 from plait.serve.state import Served, State
 from plait.serve.turns import Turn, TurnDetector
 
@@ -236,29 +236,26 @@ class Session:
                     f"{WAITING} transcripts wait already; expected longer turns", 429, code="rate_limit_exceeded"
                 )
             async with self.transcribing:
-                text, usage = await self._transcript(item, kind, of_part)
+                text, usages = await self._transcript(item, kind, of_part)
             item.told["content"][0]["transcript"] = text
-            await self.send(f"{kind}.completed", **of_part, transcript=text, usage=told_usage(usage))
+            await self.send(f"{kind}.completed", **of_part, transcript=text, usage=told_tokens(usages))
         except Exception as error:
             await self.send(f"{kind}.failed", **of_part, error=as_api_error(error).body()["error"])
         finally:
             self.transcripts_waiting -= 1
 
-    async def _transcript(self, item: Item, kind: str, of_part: dict[str, Any]) -> tuple[str, Usage]:
-        question = Message("user", (*item.parts, Part(WORDS, ASK)))
-        request = Request((question,), to=WORDS, **self.served.model.usual, max_tokens=bounded(self.state, None, ""))
-        asked = Asked(self.state, self.served, [request], True, self.owner)
-        text, usage = "", Usage()
+    async def _transcript(self, item: Item, kind: str, of_part: dict[str, Any]) -> tuple[str, list[Usage]]:
+        heard = [piece for part in item.parts for piece in pieces(self.served, part, "audio")]
+        asked = Asked(self.state, self.served, questions(self.state, self.served, heard), True, self.owner)
+        text, usages = "", list[Usage]()
         try:
-            async for _, event in asked.events():
-                if isinstance(event, TextDelta):
-                    text += event.text
-                    await self.send(f"{kind}.delta", **of_part, delta=event.text)
-                elif isinstance(event, Finished):
-                    usage = event.answer.usage
+            async for delta, usages in told(asked):  # noqa: B007
+                text += delta
+                if delta:
+                    await self.send(f"{kind}.delta", **of_part, delta=delta)
         finally:
             asked.cancel()
-        return text, usage
+        return text, usages
 
     # the conversation
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from plait.contract import Part, Sample
-from plait.data.letters import plain_words
 from plait.data.sources import Asset
+from plait.runtime.words import plain_words
 from plait.tasks.task import Item, Task
 
 LANGUAGES = {

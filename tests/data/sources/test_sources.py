@@ -3,9 +3,9 @@
 import pytest
 
 from plait.data import sources
-from plait.data.letters import plain_words
 from plait.data.sources import Asset, clean, left_out
 from plait.errors import ConfigError
+from plait.runtime.words import plain_words
 
 
 def test_words_are_compared_without_case_punctuation_and_forms():

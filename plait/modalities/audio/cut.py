@@ -1,0 +1,43 @@
+"""Long sound in pieces that are short enough to be read (plait.modalities.Cuts), cut where it is quietest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plait.contract import Part
+from plait.modalities.audio.codec import open_sound
+
+if TYPE_CHECKING:
+    from plait.modalities.audio.codec import Audio
+
+FRAME = 0.02  # seconds whose loudness is compared
+SMOOTHED = 10  # frames that a pause lasts
+EARLIEST = 0.25  # of the longest piece: none is shorter, but the last
+AS_QUIET = 2.0  # times the least power of a pause still is one: the first of them ends a piece
+
+
+def cut(modality: Audio, part: Part) -> list[tuple[Part, float]]:
+    """A sound's pieces of at most `max_seconds`, and the second at which each begins. Raises RowError."""
+    samples, rate = open_sound(part.value, np.inf)
+    longest = int(modality.max_seconds * rate)
+    if len(samples) <= longest:
+        return [(part, 0.0)]
+    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
+    frame = max(1, int(FRAME * rate))
+    power = np.square(samples[: len(samples) // frame * frame], dtype=np.float64).reshape(-1, frame).mean(axis=1)
+    loudness = np.convolve(power, np.ones(SMOOTHED) / SMOOTHED, mode="same")
+    pieces, begin = [], 0
+    while len(samples) - begin > longest:
+        earliest, latest = begin + int(EARLIEST * longest), begin + longest
+        window = loudness[-(-earliest // frame) : latest // frame]
+        quietest = (
+            (-(-earliest // frame) + int((window <= AS_QUIET * window.min()).argmax())) * frame
+            if len(window)
+            else latest
+        )
+        pieces.append((begin, max(begin + 1, quietest)))
+        begin = pieces[-1][1]
+    pieces.append((begin, len(samples)))
+    return [(Part(part.type, (samples[start:end], rate)), start / rate) for start, end in pieces]
