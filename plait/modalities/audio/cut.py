@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FRAME = 0.02  # seconds whose loudness is compared
 SMOOTHED = 10  # frames that a pause lasts
 EARLIEST = 0.25  # of the longest piece: none is shorter, but the last
-AS_QUIET = 2.0  # times the least power of a pause still is one: the first of them ends a piece
+PAUSE = 0.05  # of the mean power has a pause at most: the first one ends a piece
 
 
 def cut(modality: Audio, part: Part) -> list[tuple[Part, float]]:
@@ -32,11 +32,9 @@ def cut(modality: Audio, part: Part) -> list[tuple[Part, float]]:
     while len(samples) - begin > longest:
         earliest, latest = begin + int(EARLIEST * longest), begin + longest
         window = loudness[-(-earliest // frame) : latest // frame]
-        quietest = (
-            (-(-earliest // frame) + int((window <= AS_QUIET * window.min()).argmax())) * frame
-            if len(window)
-            else latest
-        )
+        is_pause = window <= PAUSE * loudness.mean()
+        place = int(is_pause.argmax() if is_pause.any() else window.argmin()) if len(window) else 0
+        quietest = (-(-earliest // frame) + place) * frame if len(window) else latest
         pieces.append((begin, max(begin + 1, quietest)))
         begin = pieces[-1][1]
     pieces.append((begin, len(samples)))
