@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
@@ -24,6 +24,21 @@ from plait.serve.worker import Job
 PING = 5.0  # seconds of silence before a comment says that the connection lives
 LOOK = 0.25  # seconds between two looks whether a client is still there
 Payload = dict[str, Any] | str
+Result = TypeVar("Result")
+
+
+async def while_there(http: HttpRequest, awaited: Awaitable[Result]) -> Result:
+    """What is waited for, while the client is there. Raises ApiError once it has gone, and what waiting raises."""
+    waiting = asyncio.ensure_future(awaited)
+    try:
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=LOOK)
+            if not waiting.done() and await http.is_disconnected():
+                raise ApiError("the client has gone", 499)
+        return waiting.result()
+    except BaseException:
+        waiting.cancel()
+        raise
 
 
 class Asked:
@@ -43,15 +58,9 @@ class Asked:
 
     async def answers(self, http: HttpRequest) -> list[Answer]:
         """All answers; none is made any more once the client has gone. Raises the first error."""
-        waiting = asyncio.ensure_future(asyncio.gather(*(job.answer() for job in self.jobs)))
         try:
-            while not waiting.done():
-                await asyncio.wait({waiting}, timeout=LOOK)
-                if not waiting.done() and await http.is_disconnected():
-                    raise ApiError("the client has gone", 499)
-            answers = waiting.result()
+            answers = await while_there(http, asyncio.gather(*(job.answer() for job in self.jobs)))
         except BaseException:
-            waiting.cancel()
             self.cancel()
             raise
         for job, answer in zip(self.jobs, answers, strict=True):

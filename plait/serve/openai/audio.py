@@ -22,6 +22,7 @@ from plait.serve.media import encoded, joined
 from plait.serve.openai.chat import VOICES
 from plait.serve.openai.content import AUDIO
 from plait.serve.openai.shapes import Sampled, refuse
+from plait.serve.openai.spoken import Spoken, is_said
 from plait.serve.state import Served, State
 
 RATE = 24_000  # of streamed samples
@@ -90,7 +91,11 @@ def _speaking(routes: APIRouter, state: State) -> None:
         _needs(served, served.writes, f"speak; it answers in {', '.join(served.writes)}")
         question = (Message("user", (Part(WORDS, body.input),)),)
         requests = body.requests(served.model.usual, [question], to=AUDIO, max_tokens=state.limits.tokens)
-        asked = Asked(state, served, requests, body.response_format in STREAMED, caller_of(http))
+        asked = (
+            Spoken(state, served, requests, caller_of(http), body.input)
+            if is_said(served, requests[0])
+            else Asked(state, served, requests, body.response_format in STREAMED, caller_of(http))
+        )
         if body.response_format in STREAMED:
             media_type = registry.transfers(AUDIO).formats()[body.response_format]  # type: ignore[union-attr]
             return Stream(asked, _sounding(asked, body.response_format), media_type=media_type)

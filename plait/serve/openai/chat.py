@@ -24,6 +24,7 @@ from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
 from plait.serve.openai.content import AUDIO, IMAGE, ChatMessage, as_content, as_messages
 from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, Stops, refuse, stops
+from plait.serve.openai.spoken import in_sound
 from plait.serve.openai.tools import Choice, ResponseFormat, Tool, calling, within
 from plait.serve.state import Served, State
 
@@ -312,7 +313,7 @@ def router(state: State) -> APIRouter:
         served = state.find(body.model)
         requests = await as_requests(body, state, served)
         previews = body.previews if body.stream else 0
-        asked = Asked(state, served, requests, body.stream, caller_of(http), previews)
+        asked = in_sound(state, served, requests, body.stream, caller_of(http), previews)
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name,
             "object": "chat.completion.chunk" if body.stream else "chat.completion", "system_fingerprint": served.fingerprint,

@@ -25,6 +25,7 @@ from plait.serve.openai.content import AUDIO, readable
 from plait.serve.openai.realtime_answer import Item, Response, ResponseStream, described, new_id, told_usage
 from plait.serve.openai.realtime_conversation import ROOT, Conversation, InputAudioBuffer, as_sound, samples_of
 from plait.serve.openai.realtime_shapes import EVENTS, RATE, Settings
+from plait.serve.openai.spoken import in_sound
 from plait.serve.openai.transcripts import pieces, questions, told, told_tokens
 from plait.serve.state import Served, State
 from plait.serve.turns import Turn, TurnDetector
@@ -352,7 +353,7 @@ class Session:
             if response.stopped_by:
                 stream.status = "cancelled"
             else:
-                response.asked = Asked(self.state, self.served, [request], True, self.owner)
+                response.asked = in_sound(self.state, self.served, [request], True, self.owner)
                 async for _, event in response.asked.events():
                     await stream.event(event)
             told["status"] = stream.status

@@ -85,7 +85,8 @@ class ResponseStream:
         """Tell what an event adds."""
         if isinstance(event, TextDelta) and event.text:
             self.text += event.text
-            await self.send("response.output_text.delta", **self.of_part, delta=event.text)
+            kind = "audio_transcript" if self.is_sound else "text"
+            await self.send(f"response.output_{kind}.delta", **self.of_part, delta=event.text)
         elif isinstance(event, BlockDone) and event.piece.type == AUDIO:
             await self._sound(self.join(event.piece))
         elif isinstance(event, Finished):

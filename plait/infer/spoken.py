@@ -1,0 +1,76 @@
+"""Words that are said: a text in pieces, each of which a model can say in one breath (docs/adr/0036-letters-before-sound.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from plait.contract import WORDS, Message, Part
+from plait.infer.request import Request
+from plait.modalities import Telling
+from plait.model.multimodal import MultimodalTransformer
+from plait.runtime.words import plain_words
+
+SAY = "Say this for me: {text}"  # as the task `say` asks
+LONGEST = 80  # characters of a piece, where it can be cut: some six seconds
+ENDS = re.compile(r"[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # of sentences
+COMMAS = re.compile(r"[,;:)–—]\s+|[，；：、]")
+BLANKS = re.compile(r"\s+")
+
+
+def says_letters(model: MultimodalTransformer, kind: str) -> bool:
+    """Whether a model can be told what to say in the modality `kind`."""
+    modality = model.vocabulary.modalities.get(kind)
+    return isinstance(modality, Telling) and modality.tells and f"flows.{kind}" not in model.unlearned
+
+
+def saying(request: Request, kind: str, text: str) -> Request:
+    """The request to say a text in the modality `kind`, with the wishes of another one."""
+    options: Mapping[str, Any] = {**request.options, kind: {**request.options.get(kind, {}), "text": text}}
+    question = Message("user", (Part(WORDS, SAY.format(text=text)),))
+    return replace(
+        request, messages=(question,), to=kind, options=options, stop=(), choices=(), grammar="", logprobs=None, repeats=0
+    )  # fmt: skip
+
+
+class Pieces:
+    """Cuts a text that comes bit by bit into pieces to say: sentences, long ones at commas, or between words."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, text: str) -> Iterator[str]:
+        """The pieces that are whole with more of the text."""
+        self.text += text
+        while match := ENDS.search(self.text):
+            sentence, self.text = self.text[: match.end()], self.text[match.end() :]
+            yield from _short(sentence)
+
+    def rest(self) -> Iterator[str]:
+        """The pieces of what is left."""
+        text, self.text = self.text, ""
+        yield from _short(text)
+
+
+def pieces_of(text: str) -> list[str]:
+    """The pieces of a whole text."""
+    pieces = Pieces()
+    return [*pieces.add(text), *pieces.rest()]
+
+
+def _short(text: str) -> Iterator[str]:
+    """A sentence in pieces of at most LONGEST characters, without those that say nothing."""
+    text = text.strip()
+    while len(text) > LONGEST:
+        cuts = [
+            [match.end() for match in ends.finditer(text) if LONGEST // 4 <= match.end() <= LONGEST]
+            for ends in (COMMAS, BLANKS)
+        ]
+        cut = next((places[-1] for places in cuts if places), LONGEST)
+        if plain_words(text[:cut]):
+            yield text[:cut].strip()
+        text = text[cut:].strip()
+    if plain_words(text):
+        yield text
