@@ -21,6 +21,7 @@ MACHINERY = {
     "measuring",
     "fast",
     "replies",
+    "times",
 }  # modules of this folder that are no recipes
 
 

@@ -38,9 +38,10 @@ from plait.modalities.image.judge import LARGEST, picture_view
 from plait.model.transformer import TrunkConfig
 from plait.recipes.recipe import Recipe, Sampling
 from plait.recipes.replies import replies
+from plait.recipes.times import times_of
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of
 from plait.tasks.dictionary.group import Group, hashed
-from plait.tasks.smol import TASKS
+from plait.tasks.smol import TASKS, VOICE
 from plait.tasks.task import REWORDED
 from plait.train import bases
 from plait.train.optim import OptimConfig
@@ -50,7 +51,9 @@ MODALITIES = {
     "image": {
         "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
     },
-    "audio": {"frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256},
+    "audio": {
+        "frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256, "letters": True,
+    },
 }  # fmt: skip
 WORDS_OF_READERS = ("spellers.*", "askers.*")  # what tells the words of what is given
 VARIED = {
@@ -140,7 +143,7 @@ REPLIED = 0.15  # of spoken sentences, which the language model answers
 HOURS = 60.0  # of speech, half of it by Flite: some ninety minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 8
+FORMAT = 9
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
@@ -191,6 +194,18 @@ def answered(clips: Sequence[Asset], file: Path, say: Callable[[str], None]) -> 
         if is_asked and clip.texts["en"] in answers
         else clip
         for clip, is_asked in zip(clips, asked, strict=True)
+    ]
+
+
+def timed(clips: list[Asset], folder: Path, say: Callable[[str], None]) -> list[Asset]:
+    """Clips, those in the voice that is learned with the times of their words; raises as `times_of` does."""
+    texts = {clip.media["speech"]: clip.texts["en"] for clip in clips if clip.facts["speaker"] == VOICE}
+    times = times_of(texts, folder / "times.json", folder / "features", say)
+    return [
+        replace(clip, facts={**clip.facts, "times": times[clip.media["speech"]]})
+        if clip.media["speech"] in times
+        else clip
+        for clip in clips
     ]
 
 
@@ -288,11 +303,16 @@ def _add_speech(dataset: corpus.Corpus, folder: Path, without_base: str, say: Ca
     except PlaitError as error:
         return {"spoken": str(error)}
     clips = spoken.without_copies(clips)
+    missing = {"replies": without_base} if without_base else {}
     if not without_base:
         clips = answered(clips, folder / "replies.json", say)
+    try:
+        clips = timed(clips, folder, say)
+    except PlaitError as error:
+        missing["times of words"] = str(error)
     for split, number in Counter(_place(dataset, clip) for clip in clips).items():
         say(f"{split}: {number:,} texts spoken")
-    return {"replies": without_base} if without_base else {}
+    return missing
 
 
 def _place(dataset: corpus.Corpus, clip: Asset) -> str:

@@ -53,13 +53,19 @@ def answer_aloud(group: Group) -> Iterator[Item]:
             )
 
 
+def _said(asset: Asset) -> Part:
+    """A recording that is to be said, with the times of its words where they are known (plait.recipes.times)."""
+    part = asset.part("speech")
+    return Part(part.type, part.value, {"words": times}) if (times := asset.facts.get("times")) else part
+
+
 def speak(group: Group) -> Iterator[Item]:
     """Text -> speech, in the voice that was learned."""
     for asset in _spoken(group):
         if asset.facts["speaker"] != VOICE:
             continue
         facts = {"language": "en", "speaker": asset.facts["speaker"], "text": asset.texts["en"]}
-        yield Item({"text": asset.texts["en"]}, asset.part("speech"), {}, facts)
+        yield Item({"text": asset.texts["en"]}, _said(asset), {}, facts)
 
 
 def repeat(group: Group) -> Iterator[Item]:
@@ -68,7 +74,7 @@ def repeat(group: Group) -> Iterator[Item]:
     for asset in group.some(spoken, 1):
         if group.fraction("repeat") < 0.25 or not group.seen:
             facts = {"language": "en", "speaker": asset.facts["speaker"], "text": asset.texts["en"]}
-            yield Item({"speech": asset.part("speech")}, asset.part("speech"), {}, facts)
+            yield Item({"speech": asset.part("speech")}, _said(asset), {}, facts)
 
 
 def _voices(group: Group, task_name: str) -> Iterator[Asset]:
@@ -106,7 +112,7 @@ def say_picture(group: Group) -> Iterator[Item]:
     """Drawing -> its name, spoken."""
     for drawing, heard in group.some(list(_drawn_and_spoken(group)), PAIRS):
         facts = {"language": "en", "speaker": heard.facts["speaker"], "text": heard.texts["en"]}
-        yield Item({"picture": drawing.part("picture")}, heard.part("speech"), {}, facts)
+        yield Item({"picture": drawing.part("picture")}, _said(heard), {}, facts)
 
 
 def draw_heard(group: Group) -> Iterator[Item]:

@@ -92,7 +92,9 @@ def test_a_stream_tells_words_and_sound(client):
             transcript = audio.get("transcript") or transcript
     assert words == whole.content == transcript
     seconds = len(data) / 2 / 24_000
-    assert seconds == pytest.approx(len(samples_of(whole.audio.data)) / 16_000, abs=0.05)
+    assert seconds == pytest.approx(
+        len(samples_of(whole.audio.data)) / 16_000, abs=0.2
+    )  # without a vocoder each block is written by itself
 
 
 @pytest.mark.parametrize("format", ["wav", "mp3"])
