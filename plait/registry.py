@@ -142,6 +142,11 @@ def transfers(name: str) -> Transfers | None:
     return module
 
 
+def tells(modality: Modality) -> bool:
+    """Whether headers of a modality tell what their blocks hold, and a request may say what (`Telling`)."""
+    return isinstance(modality, Telling) and modality.tells
+
+
 def bare(modality: Modality, header: Sequence[str]) -> tuple[str, ...]:
     """As `Telling.bare`; the header itself where the modality's headers tell nothing."""
     return tuple(modality.bare(header) if isinstance(modality, Telling) else header)

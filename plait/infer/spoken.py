@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from plait import registry
 from plait.contract import WORDS, Message, Part
 from plait.infer.request import Request
-from plait.modalities import Telling
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.words import plain_words
 
@@ -23,12 +23,12 @@ BLANKS = re.compile(r"\s+")
 def says_letters(model: MultimodalTransformer, kind: str) -> bool:
     """Whether a model can be told what to say in the modality `kind`."""
     modality = model.vocabulary.modalities.get(kind)
-    return isinstance(modality, Telling) and modality.tells and f"flows.{kind}" not in model.unlearned
+    return modality is not None and registry.tells(modality) and f"flows.{kind}" not in model.unlearned
 
 
 def saying(request: Request, kind: str, text: str) -> Request:
     """The request to say a text in the modality `kind`, with the wishes of another one."""
-    options: Mapping[str, Any] = {**request.options, kind: {**request.options.get(kind, {}), "text": text}}
+    options: Mapping[str, Any] = {**request.options, kind: {**request.options.get(kind, {}), "say": text}}
     question = Message("user", (Part(WORDS, SAY.format(text=text)),))
     return replace(
         request, messages=(question,), to=kind, options=options, stop=(), choices=(), grammar="", logprobs=None, repeats=0

@@ -94,7 +94,7 @@ class Telling(Protocol):
 
     @property
     def tells(self) -> bool:
-        """Whether headers tell. A request then may have the option `text`: what they are to tell."""
+        """Whether headers tell. A request then may have the option `say`: what they are to tell."""
 
     def bare(self, header: Sequence[str]) -> Sequence[str]:
         """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""

@@ -50,5 +50,5 @@ def test_what_is_said_keeps_the_wishes_for_sound_and_drops_those_for_words():
     )  # fmt: skip
     said = saying(request, "audio", "Hi.")
     assert (said.to, said.seed, said.steps, said.stop, said.logprobs, said.repeats) == ("audio", 3, 4, (), None, 0)
-    assert said.options == {"audio": {"other": 1, "text": "Hi."}, "image": {"size": (1, 1)}}
+    assert said.options == {"audio": {"other": 1, "say": "Hi."}, "image": {"size": (1, 1)}}
     assert said.messages[0].parts[0].value == "Say this for me: Hi."

@@ -79,24 +79,24 @@ def test_words_that_are_none_are_refused_before_and_when_they_are_read(words, me
 def test_a_text_is_said_letter_by_letter_and_to_its_end():
     audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
     first, second, third = names_of("let")
-    assert audio.expects((OPEN,), {"text": "Let!"}) == (first, MORE), "it may not end before all is said"
-    assert audio.expects((OPEN, first, second), {"text": "Let!"}) == (third, MORE)
-    last = audio.expects((OPEN, first, second, third), {"text": "Let!"})
+    assert audio.expects((OPEN,), {"say": "Let!"}) == (first, MORE), "it may not end before all is said"
+    assert audio.expects((OPEN, first, second), {"say": "Let!"}) == (third, MORE)
+    last = audio.expects((OPEN, first, second, third), {"say": "Let!"})
     assert last[0] == MORE
     assert len(last) == 9
-    assert audio.expects((), {"text": "Let!", "blocks": 1, "headers": [(OPEN, first, second, MORE)]}) == (third, MORE)
+    assert audio.expects((), {"say": "Let!", "blocks": 1, "headers": [(OPEN, first, second, MORE)]}) == (third, MORE)
     assert len(audio.expects((OPEN,), {})) == 256 + 9, "without a text the model says what it likes"
-    assert audio.expects((OPEN, *names_of("a" * MOST)), {"text": "a" * 99}) == (MORE,)
-    assert audio.expects((OPEN,), {"text": ""})[0] == MORE
-    assert audio.expects((OPEN, first, MORE), {"text": "Let!"}) == ()
-    full = audio.expects((), {"text": "a" * 999, "blocks": 12})
+    assert audio.expects((OPEN, *names_of("a" * MOST)), {"say": "a" * 99}) == (MORE,)
+    assert audio.expects((OPEN,), {"say": ""})[0] == MORE
+    assert audio.expects((OPEN, first, MORE), {"say": "Let!"}) == ()
+    full = audio.expects((), {"say": "a" * 999, "blocks": 12})
     assert full == (*names_of("a"), *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
 
 
 @pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])
 def test_a_text_that_cannot_be_said_is_refused(settings, wish):
-    with pytest.raises(ConfigError, match="got the text"):
-        Audio(**settings).expects((OPEN,), {"text": wish})
+    with pytest.raises(ConfigError, match="got say="):
+        Audio(**settings).expects((OPEN,), {"say": wish})
 
 
 def world():
@@ -129,7 +129,7 @@ def test_a_model_says_the_letters_it_is_told(guidance):
     engine = Engine(MultimodalTransformer(TINY, vocabulary, seed=0))
     asked = Message("user", (text("say it"),))
     for wish in ("let him hear", "four: 4"):
-        request = Request((asked,), to="audio", steps=1, guidance=guidance, options={"audio": {"text": wish}})
+        request = Request((asked,), to="audio", steps=1, guidance=guidance, options={"audio": {"say": wish}})
         (answer,) = engine.generate([request])
         assert answer.error is None
         told = "".join(said(answer.segments[0]))

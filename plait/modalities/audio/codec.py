@@ -97,7 +97,7 @@ def level(samples: np.ndarray) -> np.ndarray:
 class Writing:
     """How sound is written. `vocoder`: width of the network that writes waveforms (`weights`); 0, or until its weights are in use:
     Griffin-Lim. With `letters` a block's header tells the letters that are said in it (plait.modalities.audio.letters): where the
-    part's option `words` says when each word is, or as the option `text` of a request wishes. Raises ConfigError."""
+    part's option `words` says when each word is, or as the option `say` of a request wishes. Raises ConfigError."""
 
     vocoder: int = 0
     letters: bool = False
@@ -158,14 +158,14 @@ class Audio:
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
         if header and header[-1] != OPEN and not only(header[-1:]):
             return ()
-        text = options.get("text")
+        text = options.get("say")
         if text is not None and not (isinstance(text, str) and self.writing.letters):
             expected = (
                 "a string"
                 if self.writing.letters
                 else "none: this model does not read what it says, ask for it in words"
             )
-            raise ConfigError(f"audio: got the text {text!r}; expected {expected}")
+            raise ConfigError(f"audio: got say={text!r}; expected {expected}")
         max_tokens = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
         room = max_tokens - options.get("blocks", 0) * self.block
         more = () if room <= self.block else (MORE,)
