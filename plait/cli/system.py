@@ -15,8 +15,10 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint or run folder, or an archive.")],
     target: Annotated[Path, typer.Argument(help="The file to write (NAME.plait), or for an archive the folder.")],
     precision: Annotated[
-        Optional[Literal["float32", "bfloat16", "int8"]],  # noqa: UP045
-        typer.Option(help="Of the weights; as they are, if not given. int8 takes a quarter of the room."),
+        Optional[Literal["float32", "bfloat16", "int8", "int4"]],  # noqa: UP045
+        typer.Option(
+            help="Of the weights; as they are, if not given. int8 takes a quarter of the room, int4 half of that."
+        ),
     ] = None,
 ) -> None:
     """Put a checkpoint into one file that describes itself, or unpack such a file."""

@@ -340,12 +340,12 @@ def load_own(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
     try:
         return restored(stored)
     except KeyError as error:
-        raise CheckpointError(f"it lacks {error}, without which a tensor in int8 has no size") from error
+        raise CheckpointError(f"it lacks {error}, without which a tensor in few bits has no size") from error
 
 
-def lean(folder: Path, target: Path, precision: Precision, shard_mib: float = 15.0) -> Path:
-    """Write the checkpoint `folder` without its training state to the new folder `target`: weights in another precision, in
-    files of at most `shard_mib` MiB. Raises ConfigError where `target` exists, CheckpointError for a damaged checkpoint."""
+def lean(folder: Path, target: Path, precision: Precision | Mapping[str, Precision], shard_mib: float = 15.0) -> Path:
+    """Write the checkpoint `folder` without its training state to the new folder `target`: weights in another precision, or
+    each in that of the first pattern which its name fits, in files of at most `shard_mib` MiB. Raises ConfigError where `target` exists, CheckpointError for a damaged checkpoint."""
     if target.exists():
         raise ConfigError(f"{target} exists; expected a new folder: choose another name")
     config = read_stored_config(folder)

@@ -12,7 +12,7 @@ from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.files import sha256_of
 from plait.train import checkpoint
-from plait.train.precision import LEAST, SCALE, lowered, restored, shards
+from plait.train.precision import GROUP, LEAST, SCALE, SCALES, lowered, restored, shards
 
 
 def weights():
@@ -39,6 +39,34 @@ def test_int8_is_within_half_a_step_of_each_row():
     assert torch.equal(after["wide"][5], before["wide"][5])
     assert before["few"].numel() < LEAST
     assert all(torch.equal(after[name], before[name]) for name in ("vector", "few"))
+
+
+def test_int4_is_near_and_what_does_not_divide_is_in_int8():
+    before = {**weights(), "odd": torch.randn(100, GROUP - 1, generator=torch.Generator().manual_seed(1))}
+    stored = lowered(before, "int4")
+    assert stored["wide"].dtype == torch.uint8
+    assert stored["wide"].shape == (96, 32)
+    assert stored["odd"].dtype == stored["cube"].dtype == torch.int8
+    after = restored(stored)
+    assert list(after) == list(before)
+    off = (after["wide"] - before["wide"]).norm(dim=1) / before["wide"].norm(dim=1).clamp_min(1e-9)
+    normal = torch.ones(96, dtype=torch.bool)
+    normal[5] = False
+    assert off[normal].max() < 0.15, "a normal distribution in 15 levels loses a tenth"
+    plain = before["wide"].unflatten(1, (-1, GROUP))
+    step = plain.abs().amax(dim=2, keepdim=True) / 7
+    usual = (plain / step).round() * step
+    assert (after["wide"] - before["wide"])[normal].norm() < (usual.flatten(1) - before["wide"])[normal].norm()
+    assert after["wide"][5].abs().max() < 1e-3
+    assert torch.equal(restored(lowered(after, "int4"))["cube"], after["cube"])
+
+
+def test_each_weight_is_in_the_precision_of_the_first_pattern_that_it_fits():
+    stored = lowered(weights(), {"wi*": "int4", "cube": "bfloat16", "*": "int8"})
+    assert (stored["wide"].dtype, stored["cube"].dtype) == (torch.uint8, torch.bfloat16)
+    assert "wide" + SCALES in stored
+    with pytest.raises(KeyError, match="cube fits none"):
+        lowered(weights(), {"wide": "int4"})
 
 
 def test_bfloat16_comes_back_in_float32():
@@ -95,5 +123,5 @@ def test_int8_without_its_scale_is_refused(saved, tmp_path):
     config = json.loads((lean / checkpoint.CONFIG).read_text())
     config["sha256"][file.name] = sha256_of(file)
     (lean / checkpoint.CONFIG).write_text(checkpoint.as_json(checkpoint.sealed(config)))
-    with pytest.raises(CheckpointError, match="without which a tensor in int8 has no size"):
+    with pytest.raises(CheckpointError, match="without which a tensor in few bits has no size"):
         checkpoint.load(lean)
