@@ -9,6 +9,7 @@ from typing import Any
 
 from plait import registry
 from plait.contract import WORDS, Message, Part
+from plait.infer.numerals import in_words
 from plait.infer.request import Request
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.words import plain_words
@@ -36,7 +37,8 @@ def saying(request: Request, kind: str, text: str) -> Request:
 
 
 class Pieces:
-    """Cuts a text that comes bit by bit into pieces to say: sentences, long ones at commas, or between words."""
+    """Cuts a text that comes bit by bit into pieces to say: sentences, long ones at commas, or between words; their numerals are
+    words."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -46,12 +48,12 @@ class Pieces:
         self.text += text
         while match := ENDS.search(self.text):
             sentence, self.text = self.text[: match.end()], self.text[match.end() :]
-            yield from _short(sentence)
+            yield from _short(in_words(sentence))
 
     def rest(self) -> Iterator[str]:
         """The pieces of what is left."""
         text, self.text = self.text, ""
-        yield from _short(text)
+        yield from _short(in_words(text))
 
 
 def pieces_of(text: str) -> list[str]:

@@ -58,7 +58,7 @@ EXTRAS = {
     "pretrained": Extra("reads language models in GGUF files, and frozen encoders", ("gguf", "transformers")),
     "spoken": Extra("makes speech by Piper's voice", ("piper-tts", "av")),
     "serve": Extra(
-        "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance", "websockets", "webrtcvad-wheels")
+        "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance", "websockets", "webrtcvad-wheels", "inflect")
     ),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(

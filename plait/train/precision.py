@@ -62,7 +62,7 @@ def _first(name: str, precisions: Mapping[str, Precision]) -> Precision:
 
 def _in_int4(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """[rows, columns] float32 -> two numbers a byte [rows, columns / 2] uint8, and the scales [rows, groups] float16."""
-    groups = matrix.unflatten(1, (-1, GROUP))
+    groups = matrix.reshape(len(matrix), -1, GROUP)
     largest = groups.abs().amax(dim=2, keepdim=True).clamp_min(1e-4) / MOST  # smaller ones have no room in float16
     scales, least = largest, torch.full_like(largest, torch.inf)
     for share in SHRUNK:
@@ -76,7 +76,7 @@ def _in_int4(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def _from_int4(packed: Tensor, scales: Tensor) -> Tensor:
     numbers = torch.stack((packed & 15, packed >> 4), dim=2).flatten(1).float() - (MOST + 1)
-    return (numbers.unflatten(1, (-1, GROUP)) * scales.float()[:, :, None]).flatten(1)
+    return (numbers.reshape(len(numbers), -1, GROUP) * scales.float()[:, :, None]).flatten(1)
 
 
 def restored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

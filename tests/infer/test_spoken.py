@@ -13,7 +13,7 @@ from plait.runtime.words import plain_words
     [
         ("Yes. It is! Is it?", ["Yes.", "It is!", "Is it?"]),
         ('He said "no." And left', ['He said "no."', "And left"]),
-        ("Pi is 3.14 today", ["Pi is 3.14 today"]),
+        ("Pi is 3.14 today", ["Pi is three point one four today"]),
         ("one\n\n- two\n***\n", ["one", "- two"]),
         ("你好。再见", ["你好。", "再见"]),
         ("... !", []),

@@ -1,0 +1,77 @@
+"""Numerals as people say them in English, for a voice that knows letters: `in 1969` is "in nineteen sixty-nine".
+
+The numbers' names are those of the package `inflect`; without it numerals stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+CURRENCIES = {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("pound", "pounds")}
+MONEY = re.compile(rf"([$€£])({NUMBER})(?!\d)")
+TIME = re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)\b")
+ORDINAL = re.compile(r"\b(\d+)(st|nd|rd|th)\b", re.IGNORECASE)
+SHARE = re.compile(rf"({NUMBER})\s?%")
+YEAR = re.compile(r"(?<![\d.,])(1[1-9]\d\d|20[1-9]\d)(?![\d,.]\d|\d)")
+ANY = re.compile(NUMBER)
+LONGEST = 15  # digits that are a number; more are read one by one
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@cache
+def _engine() -> Any:
+    try:
+        import inflect
+    except ImportError:
+        return None
+    return inflect.engine()
+
+
+def in_words(text: str) -> str:
+    """A text whose numerals are words; the same text where `inflect` is not installed."""
+    if _engine() is None or not any(map(str.isdigit, text)):
+        return text
+    text = MONEY.sub(_money, text)
+    text = TIME.sub(_time, text)
+    text = ORDINAL.sub(lambda match: str(_engine().ordinal(_cardinal(match[1]))), text)
+    text = SHARE.sub(lambda match: f"{_cardinal(match[1])} percent", text)
+    text = YEAR.sub(lambda match: _year(match[1]), text)
+    return ANY.sub(lambda match: _cardinal(match[0]), text)
+
+
+def _cardinal(number: str) -> str:
+    number = number.replace(",", "")
+    whole, _, fraction = number.partition(".")
+    if len(whole) > LONGEST or (len(whole) > 1 and whole[0] == "0"):
+        said = " ".join(DIGITS[int(digit)] for digit in whole)
+    else:
+        said = str(_engine().number_to_words(int(whole), andword="", comma=""))
+    digits = " ".join(DIGITS[int(digit)] for digit in fraction)
+    return f"{said} point {digits}" if digits else said
+
+
+def _money(match: re.Match[str]) -> str:
+    one, many = CURRENCIES[match[1]]
+    whole, _, cents = match[2].partition(".")
+    if len(cents) == 2:
+        rest = f" {_cardinal(str(int(cents)))}" if int(cents) else ""
+        return f"{_cardinal(whole)} {one if whole == '1' and not rest else many}{rest}"
+    return f"{_cardinal(match[2])} {one if match[2] == '1' else many}"
+
+
+def _time(match: re.Match[str]) -> str:
+    hours, minutes = int(match[1]), int(match[2])
+    said = _cardinal(str(hours))
+    if minutes == 0:
+        return said if match[0].startswith("0") else f"{said} o'clock" if 0 < hours < 13 else f"{said} hundred"
+    return f"{said} {'oh ' if minutes < 10 else ''}{_cardinal(str(minutes))}"
+
+
+def _year(year: str) -> str:
+    century, rest = int(year[:2]), int(year[2:])
+    if rest == 0:
+        return f"{_cardinal(str(century))} hundred"
+    return f"{_cardinal(str(century))} {'oh ' if rest < 10 else ''}{_cardinal(str(rest))}"
