@@ -11,6 +11,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml scripts/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) sh scripts/setup.sh
 	touch $@
 
+$(VENV)/.ready-ray: $(VENV)/.ready requirements-ray.lock
+	$(BIN)/python -m pip --quiet --disable-pip-version-check install -r requirements-ray.lock
+	touch $@
+
 demo: setup
 	$(BIN)/plait demo
 
@@ -20,7 +24,7 @@ serve: setup
 test: setup lint
 	$(BIN)/python -m pytest
 
-lint: setup
+lint: $(VENV)/.ready-ray
 	$(BIN)/ruff check plait tests scripts benchmarks
 	$(BIN)/ruff format --check plait tests scripts benchmarks
 	$(BIN)/mypy

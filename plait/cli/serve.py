@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from plait.cli.app import Threads, app
+from plait.cli.app import app
 from plait.errors import ConfigError
 
 PORT = 8000
@@ -38,7 +38,12 @@ def serve(
         ),
     ] = None,
     mark: Annotated[bool, typer.Option(help="Whether pictures and sound say that a model made them.")] = True,
-    threads: Threads = None,
+    ray: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=0, help="Replicas by Ray Serve, an engine each; 0: as many as requests need. Not given: no Ray."
+        ),
+    ] = None,
 ) -> None:
     """Serve checkpoints over HTTP in the shapes of OpenAI's API, with pages for the browser."""
     if host not in LOOPBACK and keys is None:
@@ -56,9 +61,12 @@ def serve(
     names = tuple(each for each in allow or () if each not in origins)
     access = server.access(keys, (*LOOPBACK, *names) if host in LOOPBACK else names, origins)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    use_threads(threads)
-    models = {name: api.load(path) for name, path in named.items()}
     kept = None if str(conversations) == "none" else conversations or server.usual_place()
+    if ray is not None:
+        server.run_cluster(named, (host, port), access, kept, mark, ray, typer.echo)
+        return
+    use_threads(None)
+    models = {name: api.load(path) for name, path in named.items()}
     server.run(models, host, port, access, kept, mark, typer.echo)
 
 

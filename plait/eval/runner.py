@@ -28,7 +28,9 @@ from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
 from plait.infer.engine import Engine
 from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
+from plait.infer.numerals import in_words
 from plait.infer.request import Request
+from plait.infer.spoken import says_letters
 from plait.runtime.files import atomic_write
 from plait.tasks.user_data import EXACT, shown_in_words
 
@@ -101,19 +103,23 @@ class Evaluation:
 
     # asking the model
 
-    def ask(self, questions: Sequence[tuple[Message, ...]], to: str, what: str = "") -> list[Part | None]:
+    def ask(
+        self, questions: Sequence[tuple[Message, ...]], to: str, what: str = "", say: Sequence[str | None] = ()
+    ) -> list[Part | None]:
         """The first part of the answer to each question; None for an empty answer.
 
-        `what` names the questions in the progress; without a name nothing is reported. The noise of a question depends on its
+        `say`: what a voice that can be told is to say in each answer, None where it finds that itself. `what` names the questions in the progress; without a name nothing is reported. The noise of a question depends on its
         number alone, not on the batches.
         """
         progress = self.progress if what else NoProgress()
+        options = [{to: {"say": text}} if text else {} for text in say or [None] * len(questions)]
+        asked = list(zip(questions, options, strict=True))
         answers: list[Part | None] = []
         with progress.rows(what, len(questions)) as advance:
             for start in range(0, len(questions), ROWS_AT_ONCE):
                 requests = [
-                    Request(question, to=to, seed=self.seed * 1_000_003 + number, **self.sampling)
-                    for number, question in enumerate(questions[start : start + ROWS_AT_ONCE], start)
+                    Request(question, to=to, seed=self.seed * 1_000_003 + number, options=told, **self.sampling)
+                    for number, (question, told) in enumerate(asked[start : start + ROWS_AT_ONCE], start)
                 ]
                 answers += [self._first_part(answer, what) for answer in self.engine.generate(requests)]
                 advance(len(answers))
@@ -136,6 +142,15 @@ class Evaluation:
             for message in sample.messages[:-1]
         )
 
+    def _told(self, rows: Sequence[Sample], to: str) -> list[str | None]:
+        """What a voice that can be told is to say in the answer to each row: the text that the question quotes."""
+        if not says_letters(self.engine.model, to):
+            return [None] * len(rows)
+        self._note_once("a text to be said is told to the voice letter by letter, where the question quotes it")
+        texts = [str(sample.meta.get(WORDS) or "") for sample in rows]
+        words = ["".join(str(p.value) for m in row.messages[:-1] for p in m.parts if p.type == WORDS) for row in rows]
+        return [in_words(text) if text and text in asked else None for text, asked in zip(texts, words, strict=True)]
+
     def run_task(self, task: Measured, split: str) -> Outcome | None:
         """Asks every question of a split; None where the split has no rows."""
         rows = self.suite.rows.rows(task, split)[: self.limit]
@@ -143,7 +158,9 @@ class Evaluation:
             return None
         begin = time.perf_counter()
         name = f"{task.cell} {task.name} {split}"
-        answers = self.ask([sample.messages[:-1] for sample in rows], task.answers_in, name)
+        answers = self.ask(
+            [sample.messages[:-1] for sample in rows], task.answers_in, name, self._told(rows, task.answers_in)
+        )
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:
             can_blank = task.gives - {WORDS} <= set(self.panel.blank)  # else the question would stay as it is

@@ -60,6 +60,7 @@ EXTRAS = {
     "serve": Extra(
         "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance", "websockets", "webrtcvad-wheels", "inflect")
     ),
+    "ray": Extra("serves by replicas on one machine or many", ("ray",), ("serve",)),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",

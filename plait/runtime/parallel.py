@@ -17,11 +17,13 @@ Result = TypeVar("Result")
 
 
 def use_threads(count: int | None) -> None:
-    """`count` threads for computing; if None this process's share of the cores, at most 8. (One more thread prepares rows.)
-    Configures the native libraries too."""
+    """`count` threads for computing; if None OMP_NUM_THREADS, or where that is not set this process's share of the cores, at most
+    8. (One more thread prepares rows.) Configures the native libraries too."""
     native.configure()
-    mine = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(count or max(1, min(mine, 8)))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, which sets OMP_NUM_THREADS to 1 by itself
+    wished = os.environ.get("OMP_NUM_THREADS", "") if processes == 1 else ""
+    mine = int(wished) if wished.isdigit() and int(wished) else min((os.cpu_count() or 1) // processes, 8)
+    torch.set_num_threads(count or max(1, mine))
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

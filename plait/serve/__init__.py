@@ -34,6 +34,17 @@ def run(*arguments: Any, **options: Any) -> None:
     _module("run").run(*arguments, **options)
 
 
+def run_cluster(*arguments: Any, **options: Any) -> None:
+    """As plait.serve.cluster.run. Raises MissingError without the extra `ray`."""
+    try:
+        importlib.import_module("ray.serve")
+    except ImportError as error:
+        raise MissingError(
+            "serving by Ray needs Ray Serve, which is not installed; install it with: python -m pip install 'plait[ray]'"
+        ) from error
+    _module("cluster").run(*arguments, **options)
+
+
 def access(keys: Path | None, hosts: Collection[str], origins: Collection[str]) -> Any:
     """Whom a server answers: those with a key of the file `keys` (everyone if None), by the names `hosts` (any if empty), and
     pages of other `origins`. Raises ConfigError for a bad file, MissingError without the extra `serve`."""

@@ -281,7 +281,7 @@ def test_a_fourth_modality_generates_and_is_reported(trained_on_strokes):
 
 def test_a_fourth_modality_is_asked_over_http(trained_on_strokes):
     """The server takes strokes and gives strokes, and was not touched."""
-    command = (sys.executable, "-m", "plait", "serve", "toy=run", "--port", "0", "--threads", "1")
+    command = (sys.executable, "-m", "plait", "serve", "toy=run", "--port", "0")
     server = subprocess.Popen(command, cwd=trained_on_strokes, stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r"http://\S+", server.stdout.readline()).group()
