@@ -101,8 +101,9 @@ RECIPE = Recipe(
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
     pack=PackConfig(length=512, sequences=64),
-    optim=OptimConfig(
-        name="adamw", lr=1e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.2,
+    optim=OptimConfig(  # Muon for layers of what is written alone: adapters, marks and projectors move by AdamW, at 1e-3
+        name="muon", lr=4e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.05,
+        lr_scales={f"{place}.*": 0.25 for place in ("*.adapters", "tables.marks", "categorical.marks", "embedders.*_*")},
     ),
     weights={  # what is said without a written word is answered as its words are (docs/adr/0030-sounds-without-words.md)
         "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 0.0, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,
