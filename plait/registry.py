@@ -147,6 +147,12 @@ def tells(modality: Modality) -> bool:
     return isinstance(modality, Telling) and modality.tells
 
 
+def longest(modality: Modality) -> int:
+    """Tokens of the longest segment of a modality whose headers may tell."""
+    assert isinstance(modality, Telling)
+    return modality.longest
+
+
 def bare(modality: Modality, header: Sequence[str]) -> tuple[str, ...]:
     """As `Telling.bare`; the header itself where the modality's headers tell nothing."""
     return tuple(modality.bare(header) if isinstance(modality, Telling) else header)

@@ -63,7 +63,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     kept = None if str(conversations) == "none" else conversations or server.usual_place()
     if ray is not None:
-        server.run_cluster(named, (host, port), access, kept, mark, ray, typer.echo)
+        server.run_cluster(named, access, kept, mark, (host, port), ray, typer.echo)
         return
     use_threads(None)
     models = {name: api.load(path) for name, path in named.items()}

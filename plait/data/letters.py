@@ -16,6 +16,10 @@ BLANK = 0
 CLASSES = 257  # the blank and the bytes
 
 
+class AlignmentError(ValueError):
+    """A text cannot lie in a sound: it has no letters, or more than there is room for."""
+
+
 def spelled(text: str) -> np.ndarray:
     """[n] classes of a text's plain words, without case and punctuation."""
     return np.frombuffer(plain_words(text).encode(), np.uint8).astype(np.int64) + 1
@@ -30,10 +34,10 @@ def read(classes: Sequence[int]) -> str:
 
 def aligned(log_probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """[T, CLASSES] log probabilities and [n] classes that were said, in order -> [n] slots where each is heard first, on the
-    likeliest path (Graves et al., 2006). Raises ValueError for no letters, or where T slots cannot hold them."""
+    likeliest path (Graves et al., 2006). Raises AlignmentError for no letters, or where T slots cannot hold them."""
     needed = len(classes) + int(np.sum(classes[1:] == classes[:-1]))
     if not 0 < needed <= len(log_probabilities):
-        raise ValueError(
+        raise AlignmentError(
             f"got {len(classes)} letters in {len(log_probabilities)} slots; expected at least one, and room for all"
         )
     states = np.full(2 * len(classes) + 1, BLANK)

@@ -108,8 +108,9 @@ class Evaluation:
     ) -> list[Part | None]:
         """The first part of the answer to each question; None for an empty answer.
 
-        `say`: what a voice that can be told is to say in each answer, None where it finds that itself. `what` names the questions in the progress; without a name nothing is reported. The noise of a question depends on its
-        number alone, not on the batches.
+        `say`: what a voice that can be told is to say in each answer, None where it finds that itself. `what` names the
+        questions in the progress; without a name nothing is reported. The noise of a question depends on its number alone, not
+        on the batches.
         """
         progress = self.progress if what else NoProgress()
         options = [{to: {"say": text}} if text else {} for text in say or [None] * len(questions)]
@@ -142,14 +143,17 @@ class Evaluation:
             for message in sample.messages[:-1]
         )
 
-    def _told(self, rows: Sequence[Sample], to: str) -> list[str | None]:
+    def _quoted_texts(self, rows: Sequence[Sample], to: str) -> list[str | None]:
         """What a voice that can be told is to say in the answer to each row: the text that the question quotes."""
         if not says_letters(self.engine.model, to):
             return [None] * len(rows)
         self._note_once("a text to be said is told to the voice letter by letter, where the question quotes it")
-        texts = [str(sample.meta.get(WORDS) or "") for sample in rows]
-        words = ["".join(str(p.value) for m in row.messages[:-1] for p in m.parts if p.type == WORDS) for row in rows]
-        return [in_words(text) if text and text in asked else None for text, asked in zip(texts, words, strict=True)]
+        return [
+            in_words(str(row.meta[WORDS]))
+            if "{text}" in str(row.meta.get("phrasing")) and row.meta.get(WORDS)
+            else None
+            for row in rows
+        ]
 
     def run_task(self, task: Measured, split: str) -> Outcome | None:
         """Asks every question of a split; None where the split has no rows."""
@@ -159,7 +163,7 @@ class Evaluation:
         begin = time.perf_counter()
         name = f"{task.cell} {task.name} {split}"
         answers = self.ask(
-            [sample.messages[:-1] for sample in rows], task.answers_in, name, self._told(rows, task.answers_in)
+            [sample.messages[:-1] for sample in rows], task.answers_in, name, self._quoted_texts(rows, task.answers_in)
         )
         outcome = Outcome(task, split, rows, answers, time.perf_counter() - begin)
         if split == task.splits[0]:

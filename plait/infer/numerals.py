@@ -10,13 +10,14 @@ from functools import cache
 from typing import Any
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-CURRENCIES = {"$": ("dollar", "dollars"), "€": ("euro", "euros"), "£": ("pound", "pounds")}
-MONEY = re.compile(rf"([$€£])({NUMBER})(?!\d)")
-TIME = re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)\b")
+CURRENCIES = {"$": ("dollar", "dollars", "cents"), "€": ("euro", "euros", "cents"), "£": ("pound", "pounds", "pence")}
+MONEY = re.compile(rf"([$€£])({NUMBER})(?!\d)(?:\s+(hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE)
+TIME = re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)(?:\s?([ap])\.?m\b\.?)?", re.IGNORECASE)
 ORDINAL = re.compile(r"\b(\d+)(st|nd|rd|th)\b", re.IGNORECASE)
 SHARE = re.compile(rf"({NUMBER})\s?%")
 YEAR = re.compile(r"(?<![\d.,])(1[1-9]\d\d|20[1-9]\d)(?![\d,.]\d|\d)")
 ANY = re.compile(NUMBER)
+BETWEEN = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")  # a letter and a digit
 LONGEST = 15  # digits that are a number; more are read one by one
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -38,6 +39,7 @@ def in_words(text: str) -> str:
     text = TIME.sub(_time, text)
     text = ORDINAL.sub(lambda match: str(_engine().ordinal(_cardinal(match[1]))), text)
     text = SHARE.sub(lambda match: f"{_cardinal(match[1])} percent", text)
+    text = BETWEEN.sub(" ", text)
     text = YEAR.sub(lambda match: _year(match[1]), text)
     return ANY.sub(lambda match: _cardinal(match[0]), text)
 
@@ -54,20 +56,26 @@ def _cardinal(number: str) -> str:
 
 
 def _money(match: re.Match[str]) -> str:
-    one, many = CURRENCIES[match[1]]
+    one, many, small = CURRENCIES[match[1]]
+    if match[3]:
+        return f"{_cardinal(match[2])} {match[3]} {many}"
     whole, _, cents = match[2].partition(".")
-    if len(cents) == 2:
-        rest = f" {_cardinal(str(int(cents)))}" if int(cents) else ""
-        return f"{_cardinal(whole)} {one if whole == '1' and not rest else many}{rest}"
-    return f"{_cardinal(match[2])} {one if match[2] == '1' else many}"
+    if len(cents) != 2:
+        return f"{_cardinal(match[2])} {one if match[2] == '1' else many}"
+    rest = _cardinal(str(int(cents))) if int(cents) else ""
+    if whole == "0" and rest:
+        return f"{rest} {small}"
+    return f"{_cardinal(whole)} {one if whole == '1' else many} {rest}".strip()
 
 
 def _time(match: re.Match[str]) -> str:
-    hours, minutes = int(match[1]), int(match[2])
+    hours, minutes, half = int(match[1]), int(match[2]), match[3]
     said = _cardinal(str(hours))
-    if minutes == 0:
-        return said if match[0].startswith("0") else f"{said} o'clock" if 0 < hours < 13 else f"{said} hundred"
-    return f"{said} {'oh ' if minutes < 10 else ''}{_cardinal(str(minutes))}"
+    if minutes:
+        said += f" {'oh ' if minutes < 10 else ''}{_cardinal(str(minutes))}"
+    elif not half:
+        said += " o'clock" if 0 < hours < 13 else " hundred"
+    return f"{said} {half.lower()} m" if half else said
 
 
 def _year(year: str) -> str:

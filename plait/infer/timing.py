@@ -10,7 +10,7 @@ from plait.data.sequence import Encoder
 from plait.errors import ConfigError
 from plait.model.multimodal import MultimodalTransformer
 
-Word = tuple[str, float, float]  # without case and punctuation; first and last second
+Word = tuple[str, float, float]  # as it is written, without signs beside it; first and last second
 
 
 def hears_letters(model: MultimodalTransformer, kind: str) -> bool:
@@ -24,13 +24,15 @@ def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text:
     """The words of a `text` that is said in a sound, each with its first and last second, and the mean log probability of their
     letters: near 0 where the sound says them, below -1 where it hardly does.
 
-    Raises ConfigError for a model that hears no letters, RowError for a damaged sound, ValueError for a text without words, or
-    with more letters than the sound has room for.
+    Raises ConfigError for a model that hears no letters, RowError for a damaged sound, AlignmentError for a text without words,
+    or with more letters than the sound has room for.
     """
     reader = model.vocabulary.readers.get(part.type)
     if reader is None or not hears_letters(model, part.type) or not isinstance(encoder.features, FeatureReader):
         raise ConfigError(f"this model hears no letters in {part.type}; expected one that transcribes, such as smol")
-    words, slots, heard = model.word_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
+    words, slots, log_probability = model.word_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
     second = reader.seconds / reader.letters
     times = [(first * second, (last + 1) * second) for first, last in slots]
-    return [(word, round(start, 3), round(end, 3)) for word, (start, end) in zip(words, times, strict=True)], heard
+    return [
+        (word, round(start, 3), round(end, 3)) for word, (start, end) in zip(words, times, strict=True)
+    ], log_probability

@@ -96,6 +96,10 @@ class Telling(Protocol):
     def tells(self) -> bool:
         """Whether headers tell. A request then may have the option `say`: what they are to tell."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest segment."""
+
     def bare(self, header: Sequence[str]) -> Sequence[str]:
         """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""
 

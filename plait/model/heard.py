@@ -23,6 +23,7 @@ OF_WORDS, OF_TRUNK = (
     0.5,
 )  # weights of what the lexicon gives their words, and of their log probability by the trunk
 SURER = 1.5  # times as sure as it is right is a speller: its temperature beside words
+SIGNS = '.,;:!?…"“”()[]{}«»¿¡'  # beside a word, that are no part of it
 AVERAGED = 3  # neighbouring features that become one, so that words have room
 
 
@@ -73,14 +74,16 @@ def beside_words(vectors: Tensor, counts: Sequence[int], words: Sequence[Tensor]
 @torch.no_grad()
 def word_slots(speller: Speller, features: Tensor, text: str) -> tuple[list[str], list[tuple[int, int]], float]:
     """[n, width] features of a sound that says a text -> the text's words, the slots of the first and the last letter of each, and
-    the mean log probability of their letters. Raises ValueError for a text without words, or too many for the sound."""
-    words = plain_words(text).split(" ")
-    classes = spelled(text)
+    the mean log probability of a letter. Raises AlignmentError."""
+    spelling = {word: plain_words(word) for word in text.split()}
+    words = [word for word in text.split() if spelling[word]]  # signs alone are no words
+    classes = spelled(" ".join(spelling[word] for word in words))
     counts = torch.tensor([len(features)], device=features.device)
-    heard = speller(features, counts)[0, : len(features) * speller.letters].log_softmax(dim=-1).cpu().numpy()
-    slots = aligned(heard, classes)
-    lengths = [len(word.encode()) for word in words]
-    begins = [sum(lengths[:number]) + number for number in range(len(words))]
-    ends = [begin + length - 1 for begin, length in zip(begins, lengths, strict=True)]
-    places = [(int(slots[begin]), int(slots[end])) for begin, end in zip(begins, ends, strict=True)]
-    return words, places, float(heard[slots, classes].mean())
+    scores = speller(features, counts)[0, : len(features) * speller.letters].log_softmax(dim=-1).cpu().numpy()
+    slots = aligned(scores, classes)
+    places, begin = [], 0
+    for word in words:
+        end = begin + len(spelling[word].encode())
+        places.append((int(slots[begin]), int(slots[end - 1])))
+        begin = end + 1  # behind the blank
+    return [word.strip(SIGNS) or word for word in words], places, float(scores[slots, classes].mean())

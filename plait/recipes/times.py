@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from plait.contract import Part
 from plait.data.features import FeatureReader
-from plait.runtime.files import atomic_write
+from plait.data.letters import AlignmentError
+from plait.runtime.files import atomic_write, sha256_of
 
 if TYPE_CHECKING:
     from plait.infer.engine import Engine
@@ -28,22 +29,31 @@ def times_of(
 
     Raises MissingError, ConfigError or CheckpointError where the model that hears them cannot be had.
     """
+    by = _version()
     stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    known: dict[str, Times] = stored["times"] if stored.get("by") == HEARD_BY else {}
-    if new := {path: text for path, text in texts.items() if Path(path).name not in known}:
+    known: dict[str, Times] = stored["times"] if stored.get("by") == by else {}
+    keys = {path: f"{Path(path).name} {text}" for path, text in texts.items()}
+    if new := {path: text for path, text in texts.items() if keys[path] not in known}:
         from plait.infer.timing import word_times
 
         engine = _engine(features)
         for number, (path, text) in enumerate(sorted(new.items()), start=1):
             try:
-                words, heard = word_times(engine.model, engine.encoder, Part("audio", path), text)
-            except ValueError:  # no words, or more than the clip has room for
-                words, heard = [], CLEARLY
-            known[Path(path).name] = words if heard > CLEARLY else []
+                words, log_probability = word_times(engine.model, engine.encoder, Part("audio", path), text)
+            except AlignmentError:  # no words, or more than the clip has room for
+                words, log_probability = [], CLEARLY
+            known[keys[path]] = words if log_probability > CLEARLY else []
             if number % STORED_EVERY == 0 or number == len(new):
-                atomic_write(file, json.dumps({"by": HEARD_BY, "times": known}, ensure_ascii=False, indent=0))
+                atomic_write(file, json.dumps({"by": by, "times": known}, ensure_ascii=False, indent=0))
                 say(f"heard when words are said in {number:,} of {len(new):,} clips")
-    return {path: known[Path(path).name] for path in texts if known[Path(path).name]}
+    return {path: known[key] for path, key in keys.items() if known[key]}
+
+
+def _version() -> str:
+    """Which model hears."""
+    from plait.train import checkpoint, shipped
+
+    return f"{HEARD_BY} {sha256_of(shipped.checkpoints()[HEARD_BY] / checkpoint.CONFIG)[:12]}"
 
 
 def _engine(features: Path) -> Engine:

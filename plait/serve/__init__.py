@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,15 @@ def run(*arguments: Any, **options: Any) -> None:
     _module("run").run(*arguments, **options)
 
 
-def run_cluster(*arguments: Any, **options: Any) -> None:
+def run_cluster(
+    named: Mapping[str, Path],
+    access: Any,
+    conversations: Path | None,
+    marks: bool,
+    address: tuple[str, int],
+    replicas: int,
+    say: Callable[[str], object],
+) -> None:
     """As plait.serve.cluster.run. Raises MissingError without the extra `ray`."""
     try:
         importlib.import_module("ray.serve")
@@ -42,7 +50,8 @@ def run_cluster(*arguments: Any, **options: Any) -> None:
         raise MissingError(
             "serving by Ray needs Ray Serve, which is not installed; install it with: python -m pip install 'plait[ray]'"
         ) from error
-    _module("cluster").run(*arguments, **options)
+    cluster = _module("cluster")
+    cluster.run(cluster.Setup(named, access, conversations, marks), *address, replicas, say)
 
 
 def access(keys: Path | None, hosts: Collection[str], origins: Collection[str]) -> Any:

@@ -19,7 +19,7 @@ from plait.infer.request import Request
 from plait.serve.errors import ApiError, as_api_error
 from plait.serve.marks import Marker, marked_answer
 from plait.serve.state import Served, State
-from plait.serve.worker import Job
+from plait.serve.worker import Job, Reservation
 
 PING = 5.0  # seconds of silence before a comment says that the connection lives
 LOOK = 0.25  # seconds between two looks whether a client is still there
@@ -45,10 +45,17 @@ class Asked:
     """The jobs of one HTTP request, which end with it. `owner`: whose earlier requests they may build on."""
 
     def __init__(
-        self, state: State, served: Served, requests: Sequence[Request], stream: bool, owner: str, previews: int = 0
+        self,
+        state: State,
+        served: Served,
+        requests: Sequence[Request],
+        stream: bool,
+        owner: str,
+        previews: int = 0,
+        within: Reservation | None = None,
     ) -> None:
         self.state, self.served = state, served
-        self.jobs = served.worker.submit(requests, stream, previews, owner)
+        self.jobs = served.worker.submit(requests, stream, previews, owner, within)
 
     def cancel(self) -> None:
         """End what is not done."""

@@ -56,6 +56,43 @@ def _host(header: str) -> str:
         return ""
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path == PAGES[0] or path.startswith(PAGES[1])
+
+
+def admitted(access: Access, scope: Scope, headers: Headers) -> str:
+    """The name of who asks by host, origin and key; empty where nobody has to say. Raises ApiError."""
+    host = _host(headers.get("host", ""))
+    if access.hosts and host not in access.hosts:
+        raise ApiError(
+            f"got the host {host!r}; expected one of {', '.join(access.hosts)}: a page elsewhere may be asking through "
+            "your browser; allow another name with --allow NAME", 403, code="wrong_host",
+        )  # fmt: skip
+    origin = headers.get("origin")
+    same = origin is None or origin.partition("://")[2] == headers.get("host")
+    if not same and origin not in access.origins:
+        raise ApiError(
+            f"got a request from a page of {origin}; expected pages of this server: allow others with --allow ORIGIN", 403,
+            code="wrong_origin",
+        )  # fmt: skip
+    return "" if _is_open(scope["path"]) or not access.keys else _caller(access, headers)
+
+
+def _caller(access: Access, headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    digest = hashed(key.strip()) if scheme.lower() == "bearer" else ""
+    caller = ""
+    for known, name in access.keys.items():  # all of them, however soon one fits
+        if hmac.compare_digest(known, digest):
+            caller = name
+    if not caller:
+        raise ApiError(
+            "got no key that is known; expected the header Authorization: Bearer KEY", 401, code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+    return caller
+
+
 class Rate:
     """A bucket of requests a key, filled at so many a minute."""
 
@@ -172,40 +209,10 @@ class Guard:
 
     def _let_in(self, scope: Scope, headers: Headers) -> str:
         """The name of who asks; empty where nobody has to say. Raises ApiError."""
-        host = _host(headers.get("host", ""))
-        if self.access.hosts and host not in self.access.hosts:
-            raise ApiError(
-                f"got the host {host!r}; expected one of {', '.join(self.access.hosts)}: a page elsewhere may be asking through "
-                "your browser; allow another name with --allow NAME", 403, code="wrong_host",
-            )  # fmt: skip
-        origin = headers.get("origin")
-        same = origin is None or origin.partition("://")[2] == headers.get("host")
-        if not same and origin not in self.access.origins:
-            raise ApiError(
-                f"got a request from a page of {origin}; expected pages of this server: allow others with --allow ORIGIN", 403,
-                code="wrong_origin",
-            )  # fmt: skip
-        path = scope["path"]
-        if path in OPEN_PATHS or path == PAGES[0] or path.startswith(PAGES[1]):
-            return ""
-        name = self._caller(headers) if self.access.keys else ""
-        if scope["method"] in ("POST", "WEBSOCKET"):
+        name = admitted(self.access, scope, headers)
+        if scope["method"] in ("POST", "WEBSOCKET") and not _is_open(scope["path"]):
             self.rate.take(name or str((scope.get("client") or ("",))[0]))
         return name
-
-    def _caller(self, headers: Headers) -> str:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        digest = hashed(key.strip()) if scheme.lower() == "bearer" else ""
-        caller = ""
-        for known, name in self.access.keys.items():  # all of them, however soon one fits
-            if hmac.compare_digest(known, digest):
-                caller = name
-        if not caller:
-            raise ApiError(
-                "got no key that is known; expected the header Authorization: Bearer KEY", 401, code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        return caller
 
     def _bounded(self, receive: Receive) -> Receive:
         """What receives no more than the limit of bytes, and no longer than BODY_SECONDS, until the body is whole."""

@@ -33,8 +33,11 @@ RETRY_AFTER = 2  # seconds, that a client is asked to wait where too many do
 class Job:
     """A request on its way. Iterate over its events, the last of which is `Finished`, or wait for the `answer`."""
 
-    def __init__(self, worker: Worker, request: Request, stream: bool, previews: int, owner: str) -> None:
+    def __init__(
+        self, worker: Worker, request: Request, stream: bool, previews: int, owner: str, counts: bool = True
+    ) -> None:
         self.worker, self.request, self.stream, self.previews, self.owner = worker, request, stream, previews, owner
+        self.counts = counts
         self.loop = asyncio.get_running_loop()
         self.arrived: asyncio.Queue[Event] = asyncio.Queue()
         self.begun = time.perf_counter()
@@ -75,8 +78,24 @@ class Job:
     def _arrive(self, event: Event) -> None:
         if isinstance(event, Finished) and not self.is_finished:
             self.is_finished = True
-            self.worker.outstanding -= 1
+            self.worker.outstanding -= self.counts
         self.arrived.put_nowait(event)
+
+
+class Reservation:
+    """Answers that were let in and need several jobs: until its `end` they count, and their jobs do not."""
+
+    def __init__(self, worker: Worker, count: int) -> None:
+        self.worker, self.count = worker, count
+        worker.outstanding += count
+        worker.reserved += count
+
+    def end(self) -> None:
+        """No more jobs come."""
+        self.worker.outstanding -= self.count
+        self.worker.reserved -= self.count
+        self.count = 0
+        self.worker.commands.put(lambda: None)  # wakes it up: it may be the last one
 
 
 class Worker:
@@ -91,6 +110,7 @@ class Worker:
         self.calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self.jobs: list[Job] = []
         self.outstanding = 0  # of the loop's thread alone
+        self.reserved = 0  # of them, answers that need several jobs one after the other
         self.is_closing = False
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -104,15 +124,27 @@ class Worker:
         return self.thread.is_alive() and not self.is_closing
 
     def submit(
-        self, requests: Sequence[Request], stream: bool = False, previews: int = 0, owner: str = ""
+        self,
+        requests: Sequence[Request],
+        stream: bool = False,
+        previews: int = 0,
+        owner: str = "",
+        within: Reservation | None = None,
     ) -> list[Job]:
-        """Take all of some requests of an owner or none, from a running event loop. Raises OverloadedError."""
-        self._let_in(len(requests))
-        jobs = [Job(self, request, stream, previews, owner) for request in requests]
-        self.outstanding += len(jobs)
+        """Take all of some requests of an owner or none, from a running event loop; those `within` an answer that was let in are
+        taken. Raises OverloadedError."""
+        if within is None:
+            self._let_in(len(requests))
+        jobs = [Job(self, request, stream, previews, owner, within is None) for request in requests]
+        self.outstanding += len(jobs) if within is None else 0
         for job in jobs:
             self.commands.put(partial(self._begin, job))
         return jobs
+
+    def reserve(self, count: int) -> Reservation:
+        """Let answers in that will need several jobs each, from a running event loop. Raises OverloadedError."""
+        self._let_in(count)
+        return Reservation(self, count)
 
     def _let_in(self, count: int) -> None:
         """Raise OverloadedError where so many more cannot be taken."""
@@ -163,7 +195,7 @@ class Worker:
         return not self.jobs and self.commands.empty() and self.calls.empty()
 
     def _run(self) -> None:
-        while not (self.is_closing and self._is_idle):
+        while not (self.is_closing and self._is_idle and not self.reserved):
             if self._is_idle:
                 self._guarded(self.commands.get())  # waits for one
             while not self.commands.empty():

@@ -345,7 +345,8 @@ def load_own(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def lean(folder: Path, target: Path, precision: Precision | Mapping[str, Precision], shard_mib: float = 15.0) -> Path:
     """Write the checkpoint `folder` without its training state to the new folder `target`: weights in another precision, or
-    each in that of the first pattern which its name fits, in files of at most `shard_mib` MiB. Raises ConfigError where `target` exists, CheckpointError for a damaged checkpoint."""
+    each in that of the first pattern which its name fits, in files of at most `shard_mib` MiB. Raises ConfigError where `target`
+    exists, CheckpointError for a damaged checkpoint."""
     if target.exists():
         raise ConfigError(f"{target} exists; expected a new folder: choose another name")
     config = read_stored_config(folder)

@@ -315,8 +315,8 @@ def test_words_lie_where_their_letters_are_heard(speller, monkeypatch):
     for slot, letter in {1: "a", 2: "b", 4: " ", 6: "c"}.items():
         logits[0, slot, 0], logits[0, slot, int(spelled(f"x{letter}x")[1])] = -20.0, 5.0
     monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: logits)
-    words, slots, heard = word_slots(speller, torch.zeros(3, WIDTH), "Ab, c!")
-    assert (words, slots) == (["ab", "c"], [(1, 2), (6, 6)])
+    words, slots, heard = word_slots(speller, torch.zeros(3, WIDTH), "Ab, - c!")
+    assert (words, slots) == (["Ab", "c"], [(1, 2), (6, 6)])
     assert heard == pytest.approx(0.0, abs=0.01)
     assert word_slots(speller, torch.zeros(3, WIDTH), "Zz")[2] < -10
     with pytest.raises(ValueError, match="got 0 letters"):

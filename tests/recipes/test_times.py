@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from plait.data.letters import AlignmentError
 from plait.data.sources import Asset
 from plait.recipes import smol
 from plait.recipes import times as timing
@@ -22,7 +23,7 @@ def heard(monkeypatch):
     def word_times(model, encoder, part, text):
         files.append(part.value)
         if not text:
-            raise ValueError("no words")
+            raise AlignmentError("no words")
         return [
             (word, number, number + 0.5) for number, word in enumerate(text.split())
         ], -5.0 if text == "mumbled" else -0.1

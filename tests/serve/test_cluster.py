@@ -19,8 +19,9 @@ import ray
 from ray import serve
 
 from plait import api
+from plait.errors import CheckpointError, ConfigError
 from plait.serve import access
-from plait.serve.cluster import NAME, deploy
+from plait.serve.cluster import NAME, Setup, deploy, run
 from plait.train import checkpoint
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "what is this?"}], "max_tokens": 60}
@@ -37,7 +38,7 @@ def url(folder):
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
-    deploy({"tiny": Path(folder)}, ("127.0.0.1", port), access(None, ("127.0.0.1",), ()), None, True, 2)
+    deploy(Setup({"tiny": Path(folder)}, access(None, ("127.0.0.1",), ())), "127.0.0.1", port, 2)
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
@@ -106,3 +107,10 @@ def test_a_replica_that_is_killed_loses_no_request(url):
         time.sleep(0.5)
     assert len(replicas()) == 2, "another one takes its place"
     assert NAME in serve.status().applications
+
+
+def test_a_port_that_nobody_is_told_is_refused(folder):
+    with pytest.raises(ConfigError, match="port 0"):
+        run(Setup({"tiny": Path(folder)}, None), "127.0.0.1", 0, 1)
+    with pytest.raises(CheckpointError):
+        run(Setup({"tiny": Path("nowhere")}, None), "127.0.0.1", 1, 1)

@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from dataclasses import replace
 
 import httpx2 as httpx
 import numpy as np
@@ -14,10 +15,12 @@ from worlds import SETTINGS, TINY, WORDS, text
 
 from plait import registry
 from plait.api import Model
+from plait.contract import Message, Part
 from plait.data.vocabulary import Vocabulary
 from plait.infer.spoken import pieces_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.serve.openai import spoken
+from plait.serve.state import Limits
 
 ASK = [{"role": "user", "content": "what is this?"}]
 
@@ -43,9 +46,9 @@ def said(monkeypatch):
     pieces = []
     saying = spoken.saying
 
-    def noted(request, kind, piece):
+    def noted(network, request, kind, piece):
         pieces.append(piece)
-        return saying(request, kind, piece)
+        return saying(network, request, kind, piece)
 
     monkeypatch.setattr(spoken, "saying", noted)
     return pieces
@@ -100,42 +103,107 @@ def test_a_stream_tells_words_and_sound(client):
 @pytest.mark.parametrize("format", ["wav", "mp3"])
 def test_speech_says_what_it_is_given(client, said, format):
     answer = client.audio.speech.create(
-        model="tiny", input="Draw seven. Say it!", voice="alloy", response_format=format
+        model="tiny", input="Draw seven for me now. Say it!", voice="alloy", response_format=format
     )
-    assert said == ["Draw seven.", "Say it!"]
+    assert said == ["Draw seven for me now.", "Say it!"]
     assert len(answer.content) > 1000
 
 
 def test_speech_without_words_is_refused(client):
     with pytest.raises(openai.BadRequestError, match="no words"):
         client.audio.speech.create(model="tiny", input="?!", voice="alloy")
-    with pytest.raises(openai.BadRequestError, match="101 sentences"):
-        client.audio.speech.create(model="tiny", input="No. " * 101, voice="alloy")
+    with pytest.raises(openai.BadRequestError, match="pieces to say"):
+        client.audio.speech.create(model="tiny", input="1" * 4000, voice="alloy")
 
 
-def test_an_answer_nobody_waits_for_is_not_said(monkeypatch):
+@pytest.fixture
+def crowded(monkeypatch):
+    """A server that takes two answers at once."""
+    with (
+        serving({"tiny": model()}, limits=Limits(requests=2)) as (url, app),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
+    ):
+        yield made, app.state.plait.served["tiny"].worker
+
+
+def test_an_answer_that_was_let_in_is_said_to_its_end(crowded, said):
+    client, worker = crowded
+    words = " ".join(f"This is sentence number {name} of many." for name in ("one", "two", "three", "four", "five"))
+    assert (
+        len(client.audio.speech.create(model="tiny", input=words, voice="alloy", response_format="wav").content) > 1000
+    )
+    assert len(said) == 3, "more than may be asked for at once"
+    assert worker.outstanding == worker.reserved == 0
+    with pytest.raises(openai.RateLimitError):
+        chat(client, n=3)
+    assert worker.outstanding == worker.reserved == 0
+    assert chat(client, n=2).choices[1].message.audio.data
+
+
+def test_an_answer_nobody_waits_for_is_not_said(said):
     with serving({"tiny": model()}) as (url, app):
         worker = app.state.plait.served["tiny"].worker
         body = {
-            "model": "tiny", "messages": ASK, "modalities": ["audio"], "stream": True, "max_tokens": 400,
-            "audio": {"voice": "alloy", "format": "pcm16"},
-        }  # fmt: skip
-        with (
-            httpx.Client(base_url=url, timeout=60) as http,
-            http.stream("POST", "/v1/chat/completions", json=body) as got,
-        ):
-            next(line for line in got.iter_lines() if line.startswith("data"))
-        for _ in range(200):
-            if not worker.outstanding:
-                break
+            "model": "tiny",
+            "input": "This is a sentence for nobody. " * 60,
+            "voice": "alloy",
+            "response_format": "pcm",
+        }
+        with httpx.Client(base_url=url, timeout=60) as http, http.stream("POST", "/v1/audio/speech", json=body) as got:
+            next(got.iter_bytes())
+        until = time.monotonic() + 20
+        while worker.outstanding and time.monotonic() < until:
             time.sleep(0.05)
-        assert worker.outstanding == 0
+        assert worker.outstanding == worker.reserved == 0
+        count = len(said)
+        assert count < 20, "not all of it"
+        time.sleep(0.5)
+        assert len(said) == count
 
 
 def test_what_fails_while_it_is_said_fails_the_answer(client, monkeypatch):
-    def broken(request, kind, piece):
+    def broken(network, request, kind, piece):
         raise ValueError("broken")
 
     monkeypatch.setattr(spoken, "saying", broken)
     with pytest.raises(openai.InternalServerError):
         chat(client)
+
+
+def test_a_piece_that_fails_fails_the_answer(client, monkeypatch):
+    saying = spoken.saying
+
+    def asked_too_much(network, request, kind, piece):
+        return replace(saying(network, request, kind, piece), messages=(Message("user", (Part("video", b""),)),))
+
+    monkeypatch.setattr(spoken, "saying", asked_too_much)
+    with pytest.raises(openai.APIStatusError):
+        chat(client)
+
+
+def test_a_conversation_goes_on_with_the_words_of_what_was_said():
+    with serving({"tiny": model()}) as (url, _):
+        client = openai.OpenAI(
+            base_url=f"{url}/v1", api_key="none", websocket_base_url=f"{url.replace('http', 'ws')}/v1"
+        )
+        with client.realtime.connect(model="tiny") as connection:
+            connection.recv()
+            connection.session.update(
+                session={"type": "realtime", "output_modalities": ["audio"], "max_output_tokens": 60}
+            )
+            for number in range(3):
+                text = {"type": "input_text", "text": "what is this?"}
+                connection.conversation.item.create(item={"type": "message", "role": "user", "content": [text]})
+                connection.response.create()
+                events = []
+                while not events or events[-1].type != "response.done":
+                    events.append(connection.recv())
+                    assert events[-1].type != "error", events[-1]
+                response = events[-1].response
+                assert response.status in ("completed", "incomplete"), number
+                (item,) = response.output
+                told = "".join(e.delta for e in events if e.type == "response.output_audio_transcript.delta")
+                assert item.content[0].transcript == told
+                connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=100)
+                while connection.recv().type != "conversation.item.truncated":
+                    pass

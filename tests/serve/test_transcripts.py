@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from conftest import serving, small_model
 
+from plait.data.letters import AlignmentError
 from plait.infer import timing
 from plait.serve.openai import transcripts
 
@@ -44,7 +45,7 @@ def test_a_long_sound_is_heard_in_pieces(halves):
     def words(network, encoder, part, text):
         asked.append(text)
         if len(asked) == 2:
-            raise ValueError("no words")
+            raise AlignmentError("no words")
         return [("one", 0.1, 0.2), ("two", 0.3, 0.4)], -0.1
 
     monkeypatch.setattr(transcripts, "word_times", words)
@@ -61,13 +62,18 @@ def test_a_long_sound_is_heard_in_pieces(halves):
     assert [word.word for word in verbose.words] == ["one", "two"] * 2
     assert verbose.words[0].start == 0.1
     assert verbose.words[2].start > 1.5
+    assert verbose.segments[0].avg_logprob == -0.1
     assert verbose.segments[0].end == 0.4, "a piece lasts as long as its words"
     assert verbose.text == " ".join(segment.text for segment in verbose.segments)
     events = list(ask(stream=True))
     assert "".join(event.delta for event in events[:-1]) == verbose.text == events[-1].text
     assert ask(response_format="vtt").count("-->") == 3
+    monkeypatch.setattr(transcripts, "LONGEST", 2)
+    with pytest.raises(openai.BadRequestError, match="2 seconds; expected at most 2"):
+        ask()
+    monkeypatch.setattr(transcripts, "LONGEST", 600)
     monkeypatch.setattr(transcripts, "PIECES", 2)
-    with pytest.raises(openai.BadRequestError, match="2 seconds, 3 pieces"):
+    with pytest.raises(openai.BadRequestError, match="3 pieces between pauses"):
         ask()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.augment import Variation
-from plait.modalities.audio.letters import NAMES, checked, following, only, placed
+from plait.modalities.audio.letters import NAMES, checked, following, letters_in, placed
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Audio:
         return tuple(f"<last:{k}>" for k in range(1, self.block + 1))
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        if header and header[-1] != OPEN and not only(header[-1:]):
+        if header and header[-1] != OPEN and not letters_in(header[-1:]):
             return ()
         text = options.get("say")
         if text is not None and not (isinstance(text, str) and self.writing.letters):
@@ -166,8 +166,7 @@ class Audio:
                 else "none: this model does not read what it says, ask for it in words"
             )
             raise ConfigError(f"audio: got say={text!r}; expected {expected}")
-        max_tokens = max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
-        room = max_tokens - options.get("blocks", 0) * self.block
+        room = self.longest - options.get("blocks", 0) * self.block
         more = () if room <= self.block else (MORE,)
         last = self._last[: max(1, min(room, self.block))]
         if not self.writing.letters:
@@ -179,8 +178,12 @@ class Audio:
     def tells(self) -> bool:
         return self.writing.letters
 
+    @property
+    def longest(self) -> int:
+        return max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
+
     def bare(self, header: Sequence[str]) -> Sequence[str]:
-        return [name for name in header if not only((name,))]
+        return [name for name in header if not letters_in((name,))]
 
     def block_len(self, header: Sequence[str]) -> int:
         return self.block if header[-1] == MORE else int(header[-1][6:-1])
@@ -191,9 +194,10 @@ class Audio:
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
         return np.arange(self.block_len(header), dtype=np.float32)[:, None]
 
-    def _mono(self, part: Part) -> tuple[np.ndarray, int]:
-        """[n] float32 samples and their rate in Hz. Raises RowError for empty, overlong, cancelling or non-finite sound."""
-        samples, rate = open_sound(part.value, self.max_seconds)
+    def mono(self, part: Part, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+        """[n] float32 samples and their rate in Hz. Raises RowError for empty, cancelling or non-finite sound, and for one that is
+        longer than `max_seconds`, the modality's own if None."""
+        samples, rate = open_sound(part.value, self.max_seconds if max_seconds is None else max_seconds)
         if samples.ndim == 2:
             channels, samples = samples, samples.mean(axis=1)
             if samples.size and rms(samples) < CANCELLED * rms(channels):
@@ -212,7 +216,7 @@ class Audio:
     def samples(self, part: Part) -> np.ndarray:
         """[n] float32 mono samples at RATE, at the same loudness for all clips. Raises RowError for empty, overlong,
         cancelling or non-finite sound."""
-        samples, rate = self._mono(part)
+        samples, rate = self.mono(part)
         if rate != RATE:
             samples = soxr.resample(samples, rate, RATE)
         return level(samples)
@@ -251,7 +255,7 @@ class Audio:
 
     def check(self, part: Part) -> None:
         if self._stored_mel(part) is None:
-            self._mono(part)
+            self.mono(part)
         if self.writing.letters and "words" in part.options:
             checked(part.options["words"])
 

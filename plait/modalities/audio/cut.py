@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plait.contract import Part
-from plait.modalities.audio.codec import open_sound
 
 if TYPE_CHECKING:
     from plait.modalities.audio.codec import Audio
@@ -20,11 +20,10 @@ PAUSE = 0.05  # of the mean power has a pause at most: the first one ends a piec
 
 def cut(modality: Audio, part: Part) -> list[tuple[Part, float]]:
     """A sound's pieces of at most `max_seconds`, and the second at which each begins. Raises RowError."""
-    samples, rate = open_sound(part.value, np.inf)
+    samples, rate = modality.mono(part, math.inf)
     longest = int(modality.max_seconds * rate)
     if len(samples) <= longest:
         return [(part, 0.0)]
-    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
     frame = max(1, int(FRAME * rate))
     power = np.square(samples[: len(samples) // frame * frame], dtype=np.float64).reshape(-1, frame).mean(axis=1)
     loudness = np.convolve(power, np.ones(SMOOTHED) / SMOOTHED, mode="same")

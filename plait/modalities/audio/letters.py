@@ -6,6 +6,7 @@ They are bytes of UTF-8, as in what is heard (plait.data.letters).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(NAMES[byte] for byte in plain_words(text).encode())
 
 
-def only(header: Iterable[str]) -> tuple[str, ...]:
+def letters_in(header: Iterable[str]) -> tuple[str, ...]:
     """The letters in a header."""
     return tuple(name for name in header if name in NUMBERS)
 
@@ -35,7 +36,7 @@ def text_of(names: Iterable[str]) -> str:
 
 def placed(words: Any, seconds: float, blocks: int) -> list[tuple[str, ...]]:
     """The letters of each of `blocks` blocks of `seconds`, where `words` lists [word, first second, last second]: a word's letters
-    are spread over its time. More than MOST letters of a block go on in the next one. Raises RowError."""
+    are spread over its time. More than MOST letters of a block go on in the next one, if there is one. Raises RowError."""
     letters: list[list[str]] = [[] for _ in range(blocks)]
     for number, (word, start, end) in enumerate(checked(words)):
         names = names_of(word)
@@ -46,8 +47,6 @@ def placed(words: Any, seconds: float, blocks: int) -> list[tuple[str, ...]]:
             while len(letters[block]) == MOST and block < blocks - 1:
                 block += 1
             letters[block].append(name)
-    if any(len(own) > MOST for own in letters):
-        raise RowError(f"audio part: got more than {MOST} letters in the last {seconds:.2f} s; {EXPECTED}")
     return [tuple(own) for own in letters]
 
 
@@ -58,20 +57,20 @@ def checked(words: Any) -> list[tuple[str, float, float]]:
     last = 0.0
     for entry in words:
         is_word = isinstance(entry, list | tuple) and len(entry) == 3 and isinstance(entry[0], str)
-        if not is_word or not all(isinstance(second, int | float) for second in entry[1:]):
+        if not is_word or not all(isinstance(second, int | float) and math.isfinite(second) for second in entry[1:]):
             raise RowError(f"audio part: got {entry!r} among words; {EXPECTED}")
         if not last <= entry[1] <= entry[2]:
             raise RowError(f"audio part: got {entry!r} after second {last}; {EXPECTED}")
-        last = float(entry[1])
+        last = float(entry[2])
     return [(str(word), float(start), float(end)) for word, start, end in words]
 
 
 def following(header: Sequence[str], before: Iterable[Sequence[str]], text: str | None) -> tuple[tuple[str, ...], bool]:
     """Which letters may follow in a header, after those of the headers `before`; and whether the sound may end with this block:
     not before `text` has been said, where one is to be."""
-    own = len(only(header))
+    own = len(letters_in(header))
     if text is None:
         return (NAMES if own < MOST else ()), True
-    said = own + sum(len(only(earlier)) for earlier in before)
+    said = own + sum(len(letters_in(earlier)) for earlier in before)
     rest = names_of(text)[said:]
     return (rest[:1] if own < MOST else ()), not rest

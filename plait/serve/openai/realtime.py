@@ -26,7 +26,7 @@ from plait.serve.openai.realtime_answer import Item, Response, ResponseStream, d
 from plait.serve.openai.realtime_conversation import ROOT, Conversation, InputAudioBuffer, as_sound, samples_of
 from plait.serve.openai.realtime_shapes import EVENTS, RATE, Settings
 from plait.serve.openai.spoken import in_sound
-from plait.serve.openai.transcripts import pieces, questions, told, told_tokens
+from plait.serve.openai.transcripts import pieces, questions, told_tokens, transcript_deltas
 from plait.serve.state import Served, State
 from plait.serve.turns import Turn, TurnDetector
 
@@ -211,11 +211,12 @@ class Session:
                 code="input_audio_buffer_commit_empty",
             )
         sound = as_sound(self.buffer.take(until_ms))
-        self.conversation.check((sound,))
+        sounds = tuple(piece.part for piece in await pieces(self.served, sound, "audio"))
+        self.conversation.check(sounds)
         items = self.conversation.items
         await self.send("input_audio_buffer.committed", previous_item_id=items[-1].id if items else None, item_id=id)
         content = [{"type": "input_audio", "transcript": None}]
-        item = await self.conversation.add(id, "user", content, (sound,))
+        item = await self.conversation.add(id, "user", content, sounds)
         if self.settings.type == "transcription" or self.settings.audio.input.transcription is not None:
             self._background(self._transcribe(item))
 
@@ -246,11 +247,11 @@ class Session:
             self.transcripts_waiting -= 1
 
     async def _transcript(self, item: Item, kind: str, of_part: dict[str, Any]) -> tuple[str, list[Usage]]:
-        heard = [piece for part in item.parts for piece in pieces(self.served, part, "audio")]
+        heard = [piece for part in item.parts for piece in await pieces(self.served, part, "audio")]
         asked = Asked(self.state, self.served, questions(self.state, self.served, heard), True, self.owner)
         text, usages = "", list[Usage]()
         try:
-            async for delta, usages in told(asked):  # noqa: B007
+            async for delta, usages in transcript_deltas(asked):  # noqa: B007
                 text += delta
                 if delta:
                     await self.send(f"{kind}.delta", **of_part, delta=delta)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from plait.contract import Part
+from plait.contract import WORDS, Part
 from plait.infer.events import BlockDone, Finished, TextDelta, Usage
 from plait.serve.answers import Asked
 from plait.serve.media import joined
@@ -30,10 +30,11 @@ def described(id: str, role: str, content: list[dict[str, Any]], status: str = "
 
 @dataclass
 class Item:
-    """A message: as it is told, and its parts as a model reads them."""
+    """A message: as it is told, its parts as a model reads them, and what was said aloud of them."""
 
     told: dict[str, Any]
     parts: tuple[Part, ...]
+    sounds: tuple[Part, ...] = ()
 
     @property
     def id(self) -> str:
@@ -91,7 +92,10 @@ class ResponseStream:
             await self._sound(self.join(event.piece))
         elif isinstance(event, Finished):
             self.status, self.usage = STATUS[event.answer.reason], event.answer.usage
-            self.item.parts = event.answer.message.parts
+            parts = event.answer.message.parts
+            self.item.sounds = tuple(part for part in parts if part.type == AUDIO)
+            words = tuple(part for part in parts if part.type == WORDS)
+            self.item.parts = words or parts  # what is said of words need not be heard again
             if self.is_sound:
                 await self._sound(self.join(None))
 

@@ -124,18 +124,21 @@ class Conversation:
     def truncate(self, id: str, until_ms: int) -> Item:
         """Forget what came later of an answer in sound. Raises ApiError."""
         item = self.items[self.place(id)]
-        if item.told["role"] != "assistant" or any(part.type == WORDS for part in item.parts):
+        if item.told["role"] != "assistant" or not (item.sounds or item.parts == ()):
             raise ApiError(f"item_id: {id!r} is no answer in sound", param="item_id")
-        parts = []
-        for part in item.parts:
+        sounds, share = [], 0.0
+        for part in item.sounds:
             samples, rate = part.value
             if until_ms > len(samples) * 1000 // rate + 1:
                 raise ApiError(
                     f"audio_end_ms: got {until_ms}; the answer has {len(samples) * 1000 // rate}", param="audio_end_ms"
                 )
             kept = samples[: until_ms * rate // 1000]
-            parts += [Part(part.type, (kept, rate))] if len(kept) else []
-        item.parts = tuple(parts)
+            share = len(kept) / max(1, len(samples))
+            sounds += [Part(part.type, (kept, rate))] if len(kept) else []
+        item.sounds = tuple(sounds)
+        words = [_begin(part.value, share) for part in item.parts if part.type == WORDS]
+        item.parts = tuple(Part(WORDS, text) for text in words if text) if words else item.sounds
         return item
 
     def messages(self, instructions: str) -> tuple[Message, ...]:
@@ -152,3 +155,9 @@ class Conversation:
         if not messages or messages[-1].role != "user":
             raise ApiError("the conversation ends with no question; expected a turn of the user before an answer")
         return tuple(messages)
+
+
+def _begin(text: str, share: float) -> str:
+    """About that share of a text, up to the end of a word: so much of it was heard, if all is said at one speed."""
+    kept = text[: round(len(text) * share)]
+    return text if len(kept) == len(text) else kept.rpartition(" ")[0]

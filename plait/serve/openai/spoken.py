@@ -1,16 +1,17 @@
-"""Answers that are said: the model writes them in words, and says each sentence as soon as it stands."""
+"""Answers that are said: the model writes them in words, and says each sentence while it writes the next."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from fastapi import Request as HttpRequest
 
 from plait.contract import WORDS, Message, Part
-from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, TextDelta, Usage
+from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, Reason, TextDelta, Usage
 from plait.infer.request import Request
 from plait.infer.spoken import Pieces, pieces_of, saying, says_letters
 from plait.serve.answers import Asked, while_there
@@ -19,6 +20,8 @@ from plait.serve.openai.content import AUDIO
 from plait.serve.state import Served, State
 
 MOST = 100  # pieces of an answer
+AT_ONCE = 2  # pieces of an answer that are under way: it hears the next one coming, and others wait no longer
+Arrived = asyncio.Queue[tuple[int, Event | Exception]]
 
 
 def is_said(served: Served, request: Request) -> bool:
@@ -36,30 +39,32 @@ def in_sound(
 
 
 class Spoken(Asked):
-    """Requests whose answers are said. With `text` that is said, and no answer is asked for."""
+    """Requests whose answers are said. With `text` that is said, and no answer is asked for. Raises ApiError for a text without
+    words or with too many, OverloadedError."""
 
     def __init__(
         self, state: State, served: Served, requests: Sequence[Request], owner: str, text: str | None = None
     ) -> None:
-        self.state, self.served, self.requests, self.owner, self.text = state, served, requests, owner, text
+        self.state, self.served, self.requests, self.owner = state, served, requests, owner
+        self.pieces = None if text is None else pieces_of(text)
+        if self.pieces is not None and not 0 < len(self.pieces) <= MOST:
+            got = f"{len(self.pieces)} pieces to say" if self.pieces else "no words"
+            raise ApiError(f"input: got {got}; expected some, at most {MOST}", param="input", code="invalid_value")
         self.under_way: list[Asked] = []
         self.is_cancelled = False
-        if text is None:
-            written = [replace(request, to=WORDS) for request in requests]
-            self.writing = [self._ask(request) for request in written]
-        else:
-            self.pieces = pieces_of(text)
-            if not 0 < len(self.pieces) <= MOST:
-                what = "no words" if not self.pieces else f"{len(self.pieces)} sentences"
-                raise ApiError(f"input: got {what}; expected some, at most {MOST}", param="input", code="invalid_value")
+        self.reservation = served.worker.reserve(len(requests))
+        written = [] if self.pieces is not None else [replace(request, to=WORDS) for request in requests]
+        self.writing = [self._ask(request) for request in written]
 
     def _ask(self, request: Request) -> Asked:
-        asked = Asked(self.state, self.served, [request], True, self.owner)
+        asked = Asked(self.state, self.served, [request], True, self.owner, within=self.reservation)
         self.under_way.append(asked)
         return asked
 
     def cancel(self) -> None:
         """As `Asked.cancel`."""
+        if not self.is_cancelled:
+            self.reservation.end()
         self.is_cancelled = True
         for asked in self.under_way:
             asked.cancel()
@@ -81,7 +86,7 @@ class Spoken(Asked):
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """As `Asked.events`."""
-        arrived: asyncio.Queue[tuple[int, Event | Exception]] = asyncio.Queue()
+        arrived: Arrived = asyncio.Queue()
         tasks = [
             asyncio.ensure_future(self._answer(number, request, arrived))
             for number, request in enumerate(self.requests)
@@ -99,68 +104,81 @@ class Spoken(Asked):
                 task.cancel()
             self.cancel()
 
-    async def _answer(
-        self, number: int, request: Request, arrived: asyncio.Queue[tuple[int, Event | Exception]]
-    ) -> None:
-        """One answer: its words and its sound at once, each in its order; then the whole."""
-        said: asyncio.Queue[Asked | None] = asyncio.Queue()
-        sounding = asyncio.ensure_future(self._sound(number, said, arrived))
+    async def _answer(self, number: int, request: Request, arrived: Arrived) -> None:
+        """One answer: it is written, said and told at once; then the whole."""
+        texts: asyncio.Queue[str | None] = asyncio.Queue()
+        sounds: asyncio.Queue[Asked | None] = asyncio.Queue()
+        room = asyncio.Semaphore(AT_ONCE)
+        tasks = (
+            asyncio.ensure_future(self._write(number, texts, arrived)),
+            asyncio.ensure_future(self._say(request, texts, sounds, room)),
+            asyncio.ensure_future(self._tell(number, sounds, room, arrived)),
+        )
         try:
-            written = await self._write(number, request, said, arrived)
-            said.put_nowait(None)
-            arrived.put_nowait((number, Finished(_whole(written, await sounding))))
+            written, left_out, said = await asyncio.gather(*tasks)
+            arrived.put_nowait((number, Finished(_merged(written, said, left_out))))
         except Exception as error:
             arrived.put_nowait((number, error))
         finally:
-            sounding.cancel()
+            for task in tasks:
+                task.cancel()
 
-    async def _write(
-        self,
-        number: int,
-        request: Request,
-        said: asyncio.Queue[Asked | None],
-        arrived: asyncio.Queue[tuple[int, Event | Exception]],
-    ) -> Answer | None:
-        """Write an answer, and have each piece of it said; None where the text is given."""
-        count = 0
+    async def _write(self, number: int, texts: asyncio.Queue[str | None], arrived: Arrived) -> Answer | None:
+        """Write an answer and pass on the pieces to say; None where the text is given."""
 
-        def say(pieces: Iterator[str] | Sequence[str]) -> None:
-            nonlocal count
+        def pass_on(pieces: Iterable[str]) -> None:
             for piece in pieces:
-                count += 1
-                if count <= MOST and not self.is_cancelled:
-                    said.put_nowait(self._ask(saying(request, AUDIO, piece)))
+                texts.put_nowait(piece)
 
-        if self.text is not None:
-            say(self.pieces)
-            return None
         answer, pieces = None, Pieces()
-        async for _, event in self.writing[number].events():
-            if isinstance(event, TextDelta):
-                arrived.put_nowait((number, event))
-                say(pieces.add(event.text))
-            elif isinstance(event, Finished):
-                answer = event.answer
-        if answer is not None and answer.reason != "cancelled":
-            say(pieces.rest())
+        if self.pieces is not None:
+            pass_on(self.pieces)
+        else:
+            async for _, event in self.writing[number].events():
+                if isinstance(event, TextDelta):
+                    arrived.put_nowait((number, event))
+                    pass_on(pieces.add(event.text))
+                elif isinstance(event, Finished):
+                    answer = event.answer
+            pass_on(pieces.rest())
+        texts.put_nowait(None)
         return answer
 
-    async def _sound(
-        self, number: int, said: asyncio.Queue[Asked | None], arrived: asyncio.Queue[tuple[int, Event | Exception]]
+    async def _say(
+        self,
+        request: Request,
+        texts: asyncio.Queue[str | None],
+        sounds: asyncio.Queue[Asked | None],
+        room: asyncio.Semaphore,
+    ) -> int:
+        """Ask for the sound of each piece, of AT_ONCE together; returns how many were left out."""
+        count = 0
+        while (text := await texts.get()) is not None:
+            count += 1
+            if count > MOST or self.is_cancelled:
+                continue
+            await room.acquire()
+            sounds.put_nowait(self._ask(saying(self.served.model.network, request, AUDIO, text)))
+        sounds.put_nowait(None)
+        return max(0, count - MOST)
+
+    async def _tell(
+        self, number: int, sounds: asyncio.Queue[Asked | None], room: asyncio.Semaphore, arrived: Arrived
     ) -> list[Answer]:
-        """Tell the sound of each piece, those of one after those of the one before; returns their answers."""
-        part = 0 if self.text is not None else 1
+        """Tell the sound of each piece, that of one after that of the one before; returns their answers."""
+        part = 0 if self.pieces is not None else 1
         answers = []
-        while (asked := await said.get()) is not None:
+        while (asked := await sounds.get()) is not None:
             async for _, event in asked.events():
                 if isinstance(event, BlockBegun | BlockDone):
                     arrived.put_nowait((number, replace(event, part=part)))
                 elif isinstance(event, Finished):
                     answers.append(event.answer)
+            room.release()
         return answers
 
 
-def _whole(written: Answer | None, said: Sequence[Answer]) -> Answer:
+def _merged(written: Answer | None, said: Sequence[Answer], left_out: int) -> Answer:
     """The words and all that was said of them as one answer, with one sound."""
     answers = [*([written] if written else []), *said]
     sounds = [part for answer in said for part in answer.message.parts if part.type == AUDIO]
@@ -169,16 +187,13 @@ def _whole(written: Answer | None, said: Sequence[Answer]) -> Answer:
         samples = np.concatenate([sound.value[0] for sound in sounds])
         options = {name: value for name, value in sounds[0].options.items() if name != "mel"}
         parts = (*parts, Part(AUDIO, (samples, sounds[0].value[1]), options))
-    answered: dict[str, int] = {}
-    for answer in answers:
-        for kind, count in answer.usage.answered.items():
-            answered[kind] = answered.get(kind, 0) + count
     first = answers[0] if answers else Answer(Message("assistant", ()), [])
-    reasons = [answer.reason for answer in answers if answer.reason != "stop"]
+    reasons: list[Reason] = [answer.reason for answer in answers] + (["length"] if left_out else [])
+    answered = sum((Counter(answer.usage.answered) for answer in answers), Counter[str]())
     return replace(
         first,
         message=Message("assistant", parts),
         segments=[segment for answer in answers for segment in answer.segments],
-        reason=reasons[0] if reasons else "stop",
-        usage=Usage(first.usage.asked, answered, first.usage.reused),
+        reason=next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop"),
+        usage=Usage(first.usage.asked, dict(answered), first.usage.reused),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,19 +16,20 @@ from pydantic import Field
 
 from plait import registry
 from plait.contract import WORDS, Message, Part
-from plait.infer.events import Answer, Event, Finished, TextDelta, Usage
+from plait.data.letters import AlignmentError
+from plait.infer.events import Event, Finished, TextDelta, Usage
 from plait.infer.timing import Word, hears_letters, word_times
-from plait.serve.answers import Asked, Payload, event_stream, usage
-from plait.serve.errors import ApiError, unsupported
+from plait.serve.answers import Asked, Payload, event_stream, usage, while_there
+from plait.serve.errors import ApiError, OverloadedError, unsupported
 from plait.serve.guard import caller_of
-from plait.serve.openai.chat import bounded
+from plait.serve.openai.chat import bounded, words_of
 from plait.serve.openai.content import AUDIO
 from plait.serve.openai.shapes import Request, Shape
 from plait.serve.state import Served, State
 
 ASK = "Transcribe this."
 TIMED = ("verbose_json", "srt", "vtt")
-PIECES = 128  # of a sound that are heard
+LONGEST, PIECES = 600, 200  # seconds of a sound that are heard, and its pieces
 Format = Literal["json", "text", "verbose_json", "srt", "vtt"]
 Granularity = Literal["word", "segment"]
 
@@ -53,10 +56,13 @@ class Heard:
     end: float
     text: str = ""
     words: list[Word] = field(default_factory=list)
+    log_probability: float = 0.0  # of a letter of the words, in the mean
 
-    def time_words(self, words: Sequence[Word]) -> None:
+    def time_words(self, words: Sequence[Word], log_probability: float) -> None:
         """Take the times of the words within the piece."""
-        self.words = [(word, round(self.start + first, 3), round(self.start + last, 3)) for word, first, last in words]
+        times = ((word, self.start + first, min(self.start + last, self.end)) for word, first, last in words)
+        self.words = [(word, round(first, 3), round(last, 3)) for word, first, last in times]
+        self.log_probability = log_probability
 
     @property
     def spoken(self) -> tuple[float, float]:
@@ -64,18 +70,28 @@ class Heard:
         return (self.words[0][1], min(self.words[-1][2], self.end)) if self.words else (self.start, self.end)
 
 
-def pieces(served: Served, part: Part, param: str = "file") -> list[Heard]:
-    """A sound in pieces that the model can read. Raises ApiError for too many."""
-    module, measures = registry.cuts(AUDIO), registry.measures(AUDIO)
+def _seconds(part: Part) -> float:
+    """How long a clip is."""
+    measures = registry.measures(AUDIO)
     assert measures is not None
-    parts = [(part, 0.0)] if module is None else module.cut(served.model.network.vocabulary.modalities[AUDIO], part)
-    if len(parts) > PIECES:
-        seconds = float(measures.facts(part)["seconds"])
+    return float(measures.facts(part)["seconds"])
+
+
+async def pieces(served: Served, part: Part, param: str = "file") -> list[Heard]:
+    """A sound in pieces that the model can read. Raises ApiError for too long a sound or too many pieces, RowError for one that
+    cannot be read."""
+    module, modality = registry.cuts(AUDIO), served.model.network.vocabulary.modalities[AUDIO]
+    if (seconds := _seconds(part)) > LONGEST:
         raise ApiError(
-            f"{param}: got {seconds:.0f} seconds, {len(parts)} pieces for {served.name}; expected at most {PIECES} of them: cut it",
-            param=param, code="invalid_value",
+            f"{param}: got {seconds:.0f} seconds; expected at most {LONGEST}: cut it", param=param, code="invalid_value"
+        )
+    parts = [(part, 0.0)] if module is None else await asyncio.to_thread(module.cut, modality, part)
+    if len(parts) > PIECES:
+        raise ApiError(
+            f"{param}: got {len(parts)} pieces between pauses; expected at most {PIECES}: cut it", param=param,
+            code="invalid_value",
         )  # fmt: skip
-    return [Heard(piece, start, start + float(measures.facts(piece)["seconds"])) for piece, start in parts]
+    return [Heard(piece, start, start + _seconds(piece)) for piece, start in parts]
 
 
 def questions(state: State, served: Served, heard: Iterable[Heard], temperature: float | None = None) -> list[Request]:
@@ -111,10 +127,9 @@ async def _time(served: Served, heard: Sequence[Heard]) -> None:
     model, encoder = served.model.network, served.model.engine.encoder
     for piece in heard:
         try:
-            words, _ = await served.worker.call(partial(word_times, model, encoder, piece.part, piece.text))
-            piece.time_words(words)
-        except ValueError:  # nothing was said, or more than the sound has room for
-            piece.words = []
+            piece.time_words(*await served.worker.call(partial(word_times, model, encoder, piece.part, piece.text)))
+        except (AlignmentError, OverloadedError):  # nothing was said, or there is no time for more: then without times
+            continue
 
 
 def _stamp(seconds: float, mark: str) -> str:
@@ -133,7 +148,11 @@ def _cues(heard: Sequence[Heard], mark: str, numbered: bool) -> str:
 
 
 def transcript(
-    heard: Sequence[Heard], format: Format, usages: Sequence[Usage], granularities: Sequence[Granularity]
+    heard: Sequence[Heard],
+    format: Format,
+    usages: Sequence[Usage],
+    granularities: Sequence[Granularity],
+    temperature: float = 0.0,
 ) -> Response | dict[str, Any]:
     """What was heard in one of the formats."""
     text = joined_text(piece.text for piece in heard)
@@ -150,7 +169,8 @@ def transcript(
             body["segments"] = [
                 {
                     "id": number, "seek": 0, "start": round(piece.spoken[0], 3), "end": round(piece.spoken[1], 3), "text": piece.text,
-                    "tokens": [], "temperature": 0.0,
+                    "tokens": [], "temperature": temperature, "avg_logprob": round(piece.log_probability, 4),
+                    "compression_ratio": _compression(piece.text), "no_speech_prob": float(not piece.text.strip()),
                 }
                 for number, piece in enumerate(heard)
             ]  # fmt: skip
@@ -159,6 +179,12 @@ def transcript(
                 {"word": word, "start": first, "end": last} for piece in heard for word, first, last in piece.words
             ]
     return body
+
+
+def _compression(text: str) -> float:
+    """How many times smaller a text is when it is packed: one that goes round is many."""
+    data = text.encode()
+    return round(len(data) / len(zlib.compress(data)), 3)
 
 
 def told_tokens(usages: Sequence[Usage]) -> dict[str, Any]:
@@ -170,12 +196,7 @@ def told_tokens(usages: Sequence[Usage]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def words_of(answer: Answer) -> str:
-    """The words of an answer."""
-    return "".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
-
-
-async def told(asked: Asked) -> AsyncIterator[tuple[str, list[Usage]]]:
+async def transcript_deltas(asked: Asked) -> AsyncIterator[tuple[str, list[Usage]]]:
     """What each event adds to the transcript of all pieces, and the tokens of those that are done."""
     usages: list[Usage] = []
     begun, last = False, 0
@@ -190,7 +211,7 @@ async def told(asked: Asked) -> AsyncIterator[tuple[str, list[Usage]]]:
 
 async def _deltas(asked: Asked) -> AsyncGenerator[Payload, None]:
     text, usages = "", list[Usage]()
-    async for delta, usages in told(asked):  # noqa: B007
+    async for delta, usages in transcript_deltas(asked):  # noqa: B007
         text += delta
         if delta:
             yield {"type": "transcript.text.delta", "delta": delta}
@@ -215,7 +236,7 @@ def router(state: State) -> APIRouter:
         is_timed = hears_letters(served.model.network, AUDIO)
         if "word" in granularities and not is_timed:
             raise unsupported("timestamp_granularities", f"{served.name} does not tell when words are said")
-        heard = pieces(served, await state.media.decode(AUDIO, await form.file.read(), "file"))
+        heard = await pieces(served, await state.media.decode(AUDIO, await form.file.read(), "file"))
         asked = Asked(state, served, questions(state, served, heard, form.temperature), form.stream, caller_of(http))
         if form.stream:
             return event_stream(asked, _deltas(asked), done=False)
@@ -223,8 +244,10 @@ def router(state: State) -> APIRouter:
         for piece, answer in zip(heard, answers, strict=True):
             piece.text = words_of(answer)
         if is_timed and format in TIMED:
-            await _time(served, heard)
-        return transcript(heard, format, [answer.usage for answer in answers], granularities or ["segment"])
+            await while_there(http, _time(served, heard))
+        return transcript(
+            heard, format, [answer.usage for answer in answers], granularities or ["segment"], form.temperature or 0.0
+        )
 
     @routes.post("/v1/audio/translations")
     async def translations(file: Annotated[UploadFile, File()]) -> dict[str, Any]:
