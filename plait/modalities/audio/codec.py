@@ -18,7 +18,7 @@ from torch import Tensor
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.augment import Variation
-from plait.modalities.audio.letters import NAMES, checked, following, letters_in, placed
+from plait.modalities.audio.letters import NAMES, at_names, checked, following, is_told, placed
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
@@ -149,14 +149,14 @@ class Audio:
         return self.frames * MELS
 
     def grammar(self) -> Sequence[str]:
-        return (OPEN, MORE, *self._last, *(NAMES if self.writing.letters else ()))
+        return (OPEN, MORE, *self._last, *((*at_names(self.block), *NAMES) if self.writing.letters else ()))
 
     @property
     def _last(self) -> tuple[str, ...]:
         return tuple(f"<last:{k}>" for k in range(1, self.block + 1))
 
     def expects(self, header: Sequence[str], options: Mapping[str, Any]) -> Sequence[str]:
-        if header and header[-1] != OPEN and not letters_in(header[-1:]):
+        if header and header[-1] != OPEN and not is_told(header[-1]):
             return ()
         text = options.get("say")
         if text is not None and not (isinstance(text, str) and self.writing.letters):
@@ -171,8 +171,10 @@ class Audio:
         last = self._last[: max(1, min(room, self.block))]
         if not self.writing.letters:
             return (*more, *last)
-        names, may_end = following(header, options.get("headers", ()), text)
-        return (*names, *more, *(last if may_end or not more else ()))
+        told, least, may_end = following(header, options.get("headers", ()), text, self.block if more else len(last))
+        if least is None:
+            return told
+        return (*told, *more, *(last[max(0, least - 1) :] if may_end or not more else ()))
 
     @property
     def tells(self) -> bool:
@@ -183,7 +185,7 @@ class Audio:
         return max(1, int(self.max_seconds * RATE / HOP / self.frames + 1e-6))
 
     def bare(self, header: Sequence[str]) -> Sequence[str]:
-        return [name for name in header if not letters_in((name,))]
+        return [name for name in header if not is_told(name)]
 
     def block_len(self, header: Sequence[str]) -> int:
         return self.block if header[-1] == MORE else int(header[-1][6:-1])
@@ -261,16 +263,10 @@ class Audio:
 
     def read(self, part: Part) -> Segment:
         tokens = self._tokens(part)
-        return self.chain(tokens, self._letters(part, -(-len(tokens) // self.block)))
-
-    def _letters(self, part: Part, blocks: int) -> list[tuple[str, ...]] | None:
-        """The letters of each block. Raises RowError."""
         words = part.options.get("words")
-        return (
-            placed(words, self.block * self.frames * HOP / RATE, blocks)
-            if self.writing.letters and words is not None
-            else None
-        )
+        if words is None or not self.writing.letters:
+            return self.chain(tokens)
+        return self.chain(tokens, placed(words, self.frames * HOP / RATE, self.block, len(tokens)))
 
     def chain(self, tokens: np.ndarray, letters: Sequence[tuple[str, ...]] | None = None) -> Segment:
         """The segment of [n, token_width] tokens: a chain of blocks, each with its letters."""

@@ -15,8 +15,14 @@ from plait.runtime.words import plain_words
 
 NAMES = tuple(f"<says:{byte:02x}>" for byte in range(256))
 NUMBERS = {name: byte for byte, name in enumerate(NAMES)}
+AT = "<at:"
 MOST = 24  # letters in the header of a block
 EXPECTED = "expected words as a list of [word, first second, last second], in their order, or none: leave words out"
+
+
+def at_names(block: int) -> tuple[str, ...]:
+    """Names of the tokens of a block, that stand before the letters which are said from there on."""
+    return tuple(f"{AT}{token}>" for token in range(block))
 
 
 def names_of(text: str) -> tuple[str, ...]:
@@ -29,25 +35,47 @@ def letters_in(header: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in header if name in NUMBERS)
 
 
+def is_told(name: str) -> bool:
+    """Whether a name of a header tells what is said, or where."""
+    return name in NUMBERS or name.startswith(AT)
+
+
+def token_of(name: str) -> int:
+    """The number of the token that an `at_names` name stands for."""
+    return int(name[len(AT) : -1])
+
+
 def text_of(names: Iterable[str]) -> str:
     """The text that letters spell; bytes that are no UTF-8 are left out."""
     return bytes(NUMBERS[name] for name in names).decode(errors="ignore")
 
 
-def placed(words: Any, seconds: float, blocks: int) -> list[tuple[str, ...]]:
-    """The letters of each of `blocks` blocks of `seconds`, where `words` lists [word, first second, last second]: a word's letters
-    are spread over its time. More than MOST letters of a block go on in the next one, if there is one. Raises RowError."""
-    letters: list[list[str]] = [[] for _ in range(blocks)]
+def placed(words: Any, seconds: float, block: int, tokens: int) -> list[tuple[str, ...]]:
+    """What is told of each block of `block` of `tokens` tokens of `seconds`, where `words` lists [word, first second, last second]:
+    the tokens where letters begin, each before its letters. A word's letters are spread over its time. More than MOST letters of
+    a block go on in the next one, if there is one. Raises RowError."""
+    blocks = -(-tokens // block)
+    letters: list[list[tuple[int, str]]] = [[] for _ in range(blocks)]
     for number, (word, start, end) in enumerate(checked(words)):
         names = names_of(word)
         space = names_of("a b")[1:2] if number and names else ()
-        for at, name in enumerate((*space, *names)):
-            second = start + (end - start) * max(0, at - len(space)) / max(1, len(names))
-            block = min(int(second / seconds), blocks - 1)
-            while len(letters[block]) == MOST and block < blocks - 1:
-                block += 1
-            letters[block].append(name)
-    return [tuple(own) for own in letters]
+        for place, name in enumerate((*space, *names)):
+            second = start + (end - start) * max(0, place - len(space)) / max(1, len(names))
+            token = min(int(second / seconds), tokens - 1)
+            while len(letters[token // block]) == MOST and token // block < blocks - 1:
+                token = (token // block + 1) * block
+            own = letters[token // block]
+            own.append((max(token % block, own[-1][0] if own else 0), name))
+    marks = at_names(block)
+    told: list[tuple[str, ...]] = []
+    for own in letters:
+        last, names_told = -1, list[str]()
+        for token, name in own:
+            names_told += [marks[token]] if token != last else []
+            names_told.append(name)
+            last = token
+        told.append(tuple(names_told))
+    return told
 
 
 def checked(words: Any) -> list[tuple[str, float, float]]:
@@ -65,12 +93,21 @@ def checked(words: Any) -> list[tuple[str, float, float]]:
     return [(str(word), float(start), float(end)) for word, start, end in words]
 
 
-def following(header: Sequence[str], before: Iterable[Sequence[str]], text: str | None) -> tuple[tuple[str, ...], bool]:
-    """Which letters may follow in a header, after those of the headers `before`; and whether the sound may end with this block:
-    not before `text` has been said, where one is to be."""
-    own = len(letters_in(header))
-    if text is None:
-        return (NAMES if own < MOST else ()), True
-    said = own + sum(len(letters_in(earlier)) for earlier in before)
-    rest = names_of(text)[said:]
-    return (rest[:1] if own < MOST else ()), not rest
+def following(
+    header: Sequence[str], before: Iterable[Sequence[str]], text: str | None, block: int
+) -> tuple[tuple[str, ...], int | None, bool]:
+    """What may be told next in the header of a block of up to `block` tokens, after the headers `before`; how many tokens the block
+    has at least by what was told, None where more has to be told; and whether it may end the sound: not before `text` has been
+    said, where one is to be."""
+    told = [name for name in header if is_told(name)]
+    own, said = letters_in(told), sum(len(letters_in(earlier)) for earlier in before)
+    here = max((token_of(name) for name in told if name.startswith(AT)), default=-1)
+    rest = NAMES if text is None else names_of(text)[said + len(own) :]
+    letters = rest if text is None else rest[:1]
+    if len(own) >= MOST:
+        letters = ()
+    may_end = text is None or not rest
+    if told and told[-1].startswith(AT):  # a letter follows, and nothing else
+        return letters, None, may_end
+    later = at_names(block)[here + 1 :] if letters else ()
+    return (*(letters if told else ()), *later), here + 1, may_end
