@@ -12,7 +12,7 @@ from plait.errors import ConfigError, RowError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.modalities.audio import Audio
-from plait.modalities.audio.letters import MOST, NAMES, letters_in, names_of, placed, text_of
+from plait.modalities.audio.letters import MOST, NAMES, at_names, is_told, letters_in, names_of, placed, text_of
 from plait.modalities.audio.mel import RATE
 from plait.model.multimodal import MultimodalTransformer
 from tests.worlds import TINY, text
@@ -29,31 +29,52 @@ def said(segment):
     return [text_of(letters_in(block.header)) for block in segment.blocks]
 
 
-def test_each_block_tells_the_letters_of_the_words_that_lie_in_it():
-    audio = Audio(frames=4, block=8, letters=True)  # 0.32 s a block
+def told(segment):
+    return [" ".join(text_of([name]) if name in NAMES else name for name in block.header) for block in segment.blocks]
+
+
+def test_each_block_tells_the_letters_of_the_words_that_lie_in_it_and_where():
+    audio = Audio(frames=4, block=8, letters=True)  # 40 ms a token, 0.32 s a block
     segment = audio.read(clip(words=WORDS))
     assert said(segment) == ["let h", "im h", "ear"]
-    assert segment.blocks[0].header[0] == OPEN
-    assert segment.blocks[0].header[-1] == MORE
+    assert told(segment) == [
+        "<open:audio> <at:0> l <at:1> e <at:3> t <at:7>   h <more>",
+        "<at:1> i <at:2> m <at:7>   h <more>",
+        "<at:0> e <at:2> a <at:4> r <last:8>",
+    ]
     assert [audio.block_len(block.header) for block in segment.blocks] == [
         len(block.tokens) for block in segment.blocks
     ]
     assert [audio.ends(block.header) for block in segment.blocks] == [False, False, True]
+    before = []
     for number, block in enumerate(segment.blocks):
+        wish = {"say": "Let him hear!", "blocks": number, "headers": before}
         for at in range(1 if number == 0 else 0, len(block.header)):
             assert block.header[at] in audio.expects(block.header[:at], {})
+            assert block.header[at] in audio.expects(block.header[:at], wish)
+        before = [*before, block.header]
+
+
+def test_a_letter_past_the_end_is_in_the_last_token():
+    audio = Audio(frames=4, block=8, letters=True)
+    assert told(audio.read(clip(0.38, words=[["go", 0.0, 9.0]]))) == [
+        "<open:audio> <at:0> g <more>",
+        "<at:1> o <last:2>",
+    ]
 
 
 def test_without_times_or_without_the_setting_no_letters_are_told():
     assert said(Audio(frames=4, block=8, letters=True).read(clip())) == ["", "", ""]
     assert said(Audio(frames=4, block=8).read(clip(words=WORDS))) == ["", "", ""]
-    assert set(Audio(letters=True).grammar()) - set(Audio().grammar()) == set(NAMES)
+    assert set(Audio(block=8, letters=True).grammar()) - set(Audio().grammar()) == {*NAMES, *at_names(8)}
 
 
 def test_more_letters_than_a_header_holds_go_on_in_the_next():
     long = "a" * (MOST + 3)
-    assert [len(own) for own in placed([[long, 0.0, 0.1]], 0.32, 2)] == [MOST, 3]
-    assert [len(own) for own in placed([[long, 0.0, 0.1]], 0.32, 1)] == [MOST + 3], "where there is a next one"
+    assert [len(letters_in(own)) for own in placed([[long, 0.0, 0.1]], 0.04, 8, 16)] == [MOST, 3]
+    assert [len(letters_in(own)) for own in placed([[long, 0.0, 0.1]], 0.04, 8, 8)] == [MOST + 3], (
+        "where there is a next one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,18 +101,28 @@ def test_words_that_are_none_are_refused_before_and_when_they_are_read(words, me
 def test_a_text_is_said_letter_by_letter_and_to_its_end():
     audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
     first, second, third = names_of("let")
-    assert audio.expects((OPEN,), {"say": "Let!"}) == (first, MORE), "it may not end before all is said"
-    assert audio.expects((OPEN, first, second), {"say": "Let!"}) == (third, MORE)
-    last = audio.expects((OPEN, first, second, third), {"say": "Let!"})
-    assert last[0] == MORE
-    assert len(last) == 9
-    assert audio.expects((), {"say": "Let!", "blocks": 1, "headers": [(OPEN, first, second, MORE)]}) == (third, MORE)
-    assert len(audio.expects((OPEN,), {})) == 256 + 9, "without a text the model says what it likes"
-    assert audio.expects((OPEN, *names_of("a" * MOST)), {"say": "a" * 99}) == (MORE,)
+    at = at_names(8)
+    wish = {"say": "Let!"}
+    assert audio.expects((OPEN,), wish) == (*at, MORE), "it may not end before all is said"
+    assert audio.expects((OPEN, at[2]), wish) == (first,), "a letter follows"
+    assert audio.expects((OPEN, at[2], first), wish) == (second, *at[3:], MORE)
+    last = audio.expects((OPEN, at[2], first, second, at[6], third), wish)
+    assert last == (MORE, "<last:7>", "<last:8>"), "as many tokens as were told of"
+    before = {"blocks": 1, "headers": [(OPEN, at[2], first, second, MORE)]}
+    assert audio.expects((), wish | before) == (*at, MORE)
+    assert audio.expects((at[0],), wish | before) == (third,)
+    assert audio.expects((OPEN, at[2], first, MORE), wish) == ()
     assert audio.expects((OPEN,), {"say": ""})[0] == MORE
-    assert audio.expects((OPEN, first, MORE), {"say": "Let!"}) == ()
+    assert audio.expects((OPEN, at[0], *names_of("a" * MOST)), {"say": "a" * 99}) == (MORE,)
     full = audio.expects((), {"say": "a" * 999, "blocks": 12})
-    assert full == (*names_of("a"), *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
+    assert full == (*at[:4], *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
+
+
+def test_without_a_text_the_model_says_what_it_likes():
+    audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
+    assert len(audio.expects((OPEN,), {})) == 8 + 9
+    assert audio.expects((OPEN, at_names(8)[0]), {}) == NAMES
+    assert len(audio.expects((OPEN, at_names(8)[0], NAMES[97]), {})) == 256 + 7 + 9
 
 
 @pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])
@@ -121,7 +152,7 @@ def test_what_guidance_leads_away_from_knows_no_letters():
     names = [vocabulary.names[number] for number in ids]
     assert names[0] == NULL
     assert MORE in names
-    assert not letters_in(names)
+    assert not any(map(is_told, names))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
