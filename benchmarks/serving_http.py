@@ -3,7 +3,7 @@
     python benchmarks/serving_http.py smol
     python benchmarks/serving_http.py smol --beside MODEL.gguf      # pip install xllamacpp
 
-Rounds alternate. Text streams ask different questions, temperature 0.7, up to --tokens each; mixed ones are a half of words, a
+Rounds alternate, between the servers too, in one run. Text streams ask different questions, temperature 0.7, up to --tokens each; mixed ones are a half of words, a
 quarter with a picture, a quarter with sound. `first` is the time until the first words of a stream. Then --soak requests, 8 at
 once, and the server's memory before and after.
 """
@@ -15,6 +15,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -146,10 +147,9 @@ def serving(checkpoint: str, threads: int) -> Iterator[tuple[str, int]]:
         "0",
         "--conversations",
         "none",
-        "--threads",
-        str(threads),
     )
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -214,6 +214,33 @@ def rows(loads: dict[int, list[Load]]) -> list[tuple[str, ...]]:
     return told
 
 
+def beside(arguments: argparse.Namespace, counts: Sequence[int]) -> dict[str, Any]:
+    """Our server and llama.cpp's on words, round by round in turn; what both took, and the ratio of their rates."""
+    ours: dict[int, list[Load]] = {count: [] for count in counts}
+    theirs: dict[int, list[Load]] = {count: [] for count in counts}
+    with (
+        serving(arguments.checkpoint, arguments.threads) as (url, _),
+        llama_cpp(arguments.beside, arguments.threads) as other,
+    ):
+        places = [(url, ours), (other, theirs)]
+        for place, _ in places:
+            measured(place, [body(10**6 + n, 8, False) for n in range(WARM)], 1)
+        for number in range(arguments.rounds):
+            for place, loads in places[:: 1 if number % 2 == 0 else -1]:
+                for count, found in streams(place, arguments.tokens, 1, False, counts).items():
+                    loads[count] += found
+    table("ours, text, in turn with llama.cpp", rows(ours), HEAD)
+    table("llama.cpp, text", rows(theirs), HEAD)
+    ratios = {
+        count: median([load.rate for load in ours[count]]) / median([load.rate for load in theirs[count]])
+        for count in counts
+    }
+    print(
+        "our tokens a second over llama.cpp's: " + ", ".join(f"{count}: {ratio:.2f}" for count, ratio in ratios.items())
+    )
+    return {"ours": rows(ours), "llama.cpp": rows(theirs), "ratio": ratios}
+
+
 HEAD = ("streams", "tokens/s", "times one", "first, p50 s", "p99", "whole, p50 s", "p99")
 
 
@@ -241,11 +268,7 @@ def main() -> None:
             facts["memory_mib"] = [round(before), round(resident_mib(pid))]
             print(f"memory before and after {arguments.soak} requests: {before:.0f}, {resident_mib(pid):.0f} MiB")
     if arguments.beside:
-        with llama_cpp(arguments.beside, arguments.threads) as url:
-            measured(url, [body(10**6 + n, 8, False) for n in range(WARM)], 1)
-            loads = streams(url, arguments.tokens, arguments.rounds, False, [count for count in counts if count <= 8])
-            table("llama.cpp, text", rows(loads), HEAD)
-            facts["llama.cpp"] = {line[0]: line[1:] for line in rows(loads)}
+        facts["beside"] = beside(arguments, [count for count in counts if count <= 8])
     finish("serving_http", facts)
 
 
