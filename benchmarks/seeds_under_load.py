@@ -58,11 +58,7 @@ def main() -> None:
     gaps = [found for pair in zip(alone, together, strict=True) if (found := gap(*pair)) is not None]
     facts["words"] = {"requests": len(requests), "differ": len(gaps), "gaps": gaps}
     print(f"words: {len(requests) - len(gaps)} of {len(requests)} are the same; gaps where others part, nats: {gaps}")
-    for kind in (
-        name
-        for name in network.vocabulary.modalities
-        if f"flows.{name}" in network.state_dict() or name in network.flows
-    ):
+    for kind in network.flows:
         if f"flows.{kind}" in network.unlearned:
             continue
         drawn = [question(number, kind, arguments.tokens) for number in range(min(16, arguments.requests))]
