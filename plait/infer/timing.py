@@ -6,9 +6,12 @@ import torch
 
 from plait.contract import Part
 from plait.data.features import FeatureReader
+from plait.data.letters import AlignmentError
 from plait.data.sequence import Encoder
 from plait.errors import ConfigError
 from plait.model.multimodal import MultimodalTransformer
+
+__all__ = ["AlignmentError", "Word", "hears_letters", "word_times"]
 
 Word = tuple[str, float, float]  # as it is written, without signs beside it; first and last second
 

@@ -30,7 +30,6 @@ from plait.serve.app import create_app
 from plait.serve.errors import ApiError, OverloadedError
 from plait.serve.guard import BODY_SECONDS, Access, admitted
 from plait.serve.state import Limits
-from plait.train import checkpoint, shipped
 
 if TYPE_CHECKING:
     from starlette.types import Message, Scope
@@ -204,7 +203,7 @@ def run(setup: Setup, host: str, port: int, replicas: int, say: Callable[[str], 
             "got port 0 with --ray; expected the number of one that is free: Ray does not tell which it took"
         )
     for path in setup.named.values():
-        checkpoint.read_config(_folder_of(path))  # a line that says what is wrong, before actors are started
+        api.load(path)  # a line that says what is wrong, before actors are started
     started = deploy(setup, host, port, replicas)
     shown_host = f"[{host}]" if ":" in host else host
     say(f"{', '.join(setup.named)} at http://{shown_host}:{port} by Ray  (API: /v1; Ctrl-C ends)")
@@ -216,11 +215,6 @@ def run(setup: Setup, host: str, port: int, replicas: int, say: Callable[[str], 
     if started:
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
-
-
-def _folder_of(path: Path) -> Path:
-    shipped_folder = shipped.checkpoints().get(str(path))
-    return checkpoint.locate(shipped_folder or path)
 
 
 def deploy(setup: Setup, host: str, port: int, replicas: int) -> bool:

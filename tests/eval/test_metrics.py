@@ -205,7 +205,8 @@ def test_a_question_that_is_all_input_has_no_blank_one():
     evaluation = SimpleNamespace(
         suite=SimpleNamespace(rows=SimpleNamespace(rows=lambda task, split: samples)), panel=SimpleNamespace(blank={}),
         limit=None, outcomes=[],
-        ask=lambda questions, to, what: asked.append(len(questions)) or [None] * len(questions),
+        ask=lambda questions, to, what, say: asked.append(len(questions)) or [None] * len(questions),
+        _quoted_texts=lambda rows, to: [None] * len(rows),
     )  # fmt: skip
     assert Evaluation.run_task(evaluation, task, "test").blank_answers == []
     assert asked == [3]

@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def measured(of_task, rows, answers, split="test", **options):
     """An evaluation without a model, and the outcome of these answers to these rows."""
     made_up = evaluation(of_task, rows={(of_task.name, split): rows}, **options)
     remaining = iter(answers)
-    made_up.ask = lambda questions, to, what="": [next(remaining, None) for _ in questions]
+    made_up.ask = lambda questions, to, what="", say=(): [next(remaining, None) for _ in questions]
     return made_up, made_up.run_task(of_task, split)
 
 
@@ -160,7 +161,7 @@ def test_questions_are_asked_again_blank_and_about_other_media():
     rows = [asked([WORLD.part("image", n), text("what?")], text(str(n)), exact=str(n)) for n in range(3)]
     questions = []
     made_up = evaluation(task("image->text"), rows={("task", "test"): rows})
-    made_up.ask = lambda asked_now, to, what="": questions.append(asked_now) or [None] * len(asked_now)
+    made_up.ask = lambda asked_now, to, what="", say=(): questions.append(asked_now) or [None] * len(asked_now)
     outcome = made_up.run_task(task("image->text"), "test")
     assert len(outcome.blank_answers) == len(outcome.swapped_answers) == 3
     plain, blank, swapped = questions
@@ -177,7 +178,7 @@ def cycles(answers, readings, further=()):
     rows = [asked([text(f"draw {n}")], WORLD.part("image", n), shade="dim", side="left") for n in range(4)]
     made_up, _ = measured(write, rows, answers)
     made_up.suite = replace(made_up.suite, tasks=(write, read))
-    made_up.ask = lambda questions, to, what="": [text(readings[n]) for n, _ in enumerate(questions)]
+    made_up.ask = lambda questions, to, what="", say=(): [text(readings[n]) for n, _ in enumerate(questions)]
     return made_up.cycle(Cycle("text->image->text", "draw", "look", "shade", further))
 
 
@@ -242,3 +243,27 @@ def test_what_a_model_has_not_learned_to_write_is_not_asked():
     asked.panel.prepare()
     model.unlearned = set()
     assert runner.Evaluation(engine, suite, SAMPLING, say=str).suite is suite
+
+
+def test_a_voice_is_told_the_texts_that_questions_quote(monkeypatch):
+    noted = []
+    model = SimpleNamespace(engine=SimpleNamespace(model=None), _note_once=noted.append)
+    metas = [
+        {"phrasing": "Say {text}", "text": "7 seas"},
+        {"phrasing": "What is this?", "text": "hat"},
+        {"phrasing": "Say {text}"},
+        {},
+    ]
+    rows = [Sample((Message("user", (text("Say 7 seas, a hat"),)),), "say", meta) for meta in metas]
+    monkeypatch.setattr(runner, "says_letters", lambda network, kind: kind == "audio")
+    monkeypatch.setattr(runner, "in_words", lambda said: said.replace("7", "seven"))
+    assert runner.Evaluation._quoted_texts(model, rows, "audio") == ["seven seas", None, None, None]
+    assert len(noted) == 1
+    assert runner.Evaluation._quoted_texts(model, rows, "text") == [None] * 4
+    requests = []
+    model = SimpleNamespace(
+        progress=runner.NoProgress(), seed=0, sampling={}, _first_part=lambda answer, what: None,
+        engine=SimpleNamespace(generate=lambda asked: requests.extend(asked) or asked),
+    )  # fmt: skip
+    runner.Evaluation.ask(model, [row.messages for row in rows[:2]], "audio", "say", ["seven seas", None])
+    assert [request.options for request in requests] == [{"audio": {"say": "seven seas"}}, {}]

@@ -111,7 +111,7 @@ def test_a_header_that_lies_about_the_length_gains_nothing(long_flac):
     """Of an unknown length nothing is decoded; of a shorter one no more than it says; a longer one is cut off."""
     with pytest.raises(RowError, match="expected at most"):
         Audio().check(Part("audio", with_total(long_flac, 0)))
-    assert len(Audio()._mono(Part("audio", with_total(long_flac, 4000)))[0]) == 4000
+    assert len(Audio().mono(Part("audio", with_total(long_flac, 4000)))[0]) == 4000
     with pytest.raises(RowError, match="expected a whole"):
         Audio().check(Part("audio", with_total(silence(1), 8000 * 9)))
 

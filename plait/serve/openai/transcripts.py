@@ -16,9 +16,8 @@ from pydantic import Field
 
 from plait import registry
 from plait.contract import WORDS, Message, Part
-from plait.data.letters import AlignmentError
 from plait.infer.events import Event, Finished, TextDelta, Usage
-from plait.infer.timing import Word, hears_letters, word_times
+from plait.infer.timing import AlignmentError, Word, hears_letters, word_times
 from plait.serve.answers import Asked, Payload, event_stream, usage, while_there
 from plait.serve.errors import ApiError, OverloadedError, unsupported
 from plait.serve.guard import caller_of
