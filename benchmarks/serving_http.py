@@ -3,9 +3,9 @@
     python benchmarks/serving_http.py smol
     python benchmarks/serving_http.py smol --beside MODEL.gguf      # pip install xllamacpp
 
-Rounds alternate, between the servers too, in one run. Text streams ask different questions, temperature 0.7, up to --tokens each; mixed ones are a half of words, a
-quarter with a picture, a quarter with sound. `first` is the time until the first words of a stream. Then --soak requests, 8 at
-once, and the server's memory before and after.
+Rounds alternate, between the servers too, in one run. Text streams ask different questions, temperature 0.7, up to --tokens each;
+mixed ones are a half of words, a quarter with a picture, a quarter with sound. `first` is the time until the first words of a
+stream. Then --soak mixed requests of 4 tokens, 8 at once, and the server's memory after every 200.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ TOPICS = (
     "bees",
 )
 WARM = 4  # requests before anything is measured
+LOOKED_AT = 200  # requests, after which the memory is looked at
 
 
 @dataclass
@@ -263,10 +264,12 @@ def main() -> None:
             table(what, rows(loads), HEAD)
             facts[what] = {line[0]: line[1:] for line in rows(loads)}
         if arguments.soak:
-            before = resident_mib(pid)
-            measured(url, [body(n, 8, True) for n in range(arguments.soak)], 8)
-            facts["memory_mib"] = [round(before), round(resident_mib(pid))]
-            print(f"memory before and after {arguments.soak} requests: {before:.0f}, {resident_mib(pid):.0f} MiB")
+            facts["memory_mib"] = {0: round(resident_mib(pid))}
+            for first in range(0, arguments.soak, LOOKED_AT):
+                last = min(first + LOOKED_AT, arguments.soak)
+                measured(url, [body(number, 4, True) for number in range(first, last)], 8)
+                facts["memory_mib"][last] = round(resident_mib(pid))
+            print(f"MiB of memory after so many requests: {facts['memory_mib']}")
     if arguments.beside:
         facts["beside"] = beside(arguments, [count for count in counts if count <= 8])
     finish("serving_http", facts)

@@ -48,11 +48,14 @@ def _cardinal(number: str) -> str:
     number = number.replace(",", "")
     whole, _, fraction = number.partition(".")
     if len(whole) > LONGEST or (len(whole) > 1 and whole[0] == "0"):
-        said = " ".join(DIGITS[int(digit)] for digit in whole)
+        whole_words = _digits(whole)
     else:
-        said = str(_engine().number_to_words(int(whole), andword="", comma=""))
-    digits = " ".join(DIGITS[int(digit)] for digit in fraction)
-    return f"{said} point {digits}" if digits else said
+        whole_words = str(_engine().number_to_words(int(whole), andword="", comma=""))
+    return f"{whole_words} point {_digits(fraction)}" if fraction else whole_words
+
+
+def _digits(digits: str) -> str:
+    return " ".join(DIGITS[int(digit)] for digit in digits)
 
 
 def _money(match: re.Match[str]) -> str:
@@ -70,12 +73,12 @@ def _money(match: re.Match[str]) -> str:
 
 def _time(match: re.Match[str]) -> str:
     hours, minutes, half = int(match[1]), int(match[2]), match[3]
-    said = _cardinal(str(hours))
+    time_words = _cardinal(str(hours))
     if minutes:
-        said += f" {'oh ' if minutes < 10 else ''}{_cardinal(str(minutes))}"
+        time_words += f" {'oh ' if minutes < 10 else ''}{_cardinal(str(minutes))}"
     elif not half:
-        said += " o'clock" if 0 < hours < 13 else " hundred"
-    return f"{said} {half.lower()} m" if half else said
+        time_words += " o'clock" if 0 < hours < 13 else " hundred"
+    return f"{time_words} {half.lower()} m" if half else time_words
 
 
 def _year(year: str) -> str:

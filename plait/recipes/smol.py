@@ -101,7 +101,8 @@ RECIPE = Recipe(
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
     pack=PackConfig(length=512, sequences=64),
-    optim=OptimConfig(  # adapters, marks and projectors at 1e-3, wide maps at 2e-4: AdamW; layers of what is written: Muon; their vectors: AdamW at 4e-3
+    # Muon moves layers of what is written; AdamW adapters, marks and projectors at 1e-3, wide maps at 2e-4, the rest at 4e-3.
+    optim=OptimConfig(
         name="muon", lr=4e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.05,
         lr_scales={f"{place}.*": 0.25 for place in ("*.adapters", "tables.marks", "categorical.marks", "embedders.*_*")},
     ),

@@ -20,15 +20,8 @@ SCALES = ".scales_of_int4"  # [rows, groups] float16
 LEAST = 4096  # numbers of a matrix that is worth it
 GROUP = 64  # numbers of a row that share a scale in int4
 MOST = 7  # of a number in int4, times its scale
-SHRUNK = (
-    1.0,
-    0.95,
-    0.9,
-    0.85,
-    0.8,
-    0.75,
-    0.7,
-)  # times the scale that holds the largest of a group: the others gain by less
+# Times the scale that holds the largest number of a group: where that one is cut, the others gain.
+SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 
 
 def lowered(weights: Mapping[str, Tensor], precision: Precision | Mapping[str, Precision]) -> dict[str, Tensor]:

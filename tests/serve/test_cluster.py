@@ -55,7 +55,7 @@ def replicas():
     return found
 
 
-def test_what_the_application_answers_comes_through_the_door(folder, url):
+def test_what_the_application_answers_comes_through_the_ingress(folder, url):
     with httpx.Client(base_url=url, timeout=60) as http:
         assert http.get("/healthz").json() == {"status": "ok"}
         assert http.get("/v1/models").json()["data"][0]["id"] == "tiny"

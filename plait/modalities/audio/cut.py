@@ -29,12 +29,14 @@ def cut(modality: Audio, part: Part) -> list[tuple[Part, float]]:
     loudness = np.convolve(power, np.ones(SMOOTHED) / SMOOTHED, mode="same")
     pieces, begin = [], 0
     while len(samples) - begin > longest:
-        earliest, latest = begin + int(EARLIEST * longest), begin + longest
-        window = loudness[-(-earliest // frame) : latest // frame]
+        first_frame, latest = -(-(begin + int(EARLIEST * longest)) // frame), begin + longest
+        window = loudness[first_frame : latest // frame]
         is_pause = window <= PAUSE * loudness.mean()
-        place = int(is_pause.argmax() if is_pause.any() else window.argmin()) if len(window) else 0
-        quietest = (-(-earliest // frame) + place) * frame if len(window) else latest
-        pieces.append((begin, max(begin + 1, quietest)))
+        if not len(window):
+            end = latest
+        else:
+            end = (first_frame + int(is_pause.argmax() if is_pause.any() else window.argmin())) * frame
+        pieces.append((begin, max(begin + 1, end)))
         begin = pieces[-1][1]
     pieces.append((begin, len(samples)))
     return [(Part(part.type, (samples[start:end], rate)), start / rate) for start, end in pieces]

@@ -64,18 +64,18 @@ def placed(words: Any, seconds: float, block: int, tokens: int) -> list[tuple[st
             token = min(int(second / seconds), tokens - 1)
             while len(letters[token // block]) == MOST and token // block < blocks - 1:
                 token = (token // block + 1) * block
-            own = letters[token // block]
-            own.append((max(token % block, own[-1][0] if own else 0), name))
+            of_block = letters[token // block]
+            of_block.append((max(token % block, of_block[-1][0] if of_block else 0), name))
     marks = at_names(block)
-    told: list[tuple[str, ...]] = []
-    for own in letters:
-        last, names_told = -1, list[str]()
-        for token, name in own:
-            names_told += [marks[token]] if token != last else []
-            names_told.append(name)
-            last = token
-        told.append(tuple(names_told))
-    return told
+    headers: list[tuple[str, ...]] = []
+    for of_block in letters:
+        last_token, header = -1, list[str]()
+        for token, name in of_block:
+            header += [marks[token]] if token != last_token else []
+            header.append(name)
+            last_token = token
+        headers.append(tuple(header))
+    return headers
 
 
 def checked(words: Any) -> list[tuple[str, float, float]]:
@@ -99,15 +99,15 @@ def following(
     """What may be told next in the header of a block of up to `block` tokens, after the headers `before`; how many tokens the block
     has at least by what was told, None where more has to be told; and whether it may end the sound: not before `text` has been
     said, where one is to be."""
-    told = [name for name in header if is_told(name)]
-    own, said = letters_in(told), sum(len(letters_in(earlier)) for earlier in before)
-    here = max((token_of(name) for name in told if name.startswith(AT)), default=-1)
-    rest = NAMES if text is None else names_of(text)[said + len(own) :]
-    letters = rest if text is None else rest[:1]
-    if len(own) >= MOST:
-        letters = ()
-    may_end = text is None or not rest
-    if told and told[-1].startswith(AT):  # a letter follows, and nothing else
-        return letters, None, may_end
-    later = at_names(block)[here + 1 :] if letters else ()
-    return (*(letters if told else ()), *later), here + 1, may_end
+    content = [name for name in header if is_told(name)]
+    letters, letters_before = letters_in(content), sum(len(letters_in(earlier)) for earlier in before)
+    last_token = max((token_of(name) for name in content if name.startswith(AT)), default=-1)
+    unsaid = NAMES if text is None else names_of(text)[letters_before + len(letters) :]
+    next_letters = unsaid if text is None else unsaid[:1]
+    if len(letters) >= MOST:
+        next_letters = ()
+    may_end = text is None or not unsaid
+    if content and content[-1].startswith(AT):  # a letter follows, and nothing else
+        return next_letters, None, may_end
+    later_tokens = at_names(block)[last_token + 1 :] if next_letters else ()
+    return (*(next_letters if content else ()), *later_tokens), last_token + 1, may_end

@@ -138,11 +138,11 @@ def _stamp(seconds: float, mark: str) -> str:
 
 def _cues(heard: Sequence[Heard], mark: str, numbered: bool) -> str:
     """Subtitles: a cue a piece."""
-    said = [piece for piece in heard if piece.text.strip()]
+    with_words = [piece for piece in heard if piece.text.strip()]
     return "\n".join(
         (f"{number}\n" if numbered else "")
         + f"{_stamp(piece.spoken[0], mark)} --> {_stamp(piece.spoken[1], mark)}\n{piece.text.strip()}\n"
-        for number, piece in enumerate(said, start=1)
+        for number, piece in enumerate(with_words, start=1)
     )
 
 
@@ -188,10 +188,10 @@ def _compression(text: str) -> float:
 
 def told_tokens(usages: Sequence[Usage]) -> dict[str, Any]:
     """Tokens of all pieces, as transcriptions tell them."""
-    told = usage(usages, 1)
+    tokens = usage(usages, 1)
     return {
-        "type": "tokens", "input_tokens": told["prompt_tokens"], "output_tokens": told["completion_tokens"],
-        "total_tokens": told["total_tokens"],
+        "type": "tokens", "input_tokens": tokens["prompt_tokens"], "output_tokens": tokens["completion_tokens"],
+        "total_tokens": tokens["total_tokens"],
     }  # fmt: skip
 
 
