@@ -11,9 +11,10 @@ from plait.data.sequence import Encoder
 from plait.errors import ConfigError
 from plait.model.multimodal import MultimodalTransformer
 
-__all__ = ["AlignmentError", "Word", "hears_letters", "word_times"]
+__all__ = ["AlignmentError", "Word", "hears_letters", "letter_times", "word_times"]
 
 Word = tuple[str, float, float]  # as it is written, without signs beside it; first and last second
+Spelled = tuple[str, float, float, list[float]]  # the same, and the second where each of its letters begins
 
 
 def hears_letters(model: MultimodalTransformer, kind: str) -> bool:
@@ -23,9 +24,10 @@ def hears_letters(model: MultimodalTransformer, kind: str) -> bool:
 
 
 @torch.inference_mode()
-def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text: str) -> tuple[list[Word], float]:
-    """The words of a `text` that is said in a sound, each with its first and last second, and the mean log probability of their
-    letters: near 0 where the sound says them, below -1 where it hardly does.
+def letter_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text: str) -> tuple[list[Spelled], float]:
+    """The words of a `text` that is said in a sound, each with its first and last second and those of its letters, which are bytes
+    of its plain form, and the mean log probability of the letters: near 0 where the sound says them, below -1 where it hardly
+    does.
 
     Raises ConfigError for a model that hears no letters, RowError for a damaged sound, AlignmentError for a text without words,
     or with more letters than the sound has room for.
@@ -33,9 +35,15 @@ def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text:
     reader = model.vocabulary.readers.get(part.type)
     if reader is None or not hears_letters(model, part.type) or not isinstance(encoder.features, FeatureReader):
         raise ConfigError(f"this model hears no letters in {part.type}; expected one that transcribes, such as smol")
-    words, slots, log_probability = model.word_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
+    words, slots, log_probability = model.letter_slots(reader.name, torch.tensor(encoder.features(part, None)), text)
     second = reader.seconds / reader.letters
-    times = [(first * second, (last + 1) * second) for first, last in slots]
-    return [
-        (word, round(start, 3), round(end, 3)) for word, (start, end) in zip(words, times, strict=True)
-    ], log_probability
+    starts = [[round(slot * second, 3) for slot in own] for own in slots]
+    ends = [round((own[-1] + 1) * second, 3) for own in slots]
+    spelled = [(word, own[0], end, own) for word, own, end in zip(words, starts, ends, strict=True)]
+    return spelled, log_probability
+
+
+def word_times(model: MultimodalTransformer, encoder: Encoder, part: Part, text: str) -> tuple[list[Word], float]:
+    """As `letter_times`, without those of the letters."""
+    words, log_probability = letter_times(model, encoder, part, text)
+    return [(word, start, end) for word, start, end, _ in words], log_probability

@@ -72,9 +72,9 @@ def beside_words(vectors: Tensor, counts: Sequence[int], words: Sequence[Tensor]
 
 
 @torch.no_grad()
-def word_slots(speller: Speller, features: Tensor, text: str) -> tuple[list[str], list[tuple[int, int]], float]:
-    """[n, width] features of a sound that says a text -> the text's words, the slots of the first and the last letter of each, and
-    the mean log probability of a letter. Raises AlignmentError."""
+def letter_slots(speller: Speller, features: Tensor, text: str) -> tuple[list[str], list[list[int]], float]:
+    """[n, width] features of a sound that says a text -> the text's words, the slots where the letters of each begin, and the
+    mean log probability of a letter. Raises AlignmentError."""
     spelling = {word: plain_words(word) for word in text.split()}
     words = [word for word in text.split() if spelling[word]]  # signs alone are no words
     classes = spelled(" ".join(spelling[word] for word in words))
@@ -84,6 +84,6 @@ def word_slots(speller: Speller, features: Tensor, text: str) -> tuple[list[str]
     places, begin = [], 0
     for word in words:
         end = begin + len(spelling[word].encode())
-        places.append((int(slots[begin]), int(slots[end - 1])))
+        places.append(slots[begin:end].tolist())
         begin = end + 1  # behind the blank
     return [word.strip(SIGNS) or word for word in words], places, float(scores[slots, classes].mean())

@@ -23,7 +23,7 @@ from plait.heads.projector import Projector
 from plait.heads.speller import Neighbours, Speller
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan, settled_tokens
-from plait.model.heard import beside_words, transcripts, word_slots
+from plait.model.heard import beside_words, letter_slots, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lexicon import Lexicon, whole_words
@@ -298,11 +298,11 @@ class MultimodalTransformer(nn.Module):
         assert isinstance(speller, Speller)
         return self._heard(speller, [features.to(self.device, self.dtype)])[0]
 
-    def word_slots(self, name: str, features: Tensor, text: str) -> tuple[list[str], list[tuple[int, int]], float]:
-        """As `plait.model.heard.word_slots`, of a sound whose features [n, width] the reader called `name` gives, which `spells`."""
+    def letter_slots(self, name: str, features: Tensor, text: str) -> tuple[list[str], list[list[int]], float]:
+        """As `plait.model.heard.letter_slots`, of a sound whose features [n, width] the reader called `name` gives, which `spells`."""
         speller = self.spellers[name]
         assert isinstance(speller, Speller)
-        return word_slots(speller, features.to(self.device, self.dtype), text)
+        return letter_slots(speller, features.to(self.device, self.dtype), text)
 
     def _heard(self, speller: Speller, sounds: Sequence[Tensor]) -> list[str]:
         """What sounds say. Each is weighed once while the speller stays as it is: conversations come back with every turn."""

@@ -98,7 +98,7 @@ def _directions(embedding: FlowEmbedding, coordinates: Tensor, seed: int) -> tup
     dim = embedding.dim
     used = [torch.ones(1, dim)]
     if embedding.num_coordinates:
-        used.append(embedding.position_features(coordinates))
+        used.append(torch.unique(embedding.position_features(coordinates), dim=0))
     _, sizes, axes = torch.linalg.svd(torch.cat(used), full_matrices=False)
     max_used = dim - int(SHARE * dim) - 1
     used_axes = axes[(sizes > 1e-3 * sizes[0])][:max_used]

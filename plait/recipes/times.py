@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 HEARD_BY = "smol"
 CLEARLY = -1.0  # mean log probability of letters, below which a clip hardly says its text
 STORED_EVERY = 500  # clips
-Times = list[tuple[str, float, float]]
+Times = list[tuple[str, float, float, list[float]]]
 
 
 def times_of(
     texts: Mapping[str, str], file: Path, features: Path, say: Callable[[str], None] = print
 ) -> dict[str, Times]:
-    """When each word is said in each sound file that says a text: [word, first second, last second], without the files that
-    hardly say theirs. Keeps times in `file`, what was read of the sounds in the folder `features`.
+    """When each word is said in each sound file that says a text: [word, first second, last second, seconds of its letters],
+    without the files that hardly say theirs. Keeps times in `file`, what was read of the sounds in the folder `features`.
 
     Raises MissingError, ConfigError or CheckpointError where the model that hears them cannot be had.
     """
@@ -34,12 +34,12 @@ def times_of(
     known: dict[str, Times] = stored["times"] if stored.get("by") == by else {}
     keys = {path: f"{Path(path).name} {text}" for path, text in texts.items()}
     if new := {path: text for path, text in texts.items() if keys[path] not in known}:
-        from plait.infer.timing import word_times
+        from plait.infer.timing import letter_times
 
         engine = _engine(features)
         for number, (path, text) in enumerate(sorted(new.items()), start=1):
             try:
-                words, log_probability = word_times(engine.model, engine.encoder, Part("audio", path), text)
+                words, log_probability = letter_times(engine.model, engine.encoder, Part("audio", path), text)
             except AlignmentError:  # no words, or more than the clip has room for
                 words, log_probability = [], CLEARLY
             known[keys[path]] = words if log_probability > CLEARLY else []

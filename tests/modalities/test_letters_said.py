@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from plait import registry
 from plait.contract import Message, Part, Sample
@@ -9,10 +10,25 @@ from plait.data.row import Ids
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import NULL, Vocabulary
 from plait.errors import ConfigError, RowError
+from plait.heads.flow import FlowEmbedding
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.modalities.audio import Audio
-from plait.modalities.audio.letters import MOST, NAMES, at_names, is_told, letters_in, names_of, placed, text_of
+from plait.modalities.audio.letters import (
+    AHEAD,
+    BEHIND,
+    MOST,
+    MOST_THEN,
+    NAMES,
+    THEN,
+    at_names,
+    is_told,
+    letters_after,
+    letters_in,
+    names_of,
+    placed,
+    text_of,
+)
 from plait.modalities.audio.mel import RATE
 from plait.model.multimodal import MultimodalTransformer
 from tests.worlds import TINY, text
@@ -38,8 +54,8 @@ def test_each_block_tells_the_letters_of_the_words_that_lie_in_it_and_where():
     segment = audio.read(clip(words=WORDS))
     assert said(segment) == ["let h", "im h", "ear"]
     assert told(segment) == [
-        "<open:audio> <at:0> l <at:1> e <at:3> t <at:7>   h <more>",
-        "<at:1> i <at:2> m <at:7>   h <more>",
+        "<open:audio> <at:0> l <at:1> e <at:3> t <at:7>   h <then> i m <more>",
+        "<at:1> i <at:2> m <at:7>   h <then> e a r <more>",
         "<at:0> e <at:2> a <at:4> r <last:8>",
     ]
     assert [audio.block_len(block.header) for block in segment.blocks] == [
@@ -55,10 +71,18 @@ def test_each_block_tells_the_letters_of_the_words_that_lie_in_it_and_where():
         before = [*before, block.header]
 
 
+def test_letters_are_where_they_are_said_if_that_is_known():
+    audio = Audio(frames=4, block=8, letters=True)
+    words = [["Lets", 0.0, 0.3, [0.0, 0.01, 0.16, 0.25]], ["go", 0.3, 0.31]]
+    assert told(audio.read(clip(0.28, words=words))) == [
+        "<open:audio> <at:0> l e <at:4> t <at:6> s <at:7>   g o <last:8>"
+    ]
+
+
 def test_a_letter_past_the_end_is_in_the_last_token():
     audio = Audio(frames=4, block=8, letters=True)
     assert told(audio.read(clip(0.38, words=[["go", 0.0, 9.0]]))) == [
-        "<open:audio> <at:0> g <more>",
+        "<open:audio> <at:0> g <then> o <more>",
         "<at:1> o <last:2>",
     ]
 
@@ -66,12 +90,14 @@ def test_a_letter_past_the_end_is_in_the_last_token():
 def test_without_times_or_without_the_setting_no_letters_are_told():
     assert said(Audio(frames=4, block=8, letters=True).read(clip())) == ["", "", ""]
     assert said(Audio(frames=4, block=8).read(clip(words=WORDS))) == ["", "", ""]
-    assert set(Audio(block=8, letters=True).grammar()) - set(Audio().grammar()) == {*NAMES, *at_names(8)}
+    assert set(Audio(block=8, letters=True).grammar()) - set(Audio().grammar()) == {*NAMES, THEN, *at_names(8)}
 
 
 def test_more_letters_than_a_header_holds_go_on_in_the_next():
     long = "a" * (MOST + 3)
-    assert [len(letters_in(own)) for own in placed([[long, 0.0, 0.1]], 0.04, 8, 16)] == [MOST, 3]
+    headers = placed([[long, 0.0, 0.1]], 0.04, 8, 16)
+    assert [len(letters_in(own)) for own in headers] == [MOST, 3]
+    assert [len(letters_after(own)) for own in headers] == [3, 0]
     assert [len(letters_in(own)) for own in placed([[long, 0.0, 0.1]], 0.04, 8, 8)] == [MOST + 3], (
         "where there is a next one"
     )
@@ -88,6 +114,11 @@ def test_more_letters_than_a_header_holds_go_on_in_the_next():
         ([["let", float("nan"), 0.2]], "among words"),
         ([["let", 0.0, float("inf")]], "among words"),
         ([["let", 0, 5], ["him", 0.1, 0.2]], "after second 5"),
+        ([["let", 0, 1, [0.0, 0.5]]], "got 2 seconds for the 3 letters of 'let'"),
+        ([["let", 0, 1, [0.0, 0.5, 0.4]]], "after second 0.0"),
+        ([["let", 0, 1, [0.0, 0.5, 1.4]]], "after second 0.0"),
+        ([["let", 0, 1, [0.0, 0.5, "1"]]], "among words"),
+        ([["let", 0, 1, 0.5]], "among words"),
     ],
 )
 def test_words_that_are_none_are_refused_before_and_when_they_are_read(words, message):
@@ -105,15 +136,23 @@ def test_a_text_is_said_letter_by_letter_and_to_its_end():
     wish = {"say": "Let!"}
     assert audio.expects((OPEN,), wish) == (*at, MORE), "it may not end before all is said"
     assert audio.expects((OPEN, at[2]), wish) == (first,), "a letter follows"
-    assert audio.expects((OPEN, at[2], first), wish) == (second, *at[3:], MORE)
+    assert audio.expects((OPEN, at[2], first), wish) == (second, *at[3:], THEN), "it tells the rest of the word"
+    assert audio.expects((OPEN, at[2], first, THEN), wish) == (second,)
+    assert audio.expects((OPEN, at[2], first, THEN, second, third), wish) == (MORE,)
     last = audio.expects((OPEN, at[2], first, second, at[6], third), wish)
     assert last == (MORE, "<last:7>", "<last:8>"), "as many tokens as were told of"
-    before = {"blocks": 1, "headers": [(OPEN, at[2], first, second, MORE)]}
-    assert audio.expects((), wish | before) == (*at, MORE)
+    before = {"blocks": 1, "headers": [(OPEN, at[2], first, second, THEN, third, MORE)]}
+    assert audio.expects((), wish | before) == (*at, THEN), "a block without a letter, before the last one"
     assert audio.expects((at[0],), wish | before) == (third,)
-    assert audio.expects((OPEN, at[2], first, MORE), wish) == ()
+    assert audio.expects((OPEN, at[2], first, THEN, second, third, MORE), wish) == ()
     assert audio.expects((OPEN,), {"say": ""})[0] == MORE
-    assert audio.expects((OPEN, at[0], *names_of("a" * MOST)), {"say": "a" * 99}) == (MORE,)
+    assert audio.expects((OPEN, at[0], *names_of("a" * MOST)), {"say": "a" * 99}) == (THEN,)
+    assert audio.expects((OPEN, at[0], *names_of("a" * MOST), THEN, *names_of("a" * MOST_THEN)), {"say": "a" * 99}) == (
+        MORE,
+    )
+    assert audio.expects((OPEN, at[0], *names_of("let ")), {"say": "let him"})[-1] == MORE, (
+        "between words nothing is left"
+    )
     full = audio.expects((), {"say": "a" * 999, "blocks": 12})
     assert full == (*at[:4], *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
 
@@ -122,7 +161,45 @@ def test_without_a_text_the_model_says_what_it_likes():
     audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
     assert len(audio.expects((OPEN,), {})) == 8 + 9
     assert audio.expects((OPEN, at_names(8)[0]), {}) == NAMES
-    assert len(audio.expects((OPEN, at_names(8)[0], NAMES[97]), {})) == 256 + 7 + 9
+    assert len(audio.expects((OPEN, at_names(8)[0], NAMES[97]), {})) == 256 + 7 + 1 + 9
+    begun = (OPEN, at_names(8)[0], NAMES[97], THEN)
+    assert audio.expects(begun, {}) == NAMES
+    assert audio.expects((*begun, NAMES[98]), {}) == (*NAMES, MORE)
+    promised = {"blocks": 1, "headers": [(*begun, NAMES[98], MORE)]}
+    assert audio.expects((), promised) == (*at_names(8), THEN), (
+        "what was told for after a block is said in the next one"
+    )
+    assert audio.expects((at_names(8)[3],), promised) == (NAMES[98],)
+    assert len(audio.expects((at_names(8)[3], NAMES[98]), promised)) == 256 + 4 + 1 + 1 + 5
+
+
+def test_each_token_knows_the_letters_around_it():
+    audio = Audio(frames=4, block=8, letters=True)
+    header = audio.read(clip(words=WORDS)).blocks[1].header  # "im h", then "ear"
+    coordinates = audio.coordinates(header)
+    assert coordinates.shape == (8, 1 + 2 * (BEHIND + AHEAD))
+    assert list(coordinates[:, 0]) == list(range(8))
+    numbers, distances = coordinates[:, 1:].astype(int).reshape(8, 2, -1).swapaxes(0, 1)
+    letters = ["".join(chr(n - 1) if n else "-" for n in row) for row in numbers]
+    assert letters[1] == "-" * BEHIND + "im hear---"
+    assert letters[2] == "-" * (BEHIND - 1) + "im hear----"
+    assert letters[7] == "-" * (BEHIND - 2) + "im hear-----"
+    assert list(distances[7, BEHIND - 2 : BEHIND + 5]) == [-6, -5, 0, 0, 1, 1, 1]
+    assert not audio.coordinates(audio.bare(header))[:, 1:].any()
+
+
+def test_what_lies_around_a_token_reaches_it_and_no_letter_moves_nothing():
+    audio = Audio(frames=4, block=8, letters=True)
+    torch.manual_seed(0)
+    embedder = audio.embedder(16)
+    header = audio.read(clip(words=WORDS)).blocks[1].header
+    told, bare = (torch.from_numpy(audio.coordinates(own)) for own in (header, audio.bare(header)))
+    tokens, time = torch.randn(8, audio.token_width), torch.ones(8)
+    base = FlowEmbedding.forward(embedder, tokens, told, time)
+    assert torch.equal(base, FlowEmbedding.forward(embedder, tokens, bare, time))
+    silent = embedder(tokens, bare, time) - base
+    assert torch.allclose(silent, silent[:1].expand(8, -1), atol=1e-5)
+    assert (embedder(tokens, told, time) - base - silent).abs().amax(dim=1).min() > 0.01
 
 
 @pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])

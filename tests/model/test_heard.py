@@ -20,7 +20,7 @@ from plait.infer.likelihood import pair_log_likelihoods
 from plait.infer.request import Request
 from plait.modalities.image import readers
 from plait.model import heard
-from plait.model.heard import AVERAGED, beside_words, transcripts, word_slots
+from plait.model.heard import AVERAGED, beside_words, letter_slots, transcripts
 from plait.model.init import initialise
 from plait.model.lexicon import Lexicon
 from plait.model.multimodal import MultimodalTransformer
@@ -315,9 +315,9 @@ def test_words_lie_where_their_letters_are_heard(speller, monkeypatch):
     for slot, letter in {1: "a", 2: "b", 4: " ", 6: "c"}.items():
         logits[0, slot, 0], logits[0, slot, int(spelled(f"x{letter}x")[1])] = -20.0, 5.0
     monkeypatch.setattr(type(speller), "forward", lambda self, features, counts: logits)
-    words, slots, heard = word_slots(speller, torch.zeros(3, WIDTH), "Ab, - c!")
-    assert (words, slots) == (["Ab", "c"], [(1, 2), (6, 6)])
+    words, slots, heard = letter_slots(speller, torch.zeros(3, WIDTH), "Ab, - c!")
+    assert (words, slots) == (["Ab", "c"], [[1, 2], [6]])
     assert heard == pytest.approx(0.0, abs=0.01)
-    assert word_slots(speller, torch.zeros(3, WIDTH), "Zz")[2] < -10
+    assert letter_slots(speller, torch.zeros(3, WIDTH), "Zz")[2] < -10
     with pytest.raises(ValueError, match="got 0 letters"):
-        word_slots(speller, torch.zeros(3, WIDTH), "?!")
+        letter_slots(speller, torch.zeros(3, WIDTH), "?!")

@@ -20,7 +20,7 @@ def heard(monkeypatch):
     """Files that were listened to; a clip says its text unless that is mumbled."""
     files = []
 
-    def word_times(model, encoder, part, text):
+    def letter_times(model, encoder, part, text):
         files.append(part.value)
         if not text:
             raise AlignmentError("no words")
@@ -28,7 +28,7 @@ def heard(monkeypatch):
             (word, number, number + 0.5) for number, word in enumerate(text.split())
         ], -5.0 if text == "mumbled" else -0.1
 
-    monkeypatch.setattr("plait.infer.timing.word_times", word_times)
+    monkeypatch.setattr("plait.infer.timing.letter_times", letter_times)
     monkeypatch.setattr(timing, "_engine", lambda features: SimpleNamespace(model=None, encoder=None))
     return files
 

@@ -18,7 +18,18 @@ from torch import Tensor
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
 from plait.modalities.audio.augment import Variation
-from plait.modalities.audio.letters import NAMES, at_names, checked, following, is_told, placed
+from plait.modalities.audio.letters import (
+    AHEAD,
+    BEHIND,
+    NAMES,
+    THEN,
+    around,
+    at_names,
+    checked,
+    following,
+    is_told,
+    placed,
+)
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 
 if TYPE_CHECKING:
@@ -149,7 +160,7 @@ class Audio:
         return self.frames * MELS
 
     def grammar(self) -> Sequence[str]:
-        return (OPEN, MORE, *self._last, *((*at_names(self.block), *NAMES) if self.writing.letters else ()))
+        return (OPEN, MORE, *self._last, *((*at_names(self.block), THEN, *NAMES) if self.writing.letters else ()))
 
     @property
     def _last(self) -> tuple[str, ...]:
@@ -171,7 +182,8 @@ class Audio:
         last = self._last[: max(1, min(room, self.block))]
         if not self.writing.letters:
             return (*more, *last)
-        told, least, may_end = following(header, options.get("headers", ()), text, self.block if more else len(last))
+        before, tokens = options.get("headers", ()), self.block if more else len(last)
+        told, least, may_end = following(header, before, text, tokens, is_last=not more)
         if least is None:
             return told
         return (*told, *more, *(last[max(0, least - 1) :] if may_end or not more else ()))
@@ -194,7 +206,9 @@ class Audio:
         return header[-1] != MORE
 
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
-        return np.arange(self.block_len(header), dtype=np.float32)[:, None]
+        tokens = self.block_len(header)
+        place = np.arange(tokens, dtype=np.float32)[:, None]
+        return np.hstack((place, around(header, self.block, tokens))) if self.writing.letters else place
 
     def mono(self, part: Part, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
         """[n] float32 samples and their rate in Hz. Raises RowError for empty, cancelling or non-finite sound, and for one that is
@@ -303,7 +317,10 @@ class Audio:
 
     def embedder(self, dim: int) -> nn.Module:
         from plait.heads.flow import FlowEmbedding
+        from plait.heads.symbols import SymbolsEmbedding
 
+        if self.writing.letters:
+            return SymbolsEmbedding(self.token_width, dim, slots=BEHIND + AHEAD, symbols=len(NAMES))
         return FlowEmbedding(self.token_width, dim, num_coordinates=1)
 
     def fit(self, parts: Iterable[Part]) -> None:

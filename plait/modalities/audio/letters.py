@@ -1,14 +1,18 @@
 """The letters that are said in a block of sound, as names of its header: what is to be said is written down before it is said.
 
 So a model need not find in a text where it is: it reads the letters that come next (docs/adr/0036-letters-before-sound.md).
-They are bytes of UTF-8, as in what is heard (plait.data.letters).
+They are bytes of UTF-8, as in what is heard (plait.data.letters). A word that a block does not end is told to its end: how letters
+sound depends on those behind them. What lies around each token stands in its coordinates (`around`, docs/adr/0038).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any
+
+import numpy as np
 
 from plait.errors import RowError
 from plait.runtime.words import plain_words
@@ -16,8 +20,16 @@ from plait.runtime.words import plain_words
 NAMES = tuple(f"<says:{byte:02x}>" for byte in range(256))
 NUMBERS = {name: byte for byte, name in enumerate(NAMES)}
 AT = "<at:"
+THEN = "<then>"  # before letters of a word that are said after the block
 MOST = 24  # letters in the header of a block
-EXPECTED = "expected words as a list of [word, first second, last second], in their order, or none: leave words out"
+MOST_THEN = 12  # letters after THEN
+BEHIND, AHEAD = 6, 10  # letters around a token: said before it, and from its beginning on
+NONE = 0  # in place of a letter, where there is none; else its byte and 1
+SPACE = NAMES[ord(" ")]
+EXPECTED = (
+    "expected words as a list of [word, first second, last second], in their order, each with a list of the seconds where its "
+    "letters begin if these are known, or none: leave words out"
+)
 
 
 def at_names(block: int) -> tuple[str, ...]:
@@ -30,14 +42,44 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(NAMES[byte] for byte in plain_words(text).encode())
 
 
-def letters_in(header: Iterable[str]) -> tuple[str, ...]:
-    """The letters in a header."""
-    return tuple(name for name in header if name in NUMBERS)
+def letters_in(header: Sequence[str]) -> tuple[str, ...]:
+    """The letters that are said in the block of a header."""
+    return tuple(name for name in takewhile(lambda name: name != THEN, header) if name in NUMBERS)
+
+
+def letters_after(header: Sequence[str]) -> tuple[str, ...]:
+    """The letters that a header tells for after its block."""
+    return tuple(name for name in header[header.index(THEN) + 1 :] if name in NUMBERS) if THEN in header else ()
 
 
 def is_told(name: str) -> bool:
     """Whether a name of a header tells what is said, or where."""
-    return name in NUMBERS or name.startswith(AT)
+    return name in NUMBERS or name == THEN or name.startswith(AT)
+
+
+def rest_of_word(unsaid: Sequence[str]) -> tuple[str, ...]:
+    """Letters up to the end of a word that has begun, MOST_THEN of them at most; none where the word has been said."""
+    return tuple(takewhile(lambda name: name != SPACE, unsaid))[:MOST_THEN]
+
+
+def around(header: Sequence[str], block: int, tokens: int) -> np.ndarray:
+    """[tokens, 2 * (BEHIND + AHEAD)] float32 of the first `tokens` tokens of a block of `block`: the letters around each as numbers,
+    NONE where there is none, then how many tokens after it each begins."""
+    token, placed_letters = 0, list[tuple[int, int]]()
+    for name in header:
+        if name == THEN:
+            token = block
+        elif name.startswith(AT):
+            token = token_of(name)
+        elif name in NUMBERS:
+            placed_letters.append((token, NUMBERS[name] + 1))
+    table = np.zeros((tokens, 2, BEHIND + AHEAD), np.float32)
+    for row in range(tokens):
+        before = sum(place < row for place, _ in placed_letters)
+        for slot in range(max(0, BEHIND - before), min(BEHIND + AHEAD, BEHIND - before + len(placed_letters))):
+            place, number = placed_letters[before - BEHIND + slot]
+            table[row, :, slot] = number, place - row
+    return table.reshape(tokens, -1)
 
 
 def token_of(name: str) -> int:
@@ -51,16 +93,15 @@ def text_of(names: Iterable[str]) -> str:
 
 
 def placed(words: Any, seconds: float, block: int, tokens: int) -> list[tuple[str, ...]]:
-    """What is told of each block of `block` of `tokens` tokens of `seconds`, where `words` lists [word, first second, last second]:
-    the tokens where letters begin, each before its letters. A word's letters are spread over its time. More than MOST letters of
-    a block go on in the next one, if there is one. Raises RowError."""
+    """What is told of each block of `block` of `tokens` tokens of `seconds`, where `words` is as `checked` expects it:
+    the tokens where letters begin, each before its letters, and the rest of a word that it does not end. Letters without
+    times are spread over their word's. More than MOST letters of a block go on in the next one, if there is one. Raises RowError."""
     blocks = -(-tokens // block)
     letters: list[list[tuple[int, str]]] = [[] for _ in range(blocks)]
-    for number, (word, start, end) in enumerate(checked(words)):
+    for number, (word, begins) in enumerate(checked(words)):
         names = names_of(word)
-        space = names_of("a b")[1:2] if number and names else ()
-        for place, name in enumerate((*space, *names)):
-            second = start + (end - start) * max(0, place - len(space)) / max(1, len(names))
+        space = (SPACE,) if number and names else ()
+        for second, name in zip((*(begins[:1] if space else ()), *begins), (*space, *names), strict=True):
             token = min(int(second / seconds), tokens - 1)
             while len(letters[token // block]) == MOST and token // block < blocks - 1:
                 token = (token // block + 1) * block
@@ -68,46 +109,73 @@ def placed(words: Any, seconds: float, block: int, tokens: int) -> list[tuple[st
             of_block.append((max(token % block, of_block[-1][0] if of_block else 0), name))
     marks = at_names(block)
     headers: list[tuple[str, ...]] = []
+    unsaid = [name for of_block in letters for _, name in of_block]
+    is_begun = False
     for of_block in letters:
         last_token, header = -1, list[str]()
         for token, name in of_block:
             header += [marks[token]] if token != last_token else []
             header.append(name)
             last_token = token
-        headers.append(tuple(header))
+        unsaid = unsaid[len(of_block) :]
+        is_begun = of_block[-1][1] != SPACE if of_block else is_begun
+        rest = rest_of_word(unsaid) if is_begun else ()
+        headers.append((*header, THEN, *rest) if rest else tuple(header))
     return headers
 
 
-def checked(words: Any) -> list[tuple[str, float, float]]:
-    """[word, first second, last second] of each of a part's `words`. Raises RowError where they are anything else."""
+def checked(words: Any) -> list[tuple[str, list[float]]]:
+    """Each of a part's `words`, and the second where each letter of its plain form begins: as it says, or spread over the word's
+    time. Raises RowError where they are anything but a list of [word, first second, last second] or [word, first second, last
+    second, seconds of its letters]."""
     if not isinstance(words, list | tuple):
         raise RowError(f"audio part: got {type(words).__name__} as words; {EXPECTED}")
-    last = 0.0
+    last, read = 0.0, list[tuple[str, list[float]]]()
     for entry in words:
-        is_word = isinstance(entry, list | tuple) and len(entry) == 3 and isinstance(entry[0], str)
-        if not is_word or not all(isinstance(second, int | float) and math.isfinite(second) for second in entry[1:]):
+        is_word = isinstance(entry, list | tuple) and len(entry) in (3, 4) and isinstance(entry[0], str)
+        letters = len(names_of(entry[0])) if is_word else 0
+        begins = entry[3] if is_word and len(entry) == 4 else ()
+        if not is_word or not isinstance(begins, list | tuple):
             raise RowError(f"audio part: got {entry!r} among words; {EXPECTED}")
-        if not last <= entry[1] <= entry[2]:
+        _, start, end = entry[:3]
+        if not all(isinstance(second, int | float) and math.isfinite(second) for second in (start, end, *begins)):
+            raise RowError(f"audio part: got {entry!r} among words; {EXPECTED}")
+        if len(entry) == 4 and len(begins) != letters:
+            raise RowError(
+                f"audio part: got {len(begins)} seconds for the {letters} letters of {entry[0]!r}; {EXPECTED}"
+            )
+        places = [last, start, *begins, end] if begins else [last, start, end]
+        if places != sorted(places):
             raise RowError(f"audio part: got {entry!r} after second {last}; {EXPECTED}")
-        last = float(entry[2])
-    return [(str(word), float(start), float(end)) for word, start, end in words]
+        spread = [start + (end - start) * place / letters for place in range(letters)]
+        read.append((entry[0], list(map(float, begins or spread))))
+        last = float(end)
+    return read
 
 
 def following(
-    header: Sequence[str], before: Iterable[Sequence[str]], text: str | None, block: int
+    header: Sequence[str], before: Sequence[Sequence[str]], text: str | None, block: int, is_last: bool = False
 ) -> tuple[tuple[str, ...], int | None, bool]:
     """What may be told next in the header of a block of up to `block` tokens, after the headers `before`; how many tokens the block
     has at least by what was told, None where more has to be told; and whether it may end the sound: not before `text` has been
-    said, where one is to be."""
+    said, where one is to be, or what the header before told for after its block. `is_last`: no block may follow."""
     content = [name for name in header if is_told(name)]
-    letters, letters_before = letters_in(content), sum(len(letters_in(earlier)) for earlier in before)
-    last_token = max((token_of(name) for name in content if name.startswith(AT)), default=-1)
-    unsaid = NAMES if text is None else names_of(text)[letters_before + len(letters) :]
-    next_letters = unsaid if text is None else unsaid[:1]
-    if len(letters) >= MOST:
-        next_letters = ()
-    may_end = text is None or not unsaid
+    letters, after = letters_in(content), letters_after(content)
+    if text is None:
+        unsaid = letters_after(before[-1])[len(letters) :] if before else ()
+    else:
+        unsaid = names_of(text)[sum(map(len, map(letters_in, before))) + len(letters) :]
+    least = max((token_of(name) for name in content if name.startswith(AT)), default=-1) + 1
+    last_letter = next((name for earlier in (content, *reversed(before)) for name in letters_in(earlier)[-1:]), SPACE)
+    rest = () if is_last or last_letter == SPACE else rest_of_word(unsaid)
+    if THEN in content:
+        if left := rest[len(after) :]:
+            return left[:1], None, False
+        may_spell = text is None and len(after) < MOST_THEN
+        return (NAMES if may_spell else ()), least if after else None, False
+    next_letters: tuple[str, ...] = () if len(letters) >= MOST else unsaid[:1] or (NAMES if text is None else ())
     if content and content[-1].startswith(AT):  # a letter follows, and nothing else
-        return next_letters, None, may_end
-    later_tokens = at_names(block)[last_token + 1 :] if next_letters else ()
-    return (*(next_letters if content else ()), *later_tokens), last_token + 1, may_end
+        return next_letters, None, not unsaid
+    told = (*(next_letters if content else ()), *(at_names(block)[least:] if next_letters else ()))
+    may_tell_more = bool(rest) or (text is None and bool(letters) and last_letter != SPACE and not is_last)
+    return (*told, *((THEN,) if may_tell_more else ())), None if rest else least, not unsaid
