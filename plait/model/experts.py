@@ -1,7 +1,8 @@
 """Which tokens of a batch have layers of their own (split experts, as in a mixture of transformers: Liang et al., 2024).
 
 All tokens attend to each other; what is computed of a token alone, its projections and feed-forward networks, belongs to its
-expert. Experts may be narrower than the trunk. A batch without such tokens takes the usual way, number for number.
+expert. Experts may be narrower than the trunk, and have layers beside some of its layers alone: where they have none, their
+tokens pass unchanged and nothing sees them. A batch without such tokens takes the usual way, number for number.
 
 In training, tokens that no gradient leaves are set apart: a frozen trunk's words that see nothing but each other. They pass
 forward only, and padding does not pass at all.
@@ -9,7 +10,7 @@ forward only, and padding does not pass at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,13 +23,15 @@ from plait.model.lora import Routing, route
 class Split:
     """Indices into the B * L tokens of a batch: `shared` [S] are the trunk's, `settled` those of the trunk's that no gradient
     leaves, `own` those of each expert. `place` [B * L]: where a token stands when these follow each other; padding stands
-    where another does. `adapters` route the shared ones."""
+    where another does. `adapters` route the shared ones. `mask` [B, L, L] bool: what each token sees; `padding` [B * L] bool."""
 
     shared: Tensor
     own: tuple[tuple[str, Tensor], ...]
     place: Tensor
     adapters: Routing | None
     settled: Tensor | None = None
+    mask: Tensor | None = None
+    padding: Tensor | None = None
 
     @property
     def indices(self) -> tuple[Tensor, ...]:
@@ -39,6 +42,41 @@ class Split:
     def join(self, parts: list[Tensor]) -> Tensor:
         """[n, ...] of each of `indices` -> [B * L, ...] in the order of the batch."""
         return torch.cat(parts).index_select(0, self.place)
+
+    def without(self, skipped: Collection[str], shape: tuple[int, int]) -> tuple[Split, Tensor]:
+        """The same of a batch of `shape` [B, L] without the tokens of some experts: [B, M] tokens, and where each stood in L.
+
+        M is the largest number of tokens that a sequence keeps; others end with tokens that nothing sees."""
+        is_here = torch.ones(shape, dtype=torch.bool, device=self.place.device).flatten()
+        if self.padding is not None:
+            is_here &= ~self.padding
+        for name, index in self.own:
+            if name in skipped:
+                is_here[index] = False
+        is_here = is_here.view(shape)
+        M = max(1, int(is_here.sum(dim=1).max()))
+        tokens = torch.argsort((~is_here).int(), dim=1, stable=True)[:, :M]
+        is_valid = is_here.gather(1, tokens)
+        row = torch.arange(shape[0], device=tokens.device)[:, None]
+        moved = torch.zeros_like(self.place)
+        moved[(row * shape[1] + tokens)[is_valid]] = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)[
+            is_valid
+        ]
+        order, kept = torch.zeros_like(self.place), 0
+        counts = [len(index) for index in self.indices]
+        names = [""] * (len(counts) - len(self.own)) + [name for name, _ in self.own]
+        for number, (name, count) in enumerate(zip(names, counts, strict=True)):
+            if name not in skipped:
+                begin = sum(counts[:number])
+                order[begin : begin + count] = torch.arange(kept, kept + count, device=order.device)
+                kept += count
+        place = torch.where(is_valid, order[self.place.view(shape).gather(1, tokens)], 0).flatten()
+        mask = is_valid[:, None, :].expand(-1, M, -1)
+        if self.mask is not None:
+            mask = mask & self.mask[row[..., None], tokens[:, :, None], tokens[:, None, :]]
+        own = tuple((name, moved[index]) for name, index in self.own if name not in skipped)
+        settled = None if self.settled is None else moved[self.settled]
+        return Split(moved[self.shared], own, place, self.adapters, settled, mask), tokens
 
 
 def settled_tokens(moves: Tensor, mask: Tensor, begins: Tensor) -> Tensor:
@@ -66,10 +104,12 @@ def plan(
     split: Mapping[str, int],
     padding: Tensor | None = None,
     settled: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Split | Routing | None:
     """The ways of [B, L] `expert` numbers: through layers of their own, through adapters, or neither (None). `numbers`: number of
     each expert by name; `ranks` of adapters and widths of an expert's own layers (`split`), by the expert's name; `padding` [B, L]
-    bool: tokens that need not pass; `settled` [B, L] as `settled_tokens` gives it: shared ones that pass forward only."""
+    bool: tokens that need not pass; `settled` [B, L] as `settled_tokens` gives it: shared ones that pass forward only; `mask` [B,
+    L, L] bool: what each sees."""
     flat = expert.flatten()
     indices = [(name, (flat == numbers[name]).nonzero().flatten()) for name in sorted(split, key=lambda n: numbers[n])]
     tokens_by_expert = tuple((name, index) for name, index in indices if len(index))
@@ -84,7 +124,8 @@ def plan(
         is_shared &= stands_for < 0
     shared = is_shared.nonzero().flatten()
     adapters = route(flat[shared][None], numbers, ranks) if ranks and len(shared) else None
-    unplaced = Split(shared, tokens_by_expert, flat, adapters, computed)
+    unused = None if padding is None else padding.flatten()
+    unplaced = Split(shared, tokens_by_expert, flat, adapters, computed, mask, unused)
     order = torch.cat(unplaced.indices)
     position_of_token = torch.zeros_like(flat)  # padding stands where the first token does
     position_of_token[order] = torch.arange(len(order), device=order.device)

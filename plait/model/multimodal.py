@@ -201,7 +201,7 @@ class MultimodalTransformer(nn.Module):
             return None
         padding = batch.row == PADDING_ROW
         settled = None if mask is None or not torch.is_grad_enabled() else self._settled(batch, mask)
-        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split, padding, settled)
+        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split, padding, settled, mask)
 
     def _settled(self, batch: Batch, mask: Tensor) -> Tensor | None:
         """The tokens that no gradient leaves, as `settled_tokens` gives them; None where the trunk moves itself."""

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, cast, runtime_checkable
 
@@ -73,6 +74,9 @@ class TrunkConfig(BaseModel):
     split: dict[str, int] = Field(
         default_factory=dict, description="expert, such as audio_written -> width of the layers of its own"
     )
+    split_every: dict[str, int] = Field(
+        default_factory=dict, description="expert of split -> it has a layer beside every so manieth; 1 if not named"
+    )
 
     @model_validator(mode="after")
     def _experts_fit(self) -> TrunkConfig:
@@ -82,6 +86,11 @@ class TrunkConfig(BaseModel):
             raise ValueError("split experts need norm=pre: got post")
         if bad := sorted(name for name, width in self.split.items() if width < 8):
             raise ValueError(f"split gives {', '.join(bad)} fewer than 8 numbers a token; expected a width from 8 on")
+        for name, every in self.split_every.items():
+            if name not in self.split or every < 1 or self.num_layers % every:
+                raise ValueError(
+                    f"split_every: got {name}: {every}; expected experts of split, and divisors of num_layers={self.num_layers}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -119,7 +128,14 @@ class TrunkConfig(BaseModel):
         """The configuration of layers of another width, with as many heads as wide, so that all tokens attend to each other."""
         hidden = max(8, round(self.hidden_width * width / self.dim / 8) * 8)
         return self.model_copy(
-            update={"dim": width, "head_dim": self.head_width, "hidden": hidden, "adapters": {}, "split": {}}
+            update={
+                "dim": width,
+                "head_dim": self.head_width,
+                "hidden": hidden,
+                "adapters": {},
+                "split": {},
+                "split_every": {},
+            }
         )
 
     def make_norm(self, width: int, bias: bool = False) -> Norm:
@@ -278,14 +294,20 @@ class Layer(nn.Module):
 
 
 class Expert(nn.Module):
-    """Layers of the tokens of one expert, `width` numbers a token, beside those of the trunk."""
+    """Layers of the tokens of one expert, `width` numbers a token, beside every so manieth of the trunk's (`every`): the last of
+    as many."""
 
-    def __init__(self, config: TrunkConfig, width: int) -> None:
+    def __init__(self, config: TrunkConfig, width: int, every: int = 1) -> None:
         super().__init__()
+        self.every = every
         self.enter, self.leave = Linear(config.dim, width), Linear(width, config.dim)
         narrow = config.narrow(width)
-        self.layers = nn.ModuleList(Layer(narrow) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(narrow) for _ in range(config.num_layers // every))
         self.norm = narrow.make_norm(width, bias=config.bias)
+
+    def layer(self, number: int) -> Layer | None:
+        """The layer beside the trunk's layer `number`, if there is one."""
+        return cast(Layer, self.layers[number // self.every]) if (number + 1) % self.every == 0 else None
 
 
 def split_layer(
@@ -318,6 +340,24 @@ def split_layer(
     return after
 
 
+@dataclass(frozen=True)
+class View:
+    """Tokens that meet in a layer, a batch of `shape`, with the mask and the rotary table of theirs."""
+
+    split: Split
+    shape: tuple[int, int]
+    mask: Prepared
+    rotary: tuple[Tensor, Tensor] | None
+
+    def without(self, skipped: Collection[str], dtype: torch.dtype) -> View:
+        """The same without the tokens of some experts."""
+        split, tokens = self.split.without(skipped, self.shape)
+        row = torch.arange(len(tokens), device=tokens.device)[:, None]
+        rotary = None if self.rotary is None else (self.rotary[0][row, tokens], self.rotary[1][row, tokens])
+        assert split.mask is not None
+        return View(split, (tokens.shape[0], tokens.shape[1]), prepare(split.mask, dtype), rotary)
+
+
 class Trunk(nn.Module):
     """The stack of layers: [B, L, D] embedded tokens, their positions and a mask -> [B, L, D] hidden states."""
 
@@ -328,7 +368,9 @@ class Trunk(nn.Module):
             assert config.max_positions is not None
             self.position = nn.Embedding(config.max_positions, config.dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-        self.experts = nn.ModuleDict({name: Expert(config, width) for name, width in config.split.items()})
+        self.experts = nn.ModuleDict(
+            {name: Expert(config, width, config.split_every.get(name, 1)) for name, width in config.split.items()}
+        )
         self.norm = config.make_norm(config.dim, bias=config.bias) if config.norm == "pre" else nn.Identity()
         self.split_layer = split_layer
 
@@ -361,7 +403,7 @@ class Trunk(nn.Module):
         prepared = mask if mask is None or isinstance(mask, BlockMask) else prepare(mask, x_BLD.dtype)
         turns = [None if number in config.no_rotary_layers else rotary for number in range(config.num_layers)]
         if isinstance(routing, Split):
-            return self._split(x_BLD, prepared, turns, caches, routing)
+            return self._split(x_BLD, prepared, rotary, caches, routing)
         for number, layer in enumerate(self.layers):
             x_BLD = layer(x_BLD, prepared, turns[number], caches[number] if caches else None, routing)
         x_BLD = self.norm(x_BLD)
@@ -371,21 +413,29 @@ class Trunk(nn.Module):
         self,
         x_BLD: Tensor,
         mask: Prepared,
-        turns: Sequence[tuple[Tensor, Tensor] | None],
+        rotary: tuple[Tensor, Tensor] | None,
         caches: Sequence[LayerCache] | None,
         split: Split,
     ) -> Tensor:
         B, L, _ = x_BLD.shape
         flat = x_BLD.flatten(0, 1)
-        experts = [cast(Expert, self.experts[name]) for name, _ in split.own]
-        entered = [
-            expert.enter(flat.index_select(0, index)) for expert, (_, index) in zip(experts, split.own, strict=True)
-        ]
+        experts = {name: cast(Expert, self.experts[name]) for name, _ in split.own}
         of_trunk = [flat.index_select(0, index) for index in split.indices[: -len(experts)]]
-        parts = [*of_trunk, *entered]
+        entered = {name: experts[name].enter(flat.index_select(0, index)) for name, index in split.own}
+        views = {frozenset[str](): View(split, (B, L), mask, rotary)}
         for number, layer in enumerate(self.layers):
-            layers = [*(layer for _ in of_trunk), *(expert.layers[number] for expert in experts)]
-            cache = caches[number] if caches else None
-            parts = self.split_layer(cast("list[Layer]", layers), parts, split, (B, L), mask, turns[number], cache)
-        outputs = [expert.leave(expert.norm(x)) for expert, x in zip(experts, parts[len(of_trunk) :], strict=True)]
-        return split.join([*map(self.norm, parts[: len(of_trunk)]), *outputs]).view(B, L, -1)
+            beside = {name: found for name, expert in experts.items() if (found := expert.layer(number)) is not None}
+            skipped = frozenset(experts) - frozenset(beside)
+            if skipped not in views:
+                views[skipped] = views[frozenset()].without(skipped, x_BLD.dtype)
+            layers = [*(cast(Layer, layer) for _ in of_trunk), *beside.values()]
+            parts = [*of_trunk, *(entered[name] for name in beside)]
+            if not parts:
+                continue
+            view, cache = views[skipped], caches[number] if caches else None
+            turn = None if number in self.config.no_rotary_layers else view.rotary
+            after = self.split_layer(layers, parts, view.split, view.shape, view.mask, turn, cache)
+            of_trunk = after[: len(of_trunk)]
+            entered |= zip(beside, after[len(of_trunk) :], strict=True)
+        outputs = [expert.leave(expert.norm(entered[name])) for name, expert in experts.items()]
+        return split.join([*map(self.norm, of_trunk), *outputs]).view(B, L, -1)

@@ -12,9 +12,11 @@ from plait.data.pack import collate
 from plait.errors import ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
+from plait.model.attention import attend_by_formula
 from plait.model.experts import Split, plan, settled_tokens
 from plait.model.mask import allowed
 from plait.model.multimodal import MultimodalTransformer
+from plait.model.rope import rotary_table, rotate
 from plait.model.transformer import TrunkConfig
 from plait.train import checkpoint
 from plait.train.objectives.pretrain import Pretrain
@@ -57,6 +59,55 @@ def test_copies_of_the_trunk_s_layers_change_nothing():
     assert isinstance(split.routing(batch), Split)
     real = batch.row.flatten() >= 0
     torch.testing.assert_close(split.hidden(batch)[real], whole.hidden(batch)[real], atol=2e-5, rtol=2e-4)
+
+
+def hidden_slowly(model, batch):
+    """Layer by layer, token by token of an expert: those without a layer stay as they are, and nothing sees them."""
+    trunk, seen = model.trunk, allowed(batch.row, batch.block, batch.copy, batch.shares)
+    x, experts = model.embed(batch), batch.expert
+    rotary = rotary_table(batch.position, trunk.config.head_width, trunk.config.rotary_base)
+    is_of = {name: experts == WORLD.vocabulary.experts[name] for name in trunk.config.split}
+    is_of_trunk = ~torch.stack(list(is_of.values())).any(dim=0)
+    states = {name: trunk.experts[name].enter(x[own]) for name, own in is_of.items()} | {"": x[is_of_trunk]}
+    is_of[""] = is_of_trunk
+    for number, layer in enumerate(trunk.layers):
+        layers = {name: layer if not name else trunk.experts[name].layer(number) for name in is_of}
+        heads = [torch.zeros(*x.shape[:2], count, trunk.config.head_width) for count in (2, 2, 2)]
+        for name, own in is_of.items():
+            if layers[name] is not None:
+                found = layers[name].attention.heads(layers[name].norm_attention(states[name]), None)
+                for joined, part in zip(heads, found, strict=True):
+                    joined[own] = part
+        q, k, v = (heads[0], heads[1], heads[2])
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        is_there = torch.stack([own for name, own in is_of.items() if layers[name] is not None]).any(dim=0)
+        mixed = attend_by_formula(
+            *(t.transpose(1, 2) for t in (q, k, v)), (seen & is_there[:, None]) | ~seen.any(-1)[..., None]
+        )
+        values = mixed.transpose(1, 2).flatten(2)
+        for name, own in is_of.items():
+            if (of_expert := layers[name]) is not None:
+                state = states[name] + of_expert.attention.output(values[own], None)
+                states[name] = state + of_expert.feed_forward(of_expert.norm_feed_forward(state))
+    output = torch.empty_like(x)
+    for name, own in is_of.items():
+        output[own] = (
+            trunk.experts[name].leave(trunk.experts[name].norm(states[name])) if name else trunk.norm(states[name])
+        )
+    return output.flatten(0, 1)
+
+
+@pytest.mark.parametrize("every", [{}, {"audio_written": 2}, {"audio_written": 2, "image_written": 4}])
+def test_where_an_expert_has_no_layer_its_tokens_pass_unchanged_and_unseen(every):
+    model, batch = model_of(WIDTHS, num_layers=4, split_every=every), batch_of(WORLD.samples())
+    assert [len(expert.layers) for expert in model.trunk.experts.values()] == [
+        4 // every.get(name, 1) for name in WIDTHS
+    ]
+    real = batch.row.flatten() >= 0
+    with torch.no_grad():
+        expected = hidden_slowly(model, batch)
+        torch.testing.assert_close(model.hidden(batch)[real], expected[real], atol=2e-5, rtol=2e-4)
+    torch.testing.assert_close(model.hidden(batch)[real], expected[real], atol=2e-5, rtol=2e-4)
 
 
 def test_a_token_has_the_layers_of_its_own_expert():
@@ -146,6 +197,9 @@ def test_impossible_experts_are_refused():
         TrunkConfig(split={"image_given": 2})
     with pytest.raises(ConfigError, match=r"trunk\.split names video_given"):
         model_of({"video_given": 16})
+    for every in ({"image_written": 2}, {"image_given": 0}, {"image_given": 4}):
+        with pytest.raises(ValueError, match="divisors of num_layers=6"):
+            TrunkConfig(split={"image_given": 16}, split_every=every)
 
 
 def test_parts_of_the_world_have_all_four_experts():
