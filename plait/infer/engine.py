@@ -24,7 +24,7 @@ from plait.data.sequence import Encoder
 from plait.errors import ConfigError, PlaitError
 from plait.infer.decoder import Decoder, Feed, Step, to_parts
 from plait.infer.events import Answer, Finished, Preview, Reason
-from plait.infer.kv_cache import PAGE, Entry, KVCache, PackedView
+from plait.infer.kv_cache import PAGE, Entry, KVCache, NewTokens, PackedView
 from plait.infer.prefixes import Prefixes, identities_of, without
 from plait.infer.request import Request
 from plait.infer.sampling import chance, euler_step, guided, sample_ids
@@ -143,8 +143,8 @@ class Engine:
         """One packed forward pass; whether anything is left to do."""
         self._admit()
         if self.active:
-            pieces, batch, blocks = self._packed()
-            hidden = self._forward(batch, blocks, pieces)
+            pieces, batch, tokens = self._packed()
+            hidden = self._forward(batch, tokens, pieces)
             self.steps_taken += 1
             self.tokens_computed += sum(piece.count for piece in pieces)
             by_ticket: dict[int, list[Piece]] = {}
@@ -297,8 +297,8 @@ class Engine:
 
     # a step
 
-    def _packed(self) -> tuple[list[Piece], Batch, np.ndarray]:
-        """New tokens of all active requests, side by side in one sequence; and the block number of each."""
+    def _packed(self) -> tuple[list[Piece], Batch, NewTokens]:
+        """New tokens of all active requests, side by side in one sequence; and the block and the expert of each."""
         builder = RowBuilder()
         pieces: list[Piece] = []
         for ticket in self.active:
@@ -317,9 +317,9 @@ class Engine:
                     stream.fed += identities_of(elements)
         row = builder.row()
         length = len(row) if len(row) <= ROUND else -(-len(row) // ROUND) * ROUND
-        blocks = np.zeros(length, np.int64)
-        blocks[: len(row)] = row.block
-        return pieces, collate([[row]], length, self.model.vocabulary).to(self.model.device), blocks
+        tokens = NewTokens(np.zeros(length, np.int64), np.zeros(length, np.int64))
+        tokens.blocks[: len(row)], tokens.experts[: len(row)] = row.block, row.expert
+        return pieces, collate([[row]], length, self.model.vocabulary).to(self.model.device), tokens
 
     @staticmethod
     def _next_elements(ticket: Ticket, stream: Stream) -> tuple[list[Element], bool]:
@@ -339,15 +339,18 @@ class Engine:
             room -= len(element)
         return elements, True
 
-    def _forward(self, batch: Batch, blocks: np.ndarray, pieces: Sequence[Piece]) -> Tensor:
+    def _forward(self, batch: Batch, tokens: NewTokens, pieces: Sequence[Piece]) -> Tensor:
         """[N, D] hidden states of the new tokens; those to keep are in the cache then."""
         entries = [Entry(piece.stream.slot, piece.first, piece.count) for piece in pieces]
-        view = PackedView(self.cache, entries, blocks)
+        every = {
+            self.model.vocabulary.experts[name]: often for name, often in self.model.trunk.config.split_every.items()
+        }
+        view = PackedView(self.cache, entries, tokens, every)
         routing = self.model.routing(batch)
         hidden: Tensor = self.model.trunk(self.model.embed(batch), batch.position, None, view.layers, routing)
         for piece in pieces:
             if piece.keep:
-                piece.stream.slot.length += piece.count
+                piece.stream.slot.keep(tokens.experts[piece.first : piece.first + piece.count])
                 if piece.stream is piece.ticket.main and not piece.stream.waiting:
                     piece.ticket.hidden = hidden[0, piece.first + piece.count - 1]
         return hidden[0]

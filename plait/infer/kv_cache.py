@@ -9,8 +9,9 @@ one capacity lie in one store; a stream that outgrows its slot moves to a store 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -66,6 +67,15 @@ class Slot:
     store: Store
     index: int
     length: int = 0
+    experts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of the tokens that are kept, by number
+
+    def keep(self, experts: np.ndarray) -> None:
+        """Tokens of `experts` that were written last are kept."""
+        end = self.length + len(experts)
+        if len(self.experts) < end:
+            self.experts = np.concatenate((self.experts[: self.length], np.zeros(2 * end - self.length, np.int64)))
+        self.experts[self.length : end] = experts
+        self.length = end
 
 
 class KVCache:
@@ -118,7 +128,7 @@ class KVCache:
         larger = self.take(slot.length + tokens)
         self.copy(slot, larger, slot.length)
         self.give_back(slot)
-        slot.store, slot.index = larger.store, larger.index
+        slot.store, slot.index, slot.experts = larger.store, larger.index, larger.experts
 
     def shrink(self, slot: Slot) -> Slot:
         """The stream in the smallest slot that holds it; the larger one is given back."""
@@ -133,7 +143,8 @@ class KVCache:
     def copy(source: Slot, target: Slot, tokens: int) -> None:
         """The first `tokens` of a stream are those of another, too."""
         target.store.data[:, :, target.index, :, :tokens] = source.store.data[:, :, source.index, :, :tokens]
-        target.length = tokens
+        target.length, target.experts = 0, np.zeros(0, np.int64)
+        target.keep(source.experts[:tokens])
 
 
 @dataclass
@@ -145,13 +156,19 @@ class Entry:
     count: int
 
 
-class Group:
-    """Streams of one store with about as many new tokens: one batched attention, whatever their number. `total`: N."""
+@dataclass(frozen=True)
+class NewTokens:
+    """The tokens of a packed step: [N] numbers of their `blocks` and of their `experts`."""
 
-    def __init__(
-        self, entries: Sequence[Entry], blocks: np.ndarray, store: Store, total: int, device: torch.device
-    ) -> None:
-        self.store = store
+    blocks: np.ndarray
+    experts: np.ndarray
+
+
+class Group:
+    """Streams of one store with about as many new tokens: one batched attention, whatever their number. `tokens`: all N."""
+
+    def __init__(self, entries: Sequence[Entry], tokens: NewTokens, store: Store, device: torch.device) -> None:
+        self.store, total = store, len(tokens.blocks)
         counts = np.array([entry.count for entry in entries])
         firsts = np.array([entry.first for entry in entries])
         lengths = np.array([entry.slot.length for entry in entries])
@@ -176,23 +193,46 @@ class Group:
             rows = np.nonzero(valid)[0]
             to_places = torch.from_numpy((lengths[:, None] + steps)[valid]).to(device)
             self.places = torch.from_numpy(slots[rows]).to(device), slice(None), to_places
-        self.bias = self._bias(blocks[index], lengths, valid).to(device) if self._masks(lengths, counts) else None
+        self._seen: Callable[[], Tensor] = partial(self._sees, tokens.blocks[index], lengths, valid)
+        self._key_experts: Callable[[], np.ndarray] = partial(self._experts_of_keys, entries, tokens.experts)
+        self.biases: dict[frozenset[int], Tensor | None] = {}
+        if not self._masks(lengths, counts):
+            self.biases[frozenset()] = None
 
     def _masks(self, lengths: np.ndarray, counts: np.ndarray) -> bool:
         """Whether some key is hidden from some query: never for one new token each after as many kept ones."""
         return self.n > 1 or bool((lengths != lengths[0]).any())
 
-    def _bias(self, blocks: np.ndarray, lengths: np.ndarray, valid: np.ndarray) -> Tensor:
-        """[S, n, T] numbers to add to scores: of its stream a token sees what is kept, and of the new ones those of its own
-        block and of earlier ones."""
+    def _sees(self, blocks: np.ndarray, lengths: np.ndarray, valid: np.ndarray) -> Tensor:
+        """[S, n, T] bool: of its stream a token sees what is kept, and of the new ones those of its own block and of earlier
+        ones."""
         key_blocks = np.full((self.streams, self.reach), NEW_KEY)
         key_blocks[np.arange(self.reach) < lengths[:, None]] = -1
         rows, columns = np.nonzero(valid)
         key_blocks[rows, lengths[rows] + columns] = blocks[valid]
-        seen = torch.from_numpy(key_blocks[:, None, :] <= blocks[:, :, None])
-        return bias(seen, self.store.keys[0].dtype)
+        return torch.from_numpy(key_blocks[:, None, :] <= blocks[:, :, None])
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _experts_of_keys(self, entries: Sequence[Entry], experts: np.ndarray) -> np.ndarray:
+        """[S, T] number of the expert of each token, kept and new; -1 behind them."""
+        found = np.full((self.streams, self.reach), -1)
+        for own, entry in zip(found, entries, strict=True):
+            length = entry.slot.length
+            own[:length] = entry.slot.experts[:length]
+            own[length : length + entry.count] = experts[entry.first : entry.first + entry.count]
+        return found
+
+    def bias(self, absent: frozenset[int]) -> Tensor | None:
+        """[S, n, T] numbers to add to scores, in a layer that tokens of the experts `absent` do not pass; None for zeros."""
+        if absent not in self.biases:
+            is_absent = np.isin(self._key_experts(), list(absent)) if absent else np.zeros(1, bool)
+            if absent and not is_absent.any():
+                self.biases[absent] = self.bias(frozenset())
+            else:
+                seen = self._seen() & ~torch.from_numpy(is_absent)[..., None, :]
+                self.biases[absent] = bias(seen, self.store.keys[0].dtype).to(self.index.device)
+        return self.biases[absent]
+
+    def attend(self, layer: int, absent: frozenset[int], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[M, H, K] mixed values of the group's M tokens; their keys and values, of [N, Hkv, K], are written to their places."""
         stored_keys, stored_values = self.store.keys[layer], self.store.values[layer]
         if not self.is_all:
@@ -202,7 +242,7 @@ class Group:
         stored_keys[self.places] = k.to(stored_keys.dtype)
         stored_values[self.places] = v.to(stored_values.dtype)
         queries = q.view(self.streams, self.n, *q.shape[1:]).transpose(1, 2)
-        mixed = attend(queries, self._kept(stored_keys), self._kept(stored_values), self.bias)
+        mixed = attend(queries, self._kept(stored_keys), self._kept(stored_values), self.bias(absent))
         mixed = mixed.transpose(1, 2).flatten(0, 1)
         return mixed if self.valid is None else mixed.index_select(0, self.valid)
 
@@ -217,7 +257,10 @@ class PackedView:
     """What one packed forward pass sees of the cache. New tokens are written behind the kept ones; they are kept once the
     caller adds them to `length`, and overwritten otherwise."""
 
-    def __init__(self, cache: KVCache, entries: Sequence[Entry], blocks: np.ndarray) -> None:
+    def __init__(
+        self, cache: KVCache, entries: Sequence[Entry], tokens: NewTokens, every: Mapping[int, int] | None = None
+    ) -> None:
+        """`every`: number of an expert -> beside every so manieth layer it has one."""
         groups: dict[tuple[int, int], list[Entry]] = {}
         for entry in entries:
             cache.grow(entry.slot, entry.count)
@@ -225,25 +268,27 @@ class PackedView:
             groups.setdefault((entry.slot.store.capacity, size), []).append(entry)
         for members in groups.values():
             members.sort(key=lambda entry: entry.slot.index)
-        self.groups = [
-            Group(members, blocks, members[0].slot.store, len(blocks), cache.device) for members in groups.values()
-        ]
+        self.groups = [Group(members, tokens, members[0].slot.store, cache.device) for members in groups.values()]
         self.order: Tensor | None = None  # of each new token, its place among those of all groups; 0 for padding
         if not self.groups[0].is_all:
             written = torch.cat([group.written for group in self.groups])
-            self.order = written.new_zeros(len(blocks))
+            self.order = written.new_zeros(len(tokens.blocks))
             self.order[written] = torch.arange(len(written), device=written.device)
-        self.layers = [LayerView(self, number) for number in range(cache.config.num_layers)]
+        self.layers = [
+            LayerView(self, number, frozenset(n for n, often in (every or {}).items() if (number + 1) % often))
+            for number in range(cache.config.num_layers)
+        ]
 
 
 class LayerView:
-    """One layer of a PackedView; follows `plait.model.transformer.LayerCache`."""
+    """One layer of a PackedView, which tokens of the experts `absent` do not pass; follows
+    `plait.model.transformer.LayerCache`."""
 
-    def __init__(self, view: PackedView, layer: int) -> None:
-        self.view, self.layer = view, layer
+    def __init__(self, view: PackedView, layer: int, absent: frozenset[int]) -> None:
+        self.view, self.layer, self.absent = view, layer, absent
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[N, H, K] mixed values of all new tokens."""
-        mixed = [group.attend(self.layer, q, k, v) for group in self.view.groups]
+        mixed = [group.attend(self.layer, self.absent, q, k, v) for group in self.view.groups]
         joined = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
         return joined if self.view.order is None else joined.index_select(0, self.view.order)

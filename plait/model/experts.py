@@ -32,6 +32,7 @@ class Split:
     settled: Tensor | None = None
     mask: Tensor | None = None
     padding: Tensor | None = None
+    is_hollow: bool = False  # zeros stand in the place of some tokens
 
     @property
     def indices(self) -> tuple[Tensor, ...]:
@@ -41,7 +42,24 @@ class Split:
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """[n, ...] of each of `indices` -> [B * L, ...] in the order of the batch."""
-        return torch.cat(parts).index_select(0, self.place)
+        zeros = [parts[0].new_zeros(1, *parts[0].shape[1:])] if self.is_hollow else []
+        return torch.cat([*parts, *zeros]).index_select(0, self.place)
+
+    def _among(self, skipped: Collection[str]) -> tuple[Tensor, int]:
+        """[n] where each of the tokens of `indices` stands when those of some experts are left out: these behind the last; and how
+        many are left."""
+        counts = [len(index) for index in self.indices]
+        names = [""] * (len(counts) - len(self.own)) + [name for name, _ in self.own]
+        is_left = torch.cat(
+            [torch.full((count,), name not in skipped) for name, count in zip(names, counts, strict=True)]
+        ).to(self.place.device)
+        left = int(is_left.sum())
+        return torch.where(is_left, is_left.cumsum(0) - 1, left), left
+
+    def hollow(self, skipped: Collection[str]) -> Split:
+        """The same with zeros in the place of the tokens of some experts."""
+        own = tuple((name, index) for name, index in self.own if name not in skipped)
+        return replace(self, own=own, place=self._among(skipped)[0][self.place], is_hollow=True)
 
     def without(self, skipped: Collection[str], shape: tuple[int, int]) -> tuple[Split, Tensor]:
         """The same of a batch of `shape` [B, L] without the tokens of some experts: [B, M] tokens, and where each stood in L.
@@ -62,14 +80,7 @@ class Split:
         moved[(row * shape[1] + tokens)[is_valid]] = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)[
             is_valid
         ]
-        order, kept = torch.zeros_like(self.place), 0
-        counts = [len(index) for index in self.indices]
-        names = [""] * (len(counts) - len(self.own)) + [name for name, _ in self.own]
-        for number, (name, count) in enumerate(zip(names, counts, strict=True)):
-            if name not in skipped:
-                begin = sum(counts[:number])
-                order[begin : begin + count] = torch.arange(kept, kept + count, device=order.device)
-                kept += count
+        order, _ = self._among(skipped)
         place = torch.where(is_valid, order[self.place.view(shape).gather(1, tokens)], 0).flatten()
         mask = is_valid[:, None, :].expand(-1, M, -1)
         if self.mask is not None:

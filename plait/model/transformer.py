@@ -162,7 +162,8 @@ class LayerCache(Protocol):
     """Cache of one layer's keys and values of earlier tokens (plait.infer.kv_cache)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[N, H, K] outputs of [N, H, K] queries over the cached and the [N, Hkv, K] new keys and values."""
+        """[N, H, K] outputs of [N, H, K] queries over the cached and the [N, Hkv, K] new keys and values. Tokens of experts without
+        a layer here are seen by none."""
 
 
 class Attention(nn.Module):
@@ -349,6 +350,10 @@ class View:
     mask: Prepared
     rotary: tuple[Tensor, Tensor] | None
 
+    def hollow(self, skipped: Collection[str]) -> View:
+        """The same with zeros in the place of the tokens of some experts, which a cache hides."""
+        return View(self.split.hollow(skipped), self.shape, self.mask, self.rotary)
+
     def without(self, skipped: Collection[str], dtype: torch.dtype) -> View:
         """The same without the tokens of some experts."""
         split, tokens = self.split.without(skipped, self.shape)
@@ -427,10 +432,11 @@ class Trunk(nn.Module):
             beside = {name: found for name, expert in experts.items() if (found := expert.layer(number)) is not None}
             skipped = frozenset(experts) - frozenset(beside)
             if skipped not in views:
-                views[skipped] = views[frozenset()].without(skipped, x_BLD.dtype)
+                everything = views[frozenset()]
+                views[skipped] = everything.hollow(skipped) if caches else everything.without(skipped, x_BLD.dtype)
             layers = [*(cast(Layer, layer) for _ in of_trunk), *beside.values()]
             parts = [*of_trunk, *(entered[name] for name in beside)]
-            if not parts:
+            if not any(map(len, parts)):
                 continue
             view, cache = views[skipped], caches[number] if caches else None
             turn = None if number in self.config.no_rotary_layers else view.rotary

@@ -22,6 +22,7 @@ from plait.errors import ConfigError
 from plait.heads.categorical import cross_entropy, cross_entropy_by_formula
 from plait.heads.flow import FlowEmbedding
 from plait.infer.engine import Engine, Piece
+from plait.infer.kv_cache import NewTokens
 from plait.infer.request import Request
 from plait.infer.ticket import Stream
 from plait.model.attention import _Products, attend, attend_by_formula, prepare
@@ -281,13 +282,19 @@ def forward(engine, stream, elements, keep=True):
     row = builder.row()
     ticket = SimpleNamespace(main=None)
     batch = collate([[row]], len(row), engine.model.vocabulary)
-    hidden = engine._forward(batch, row.block, [Piece(ticket, stream, 0, len(row), keep)])
+    hidden = engine._forward(batch, NewTokens(row.block, row.expert), [Piece(ticket, stream, 0, len(row), keep)])
     if keep:
         stream.blocks = builder.next_block
     return hidden
 
 
-CONFIGS = [TINY, vanilla(32, 2, 2), TrunkConfig(dim=32, num_layers=2, num_heads=4, num_kv_heads=2)]
+EXPERTS = {"image_given": 16, "image_written": 16, "audio_given": 24, "audio_written": 24}
+CONFIGS = [
+    TINY,
+    vanilla(32, 2, 2),
+    TrunkConfig(dim=32, num_layers=2, num_heads=4, num_kv_heads=2),
+    TrunkConfig(dim=32, num_layers=2, num_heads=2, split=EXPERTS, split_every=dict.fromkeys(EXPERTS, 2)),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -160,9 +160,10 @@ def test_the_plan_puts_every_token_where_it_stood():
     assert plan(torch.zeros(1, 3, dtype=torch.long), numbers, {}, {"image_written": 8}) is None
 
 
+@pytest.mark.parametrize("every", [{}, {"audio_written": 2, "image_written": 2}, {"image_written": 2}])
 @pytest.mark.parametrize("to", ["image", "audio"])
-def test_the_engine_writes_what_the_whole_sequence_gives(to):
-    model = model_of(WIDTHS, {"image_given": 4}).eval()
+def test_the_engine_writes_what_the_whole_sequence_gives(to, every):
+    model = model_of(WIDTHS, {"image_given": 4}, split_every=every).eval()
     parts = (WORLD.part("image", 2), text("draw seven"))
     request = Request((Message("user", parts),), to=to, max_tokens=12, steps=3, seed=5)
     answer = Engine(model).generate([request])[0]
