@@ -255,7 +255,8 @@ def _with_experts(trunk: TrunkConfig, more: TrunkConfig) -> TrunkConfig:
             f"trunk.adapters and trunk.split both name {', '.join(both)}, of the checkpoint that the training starts from or of "
             "the recipe; expected an expert in one of them: leave it as it is there, or start from a checkpoint without it"
         )
-    return TrunkConfig(**trunk.model_dump() | {"adapters": adapters, "split": split})
+    every = trunk.split_every | more.split_every
+    return TrunkConfig(**trunk.model_dump() | {"adapters": adapters, "split": split, "split_every": every})
 
 
 def load_model(
