@@ -93,7 +93,8 @@ RECIPE = Recipe(
     data="data/smol",
     modalities=MODALITIES,
     trunk=TrunkConfig(
-        adapters={"image_given": 32, "audio_given": 32}, split={"image_written": 192, "audio_written": 192}
+        adapters={"image_given": 32, "audio_given": 32}, split={"image_written": 192, "audio_written": 256},
+        split_every={"audio_written": 3},
     ),
     init="smollm2-135m-instruct",
     stages={"align": ALIGN, "vocoder": VOCODER},
@@ -145,7 +146,7 @@ REPLIED = 0.15  # of spoken sentences, which the language model answers
 HOURS = 60.0  # of speech, half of it by Flite: some ninety minutes of two cores
 JUDGED = 500  # drawings that a judge is measured on
 JUDGE_EPOCHS = 25
-FORMAT = 9
+FORMAT = 10
 
 
 def taught(assets: Sequence[Asset]) -> Iterator[Asset]:
