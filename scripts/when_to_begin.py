@@ -1,9 +1,9 @@
-"""Teach a checkpoint whose halves were trained apart when to begin a drawing: the one row of the marks' head that opens one.
+"""Teach a checkpoint whose halves were trained apart when to begin a drawing, or to speak: the one row of the marks' head that opens it.
 
-    python scripts/when_to_draw.py CHECKPOINT OUT
+    python scripts/when_to_begin.py CHECKPOINT OUT --kind image
 
 Whoever trained on drawings alone begins one whatever is asked. What is fitted is the row's logit against all that a text could go on with,
-by logistic regression: prompts of the task `draw` against small talk, questions, requests to speak and questions about pictures. It is
+by logistic regression: prompts of the task `draw` (`say`) against small talk, questions and requests for the other. It is
 measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
 """
 
@@ -28,8 +28,17 @@ from plait.recipes.smol import RECIPE
 from plait.tasks.smol import TASKS
 from plait.train import checkpoint
 
-DRAWN = "image"
-ALSO = (
+KINDS = ("audio", "image")
+ALSO_SAID = (
+    "Say {text}.",
+    "Please say {text}",
+    "Say aloud: {text}",
+    "Can you say {text}?",
+    "Read this out loud: {text}",
+    "Speak this: {text}",
+    "Say the words {text}.",
+)
+ALSO_DRAWN = (
     "Draw {name}.",
     "Draw a {name}.",
     "Please draw {name}.",
@@ -45,37 +54,39 @@ TALK = (
     "Translate {name} into French.", "I do not like pictures of {name}.", "How large is {name}?", "What do you think of {name}?",
     "Make a list of three facts about {name}.", "Show me how to spell {name}.", "Give me a recipe with {name}.", "Please explain {name}.",
     "Who painted {name}?", "Make up a story about {name}.", "Can you tell me what {name} is for?", "What rhymes with {name}?",
-    "Name three things like {name}.", "I saw {name} today.", "Could you write a letter about {name}?", "What style is {name}?",
+    "Name three things like {name}.", "What did {name} say?", "She said {name} was fine.", "How do you say {name} in French?",
+    "What do people say about {name}?", "I saw {name} today.", "Could you write a letter about {name}?", "What style is {name}?",
 )  # fmt: skip
 HELD_OUT = 5  # one in so many phrasings and line is for the measurement
 MARGIN = 1.0  # logits on either side that are not enough yet
 LONGEST = 24  # tokens of an answer in words
-CAUTION = 1.0  # logits that a drawing is begun less readily for: a drawing instead of words is worse than words instead of one
+CAUTION = 1.0  # logits that it is begun less readily for: a drawing instead of words is worse than words instead of one
 STEPS, DECAY = 400, 1e-3
 
 
 def prompts(
-    network: MultimodalTransformer, rng: np.random.Generator, count: int
+    network: MultimodalTransformer, rng: np.random.Generator, count: int, kind: str
 ) -> tuple[list[tuple[Part, ...]], np.ndarray, np.ndarray]:
-    """Questions, whether each asks for a drawing, and whether it is held out."""
+    """Questions, whether each asks for the `kind`, and whether it is held out."""
     (memory,) = [memory for (_, question), memory in network.memories.items() if question == "name"]
     styles = ("3D", "EmojiOne", "Fluent", "Noto", "Twemoji", "clip art", "high contrast", "line")
     tasks = {task.name: task for task in TASKS}
-    drawings = [*tasks["draw"].phrasings, *ALSO]
-    says = [*tasks["say"].phrasings]
+    drawings = [*tasks["draw"].phrasings, *(ALSO_DRAWN if kind == "image" else ())]
+    says = [*tasks["say"].phrasings, *(ALSO_SAID if kind == "audio" else ())]
     exchanges = conversations.entries(fetch.places() / "conversations")
     lines = sorted({str(entry.facts["question"]) for entry in exchanges if entry.facts.get("language") == "en"})
     asked: list[tuple[str, bool, bool]] = []
     for _ in range(count):
         name, style = rng.choice(memory.texts), rng.choice(styles)
-        for templates, is_drawing in ((drawings, True), (TALK, False), (says, False)):
+        line = lines[int(rng.integers(len(lines)))] if rng.random() < 0.5 else name
+        for templates, of in ((drawings, "image"), (TALK, ""), (says, "audio")):
             number = int(rng.integers(len(templates)))
             held = number % HELD_OUT == HELD_OUT - 1
-            asked.append((templates[number].format(name=name, style=style, text=name), is_drawing, held))
+            asked.append((templates[number].format(name=name, style=style, text=line), of == kind, held))
         number = int(rng.integers(len(lines)))
         asked.append((lines[number], False, number % HELD_OUT == HELD_OUT - 1))
     questions = [(Part(WORDS, text),) for text, _, _ in asked]
-    return questions, np.array([drawn for _, drawn, _ in asked]), np.array([held for _, _, held in asked])
+    return questions, np.array([asks for _, asks, _ in asked]), np.array([held for _, _, held in asked])
 
 
 def best_words(network: MultimodalTransformer, hidden: Tensor) -> Tensor:
@@ -116,11 +127,11 @@ def going_on(place: Path, questions: list[tuple[Part, ...]], network: Multimodal
     return torch.cat(states), torch.cat(best)
 
 
-def fit(states: Tensor, best: Tensor, drawn: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def fit(states: Tensor, best: Tensor, asks: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """The row's weight [D] and bias, from those that it has."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    sign = 2.0 * drawn - 1.0
-    balance = torch.where(drawn > 0, 0.5 / drawn.mean(), 0.5 / (1 - drawn.mean()))
+    sign = 2.0 * asks - 1.0
+    balance = torch.where(asks > 0, 0.5 / asks.mean(), 0.5 / (1 - asks.mean()))
     optimiser = torch.optim.Adam([weight, bias], lr=0.02)
     start = weight.detach().clone()
     for _ in range(STEPS):
@@ -137,18 +148,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--kind", choices=KINDS, default="image", help="what is begun")
     parser.add_argument("--count", type=int, default=150, help="questions of each of four kinds")
     options = parser.parse_args()
     network = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)[0].eval()
-    (opener,) = [index for index, kind in network.vocabulary.openers.items() if kind == DRAWN]
+    (opener,) = [index for index, kind in network.vocabulary.openers.items() if kind == options.kind]
     head = network.categorical["marks"].logits
     row = opener - network.vocabulary.offsets.get("marks", 0)
-    questions, drawn, held = prompts(network, np.random.default_rng(0), options.count)
+    questions, asks, held = prompts(network, np.random.default_rng(0), options.count, options.kind)
     states, best = seen(network, questions)
     fitted = torch.from_numpy(~held)
-    target = torch.from_numpy(drawn).float()
+    target = torch.from_numpy(asks).float()
     talk = [
-        question for question, asks, is_held in zip(questions, drawn, held, strict=True) if not asks and not is_held
+        question for question, begins, is_held in zip(questions, asks, held, strict=True) if not begins and not is_held
     ]
     going, going_best = going_on(options.checkpoint, talk[: options.count], network)
     print(f"{len(going)} places within answers in words")
@@ -163,7 +175,7 @@ def main() -> None:
     ):
         opens = states @ weights.detach() + offset.detach() > best
         for which, chosen in (("fitted", fitted), ("held out", ~fitted)):
-            for kind, of in (("asks for a drawing", target > 0), ("does not", target == 0)):
+            for kind, of in (("asks for it", target > 0), ("does not", target == 0)):
                 rows = chosen & of
                 for index in (
                     (rows & (opens != (target > 0)) & torch.tensor(name == "fitted")).nonzero().flatten().tolist()
