@@ -10,6 +10,7 @@ OTHER knows least of all, since it did nothing else (scripts/when_to_begin.py).
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import torch
@@ -24,28 +25,33 @@ MARKS = ("tables.marks.", "categorical.marks.")
 
 def joined(base: Path, other: MultimodalTransformer, kind: str) -> MultimodalTransformer:
     """The model of the checkpoint in `base`, with the `kind` of another."""
-    config = checkpoint.read_config(base)
-    modalities = checkpoint.load_modalities(base, config) | {kind: other.vocabulary.modalities[kind]}
-    vocabulary = Vocabulary(modalities, checkpoint.load_template(base, config))
     expert = f"{kind}_written"
-    trunk = other.trunk.config
-    of_expert = trunk.model_copy(
-        update={
-            "adapters": {},
-            "split": {expert: trunk.split[expert]},
-            "split_every": {name: every for name, every in trunk.split_every.items() if name == expert},
-        }
-    )
-    sizes = {kind: other.flows[kind].components}
-    model = checkpoint.load_model(base, config, vocabulary, seed=0, experts=of_expert, components=sizes)
-    theirs, state = other.state_dict(), model.state_dict()
     prefixes = (f"embedders.{kind}.", f"flows.{kind}.", f"codecs.{kind}.", f"trunk.experts.{expert}.")
-    owned = modalities[kind].grammar()[1:]
+    with tempfile.TemporaryDirectory() as place:
+        known, config = checkpoint.load(base, torch.float32)
+        kept = {name: tensor for name, tensor in known.state_dict().items() if not name.startswith(prefixes)}
+        rest = checkpoint.save(Path(place) / "rest", known, kept, config["recipe"])
+        config = checkpoint.read_config(rest)
+        vocabulary = Vocabulary(
+            checkpoint.load_modalities(rest, config) | {kind: other.vocabulary.modalities[kind]},
+            checkpoint.load_template(rest, config),
+        )
+        trunk = other.trunk.config
+        of_expert = trunk.model_copy(
+            update={
+                "adapters": {},
+                "split": {expert: trunk.split[expert]},
+                "split_every": {name: every for name, every in trunk.split_every.items() if name == expert},
+            }
+        )
+        sizes = {kind: other.flows[kind].components}
+        model = checkpoint.load_model(rest, config, vocabulary, seed=0, experts=of_expert, components=sizes)
+    theirs, state = other.state_dict(), model.state_dict()
     for name, tensor in state.items():
         if name.startswith(prefixes):
             tensor.copy_(theirs[name])
         elif name.startswith(MARKS):
-            for mark in owned:
+            for mark in vocabulary.modalities[kind].grammar()[1:]:
                 tensor[vocabulary.ids[mark]] = theirs[name][other.vocabulary.ids[mark]]
     model.load_state_dict(state)
     model.unlearned.discard(f"flows.{kind}")

@@ -64,7 +64,7 @@ VARIED = {
 }  # fmt: skip
 
 ALIGN = {
-    "trunk": {"adapters": {}, "split": {}},
+    "trunk": {"adapters": {}, "split": {}, "split_every": {}},
     "trainable": WORDS_OF_READERS,
     "objective": "align",
     "alignment": {"transcribe": "ctc", "name": "match", "colour": "match", "category": "match"},
@@ -76,7 +76,7 @@ ALIGN = {
     "ema_decay": 0.99,
 }
 VOCODER = {
-    "trunk": {"adapters": {}, "split": {}},
+    "trunk": {"adapters": {}, "split": {}, "split_every": {}},
     "trainable": ("codecs.*",),
     "objective": "codec",
     "augment": {},
