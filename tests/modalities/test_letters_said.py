@@ -188,6 +188,7 @@ def test_each_token_knows_the_letters_around_it():
     assert not audio.coordinates(audio.bare(header))[:, 1:].any()
 
 
+@torch.no_grad()
 def test_what_lies_around_a_token_reaches_it_and_no_letter_moves_nothing():
     audio = Audio(frames=4, block=8, letters=True)
     torch.manual_seed(0)
@@ -200,6 +201,11 @@ def test_what_lies_around_a_token_reaches_it_and_no_letter_moves_nothing():
     silent = embedder(tokens, bare, time) - base
     assert torch.allclose(silent, silent[:1].expand(8, -1), atol=1e-5)
     assert (embedder(tokens, told, time) - base - silent).abs().amax(dim=1).min() > 0.01
+    noise = torch.zeros(8)
+    assert torch.equal(embedder(tokens, told, noise), embedder(-tokens, told, noise)), "noise says nothing"
+    early = torch.full((8,), 0.2)
+    moved = (embedder(2 * tokens, told, early) - embedder(tokens, told, early)).norm()
+    assert moved / (embedder(2 * tokens, told, time) - embedder(tokens, told, time)).norm() == pytest.approx(0.2 / 0.68)
 
 
 @pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])
