@@ -23,13 +23,15 @@ def hidden_states(model, elements):
     return model.hidden(collate([[row]], len(row), model.vocabulary))
 
 
-def predicted(model, context, draw, z, t):
+def predicted(model, context, draw, z, t, bare=False):
     """[n, W] clean tokens that the model sees in `z` at time `t` after `context`."""
-    block = FlowBlock(draw.modality, z, draw.coordinates, False, t, draw.expert)
+    coordinates = draw.bare if bare else draw.coordinates
+    block = FlowBlock(draw.modality, z, coordinates, False, t, draw.expert)
     hidden = hidden_states(model, [*context, block])[-len(z) :]
     with torch.inference_mode():
         times = torch.full((len(z),), float(np.float32(t)))
-        return model.flows[draw.modality](hidden, torch.from_numpy(z), times).numpy()
+        expected = model.expected(draw.modality, torch.from_numpy(coordinates))
+        return model.flows[draw.modality](hidden, torch.from_numpy(z), times, expected).numpy()
 
 
 def integrate(model, context, null, draw, request):
@@ -39,7 +41,7 @@ def integrate(model, context, null, draw, request):
     for t, following in itertools.pairwise(times):
         velocity = (predicted(model, context, draw, z, t) - z) / (1.0 - t)
         if draw.guided:
-            v_null = (predicted(model, null, draw, z, t) - z) / (1.0 - t)
+            v_null = (predicted(model, null, draw, z, t, bare=True) - z) / (1.0 - t)
             velocity = v_null + request.guidance * (velocity - v_null)
         z = (z + (following - t) * velocity).astype(np.float32)
     return z

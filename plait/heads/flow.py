@@ -52,6 +52,8 @@ class FlowEmbedding(nn.Module):
 class FlowHead(nn.Module):
     """[N, D] hidden states, [N, W] noised tokens and their [N] times -> [N, W] float32 predictions of the clean tokens.
 
+    Where an embedding tells what tokens to expect ([N, W], `expected`), the layer predicts how they differ from that.
+
     With `components` k > 0 the layer predicts k principal components, which plait.model.pca sets: orthonormal `axes` [k, W],
     the data's `variance` [k] along each, and its `mean` [W]. A second layer predicts the logarithm of the share of each
     variance that the prediction leaves open, so that z may weigh more or less.
@@ -76,16 +78,18 @@ class FlowHead(nn.Module):
         if self.components:
             self.axes = self.axes.to(dtype)
 
-    def forward(self, hidden: Tensor, noised: Tensor, time: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, noised: Tensor, time: Tensor, expected: Tensor | None = None) -> Tensor:
         predicted: Tensor = self.predict(hidden).float()
         if not self.components:
-            return predicted
+            return predicted if expected is None else expected.float() + predicted
         axes, t = self.axes.to(hidden.dtype), time[:, None]
         observed = F.linear((noised - t * self.mean).to(hidden.dtype), axes).float()
-        expected = self.variance.sqrt() * predicted
+        mean = self.variance.sqrt() * predicted
+        if expected is not None:
+            mean = mean + F.linear((expected.float() - self.mean).to(hidden.dtype), axes).float()
         open_variance = self.variance * self.log_var(hidden).float().clamp(-MAX_LOG_VAR, MAX_LOG_VAR).exp()
         gain = t * open_variance / (t.square() * open_variance + (1.0 - t).square())
-        corrected = expected + gain * (observed - t * expected)
+        corrected = mean + gain * (observed - t * mean)
         return self.mean + F.linear(corrected.to(hidden.dtype), axes.T).float()
 
     def times(self, steps: int) -> list[float]:
@@ -100,8 +104,10 @@ class FlowHead(nn.Module):
         inner_times = np.interp(np.arange(1, steps) / steps, revealed, t)
         return [0.0, *map(float, inner_times), 1.0]
 
-    def loss(self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor) -> Tensor:
+    def loss(
+        self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor, expected: Tensor | None = None
+    ) -> Tensor:
         """[N] losses `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`; arguments as in `forward`, and [N, W] clean tokens."""
-        error = (self(hidden, noised, time) - clean).square().mean(dim=-1)
+        error = (self(hidden, noised, time, expected) - clean).square().mean(dim=-1)
         loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
         return loss

@@ -43,11 +43,13 @@ class Feed:
 
 @dataclass
 class Draw:
-    """A block to draw: `noise` [n, W], asked of both streams if `guided`. Its tokens are never kept."""
+    """A block to draw: `noise` [n, W], asked of both streams if `guided`, at `coordinates`, at `bare` ones of the stream that guidance
+    leads away from. Its tokens are never kept."""
 
     modality: str
     noise: np.ndarray
     coordinates: np.ndarray
+    bare: np.ndarray
     expert: int
     guided: bool
     part: int
@@ -209,7 +211,8 @@ class Decoder:
             done = FlowBlock(name, tokens, modality.coordinates(header), False, expert=expert)
             self._answer(done, part, name, len(blocks) - 1)
             if self.guided:
-                self._unfed_null.append(done)
+                bare = modality.coordinates(registry.bare(modality, header))
+                self._unfed_null.append(FlowBlock(name, tokens, bare, False, expert=expert))
             if last:
                 return
 
@@ -249,7 +252,8 @@ class Decoder:
         yield self._feed(None)
         noise = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
         expert = self.vocabulary.expert(modality.name, written=True)
-        drawn = yield Draw(modality.name, noise, modality.coordinates(header), expert, self.guided, part)
+        places, bare = modality.coordinates(header), modality.coordinates(registry.bare(modality, header))
+        drawn = yield Draw(modality.name, noise, places, bare, expert, self.guided, part)
         return modality.canonical(drawn), noise
 
 

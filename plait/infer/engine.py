@@ -326,7 +326,8 @@ class Engine:
         """What a stream takes in this step, and whether it is kept: a block in flight, or up to PREFILL tokens."""
         if isinstance(ticket.waits_for, Flight):
             flight = ticket.waits_for
-            return ([flight.element()] if stream is ticket.main or flight.draw.guided else []), False
+            is_main = stream is ticket.main
+            return ([flight.element(bare=not is_main)] if is_main or flight.draw.guided else []), False
         elements: list[Element] = []
         room = PREFILL
         while stream.waiting and room > 0:
@@ -448,7 +449,10 @@ class Engine:
         both = scale != 1.0
         index = torch.tensor(places(0) + places(1), device=hidden.device)
         noised, time = torch.cat((z, z[both])), torch.cat((t, t[both]))
-        predicted: Tensor = self.model.flows[modality](hidden[index], noised, time)
+        coordinates = [flight.draw.coordinates for flight in flights]
+        coordinates += [flight.draw.bare for flight, share in zip(flights, guidance, strict=True) if share != 1.0]
+        expected = self.model.expected(modality, torch.from_numpy(np.concatenate(coordinates)).to(hidden.device))
+        predicted: Tensor = self.model.flows[modality](hidden[index], noised, time, expected)
         x_hat = predicted[: len(z)]
         x_hat[both] = guided(x_hat[both], predicted[len(z) :], scale[both])
         following = per_token([flight.times[flight.step + 1] for flight in flights])

@@ -34,11 +34,11 @@ class Flight:
         self.draw, self.times, self.step = draw, times, 0
         self.z = torch.from_numpy(draw.noise).to(device)
 
-    def element(self) -> FlowBlock:
-        """The block as the trunk sees it now."""
+    def element(self, bare: bool = False) -> FlowBlock:
+        """The block as the trunk sees it now; `bare`: in the stream that guidance leads away from."""
         draw = self.draw
-        tokens = self.z.numpy(force=True)
-        return FlowBlock(draw.modality, tokens, draw.coordinates, False, self.times[self.step], draw.expert)
+        tokens, places = self.z.numpy(force=True), draw.bare if bare else draw.coordinates
+        return FlowBlock(draw.modality, tokens, places, False, self.times[self.step], draw.expert)
 
 
 class Ticket:

@@ -21,6 +21,7 @@ from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
 from plait.heads.projector import Projector
 from plait.heads.speller import Neighbours, Speller
+from plait.heads.symbols import SymbolsEmbedding
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan, settled_tokens
 from plait.model.heard import beside_words, letter_slots, transcripts
@@ -244,6 +245,11 @@ class MultimodalTransformer(nn.Module):
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
 
+    def expected(self, name: str, coordinates: Tensor) -> Tensor | None:
+        """[N, W] tokens of a modality as its embedder expects them at [N, C] coordinates; None where it expects nothing."""
+        embedder = self.embedders[name]
+        return embedder.expected(coordinates) if isinstance(embedder, SymbolsEmbedding) else None
+
     def seen_by(self, name: str, inputs: Tensor) -> Tensor:
         """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""
         reader = self.vocabulary.reader(name)
@@ -367,7 +373,7 @@ class MultimodalTransformer(nn.Module):
             if not len(tokens.index):
                 losses[name] = TokenLosses(self._absent(name), tokens.index.new_full((1,), PADDING_ROW))
                 continue
-            noised = tokens.inputs, tokens.clean, tokens.time
+            noised = tokens.inputs, tokens.clean, tokens.time, self.expected(name, tokens.coordinates)
             loss = head.loss(hidden.index_select(0, tokens.index), *noised)  # type: ignore[operator]
             losses[name] = TokenLosses(loss, rows[tokens.index])
         return losses

@@ -10,13 +10,14 @@ from plait.data.row import Ids
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.vocabulary import NULL, Vocabulary
 from plait.errors import ConfigError, RowError
-from plait.heads.flow import FlowEmbedding
+from plait.heads.flow import FlowEmbedding, FlowHead
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.modalities.audio import Audio
 from plait.modalities.audio.letters import (
     AHEAD,
     BEHIND,
+    FINE,
     MOST,
     MOST_THEN,
     NAMES,
@@ -50,13 +51,13 @@ def told(segment):
 
 
 def test_each_block_tells_the_letters_of_the_words_that_lie_in_it_and_where():
-    audio = Audio(frames=4, block=8, letters=True)  # 40 ms a token, 0.32 s a block
+    audio = Audio(frames=4, block=8, letters=True)  # 40 ms a token, 10 ms a part of one, 0.32 s a block
     segment = audio.read(clip(words=WORDS))
     assert said(segment) == ["let h", "im h", "ear"]
     assert told(segment) == [
-        "<open:audio> <at:0> l <at:1> e <at:3> t <at:7>   h <then> i m <more>",
-        "<at:1> i <at:2> m <at:7>   h <then> e a r <more>",
-        "<at:0> e <at:2> a <at:4> r <last:8>",
+        "<open:audio> <at:0> l <at:6> e <at:13> t <at:30>   h <then> i m <more>",
+        "<at:4> i <at:11> m <at:28>   h <then> e a r <more>",
+        "<at:3> e <at:11> a <at:18> r <last:8>",
     ]
     assert [audio.block_len(block.header) for block in segment.blocks] == [
         len(block.tokens) for block in segment.blocks
@@ -75,7 +76,7 @@ def test_letters_are_where_they_are_said_if_that_is_known():
     audio = Audio(frames=4, block=8, letters=True)
     words = [["Lets", 0.0, 0.3, [0.0, 0.01, 0.16, 0.25]], ["go", 0.3, 0.31]]
     assert told(audio.read(clip(0.28, words=words))) == [
-        "<open:audio> <at:0> l e <at:4> t <at:6> s <at:7>   g o <last:8>"
+        "<open:audio> <at:0> l <at:1> e <at:16> t <at:25> s <at:30>   g o <last:8>"
     ]
 
 
@@ -83,7 +84,7 @@ def test_a_letter_past_the_end_is_in_the_last_token():
     audio = Audio(frames=4, block=8, letters=True)
     assert told(audio.read(clip(0.38, words=[["go", 0.0, 9.0]]))) == [
         "<open:audio> <at:0> g <then> o <more>",
-        "<at:1> o <last:2>",
+        "<at:7> o <last:2>",
     ]
 
 
@@ -139,7 +140,7 @@ def test_a_text_is_said_letter_by_letter_and_to_its_end():
     assert audio.expects((OPEN, at[2], first), wish) == (second, *at[3:], THEN), "it tells the rest of the word"
     assert audio.expects((OPEN, at[2], first, THEN), wish) == (second,)
     assert audio.expects((OPEN, at[2], first, THEN, second, third), wish) == (MORE,)
-    last = audio.expects((OPEN, at[2], first, second, at[6], third), wish)
+    last = audio.expects((OPEN, at[2], first, second, at[6 * FINE + 3], third), wish)
     assert last == (MORE, "<last:7>", "<last:8>"), "as many tokens as were told of"
     before = {"blocks": 1, "headers": [(OPEN, at[2], first, second, THEN, third, MORE)]}
     assert audio.expects((), wish | before) == (*at, THEN), "a block without a letter, before the last one"
@@ -154,14 +155,14 @@ def test_a_text_is_said_letter_by_letter_and_to_its_end():
         "between words nothing is left"
     )
     full = audio.expects((), {"say": "a" * 999, "blocks": 12})
-    assert full == (*at[:4], *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
+    assert full == (*at[: 4 * FINE], *(f"<last:{k}>" for k in range(1, 5))), "the longest sound ends, said or not"
 
 
 def test_without_a_text_the_model_says_what_it_likes():
     audio = Audio(frames=4, block=8, letters=True, max_seconds=4.0)
-    assert len(audio.expects((OPEN,), {})) == 8 + 9
+    assert len(audio.expects((OPEN,), {})) == 8 * FINE + 9
     assert audio.expects((OPEN, at_names(8)[0]), {}) == NAMES
-    assert len(audio.expects((OPEN, at_names(8)[0], NAMES[97]), {})) == 256 + 7 + 1 + 9
+    assert len(audio.expects((OPEN, at_names(8)[0], NAMES[97]), {})) == 256 + 8 * FINE - 1 + 1 + 9
     begun = (OPEN, at_names(8)[0], NAMES[97], THEN)
     assert audio.expects(begun, {}) == NAMES
     assert audio.expects((*begun, NAMES[98]), {}) == (*NAMES, MORE)
@@ -170,7 +171,7 @@ def test_without_a_text_the_model_says_what_it_likes():
         "what was told for after a block is said in the next one"
     )
     assert audio.expects((at_names(8)[3],), promised) == (NAMES[98],)
-    assert len(audio.expects((at_names(8)[3], NAMES[98]), promised)) == 256 + 4 + 1 + 1 + 5
+    assert len(audio.expects((at_names(8)[3], NAMES[98]), promised)) == 256 + 8 * FINE - 4 + 1 + 1 + 8
 
 
 def test_each_token_knows_the_letters_around_it():
@@ -184,28 +185,44 @@ def test_each_token_knows_the_letters_around_it():
     assert letters[1] == "-" * BEHIND + "im hear---"
     assert letters[2] == "-" * (BEHIND - 1) + "im hear----"
     assert letters[7] == "-" * (BEHIND - 2) + "im hear-----"
-    assert list(distances[7, BEHIND - 2 : BEHIND + 5]) == [-6, -5, 0, 0, 1, 1, 1]
+    assert list(distances[7, BEHIND - 2 : BEHIND + 5]) == [-24, -17, 0, 0, 4, 4, 4]
     assert not audio.coordinates(audio.bare(header))[:, 1:].any()
 
 
 @torch.no_grad()
-def test_what_lies_around_a_token_reaches_it_and_no_letter_moves_nothing():
+def test_a_token_is_sketched_from_the_letters_around_it_as_far_as_it_is_noise():
     audio = Audio(frames=4, block=8, letters=True)
     torch.manual_seed(0)
     embedder = audio.embedder(16)
     header = audio.read(clip(words=WORDS)).blocks[1].header
     told, bare = (torch.from_numpy(audio.coordinates(own)) for own in (header, audio.bare(header)))
-    tokens, time = torch.randn(8, audio.token_width), torch.ones(8)
-    base = FlowEmbedding.forward(embedder, tokens, told, time)
-    assert torch.equal(base, FlowEmbedding.forward(embedder, tokens, bare, time))
-    silent = embedder(tokens, bare, time) - base
+    tokens, clean, noise = torch.randn(8, audio.token_width), torch.ones(8), torch.zeros(8)
+    sketched = embedder.expected(told)
+    assert sketched.shape == tokens.shape
+    assert (sketched[1:] - sketched[:-1]).abs().amax(dim=1).min() > 0.001, "the same letters at other distances"
+    silent = embedder.expected(bare)
     assert torch.allclose(silent, silent[:1].expand(8, -1), atol=1e-5)
-    assert (embedder(tokens, told, time) - base - silent).abs().amax(dim=1).min() > 0.01
-    noise = torch.zeros(8)
-    assert torch.equal(embedder(tokens, told, noise), embedder(-tokens, told, noise)), "noise says nothing"
+    assert torch.equal(embedder(tokens, told, clean), embedder(tokens, bare, clean)), "what is known is not sketched"
+    assert torch.equal(embedder(tokens, told, clean), FlowEmbedding.forward(embedder, tokens, told, clean))
+    assert torch.equal(embedder(tokens, told, noise), FlowEmbedding.forward(embedder, sketched, told, noise))
+    share = 0.2 / 0.68  # at 0.2
     early = torch.full((8,), 0.2)
-    moved = (embedder(2 * tokens, told, early) - embedder(tokens, told, early)).norm()
-    assert moved / (embedder(2 * tokens, told, time) - embedder(tokens, told, time)).norm() == pytest.approx(0.2 / 0.68)
+    mixed = share * tokens + (1 - share) * sketched
+    torch.testing.assert_close(embedder(tokens, told, early), FlowEmbedding.forward(embedder, mixed, told, early))
+
+
+def test_the_head_predicts_how_tokens_differ_from_what_was_expected():
+    generator = torch.Generator().manual_seed(0)
+    hidden, noised, expected = (torch.randn(5, width, generator=generator) for width in (6, 4, 4))
+    noise = torch.zeros(5)
+    for components in (0, 4):
+        head = FlowHead(6, 4, components)
+        torch.nn.init.zeros_(head.predict.weight)
+        torch.nn.init.zeros_(head.predict.bias)
+        torch.testing.assert_close(head(hidden, noised, noise, expected), expected, atol=1e-5, rtol=1e-4)
+        torch.nn.init.normal_(head.predict.weight, generator=generator)
+        told = head(hidden, noised, noise, expected) - expected
+        torch.testing.assert_close(told, head(hidden, noised, noise, torch.zeros(5, 4)), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("settings", "wish"), [({"letters": True}, 3), ({}, "hello")])

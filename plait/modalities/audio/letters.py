@@ -20,6 +20,7 @@ from plait.runtime.words import plain_words
 NAMES = tuple(f"<says:{byte:02x}>" for byte in range(256))
 NUMBERS = {name: byte for byte, name in enumerate(NAMES)}
 AT = "<at:"
+FINE = 4  # parts of a token: 20 ms of one of 80
 THEN = "<then>"  # before letters of a word that are said after the block
 MOST = 24  # letters in the header of a block
 MOST_THEN = 12  # letters after THEN
@@ -33,8 +34,8 @@ EXPECTED = (
 
 
 def at_names(block: int) -> tuple[str, ...]:
-    """Names of the tokens of a block, that stand before the letters which are said from there on."""
-    return tuple(f"{AT}{token}>" for token in range(block))
+    """Names of the parts of the tokens of a block, FINE each, that stand before the letters which are said from there on."""
+    return tuple(f"{AT}{part}>" for part in range(block * FINE))
 
 
 def names_of(text: str) -> tuple[str, ...]:
@@ -64,26 +65,26 @@ def rest_of_word(unsaid: Sequence[str]) -> tuple[str, ...]:
 
 def around(header: Sequence[str], block: int, tokens: int) -> np.ndarray:
     """[tokens, 2 * (BEHIND + AHEAD)] float32 of the first `tokens` tokens of a block of `block`: the letters around each as numbers,
-    NONE where there is none, then how many tokens after it each begins."""
-    token, placed_letters = 0, list[tuple[int, int]]()
+    NONE where there is none, then how many parts of a token after its beginning each begins."""
+    part, placed_letters = 0, list[tuple[int, int]]()
     for name in header:
         if name == THEN:
-            token = block
+            part = block * FINE
         elif name.startswith(AT):
-            token = token_of(name)
+            part = part_of(name)
         elif name in NUMBERS:
-            placed_letters.append((token, NUMBERS[name] + 1))
+            placed_letters.append((part, NUMBERS[name] + 1))
     table = np.zeros((tokens, 2, BEHIND + AHEAD), np.float32)
     for row in range(tokens):
-        before = sum(place < row for place, _ in placed_letters)
+        before = sum(place < row * FINE for place, _ in placed_letters)
         for slot in range(max(0, BEHIND - before), min(BEHIND + AHEAD, BEHIND - before + len(placed_letters))):
             place, number = placed_letters[before - BEHIND + slot]
-            table[row, :, slot] = number, place - row
+            table[row, :, slot] = number, place - row * FINE
     return table.reshape(tokens, -1)
 
 
-def token_of(name: str) -> int:
-    """The number of the token that an `at_names` name stands for."""
+def part_of(name: str) -> int:
+    """The number of the part, counted from the beginning of the block, that an `at_names` name stands for."""
     return int(name[len(AT) : -1])
 
 
@@ -94,29 +95,29 @@ def text_of(names: Iterable[str]) -> str:
 
 def placed(words: Any, seconds: float, block: int, tokens: int) -> list[tuple[str, ...]]:
     """What is told of each block of `block` of `tokens` tokens of `seconds`, where `words` is as `checked` expects it:
-    the tokens where letters begin, each before its letters, and the rest of a word that it does not end. Letters without
+    the parts of tokens where letters begin, each before its letters, and the rest of a word that it does not end. Letters without
     times are spread over their word's. More than MOST letters of a block go on in the next one, if there is one. Raises RowError."""
-    blocks = -(-tokens // block)
+    blocks, parts = -(-tokens // block), block * FINE  # of a block
     letters: list[list[tuple[int, str]]] = [[] for _ in range(blocks)]
     for number, (word, begins) in enumerate(checked(words)):
         names = names_of(word)
         space = (SPACE,) if number and names else ()
         for second, name in zip((*(begins[:1] if space else ()), *begins), (*space, *names), strict=True):
-            token = min(int(second / seconds), tokens - 1)
-            while len(letters[token // block]) == MOST and token // block < blocks - 1:
-                token = (token // block + 1) * block
-            of_block = letters[token // block]
-            of_block.append((max(token % block, of_block[-1][0] if of_block else 0), name))
+            part = min(int(second / seconds * FINE), tokens * FINE - 1)
+            while len(letters[part // parts]) == MOST and part // parts < blocks - 1:
+                part = (part // parts + 1) * parts
+            of_block = letters[part // parts]
+            of_block.append((max(part % parts, of_block[-1][0] if of_block else 0), name))
     marks = at_names(block)
     headers: list[tuple[str, ...]] = []
     unsaid = [name for of_block in letters for _, name in of_block]
     is_begun = False
     for of_block in letters:
-        last_token, header = -1, list[str]()
-        for token, name in of_block:
-            header += [marks[token]] if token != last_token else []
+        last_part, header = -1, list[str]()
+        for part, name in of_block:
+            header += [marks[part]] if part != last_part else []
             header.append(name)
-            last_token = token
+            last_part = part
         unsaid = unsaid[len(of_block) :]
         is_begun = of_block[-1][1] != SPACE if of_block else is_begun
         rest = rest_of_word(unsaid) if is_begun else ()
@@ -165,7 +166,8 @@ def following(
         unsaid = letters_after(before[-1])[len(letters) :] if before else ()
     else:
         unsaid = names_of(text)[sum(map(len, map(letters_in, before))) + len(letters) :]
-    least = max((token_of(name) for name in content if name.startswith(AT)), default=-1) + 1
+    last_part = max((part_of(name) for name in content if name.startswith(AT)), default=-1)
+    least = last_part // FINE + 1
     last_letter = next((name for earlier in (content, *reversed(before)) for name in letters_in(earlier)[-1:]), SPACE)
     rest = () if is_last or last_letter == SPACE else rest_of_word(unsaid)
     if THEN in content:
@@ -176,6 +178,6 @@ def following(
     next_letters: tuple[str, ...] = () if len(letters) >= MOST else unsaid[:1] or (NAMES if text is None else ())
     if content and content[-1].startswith(AT):  # a letter follows, and nothing else
         return next_letters, None, not unsaid
-    told = (*(next_letters if content else ()), *(at_names(block)[least:] if next_letters else ()))
+    told = (*(next_letters if content else ()), *(at_names(block)[last_part + 1 :] if next_letters else ()))
     may_tell_more = bool(rest) or (text is None and bool(letters) and last_letter != SPACE and not is_last)
     return (*told, *((THEN,) if may_tell_more else ())), None if rest else least, not unsaid
