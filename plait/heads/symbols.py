@@ -6,6 +6,8 @@ teach it that (docs/adr/0038). A small network can: it sees a hundred times as m
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plait.heads.flow import FlowEmbedding
@@ -35,17 +37,24 @@ class SymbolsEmbedding(FlowEmbedding):
             Linear(slots * WIDTH, HIDDEN), nn.SiLU(), Linear(HIDDEN, HIDDEN), nn.SiLU(), Linear(HIDDEN, width)
         )
 
-    def expected(self, coordinates: Tensor) -> Tensor:
-        """[N, 1 + 2 * slots] coordinates -> [N, W] tokens as the symbols around them let expect them."""
+    def expected(self, coordinates: Tensor, dtype: torch.dtype = torch.float32, dropped: float = 0.0) -> Tensor:
+        """[N, 1 + 2 * slots] coordinates -> [N, W] tokens as the symbols around them let expect them, computed in `dtype`; with a share
+        `dropped` of what layers pass on, and a quarter as many symbols, left out."""
         numbers, distances = coordinates[:, 1:].long().chunk(2, dim=-1)
+        if dropped:
+            numbers = numbers * (torch.rand(numbers.shape, device=numbers.device) > dropped / 4)
         symbols = self.symbol(numbers) + self.distance(distances.clamp(-FARTHEST, FARTHEST) + FARTHEST)
         symbols = symbols * (numbers > 0).to(symbols.dtype)[..., None]
-        sketched: Tensor = self.sketch(symbols.flatten(1).to(self.tokens.weight.dtype))
-        return sketched
+        passed = symbols.flatten(1).to(dtype)
+        for layer in self.sketch:
+            passed = layer(passed)
+            if dropped and isinstance(layer, nn.SiLU):
+                passed = F.dropout(passed, dropped)
+        return passed  # type: ignore[no-any-return]
 
     def forward(self, tokens: Tensor, coordinates: Tensor, time: Tensor) -> Tensor:
         share = shown(time)[:, None].to(tokens.dtype)
-        seen = share * tokens + (1.0 - share) * self.expected(coordinates).to(tokens.dtype)
+        seen = share * tokens + (1.0 - share) * self.expected(coordinates, tokens.dtype)
         embedded: Tensor = super().forward(seen, coordinates, time)
         return embedded
 

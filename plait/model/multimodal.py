@@ -248,7 +248,7 @@ class MultimodalTransformer(nn.Module):
     def expected(self, name: str, coordinates: Tensor) -> Tensor | None:
         """[N, W] tokens of a modality as its embedder expects them at [N, C] coordinates; None where it expects nothing."""
         embedder = self.embedders[name]
-        return embedder.expected(coordinates) if isinstance(embedder, SymbolsEmbedding) else None
+        return embedder.expected(coordinates, self.dtype) if isinstance(embedder, SymbolsEmbedding) else None
 
     def seen_by(self, name: str, inputs: Tensor) -> Tensor:
         """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""

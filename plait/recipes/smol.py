@@ -2,7 +2,7 @@
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
 First, as stages, a speller learns the letters of what is heard and a projector for each question the answers to what is seen,
-and a vocoder to write waveforms; then adapters of what is given, narrow layers of what is written, embedders and heads.
+a vocoder to write waveforms, and a sketch how letters sound; then adapters of what is given, narrow layers of what is written, embedders and heads.
 
 plait data build smol && plait train smol
 plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a machine without internet
@@ -56,6 +56,9 @@ MODALITIES = {
     },
 }  # fmt: skip
 WORDS_OF_READERS = ("spellers.*", "askers.*")  # what tells the words of what is given
+SKETCHES = tuple(
+    f"embedders.audio.{part}.*" for part in ("sketch", "symbol", "distance")
+)  # how letters sound, before the trunk
 VARIED = {
     task: AugmentConfig(share=0.75, modalities={"image": {"move": 0.0}})
     for task in (
@@ -87,17 +90,30 @@ VOCODER = {
     "steps": 4000,
     "ema_decay": 0.99,
 }
+SKETCH = {
+    "trunk": {"adapters": {}, "split": {}, "split_every": {}},
+    "trainable": SKETCHES,
+    "objective": "sketch",
+    "flow": {"copies": 1, "null_prob": 0.05},
+    "augment": {},
+    "weights": {"say": 1.0, "repeat": 0.0, "say-picture": 0.0, "draw-heard": 0.0},
+    "optim": {"name": "adamw", "lr": 2e-3, "betas": (0.9, 0.999), "weight_decay": 0.1, "warmup": 100, "lr_scales": {}},
+    "pack": {"length": 512, "sequences": 24},
+    "loss_weights": {},
+    "steps": 5000,
+    "ema_decay": 0.99,
+}
 
 RECIPE = Recipe(
     name="smol",
     data="data/smol",
     modalities=MODALITIES,
     trunk=TrunkConfig(
-        adapters={"image_given": 32, "audio_given": 32}, split={"image_written": 192, "audio_written": 256},
+        adapters={"image_given": 32, "audio_given": 32}, split={"image_written": 192, "audio_written": 192},
         split_every={"audio_written": 3},
     ),
     init="smollm2-135m-instruct",
-    stages={"align": ALIGN, "vocoder": VOCODER},
+    stages={"align": ALIGN, "vocoder": VOCODER, "sketch": SKETCH},
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
@@ -105,7 +121,7 @@ RECIPE = Recipe(
     # Muon moves layers of what is written; AdamW adapters, marks and projectors at 1e-3, wide maps at 2e-4, the rest at 4e-3.
     optim=OptimConfig(
         name="muon", lr=4e-3, betas=(0.9, 0.98), warmup=100, decay_fraction=0.6, flow_lr_scale=0.05,
-        lr_scales={f"{place}.*": 0.25 for place in ("*.adapters", "tables.marks", "categorical.marks", "embedders.*_*")},
+        lr_scales=dict.fromkeys(SKETCHES, 0.1) | {f"{place}.*": 0.25 for place in ("*.adapters", "tables.marks", "categorical.marks", "embedders.*_*")},
     ),
     weights={  # what is said without a written word is answered as its words are (docs/adr/0030-sounds-without-words.md)
         "transcribe": 4.0, "speaker": 0.3, "spoken-language": 0.3, "listen": 0.0, "say": 5.0, "repeat": 0.5, "name": 6.0, "category": 1.0, "colour": 1.0, "count": 1.5, "where": 1.0,

@@ -45,8 +45,10 @@ class TrainingConfig(BaseModel):
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"
     )
-    objective: Literal["pretrain", "align", "codec"] = Field(
-        "pretrain", description="align: the alignment losses alone; codec: the trained parts of codecs alone, on media"
+    objective: Literal["pretrain", "align", "codec", "sketch"] = Field(
+        "pretrain",
+        description="align: the alignment losses alone; codec: the trained parts of codecs alone, on media; sketch: what tokens are to be "
+        "expected by the symbols around them alone",
     )
     alignment: dict[str, Literal["ctc", "match"]] = Field(
         default_factory=dict,

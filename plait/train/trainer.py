@@ -43,6 +43,7 @@ from plait.train.objectives import Objective
 from plait.train.objectives.align import Align, answers_to_match, answers_to_remember, words_to_expect
 from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
+from plait.train.objectives.sketch import Sketch, sketching
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
@@ -164,6 +165,10 @@ def _check_objective(
         raise ConfigError(
             "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
         )
+    if recipe.objective == "sketch" and not sketching(model):
+        raise ConfigError(
+            "objective=sketch, but no tokens have symbols around them; expected a setting such as modalities.audio.letters=true"
+        )
     for task, how in recipe.alignment.items():
         shown = {part.type for row in itertools.islice(by_task.get(task, ()), LOOKED_AT) for part in given_parts([row])}
         readers = [reader for name, reader in model.vocabulary.readers.items() if name in shown]
@@ -222,7 +227,8 @@ def build(
     model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
-    objective = _objective_of(recipe, codecs, by_task, encoder)
+    sketches = sketching(model) if recipe.objective == "sketch" else ()
+    objective = Sketch(sketches) if sketches else _objective_of(recipe, codecs, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
     drawn = {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}
     if recipe.objective == "pretrain":
