@@ -245,10 +245,16 @@ class MultimodalTransformer(nn.Module):
         x = torch.empty_like(unordered).index_copy(0, torch.cat(indices), unordered)
         return x.view(B, L, -1)
 
-    def expected(self, name: str, coordinates: Tensor) -> Tensor | None:
-        """[N, W] tokens of a modality as its embedder expects them at [N, C] coordinates; None where it expects nothing."""
+    @property
+    def sketching(self) -> tuple[str, ...]:
+        """The modalities whose embedders sketch tokens."""
+        return tuple(name for name, embedder in self.embedders.items() if isinstance(embedder, SymbolsEmbedding))
+
+    def expected(self, name: str, coordinates: Tensor, dropped: float = 0.0) -> Tensor | None:
+        """[N, W] tokens of a modality as its embedder sketches them at [N, C] coordinates, with a share of the sketch's inner numbers
+        `dropped`; None where it does not."""
         embedder = self.embedders[name]
-        return embedder.expected(coordinates, self.dtype) if isinstance(embedder, SymbolsEmbedding) else None
+        return embedder.expected(coordinates, self.dtype, dropped) if isinstance(embedder, SymbolsEmbedding) else None
 
     def seen_by(self, name: str, inputs: Tensor) -> Tensor:
         """[M * (tokens + words), width] features and empty places of media -> [M * tokens, width] features alone."""

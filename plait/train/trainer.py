@@ -43,7 +43,7 @@ from plait.train.objectives import Objective
 from plait.train.objectives.align import Align, answers_to_match, answers_to_remember, words_to_expect
 from plait.train.objectives.codec import Codec
 from plait.train.objectives.pretrain import Pretrain
-from plait.train.objectives.sketch import Sketch, sketching
+from plait.train.objectives.sketch import Sketch
 from plait.train.state import Training
 
 KEEP = 2  # checkpoints of a run
@@ -165,7 +165,7 @@ def _check_objective(
         raise ConfigError(
             "objective=codec, but no codec has parts to train; expected a setting such as modalities.audio.vocoder=256"
         )
-    if recipe.objective == "sketch" and not sketching(model):
+    if recipe.objective == "sketch" and not model.sketching:
         raise ConfigError(
             "objective=sketch, but no tokens have symbols around them; expected a setting such as modalities.audio.letters=true"
         )
@@ -227,8 +227,8 @@ def build(
     model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
-    sketches = sketching(model) if recipe.objective == "sketch" else ()
-    objective = Sketch(sketches) if sketches else _objective_of(recipe, codecs, by_task, encoder)
+    is_sketch = recipe.objective == "sketch"
+    objective = Sketch(model.sketching) if is_sketch else _objective_of(recipe, codecs, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
     drawn = {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}
     if recipe.objective == "pretrain":

@@ -13,17 +13,11 @@ from torch import Tensor
 
 from plait.contract import Sample
 from plait.data.pack import Batch
-from plait.heads.symbols import SymbolsEmbedding
 from plait.model.multimodal import MultimodalTransformer
 
 DROPPED = (
     0.12  # share of what the layers pass on that is left out, so that the sketch learns to speak, not clips by heart
 )
-
-
-def sketching(model: MultimodalTransformer) -> tuple[str, ...]:
-    """The modalities whose embedders sketch."""
-    return tuple(name for name, embedder in model.embedders.items() if isinstance(embedder, SymbolsEmbedding))
 
 
 class Sketch:
@@ -49,10 +43,10 @@ class Sketch:
         """Losses of each."""
         sums = {}
         for name in self.names:
-            embedder, tokens = model.embedders[name], batch.noised.get(name)
-            assert isinstance(embedder, SymbolsEmbedding)
-            sums[name] = sum((p.sum() * 0.0 for p in embedder.parameters()), torch.zeros((), device=model.device))
+            parameters, tokens = model.embedders[name].parameters(), batch.noised.get(name)
+            sums[name] = sum((p.sum() * 0.0 for p in parameters), torch.zeros((), device=model.device))
             if tokens is not None and len(tokens.index):
-                sketched = embedder.expected(tokens.coordinates, model.dtype, DROPPED).float()
-                sums[name] = sums[name] + (sketched - tokens.clean).square().mean(dim=-1).sum()
+                sketched = model.expected(name, tokens.coordinates, DROPPED)
+                assert sketched is not None
+                sums[name] = sums[name] + (sketched.float() - tokens.clean).square().mean(dim=-1).sum()
         return sums
