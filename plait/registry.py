@@ -244,3 +244,8 @@ def places(name: str) -> Places | None:
     """How texts speak of places in parts of the modality `name`, if they do."""
     module: Places | None = _optional(name, "boxes")
     return module
+
+
+def ordered(modality: Modality, names: Sequence[str]) -> bool:
+    """As `Telling.ordered`; False where the modality's headers tell nothing."""
+    return isinstance(modality, Telling) and modality.ordered(names)

@@ -47,11 +47,16 @@ def integrate(model, context, null, draw, request):
     return z
 
 
-def choose(model, context, legal):
-    """The likeliest legal id after `context`."""
+def choose(model, context, legal, ordered):
+    """The likeliest legal id after `context`, or where they are `ordered`, the first by which half of the likelihood is reached."""
     with torch.inference_mode():
-        logits = model.logits(hidden_states(model, context)[-1:])[0].numpy()
-    return int(legal[int(logits[legal].argmax())])
+        logits = model.logits(hidden_states(model, context)[-1:])[0].numpy()[legal].astype(np.float64)
+    if not ordered:
+        return int(legal[int(logits.argmax())])
+    shares, number, reached = np.exp(logits) / np.exp(logits).sum(), 0, 0.0
+    while (reached := reached + shares[number]) < 0.5:
+        number += 1
+    return int(legal[number])
 
 
 def answer(model, encoder, request):
@@ -72,4 +77,4 @@ def answer(model, encoder, request):
         assert isinstance(step, Feed)
         context += step.elements
         null = [*([] if step.restart_null else null), *step.null]
-        result = None if step.legal is None else choose(model, context, step.legal)
+        result = None if step.legal is None else choose(model, context, step.legal, step.ordered)

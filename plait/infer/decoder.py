@@ -33,12 +33,14 @@ LOOP = 16  # tokens that an answer which goes round has repeated at least
 @dataclass
 class Feed:
     """Elements to append to the request's streams: first the conditional one, then, if given, the null one. An id is then
-    chosen among `legal`, if there are any."""
+    chosen among `legal`, if there are any; where these stand in an order (`ordered`), the middle of what is likely rather than the
+    likeliest."""
 
     elements: list[Element]
     null: list[Element] = field(default_factory=list)
     restart_null: bool = False  # the null stream begins anew with these elements
     legal: np.ndarray | None = None
+    ordered: bool = False
 
 
 @dataclass
@@ -169,9 +171,9 @@ class Decoder:
     header: tuple[str, ...] = ()  # of the block that is being drawn
     _ended = False  # whether the last segment was ended by its own header
 
-    def _feed(self, legal: np.ndarray | None) -> Feed:
+    def _feed(self, legal: np.ndarray | None, ordered: bool = False) -> Feed:
         """All that was not fed yet."""
-        feed = Feed(self._unfed, self._unfed_null, self._restart_null, legal)
+        feed = Feed(self._unfed, self._unfed_null, self._restart_null, legal, ordered)
         self._unfed, self._unfed_null, self._restart_null = [], [], False
         return feed
 
@@ -228,7 +230,8 @@ class Decoder:
             if len(names) == 1:
                 header.append(names[0])
             else:
-                index = yield self._feed(np.array(self.vocabulary.encode(names)))
+                is_ordered = registry.ordered(modality, names)
+                index = yield self._feed(np.array(self.vocabulary.encode(names)), is_ordered)
                 header.append(self.vocabulary.names[index])
             self._name(modality, header[-1], part, block)
         return tuple(header)

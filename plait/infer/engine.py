@@ -27,7 +27,7 @@ from plait.infer.events import Answer, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, NewTokens, PackedView
 from plait.infer.prefixes import Prefixes, identities_of, without
 from plait.infer.request import Request
-from plait.infer.sampling import chance, euler_step, guided, sample_ids
+from plait.infer.sampling import chance, euler_step, guided, middle, sample_ids
 from plait.infer.ticket import Flight, Stream, Ticket
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
@@ -397,6 +397,9 @@ class Engine:
             temperature, top_p = each([r.temperature for r in requests]), each([r.top_p for r in requests])
             chosen = sample_ids(masked, temperature, top_p, each(uniform))
         for row, ticket in enumerate(asking):
+            feed = ticket.waits_for
+            if isinstance(feed, Feed) and feed.ordered and feed.legal is not None and ticket.request.temperature <= 0:
+                chosen[row] = middle(masked[row], torch.from_numpy(feed.legal))
             if ticket.request.logprobs is not None and ticket.decoder is not None:
                 ticket.decoder.chance = chance(masked[row], int(chosen[row]), ticket.request.logprobs)
         for index, finite in zip(chosen.tolist(), best.values.isfinite().tolist(), strict=True):

@@ -26,6 +26,12 @@ def sample_ids(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tens
     return torch.where(temperature <= 0, best.cpu(), drawn).to(device)
 
 
+def middle(logits: Tensor, ids: Tensor) -> int:
+    """The id, among `ids` in their order, at which half of the likelihood by [V] `logits` is reached: their median."""
+    before = torch.softmax(logits[ids].double().cpu(), dim=-1).cumsum(dim=-1)
+    return int(ids[int((before < 0.5).sum().clamp_max(len(ids) - 1))])
+
+
 def chance(logits: Tensor, chosen: int, count: int) -> tuple[float, list[tuple[int, float]]]:
     """Log-probability of the chosen id among the legal ones of [V] `logits`, and `count` of the likeliest with theirs."""
     logs = torch.log_softmax(logits.float(), dim=-1)

@@ -103,6 +103,9 @@ class Telling(Protocol):
     def bare(self, header: Sequence[str]) -> Sequence[str]:
         """A header, or some names of one, without what tells of the content: what guidance leads away from does not see it."""
 
+    def ordered(self, names: Sequence[str]) -> bool:
+        """Whether the names that may follow are answers to when, the soonest first: then the likeliest would mostly be too soon."""
+
 
 class Cuts(Protocol):
     """`cut.py`: long parts in pieces. Without it a part is read whole or not at all."""

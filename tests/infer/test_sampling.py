@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from plait.infer.sampling import euler_step, guided, sample_ids
+from plait.infer.sampling import euler_step, guided, middle, sample_ids
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, -1.0, -torch.inf])
 
@@ -57,3 +57,10 @@ def test_guided_clean_tokens_are_guided_velocities():
 def test_the_last_step_is_what_was_predicted():
     z, x = torch.randn(3, 2), torch.randn(3, 2)
     torch.testing.assert_close(euler_step(z, x, torch.full((3,), 0.8), torch.ones(3)), x)
+
+
+def test_of_answers_in_an_order_the_middle_is_taken():
+    logits = torch.log(torch.tensor([0.0, 0.05, 0.3, 0.25, 0.0, 0.4]) + 1e-12)
+    assert middle(logits, torch.tensor([5, 2, 3, 1])) == 2, "0.4, then 0.7"
+    assert middle(logits, torch.tensor([1, 2, 3, 5])) == 3, "0.05, 0.35, 0.6: the likeliest comes last"
+    assert middle(logits, torch.tensor([3])) == 3

@@ -174,6 +174,17 @@ def test_without_a_text_the_model_says_what_it_likes():
     assert len(audio.expects((at_names(8)[3], NAMES[98]), promised)) == 256 + 8 * FINE - 4 + 1 + 1 + 8
 
 
+def test_when_a_letter_comes_is_asked_in_the_order_of_time():
+    audio = Audio(frames=4, block=8, letters=True)
+    at = at_names(8)
+    begun = audio.expects((OPEN, at[5], NAMES[97]), {"say": "ab"})
+    assert begun == (NAMES[98], *at[6:], THEN), "now, later, after the block"
+    assert registry.ordered(audio, begun)
+    assert not registry.ordered(audio, audio.expects((OPEN, at[5]), {}))
+    assert not registry.ordered(audio, audio.expects((OPEN, at[5], NAMES[97]), {})), "which letter is no matter of time"
+    assert not registry.ordered(Audio(), Audio().expects((OPEN,), {}))
+
+
 def test_each_token_knows_the_letters_around_it():
     audio = Audio(frames=4, block=8, letters=True)
     header = audio.read(clip(words=WORDS)).blocks[1].header  # "im h", then "ear"

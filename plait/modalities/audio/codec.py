@@ -27,7 +27,9 @@ from plait.modalities.audio.letters import (
     at_names,
     checked,
     following,
+    is_place,
     is_told,
+    letters_in,
     placed,
 )
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
@@ -198,6 +200,9 @@ class Audio:
 
     def bare(self, header: Sequence[str]) -> Sequence[str]:
         return [name for name in header if not is_told(name)]
+
+    def ordered(self, names: Sequence[str]) -> bool:
+        return any(map(is_place, names)) and len(letters_in(names)) <= 1  # which letter is no matter of time
 
     def block_len(self, header: Sequence[str]) -> int:
         return self.block if header[-1] == MORE else int(header[-1][6:-1])

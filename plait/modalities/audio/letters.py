@@ -58,6 +58,11 @@ def is_told(name: str) -> bool:
     return name in NUMBERS or name == THEN or name.startswith(AT)
 
 
+def is_place(name: str) -> bool:
+    """Whether a name tells where in its block the letters behind it begin."""
+    return name.startswith(AT)
+
+
 def rest_of_word(unsaid: Sequence[str]) -> tuple[str, ...]:
     """Letters up to the end of a word that has begun, MOST_THEN of them at most; none where the word has been said."""
     return tuple(takewhile(lambda name: name != SPACE, unsaid))[:MOST_THEN]
