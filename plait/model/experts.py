@@ -45,21 +45,19 @@ class Split:
         zeros = [parts[0].new_zeros(1, *parts[0].shape[1:])] if self.is_hollow else []
         return torch.cat([*parts, *zeros]).index_select(0, self.place)
 
-    def _among(self, skipped: Collection[str]) -> tuple[Tensor, int]:
-        """[n] where each of the tokens of `indices` stands when those of some experts are left out: these behind the last; and how
-        many are left."""
+    def _among(self, skipped: Collection[str]) -> Tensor:
+        """[n] where each of the tokens of `indices` stands when those of some experts are left out: these behind the last."""
         counts = [len(index) for index in self.indices]
         names = [""] * (len(counts) - len(self.own)) + [name for name, _ in self.own]
         is_left = torch.cat(
             [torch.full((count,), name not in skipped) for name, count in zip(names, counts, strict=True)]
         ).to(self.place.device)
-        left = int(is_left.sum())
-        return torch.where(is_left, is_left.cumsum(0) - 1, left), left
+        return torch.where(is_left, is_left.cumsum(0) - 1, is_left.sum())
 
     def hollow(self, skipped: Collection[str]) -> Split:
         """The same with zeros in the place of the tokens of some experts."""
         own = tuple((name, index) for name, index in self.own if name not in skipped)
-        return replace(self, own=own, place=self._among(skipped)[0][self.place], is_hollow=True)
+        return replace(self, own=own, place=self._among(skipped)[self.place], is_hollow=True)
 
     def without(self, skipped: Collection[str], shape: tuple[int, int]) -> tuple[Split, Tensor]:
         """The same of a batch of `shape` [B, L] without the tokens of some experts: [B, M] tokens, and where each stood in L.
@@ -80,7 +78,7 @@ class Split:
         moved[(row * shape[1] + tokens)[is_valid]] = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)[
             is_valid
         ]
-        order, _ = self._among(skipped)
+        order = self._among(skipped)
         place = torch.where(is_valid, order[self.place.view(shape).gather(1, tokens)], 0).flatten()
         mask = is_valid[:, None, :].expand(-1, M, -1)
         if self.mask is not None:
