@@ -98,7 +98,8 @@ def _directions(embedding: FlowEmbedding, coordinates: Tensor, seed: int) -> tup
     dim = embedding.dim
     used = [torch.ones(1, dim)]
     if embedding.num_coordinates:
-        used.append(torch.unique(embedding.position_features(coordinates), dim=0))
+        places = torch.unique(coordinates[:, : embedding.num_coordinates], dim=0)  # the rest is no sinusoid
+        used.append(embedding.position_features(places))
     _, sizes, axes = torch.linalg.svd(torch.cat(used), full_matrices=False)
     max_used = dim - int(SHARE * dim) - 1
     used_axes = axes[(sizes > 1e-3 * sizes[0])][:max_used]
