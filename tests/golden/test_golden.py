@@ -22,11 +22,9 @@ STORED = Path(__file__).with_name("losses.json")
 CASES: dict[str, tuple[TrunkConfig, str]] = {
     "default": (TINY, "muon"),
     "adamw": (TINY, "adamw"),
-    "vanilla": (vanilla(32, 2, 2), "muon"),
+    # Not Muon: it orthogonalises in bfloat16, and without QK-norm that sets processors 5e-3 apart; so they are 3e-6.
+    "vanilla": (vanilla(32, 2, 2), "adamw"),
 }
-# Without QK-norm, and normalised after each branch, rounding grows: three processors were 1.5e-3 apart at step 13, 4e-3 at 15.
-TOLERANCE = {"vanilla": (3e-3, 1e-2)}  # before step 13, and from there on
-LATE = 13
 
 
 def losses(case: str) -> list[dict[str, float]]:
@@ -44,8 +42,7 @@ def test_twenty_steps(case):
     stored = json.loads(STORED.read_text())[case]
     made = losses(case)
     for step, (a, b) in enumerate(zip(made, stored, strict=True)):
-        tolerance = TOLERANCE.get(case, (1e-3, 1e-3))[step >= LATE]
-        assert a == pytest.approx(b, rel=tolerance), f"step {step}"
+        assert a == pytest.approx(b, rel=1e-3), f"step {step}"
     assert sum(made[-1].values()) < sum(made[0].values()), "twenty steps did not learn"
 
 
