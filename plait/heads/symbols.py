@@ -54,8 +54,8 @@ class SymbolsEmbedding(FlowEmbedding):
 
     def forward(self, tokens: Tensor, coordinates: Tensor, time: Tensor) -> Tensor:
         share = shown(time)[:, None].to(tokens.dtype)
-        seen = share * tokens + (1.0 - share) * self.expected(coordinates, tokens.dtype)
-        embedded: Tensor = super().forward(seen, coordinates, time)
+        estimate = share * tokens + (1.0 - share) * self.expected(coordinates, tokens.dtype)
+        embedded: Tensor = super().forward(estimate, coordinates, time)
         return embedded
 
     def position_features(self, coordinates: Tensor) -> Tensor:

@@ -214,12 +214,12 @@ class Group:
 
     def _experts_of_keys(self, entries: Sequence[Entry], experts: np.ndarray) -> np.ndarray:
         """[S, T] number of the expert of each token, kept and new; -1 behind them."""
-        found = np.full((self.streams, self.reach), -1)
-        for own, entry in zip(found, entries, strict=True):
+        expert_of_key = np.full((self.streams, self.reach), -1)
+        for of_stream, entry in zip(expert_of_key, entries, strict=True):
             length = entry.slot.length
-            own[:length] = entry.slot.experts[:length]
-            own[length : length + entry.count] = experts[entry.first : entry.first + entry.count]
-        return found
+            of_stream[:length] = entry.slot.experts[:length]
+            of_stream[length : length + entry.count] = experts[entry.first : entry.first + entry.count]
+        return expert_of_key
 
     def bias(self, absent: frozenset[int]) -> Tensor | None:
         """[S, n, T] numbers to add to scores, in a layer that tokens of the experts `absent` do not pass; None for zeros."""
@@ -228,8 +228,8 @@ class Group:
             if absent and not is_absent.any():
                 self.biases[absent] = self.bias(frozenset())
             else:
-                seen = self._seen() & ~torch.from_numpy(is_absent)[..., None, :]
-                self.biases[absent] = bias(seen, self.store.keys[0].dtype).to(self.index.device)
+                is_visible = self._seen() & ~torch.from_numpy(is_absent)[..., None, :]
+                self.biases[absent] = bias(is_visible, self.store.keys[0].dtype).to(self.index.device)
         return self.biases[absent]
 
     def attend(self, layer: int, absent: frozenset[int], q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class Split:
 
     def hollow(self, skipped: Collection[str]) -> Split:
         """The same with zeros in the place of the tokens of some experts."""
-        own = tuple((name, index) for name, index in self.own if name not in skipped)
-        return replace(self, own=own, place=self._among(skipped)[self.place], is_hollow=True)
+        own_left = tuple((name, index) for name, index in self.own if name not in skipped)
+        return replace(self, own=own_left, place=self._among(skipped)[self.place], is_hollow=True)
 
     def without(self, skipped: Collection[str], shape: tuple[int, int]) -> tuple[Split, Tensor]:
         """The same of a batch of `shape` [B, L] without the tokens of some experts: [B, M] tokens, and where each stood in L.
@@ -83,9 +83,9 @@ class Split:
         mask = is_valid[:, None, :].expand(-1, M, -1)
         if self.mask is not None:
             mask = mask & self.mask[row[..., None], tokens[:, :, None], tokens[:, None, :]]
-        own = tuple((name, moved[index]) for name, index in self.own if name not in skipped)
+        own_left = tuple((name, moved[index]) for name, index in self.own if name not in skipped)
         settled = None if self.settled is None else moved[self.settled]
-        return Split(moved[self.shared], own, place, self.adapters, settled, mask), tokens
+        return Split(moved[self.shared], own_left, place, self.adapters, settled, mask), tokens
 
 
 def settled_tokens(moves: Tensor, mask: Tensor, begins: Tensor) -> Tensor:

@@ -212,8 +212,8 @@ class Audio:
 
     def coordinates(self, header: Sequence[str]) -> np.ndarray:
         tokens = self.block_len(header)
-        place = np.arange(tokens, dtype=np.float32)[:, None]
-        return np.hstack((place, around(header, self.block, tokens))) if self.writing.letters else place
+        numbers = np.arange(tokens, dtype=np.float32)[:, None]
+        return np.hstack((numbers, around(header, self.block, tokens))) if self.writing.letters else numbers
 
     def mono(self, part: Part, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
         """[n] float32 samples and their rate in Hz. Raises RowError for empty, cancelling or non-finite sound, and for one that is

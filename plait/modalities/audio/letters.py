@@ -183,6 +183,6 @@ def following(
     next_letters: tuple[str, ...] = () if len(letters) >= MOST else unsaid[:1] or (NAMES if text is None else ())
     if content and content[-1].startswith(AT):  # a letter follows, and nothing else
         return next_letters, None, not unsaid
-    told = (*(next_letters if content else ()), *(at_names(block)[last_part + 1 :] if next_letters else ()))
+    next_names = (*(next_letters if content else ()), *(at_names(block)[last_part + 1 :] if next_letters else ()))
     may_tell_more = bool(rest) or (text is None and bool(letters) and last_letter != SPACE and not is_last)
-    return (*told, *((THEN,) if may_tell_more else ())), None if rest else least, not unsaid
+    return (*next_names, *((THEN,) if may_tell_more else ())), None if rest else least, not unsaid
