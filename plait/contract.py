@@ -87,8 +87,9 @@ class Modality(Protocol):
     def ends(self, header: Sequence[str]) -> bool:
         """Whether the block under the complete `header` is the last of its segment."""
 
-    def coordinates(self, header: Sequence[str]) -> np.ndarray:
-        """[block_len, C] float32: where each token of a block stands, C fixed for the modality."""
+    def coordinates(self, header: Sequence[str], before: Sequence[Sequence[str]] = ()) -> np.ndarray:
+        """[block_len, C] float32: where each token of a block stands, C fixed for the modality; `before`: earlier headers of its
+        segment."""
 
     def read(self, part: Part) -> Segment:
         """Encode a part. Raises RowError, naming what was got and expected."""

@@ -178,6 +178,7 @@ class Encoder:
     def _segment(self, segment: Segment, learned: bool, message: int = -1, part: int = -1) -> Iterator[Element]:
         modality = self.modality(segment.modality)
         expert = self.vocabulary.expert(segment.modality, learned)
+        headers: list[Sequence[str]] = []
         for number, block in enumerate(segment.blocks):
             origin = Origin(message, part, number)
             if modality.head == "categorical":
@@ -186,7 +187,8 @@ class Encoder:
                     yield Ids((block.tokens + offset).tolist(), learned, expert, origin)
             else:
                 yield Ids(self.vocabulary.encode(block.header), learned, expert, origin)
-                coordinates = modality.coordinates(block.header)
+                coordinates = modality.coordinates(block.header, headers)
+                headers.append(block.header)
                 yield FlowBlock(
                     modality.name, block.tokens, coordinates, learned, expert=expert, origin=origin, noise=block.noise
                 )

@@ -196,8 +196,10 @@ class Decoder:
         self._restart_null = self.guided
         self._ended = False
         while not self._ended:
-            header = yield from self._header(modality, part, blocks)
-            tokens, noise = yield from self._block(modality, header, part)
+            before = [earlier.header for earlier in blocks]
+            header = yield from self._header(modality, part, before)
+            coordinates = modality.coordinates(header, before)
+            tokens, noise = yield from self._block(modality, header, coordinates, part)
             blocks.append(Block(header, tokens, noise))
             if len(blocks) == 1:
                 self.segments.append(Segment(name, ()))
@@ -210,7 +212,7 @@ class Decoder:
             if last and self.request.to is not None:
                 return
             expert = self.vocabulary.expert(name, written=True)
-            done = FlowBlock(name, tokens, modality.coordinates(header), False, expert=expert)
+            done = FlowBlock(name, tokens, coordinates, False, expert=expert)
             self._answer(done, part, name, len(blocks) - 1)
             if self.guided:
                 bare = modality.coordinates(registry.bare(modality, header))
@@ -218,10 +220,12 @@ class Decoder:
             if last:
                 return
 
-    def _header(self, modality: Modality, part: int, before: Sequence[Block]) -> Generator[Step, Any, tuple[str, ...]]:
-        """The names of a block's header: chosen where there is a choice, the others follow by themselves."""
-        block, headers = len(before), [earlier.header for earlier in before]
-        options = {**self.request.options.get(modality.name, {}), "blocks": block, "headers": headers}
+    def _header(
+        self, modality: Modality, part: int, before: Sequence[Sequence[str]]
+    ) -> Generator[Step, Any, tuple[str, ...]]:
+        """The names of the header after those `before`: chosen where there is a choice, the others follow by themselves."""
+        block = len(before)
+        options = {**self.request.options.get(modality.name, {}), "blocks": block, "headers": before}
         header: list[str] = []
         if block == 0:
             header.append(modality.grammar()[0])
@@ -244,7 +248,7 @@ class Decoder:
             self._unfed_null.append(mark)
 
     def _block(
-        self, modality: Modality, header: tuple[str, ...], part: int
+        self, modality: Modality, header: tuple[str, ...], coordinates: np.ndarray, part: int
     ) -> Generator[Step, Any, tuple[np.ndarray, np.ndarray]]:
         """The tokens of one block, and the noise that they are drawn from."""
         self.header = header
@@ -255,8 +259,8 @@ class Decoder:
         yield self._feed(None)
         noise = self.rng.standard_normal((count, modality.token_width), dtype=np.float32)
         expert = self.vocabulary.expert(modality.name, written=True)
-        places, bare = modality.coordinates(header), modality.coordinates(registry.bare(modality, header))
-        drawn = yield Draw(modality.name, noise, places, bare, expert, self.guided, part)
+        bare = modality.coordinates(registry.bare(modality, header))
+        drawn = yield Draw(modality.name, noise, coordinates, bare, expert, self.guided, part)
         return modality.canonical(drawn), noise
 
 

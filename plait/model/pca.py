@@ -56,9 +56,11 @@ def find(modality: Modality, parts: Sequence[Part], max_components: int, seed: i
     tokens: list[np.ndarray] = []
     coordinates: list[np.ndarray] = []
     for index in rng.permutation(len(parts)):  # parts come sorted, source by source
+        headers: list[Sequence[str]] = []
         for block in modality.read(with_bytes(parts[index])).blocks:
             tokens.append(block.tokens)
-            coordinates.append(modality.coordinates(block.header))
+            coordinates.append(modality.coordinates(block.header, headers))
+            headers.append(block.header)
         if sum(map(len, tokens)) >= 4 * MAX_TOKENS:  # enough to draw from
             break
     all_tokens, all_coordinates = np.concatenate(tokens), np.concatenate(coordinates)

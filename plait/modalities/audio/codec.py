@@ -29,10 +29,13 @@ from plait.modalities.audio.letters import (
     following,
     is_place,
     is_told,
+    names_in,
+    names_of,
     letters_in,
     placed,
 )
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
+from plait.modalities.audio.sounds import Pronunciations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,7 +131,8 @@ class Audio:
 
     `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
     `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does. Further settings are
-    those of `Writing` and, for `augment`, of `Variation`. Raises ConfigError for impossible settings.
+    those of `Writing` and, for `augment`, of `Variation`. `pronunciations_json` is a dictionary of words and their sounds
+    (`sounds.packed`), to say texts by; without it words are spelled. Raises ConfigError for impossible settings.
     """
 
     name = "audio"
@@ -143,6 +147,7 @@ class Audio:
         std: Sequence[float] | None = None,
         reader: str = "",
         raw: bool = True,
+        pronunciations_json: str = "",
         **settings: Any,
     ) -> None:
         if frames < 1 or block < 1 or max_seconds <= 0:
@@ -154,6 +159,7 @@ class Audio:
         self.writing = Writing(**{name: settings.pop(name) for name in WRITING if name in settings})
         self.variation = Variation(**settings)
         self.network: Vocoder | None = None
+        self.pronunciations = Pronunciations(pronunciations_json) if pronunciations_json else None
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
 
@@ -185,10 +191,15 @@ class Audio:
         if not self.writing.letters:
             return (*more, *last)
         before, tokens = options.get("headers", ()), self.block if more else len(last)
-        told, least, may_end = following(header, before, text, tokens, is_last=not more)
+        wish = None if text is None else self.spelled(text)
+        told, least, may_end = following(header, before, wish, tokens, is_last=not more)
         if least is None:
             return told
         return (*told, *more, *(last[max(0, least - 1) :] if may_end or not more else ()))
+
+    def spelled(self, text: str) -> tuple[str, ...]:
+        """Names of what is said of a text: its words' sounds, as far as they are known, and letters."""
+        return names_of(text) if self.pronunciations is None else names_in(self.pronunciations.of_text(text))
 
     @property
     def tells(self) -> bool:
@@ -210,10 +221,10 @@ class Audio:
     def ends(self, header: Sequence[str]) -> bool:
         return header[-1] != MORE
 
-    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+    def coordinates(self, header: Sequence[str], before: Sequence[Sequence[str]] = ()) -> np.ndarray:
         tokens = self.block_len(header)
         numbers = np.arange(tokens, dtype=np.float32)[:, None]
-        return np.hstack((numbers, around(header, self.block, tokens))) if self.writing.letters else numbers
+        return np.hstack((numbers, around(header, before, self.block, tokens))) if self.writing.letters else numbers
 
     def mono(self, part: Part, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
         """[n] float32 samples and their rate in Hz. Raises RowError for empty, cancelling or non-finite sound, and for one that is
@@ -343,6 +354,7 @@ class Audio:
             **asdict(self.variation),
             **({"reader": self.reader, "raw": self.raw} if self.reader else {}),
             **{name: value for name, value in asdict(self.writing).items() if value},
+            **({"pronunciations_json": self.pronunciations.packed} if self.pronunciations else {}),
         }
 
     def example(self, seed: int) -> Part:

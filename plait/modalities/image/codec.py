@@ -115,7 +115,7 @@ class Image:
     def ends(self, header: Sequence[str]) -> bool:
         return True
 
-    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+    def coordinates(self, header: Sequence[str], before: Sequence[Sequence[str]] = ()) -> np.ndarray:
         rows, cols = self._shape(header)
         positions: np.ndarray = np.indices((rows, cols), np.float32).reshape(2, -1).T
         return np.ascontiguousarray(positions)

@@ -67,7 +67,7 @@ class Text:
     def ends(self, header: Sequence[str]) -> bool:
         return True
 
-    def coordinates(self, header: Sequence[str]) -> np.ndarray:
+    def coordinates(self, header: Sequence[str], before: Sequence[Sequence[str]] = ()) -> np.ndarray:
         return np.zeros((1, 0), np.float32)
 
     def check(self, part: Part) -> None:
