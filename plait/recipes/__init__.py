@@ -21,7 +21,6 @@ MACHINERY = {
     "measuring",
     "fast",
     "replies",
-    "times",
 }  # modules of this folder that are no recipes
 
 

@@ -38,10 +38,9 @@ from plait.modalities.image.judge import LARGEST, picture_view
 from plait.model.transformer import TrunkConfig
 from plait.recipes.recipe import Recipe, Sampling
 from plait.recipes.replies import replies
-from plait.recipes.times import times_of
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of
 from plait.tasks.dictionary.group import Group, hashed
-from plait.tasks.smol import TASKS, VOICE
+from plait.tasks.smol import TASKS
 from plait.tasks.task import REWORDED
 from plait.train import bases
 from plait.train.optim import OptimConfig
@@ -216,18 +215,6 @@ def answered(clips: Sequence[Asset], file: Path, say: Callable[[str], None]) -> 
     ]
 
 
-def timed(clips: list[Asset], folder: Path, say: Callable[[str], None]) -> list[Asset]:
-    """Clips, those in the voice that is learned with the times of their words; raises as `times_of` does."""
-    texts = {clip.media["speech"]: clip.texts["en"] for clip in clips if clip.facts["speaker"] == VOICE}
-    times = times_of(texts, folder / "times.json", folder / "features", say)
-    return [
-        replace(clip, facts={**clip.facts, "times": times[clip.media["speech"]]})
-        if clip.media["speech"] in times
-        else clip
-        for clip in clips
-    ]
-
-
 def for_judges(assets: Sequence[Asset], dataset: corpus.Corpus) -> dict[str, list[Sample]]:
     """What a judge of drawings learns from, and is measured on: drawings in styles that the model never draws, and held-out ones
     in styles that it does, each with its concept."""
@@ -325,10 +312,6 @@ def _add_speech(dataset: corpus.Corpus, folder: Path, without_base: str, say: Ca
     missing = {"replies": without_base} if without_base else {}
     if not without_base:
         clips = answered(clips, folder / "replies.json", say)
-    try:
-        clips = timed(clips, folder, say)
-    except PlaitError as error:
-        missing["times of words"] = str(error)
     for split, number in Counter(_place(dataset, clip) for clip in clips).items():
         say(f"{split}: {number:,} texts spoken")
     return missing

@@ -54,9 +54,9 @@ def answer_aloud(group: Group) -> Iterator[Item]:
 
 
 def _said(asset: Asset) -> Part:
-    """A recording that is to be said, with the times of its words where they are known (plait.recipes.times)."""
+    """A recording that is to be said, with its words, their sounds and when each begins, where that is known."""
     part = asset.part("speech")
-    return Part(part.type, part.value, {"words": times}) if (times := asset.facts.get("times")) else part
+    return Part(part.type, part.value, {"words": sounds}) if (sounds := asset.facts.get("sounds")) else part
 
 
 def speak(group: Group) -> Iterator[Item]:

@@ -30,8 +30,9 @@ import soundfile
 import soxr
 
 from plait.data.corpus.duplicates import clip_signature, near_clips
+from plait.data.corpus.phonemes import Timed, sounds_of, with_durations, words_of
 from plait.data.sources import Asset
-from plait.data.sources.espeak import Espeak, trim
+from plait.data.sources.espeak import Espeak, loud_part
 from plait.data.sources.fetch import Package, unpacked
 from plait.data.sources.flite import LICENCE as FLITE_LICENCE
 from plait.data.sources.flite import VOICES as FLITE_VOICES
@@ -250,16 +251,18 @@ def _clip_of_worker(text: Text) -> dict[str, Any] | None:
 
 def _clip(voices: Voices, folder: Path, text: Text) -> dict[str, Any] | None:
     """Speak one text into a file; returns what is known of it, or None where it is too short or too long."""
-    speaker, samples = voices.speak(text)
+    speaker, samples, sounds = voices.speak(text)
     if not 0.1 < len(samples) / RATE < MOST_SECONDS:
         return None
     file = folder / f"{_number(text):016x}.opus"
     write_opus(file, samples)
+    seconds = round(len(samples) / RATE, 3)
     return {
         **asdict(text),
         "speaker": speaker,
         "file": file.name,
-        "seconds": round(len(samples) / RATE, 3),
+        "seconds": seconds,
+        **({"sounds": words_of(text.said, sounds, seconds)} if sounds else {}),
         "signature": f"{clip_signature(log_mel(samples)):x}",
     }
 
@@ -296,6 +299,7 @@ def _asset(folder: Path, clip: Mapping[str, Any]) -> Asset:
     licence = {SPEAKER: LICENCE, ROBOT: ROBOT_LICENCE}.get(speaker, FLITE_LICENCE)
     facts = {"language": "en", "speaker": speaker, "licence": licence, "words": clip["words"], "split": clip["split"]}
     facts |= {"answer": clip["answer"]} if clip.get("answer") else {}
+    facts |= {"sounds": clip["sounds"]} if clip.get("sounds") else {}
     speech, signature = {"speech": str(folder / clip["file"])}, {"speech": clip["signature"]}
     return Asset("spoken", "speech", clip["group"], speech, {"en": clip["said"]}, facts, signatures=signature)
 
@@ -314,7 +318,7 @@ class Voices:
         self.stack.close()
 
     @cached_property
-    def piper(self) -> Callable[[str, float], np.ndarray]:
+    def piper(self) -> Callable[[str, float], tuple[np.ndarray, Timed]]:
         return _voice(self.sources)
 
     @cached_property
@@ -333,23 +337,23 @@ class Voices:
             self.say(f"fewer voices: {error}")
             return None
 
-    def speak(self, text: Text) -> tuple[str, np.ndarray]:
-        """The speaker's name, and [n] float32 samples at RATE. All chance comes from the text. What another voice cannot speak is
-        said, and spoken by Piper."""
+    def speak(self, text: Text) -> tuple[str, np.ndarray, Timed]:
+        """The speaker's name, [n] float32 samples at RATE, and the sounds that they are, where the voice tells. All chance comes
+        from the text but Piper's. What another voice cannot speak is said, and spoken by Piper."""
         rng = np.random.default_rng(_number(text))
         slowness = float(rng.uniform(*SLOWNESS))
         try:
             if _turn(text) == ROBOT and self.espeak:
                 voice = ACCENTS[rng.integers(len(ACCENTS))] + TIMBRES[rng.integers(len(TIMBRES))]
                 samples = self.espeak.say(text.said, voice, int(rng.integers(*RATES)), int(rng.integers(*PITCHES)))
-                return ROBOT, _at_level(samples)
+                return ROBOT, _at_level(samples), []
             if _turn(text) == STATISTICAL and self.flite:
                 voice = FLITE_VOICES[rng.integers(len(FLITE_VOICES))]
                 samples = self.flite.say(text.said, voice, slowness, float(rng.uniform(*PITCH)))
-                return f"{STATISTICAL}-{voice}", _at_level(samples)
+                return f"{STATISTICAL}-{voice}", _at_level(samples), []
         except DataError as error:
             self.say(f"spoken by Piper instead: {error}")
-        return SPEAKER, self.piper(text.said, slowness)
+        return SPEAKER, *self.piper(text.said, slowness)
 
 
 def _at_level(samples: np.ndarray) -> np.ndarray:
@@ -357,8 +361,9 @@ def _at_level(samples: np.ndarray) -> np.ndarray:
     return level
 
 
-def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
-    """Text and slowness -> [n] float32 samples at RATE, without silence at the ends."""
+def _voice(sources: Path) -> Callable[[str, float], tuple[np.ndarray, Timed]]:
+    """Text and slowness -> [n] float32 samples at RATE, without silence at the ends, and the sounds that they are; none of these
+    for a text in which the voice's phonemes are not all English, or cannot be told from each other."""
     try:
         from onnxruntime import InferenceSession, SessionOptions
         from piper import PiperVoice
@@ -369,11 +374,32 @@ def _voice(sources: Path) -> Callable[[str, float], np.ndarray]:
     voice = PiperVoice.load(model)
     options = SessionOptions()  # several threads wait for each other longer than they compute
     options.intra_op_num_threads = 1
-    voice.session = InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
+    network = with_durations(model.read_bytes())
+    voice.session = InferenceSession(network, sess_options=options, providers=["CPUExecutionProvider"])
 
-    def synthesise(text: str, slowness: float) -> np.ndarray:
-        chunks = list(voice.synthesize(text, syn_config=SynthesisConfig(length_scale=slowness)))
-        samples = soxr.resample(np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate, RATE)
-        return _at_level(trim(samples.astype(np.float32), margin=960))
+    def synthesise(text: str, slowness: float) -> tuple[np.ndarray, Timed]:
+        chunks = list(voice.synthesize(text, SynthesisConfig(length_scale=slowness), include_alignments=True))
+        rate = chunks[0].sample_rate
+        samples = soxr.resample(np.concatenate([c.audio_float_array for c in chunks]), rate, RATE).astype(np.float32)
+        loud = loud_part(samples, margin=960)
+        try:
+            sounds = sounds_of(_phonemes(chunks))
+        except DataError:
+            sounds = []
+        return _at_level(samples[loud]), [(name, round(second - loud.start / RATE, 3)) for name, second in sounds]
 
     return synthesise
+
+
+def _phonemes(chunks: Sequence[Any]) -> list[tuple[str, float]]:
+    """Each phoneme of what Piper spoke, and the second where it begins. Raises DataError where Piper cannot tell."""
+    phonemes, start = list[tuple[str, float]](), 0
+    for chunk in chunks:
+        if not chunk.phoneme_alignments:
+            raise DataError("got no durations of phonemes")
+        at = start
+        for phoneme in chunk.phoneme_alignments:
+            phonemes.append((phoneme.phoneme, at / chunk.sample_rate))
+            at += phoneme.num_samples
+        start += len(chunk.audio_float_array)
+    return phonemes

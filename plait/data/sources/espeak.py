@@ -22,10 +22,13 @@ LICENCE = "GPL-3.0 program; its output is ours"
 
 def trim(samples: np.ndarray, threshold: float = 0.01, margin: int = 320) -> np.ndarray:
     """Cut silence (below `threshold` of the peak) from both ends, leaving `margin` samples."""
+    return samples[loud_part(samples, threshold, margin)]
+
+
+def loud_part(samples: np.ndarray, threshold: float = 0.01, margin: int = 320) -> slice:
+    """Where samples are no silence, as `trim` cuts them."""
     loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max(initial=1e-9))
-    if not len(loud):
-        return samples
-    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+    return slice(max(0, int(loud[0]) - margin), int(loud[-1]) + margin) if len(loud) else slice(0, len(samples))
 
 
 class Espeak:

@@ -29,9 +29,9 @@ from plait.modalities.audio.letters import (
     following,
     is_place,
     is_told,
+    letters_in,
     names_in,
     names_of,
-    letters_in,
     placed,
 )
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel

@@ -80,23 +80,26 @@ def around(header: Sequence[str], before: Sequence[Sequence[str]], block: int, t
     """[tokens, 2 * (BEHIND + AHEAD)] float32 of the first `tokens` tokens of a block of `block` tokens, after blocks with the headers
     `before`: the letters around each as numbers, NONE where there is none, then how many parts of a token after its beginning each
     begins."""
-    placed_letters: list[tuple[int, int]] = []
+    letters: list[tuple[int, int]] = []
     for back, earlier in enumerate(reversed(before), start=1):
-        if len(placed_letters) >= BEHIND:
+        if len(letters) >= BEHIND:
             break
-        said = [name for name in takewhile(lambda name: name != THEN, earlier) if is_told(name)]
-        placed_letters[:0] = _places(said, -back * block * FINE, block)
-    placed_letters = [*placed_letters[-BEHIND:], *_places(header, 0, block)]
+        said = takewhile(lambda name: name != THEN, earlier)
+        letters = [*_places(said, -back * block * FINE, block), *letters]
+    letters = [*letters[-BEHIND:], *_places(header, 0, block)]
     table = np.zeros((tokens, 2, BEHIND + AHEAD), np.float32)
-    for row in range(tokens):
-        first = sum(place < row * FINE for place, _ in placed_letters) - BEHIND
-        for slot in range(max(0, -first), min(BEHIND + AHEAD, len(placed_letters) - first)):
-            place, number = placed_letters[first + slot]
-            table[row, :, slot] = number, place - row * FINE
+    if letters:
+        places, numbers = np.array(letters).T
+        begins = np.arange(tokens) * FINE
+        indices = np.searchsorted(places, begins)[:, None] + np.arange(-BEHIND, AHEAD)
+        is_letter = (indices >= 0) & (indices < len(letters))
+        indices = indices.clip(0, len(letters) - 1)
+        table[:, 0] = np.where(is_letter, numbers[indices], NONE)
+        table[:, 1] = np.where(is_letter, places[indices] - begins[:, None], 0)
     return table.reshape(tokens, -1)
 
 
-def _places(header: Sequence[str], start: int, block: int) -> list[tuple[int, int]]:
+def _places(header: Iterable[str], start: int, block: int) -> list[tuple[int, int]]:
     """(part, number) of each letter of a header, whose block begins at the part `start`."""
     part, letters = start, list[tuple[int, int]]()
     for name in header:
@@ -173,7 +176,9 @@ def checked(words: Any) -> list[tuple[str, list[float]]]:
             raise RowError(f"audio part: got {entry!r} among words; {EXPECTED}")
         if len(entry) > 3 and len(begins) != letters:
             kind = "sounds" if len(entry) == 5 else "letters"
-            raise RowError(f"audio part: got {len(begins)} seconds for the {letters} {kind} of {entry[0]!r}; {EXPECTED}")
+            raise RowError(
+                f"audio part: got {len(begins)} seconds for the {letters} {kind} of {entry[0]!r}; {EXPECTED}"
+            )
         places = [last, start, *begins, end] if begins else [last, start, end]
         if places != sorted(places):
             raise RowError(f"audio part: got {entry!r} after second {last}; {EXPECTED}")

@@ -17,9 +17,8 @@ from plait.errors import ConfigError
 from plait.runtime.words import plain_words
 
 CONSONANTS = dict(
-    B="B", CH="C", D="D", DH="Q", F="F", G="G", HH="H", JH="J", K="K", L="L", M="M", N="N",
-    NG="X", P="P", R="R", S="S", SH="E", T="T", TH="O", V="V", W="W", Y="Y", Z="Z", ZH="I",
-)  # fmt: skip
+    zip("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split(), "BCDQFGHJKLMNXPRSETOVWYZI", strict=True)
+)
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 UNSTRESSED = dict(zip(VOWELS, "A#$%&'()*+-/:;<", strict=True))
 STRESSED = dict(zip(VOWELS, 'U=>@[]^_`{|}~!"', strict=True))
@@ -53,9 +52,11 @@ class Pronunciations:
         self.packed = packed
         try:
             lines = lzma.decompress(b85decode(packed)).decode().split("\n")
-            self.sounds_by_word = {word: sounds for word, sounds in (line.split("\t") for line in lines)}
+            self.sounds_by_word = {word: sounds for word, _, sounds in (line.partition("\t") for line in lines)}
         except (ValueError, TypeError, lzma.LZMAError) as error:
-            raise ConfigError(f"audio: got damaged pronunciations ({error}); expected them as a checkpoint has them") from error
+            raise ConfigError(
+                f"audio: got damaged pronunciations ({error}); expected them as a checkpoint has them"
+            ) from error
 
     def of_text(self, text: str) -> str:
         """What is said of a text: sounds, or the letters of words that are not known, and the pauses between them."""

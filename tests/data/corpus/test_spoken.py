@@ -102,7 +102,7 @@ def voice(monkeypatch):
 
     def synthesise(text, slowness):
         said.append(text)
-        return np.sin(np.arange(int(RATE * 0.5 * slowness)) / 20).astype(np.float32)
+        return np.sin(np.arange(int(RATE * 0.5 * slowness)) / 20).astype(np.float32), [("A", 0.1), (".", 0.2)]
 
     monkeypatch.setattr(spoken, "_voice", lambda sources: synthesise)
 
@@ -128,6 +128,8 @@ def test_synthesis_stops_at_the_hours_and_goes_on(tmp_path, voice):
         (tmp_path / json.loads(line)["file"]).is_file() for line in (tmp_path / "spoken.jsonl").read_text().splitlines()
     )
     assert all(asset.signatures["speech"] and asset.facts["speaker"] == "joe" for asset in every)
+    for asset in every:
+        assert [(sounds, seconds) for *_, seconds, sounds in asset.facts["sounds"]] == [("A.", [0.1, 0.2])]
 
 
 def test_one_text_in_two_cases_is_spoken_once():
