@@ -25,6 +25,7 @@ from plait.data.media import Member
 from plait.data.rows import dump_row
 from plait.data.splits import TRAIN
 from plait.errors import ConfigError, DataError
+from plait.modalities import Fetching
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import manifest_of, sha256_of
@@ -138,11 +139,13 @@ def _pinned(name: str) -> str:
 
 
 def reader_files(recipe: Recipe, sources: Path) -> dict[str, bytes]:
-    """Weights of the encoders that a recipe reads with, as they lie in the folder of `sources`, fetched where they are not."""
+    """Weights of the encoders that a recipe reads with, and what its modalities fit to beside rows, as they lie in the folder of
+    `sources`, fetched where they are not."""
     files: dict[str, bytes] = {}
     for name, settings in recipe.modalities.items():
-        reader = registry.reader_of(registry.build(name, settings))
-        files |= reader.files(sources) if reader is not None else {}
+        modality = registry.build(name, settings)
+        for fetched in (registry.reader_of(modality), modality):
+            files |= fetched.files(sources) if isinstance(fetched, Fetching) else {}
     return files
 
 

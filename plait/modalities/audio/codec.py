@@ -17,6 +17,7 @@ from torch import Tensor
 
 from plait.contract import Block, HeadKind, Part, Segment
 from plait.errors import ConfigError, RowError
+from plait.modalities.audio import dictionary
 from plait.modalities.audio.augment import Variation
 from plait.modalities.audio.letters import (
     AHEAD,
@@ -36,6 +37,7 @@ from plait.modalities.audio.letters import (
 )
 from plait.modalities.audio.mel import FLOOR, HOP, MELS, RATE, griffin_lim, log_mel
 from plait.modalities.audio.sounds import Pronunciations
+from plait.runtime.packages import places
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,14 +115,18 @@ def level(samples: np.ndarray) -> np.ndarray:
 class Writing:
     """How sound is written. `vocoder`: width of the network that writes waveforms (`weights`); 0, or until its weights are in use:
     Griffin-Lim. With `letters` a block's header tells the letters that are said in it (plait.modalities.audio.letters): where the
-    part's option `words` says when each word is, or as the option `say` of a request wishes. Raises ConfigError."""
+    part's option `words` says when each word is, or as the option `say` of a request wishes; if `pronounced`, the sounds of English
+    words that a dictionary knows (plait.modalities.audio.dictionary). Raises ConfigError."""
 
     vocoder: int = 0
     letters: bool = False
+    pronounced: bool = False
 
     def __post_init__(self) -> None:
         if self.vocoder < 0:
             raise ConfigError(f"audio: vocoder={self.vocoder}; expected a width, or 0 for none")
+        if self.pronounced and not self.letters:
+            raise ConfigError("audio: pronounced without letters; expected both: sounds stand where letters would")
 
 
 WRITING = tuple(field.name for field in fields(Writing))
@@ -131,8 +137,8 @@ class Audio:
 
     `mean` and `std` [MELS] come from `fit`. `max_seconds` bounds the clips that `read` accepts and that the model generates.
     `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does. Further settings are
-    those of `Writing` and, for `augment`, of `Variation`. `pronunciations_json` is a dictionary of words and their sounds
-    (`sounds.packed`), to say texts by; without it words are spelled. Raises ConfigError for impossible settings.
+    those of `Writing` and, for `augment`, of `Variation`. Texts are said by `pronunciations_json`, a dictionary as
+    `Pronunciations` takes it, which `fit` fetches if `pronounced`; without it words are spelled. Raises ConfigError for impossible settings.
     """
 
     name = "audio"
@@ -147,7 +153,7 @@ class Audio:
         std: Sequence[float] | None = None,
         reader: str = "",
         raw: bool = True,
-        pronunciations_json: str = "",
+        pronunciations_json: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         if frames < 1 or block < 1 or max_seconds <= 0:
@@ -343,6 +349,11 @@ class Audio:
         frames = np.concatenate([log_mel(self.samples(part)) for part in parts])
         self.mean = frames.mean(axis=0).round(6)  # as `state` stores them
         self.std = frames.std(axis=0).clip(min=1e-2).round(6)
+        if self.writing.pronounced and self.pronunciations is None:
+            self.pronunciations = Pronunciations(dictionary.pronunciations(places()))
+
+    def files(self, sources: Path) -> Mapping[str, bytes]:
+        return dictionary.files(sources) if self.writing.pronounced else {}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -354,7 +365,7 @@ class Audio:
             **asdict(self.variation),
             **({"reader": self.reader, "raw": self.raw} if self.reader else {}),
             **{name: value for name, value in asdict(self.writing).items() if value},
-            **({"pronunciations_json": self.pronunciations.packed} if self.pronunciations else {}),
+            **({"pronunciations_json": self.pronunciations.stored} if self.pronunciations else {}),
         }
 
     def example(self, seed: int) -> Part:

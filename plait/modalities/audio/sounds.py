@@ -17,7 +17,36 @@ from plait.errors import ConfigError
 from plait.runtime.words import plain_words
 
 CONSONANTS = dict(
-    zip("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split(), "BCDQFGHJKLMNXPRSETOVWYZI", strict=True)
+    zip(
+        [
+            "B",
+            "CH",
+            "D",
+            "DH",
+            "F",
+            "G",
+            "HH",
+            "JH",
+            "K",
+            "L",
+            "M",
+            "N",
+            "NG",
+            "P",
+            "R",
+            "S",
+            "SH",
+            "T",
+            "TH",
+            "V",
+            "W",
+            "Y",
+            "Z",
+            "ZH",
+        ],
+        "BCDQFGHJKLMNXPRSETOVWYZI",
+        strict=True,
+    )
 )
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 UNSTRESSED = dict(zip(VOWELS, "A#$%&'()*+-/:;<", strict=True))
@@ -46,14 +75,14 @@ def packed(sounds_by_word: Mapping[str, str]) -> str:
 
 
 class Pronunciations:
-    """How words sound: those of a string that `packed` gave. Raises ConfigError."""
+    """How words sound: `stored` holds a dictionary's `licence` and its `words`, as `packed` gives them. Raises ConfigError."""
 
-    def __init__(self, packed: str) -> None:
-        self.packed = packed
+    def __init__(self, stored: Mapping[str, str]) -> None:
+        self.stored = stored
         try:
-            lines = lzma.decompress(b85decode(packed)).decode().split("\n")
+            lines = lzma.decompress(b85decode(stored["words"])).decode().split("\n")
             self.sounds_by_word = {word: sounds for word, _, sounds in (line.partition("\t") for line in lines)}
-        except (ValueError, TypeError, lzma.LZMAError) as error:
+        except (KeyError, ValueError, TypeError, lzma.LZMAError) as error:
             raise ConfigError(
                 f"audio: got damaged pronunciations ({error}); expected them as a checkpoint has them"
             ) from error
