@@ -399,7 +399,7 @@ def _phonemes(chunks: Sequence[Any]) -> list[tuple[str, float]]:
             raise DataError("got no durations of phonemes")
         at = start
         for phoneme in chunk.phoneme_alignments:
-            phonemes.append((phoneme.phoneme, at / chunk.sample_rate))
+            phonemes.append((phoneme.phoneme, float(at / chunk.sample_rate)))
             at += phoneme.num_samples
         start += len(chunk.audio_float_array)
     return phonemes
