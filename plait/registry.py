@@ -20,6 +20,7 @@ from plait.modalities import (
     PROVENANCE,
     Augments,
     Cuts,
+    Fetching,
     Judged,
     Marks,
     Measures,
@@ -244,6 +245,12 @@ def places(name: str) -> Places | None:
     """How texts speak of places in parts of the modality `name`, if they do."""
     module: Places | None = _optional(name, "boxes")
     return module
+
+
+def needed_files(modality: Modality, sources: Path) -> dict[str, bytes]:
+    """As `Fetching.files` of a modality and its reader, those that need files."""
+    needing = (reader_of(modality), modality)
+    return {name: data for each in needing if isinstance(each, Fetching) for name, data in each.files(sources).items()}
 
 
 def ordered(modality: Modality, names: Sequence[str]) -> bool:

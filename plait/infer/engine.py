@@ -167,7 +167,10 @@ class Engine:
                 self.waiting.popleft()
                 continue
             tokens = self._room(ticket)
-            if not self._fits(ticket, 2 * tokens if ticket.request.guidance != 1.0 else tokens) and self.active:
+            if (
+                not self._fits(ticket, 2 * tokens if ticket.request.guides(self.model.flows) else tokens)
+                and self.active
+            ):
                 return  # those before it will make room
             self.waiting.popleft()
             ticket.main = Stream(self.cache.take(tokens))
@@ -226,7 +229,7 @@ class Engine:
     def _step_of(self, step: Step, request: Request) -> Feed | Flight:
         if isinstance(step, Feed):
             return step
-        return Flight(step, self._times(step.modality, request.steps), self.model.device)
+        return Flight(step, self._times(step.modality, request.steps_of(step.modality)), self.model.device)
 
     def _times(self, name: str, steps: int) -> list[float]:
         if (name, steps) not in self.schedules:
@@ -435,7 +438,10 @@ class Engine:
     ) -> None:
         flights = [ticket.waits_for for ticket in tickets if isinstance(ticket.waits_for, Flight)]
         counts = [len(flight.z) for flight in flights]
-        guidance = [t.request.guidance if f.draw.guided else 1.0 for t, f in zip(tickets, flights, strict=True)]
+        guidance = [
+            t.request.guidance_of(f.draw.modality) if f.draw.guided else 1.0
+            for t, f in zip(tickets, flights, strict=True)
+        ]
 
         def per_token(values: Sequence[float]) -> Tensor:
             return torch.repeat_interleave(

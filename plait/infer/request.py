@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,12 @@ from plait.contract import WORDS, Message
 from plait.errors import ConfigError
 
 MOST_LOGPROBS = 20
+STEPS, GUIDANCE = 12, 3.0  # where nobody says
 LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
+
+
+def _each(told: Any) -> tuple[Any, ...]:
+    return tuple(told.values()) if isinstance(told, Mapping) else (told,)
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Request:
     """A conversation to continue. `to` names the modality of the answer; None lets the model choose and mix.
 
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
-    `guidance` 1 runs one stream. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
+    `guidance` 1 runs one stream; both may be told for some modalities, such as {"audio": 1}. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
     this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
     `choices` the answer is one of these texts, with a `grammar` (plait.infer.grammar) a text of it. An answer whose last
     tokens say the same `repeats` times in a row ends (plait.infer.decoder.goes_round); 0: it goes on. `logprobs`: log-probabilities
@@ -28,8 +33,8 @@ class Request:
     messages: tuple[Message, ...]
     to: str | None = None
     seed: int = 0
-    steps: int = 12
-    guidance: float = 3.0
+    steps: int | Mapping[str, int] = STEPS
+    guidance: float | Mapping[str, float] = GUIDANCE
     temperature: float = 0.0
     max_tokens: int = 512
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -40,9 +45,22 @@ class Request:
     grammar: str = ""
     logprobs: int | None = None
 
+    def steps_of(self, modality: str) -> int:
+        """Steps of a block of a modality."""
+        return self.steps.get(modality, STEPS) if isinstance(self.steps, Mapping) else self.steps
+
+    def guidance_of(self, modality: str) -> float:
+        """Guidance of a modality."""
+        return self.guidance.get(modality, GUIDANCE) if isinstance(self.guidance, Mapping) else self.guidance
+
+    def guides(self, modalities: Iterable[str]) -> bool:
+        """Whether a second stream may be needed, for one of the `modalities`."""
+        return any(self.guidance_of(name) != 1.0 for name in modalities)
+
     def __post_init__(self) -> None:
-        whole = all(isinstance(value, int) for value in (self.steps, self.max_tokens, self.seed))
-        if not whole or self.steps < 1 or self.max_tokens < 1 or self.seed < 0:
+        steps, guidances = _each(self.steps), _each(self.guidance)
+        whole = all(isinstance(value, int) for value in (*steps, self.max_tokens, self.seed))
+        if not whole or min(steps, default=1) < 1 or self.max_tokens < 1 or self.seed < 0:
             raise ConfigError(
                 f"request: steps={self.steps}, max_tokens={self.max_tokens}, seed={self.seed}; expected whole numbers, "
                 "steps and max_tokens >= 1, seed >= 0"
@@ -51,7 +69,7 @@ class Request:
             raise ConfigError(
                 f"request: repeats={self.repeats}; expected a whole number from 2 on, or 0 for no such end"
             )
-        if not (0 <= self.guidance <= LARGEST and 0 <= self.temperature <= LARGEST):
+        if not all(0 <= value <= LARGEST for value in (*guidances, self.temperature)):
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
             )

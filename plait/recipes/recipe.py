@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from plait.infer.request import Request
+from plait.infer.request import GUIDANCE, STEPS, Request
 from plait.train.config import TrainingConfig
 
 
@@ -14,8 +16,12 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(Request.steps, ge=1, description="Euler steps a block")
-    guidance: float = Field(Request.guidance, ge=0, description="1: off")
+    steps: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] = Field(
+        STEPS, description="Euler steps a block, or by modality"
+    )
+    guidance: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+        GUIDANCE, description="1: off; may be by modality"
+    )
     temperature: float = Field(Request.temperature, ge=0, description="0: the likeliest id")
     max_tokens: int = Field(64, ge=1, description="bounds the answer")
     repeats: int = Field(4, ge=0, description="an answer that says the same so often in a row ends; 0: never")

@@ -133,7 +133,7 @@ RECIPE = Recipe(
     steps=4000,
     ema_decay=0.995,
     turns=4,
-    sampling=Sampling(max_tokens=240),
+    sampling=Sampling(max_tokens=240, steps={"audio": 1}, guidance={"audio": 1.0}),  # sound begins at its sketch
 )  # fmt: skip
 
 SOURCES = ("emoji", "icons", "openclipart", "clothes", "scripture", "quiz", "glosses", "conversations", "syllables")
