@@ -165,7 +165,7 @@ class Audio:
         self.writing = Writing(**{name: settings.pop(name) for name in WRITING if name in settings})
         self.variation = Variation(**settings)
         self.network: Vocoder | None = None
-        self.pronunciations = Pronunciations(pronunciations_json) if pronunciations_json else None
+        self.pronunciations = None if pronunciations_json is None else Pronunciations(pronunciations_json)
         self.mean = np.full(MELS, -6.0, np.float32) if mean is None else np.asarray(mean, np.float32)
         self.std = np.full(MELS, 3.0, np.float32) if std is None else np.asarray(std, np.float32)
 
