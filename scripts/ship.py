@@ -29,7 +29,9 @@ from plait.train.precision import Precision
 
 LARGEST = 60.0  # MB of all files
 SHARD_MIB = 15e6 / 2**20
-PRECISIONS: dict[str, Precision] = {  # by the names of weights; of speech int4 would cost six words in a hundred
+PRECISIONS: dict[
+    str, Precision
+] = {  # by the names of weights; in int4 speech lost six words in a hundred more, of 16 sentences
     "trunk.experts.audio_written.*": "int8",
     "trunk.experts.*": "int4",
     "*": "int8",

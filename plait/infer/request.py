@@ -23,7 +23,7 @@ class Request:
     """A conversation to continue. `to` names the modality of the answer; None lets the model choose and mix.
 
     `options` maps a modality to the caller's wishes (image: size=(width, height)). `steps` of Euler's method a block;
-    `guidance` 1 runs one stream; both may be told for some modalities, such as {"audio": 1}. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
+    `guidance` 1 runs one stream; both may be told by modality instead of for all. `temperature` 0 takes the likeliest id, `top_p` draws among the likeliest ids that hold
     this share of the probability. `max_tokens` bounds the answer; words end before the first of the `stop` strings. With
     `choices` the answer is one of these texts, with a `grammar` (plait.infer.grammar) a text of it. An answer whose last
     tokens say the same `repeats` times in a row ends (plait.infer.decoder.goes_round); 0: it goes on. `logprobs`: log-probabilities

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from plait.errors import DataError
-from plait.modalities.audio.sounds import PAUSES, VOWELS, sound
+from plait.modalities.audio.sounds import BETWEEN, PAUSED, PAUSES, VOWELS, sound
 
 LONG = {"aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oʊ": "OW", "ɔɪ": "OY", "tʃ": "CH", "dʒ": "JH"}
 SHORT = {
@@ -21,7 +21,7 @@ SHORT = {
 }  # fmt: skip
 STRESSES = "ˈˌ"
 SILENT = "^$ːʲ\N{COMBINING VERTICAL LINE BELOW}\N{COMBINING TILDE}-"  # what marks an end, a length, or a colour of what is before it
-MARKS = {" ": " ", ",": ",", ":": ",", ";": ",", ".": ".", "!": ".", "?": "?"}
+MARKS = {BETWEEN: BETWEEN, **PAUSED}
 DURATIONS = re.compile(rb"/[\w/.]*Ceil_output_0")
 Timed = list[tuple[str, float]]  # sounds, and the second where each begins
 
@@ -62,23 +62,19 @@ def words_of(text: str, sounds: Timed, seconds: float) -> list[list[object]]:
 
 
 def _groups(sounds: Timed) -> Iterator[Timed]:
-    """Sounds word by word, each with one pause at its end, the last without a blank."""
+    """Sounds word by word, each with one pause at its end: a mark rather than a blank, and no blank behind the last."""
     group: Timed = []
-    for number, (name, second) in enumerate(sounds):
-        if name not in PAUSES and group and group[-1][0] in PAUSES:
-            yield group
-            group = []
-        is_blank = name == " " and (not group or group[-1][0] in PAUSES or number == len(sounds) - 1)
-        if not is_blank and (group or name not in PAUSES):
-            group = (
-                [*group[:-1], (name, group[-1][1])]
-                if name in PAUSES and group[-1][0] in PAUSES
-                else [*group, (name, second)]
-            )
-    if group and group[-1][0] == " ":
-        group.pop()
+    pause: Timed = []
+    for name, second in sounds:
+        if name not in PAUSES:
+            if pause:
+                yield [*group, *pause]
+                group, pause = [], []
+            group.append((name, second))
+        elif group and not (pause and name == BETWEEN):
+            pause = [(name, pause[0][1] if pause else second)]
     if group:
-        yield group
+        yield [*group, *(end for end in pause if end[0] != BETWEEN)]
 
 
 def with_durations(model: bytes) -> bytes:

@@ -84,8 +84,8 @@ def around(header: Sequence[str], before: Sequence[Sequence[str]], block: int, t
     for back, earlier in enumerate(reversed(before), start=1):
         if len(letters) >= BEHIND:
             break
-        said = takewhile(lambda name: name != THEN, earlier)
-        letters = [*_places(said, -back * block * FINE, block), *letters]
+        within_block = takewhile(lambda name: name != THEN, earlier)
+        letters = [*_places(within_block, -back * block * FINE, block), *letters]
     letters = [*letters[-BEHIND:], *_places(header, 0, block)]
     table = np.zeros((tokens, 2, BEHIND + AHEAD), np.float32)
     if letters:

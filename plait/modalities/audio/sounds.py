@@ -51,6 +51,11 @@ CONSONANTS = dict(
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 UNSTRESSED = dict(zip(VOWELS, "A#$%&'()*+-/:;<", strict=True))
 STRESSED = dict(zip(VOWELS, 'U=>@[]^_`{|}~!"', strict=True))
+SOUNDS = CONSONANTS | {
+    name + stress: sounds[name]
+    for stress, sounds in (("", UNSTRESSED), ("0", UNSTRESSED), ("1", STRESSED), ("2", STRESSED))
+    for name in VOWELS
+}
 BETWEEN, WITHIN, END, ASKED = PAUSES = " ,.?"  # words, a sentence's parts, sentences, after a question
 PAUSED = {",": WITHIN, ";": WITHIN, ":": WITHIN, "\N{EM DASH}": WITHIN, ")": WITHIN, ".": END, "!": END, "?": ASKED}
 HISSES, VOICELESS, STOPS = "SZEICJ", "PTKFOSEC", "TD"
@@ -61,11 +66,9 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*'?")
 
 def sound(symbol: str) -> str:
     """The byte of a sound in ARPAbet, such as `SH`, `AH0` or `AH1`; a vowel without a number is unstressed. Raises ConfigError."""
-    name = symbol.rstrip("012")
-    sounds = CONSONANTS | (STRESSED if symbol[-1:] in ("1", "2") else UNSTRESSED)
-    if name not in sounds:
-        raise ConfigError(f"got the sound {symbol!r}; expected one of {', '.join((*CONSONANTS, *VOWELS))}")
-    return sounds[name]
+    if symbol not in SOUNDS:
+        raise ConfigError(f"got the sound {symbol!r}; expected one of {', '.join(SOUNDS)}")
+    return SOUNDS[symbol]
 
 
 def packed(sounds_by_word: Mapping[str, str]) -> str:
