@@ -330,9 +330,12 @@ class Model:
         return self.reply((question,), to, **options)
 
     def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:
-        """Answer a conversation whose last message is the user's; `options` as for `generate`."""
+        """Answer a conversation whose last message is the user's; `options` as for `generate`. An answer that is said has its
+        words beside the sound (plait.infer.spoken)."""
+        from plait.infer import spoken
+
         request = Request(messages, to=to, **self.usual | options)
-        (answer,) = self.engine.generate([request], longest=self.longest)
+        answer = spoken.answered(self.engine, request, self.longest)
         if answer.error is not None:
             raise answer.error
         return answer.message

@@ -29,7 +29,7 @@ from plait.infer.engine import Engine
 from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
 from plait.infer.numerals import in_words
-from plait.infer.request import Request
+from plait.infer.request import SAYING, Request
 from plait.infer.spoken import says_letters
 from plait.runtime.files import atomic_write
 from plait.tasks.user_data import EXACT, shown_in_words
@@ -113,7 +113,7 @@ class Evaluation:
         on the batches.
         """
         progress = self.progress if what else NoProgress()
-        options = [{to: {"say": text}} if text else {} for text in say or [None] * len(questions)]
+        options = [{to: {SAYING: text}} if text else {} for text in say or [None] * len(questions)]
         asked = list(zip(questions, options, strict=True))
         answers: list[Part | None] = []
         with progress.rows(what, len(questions)) as advance:

@@ -24,7 +24,7 @@ from plait.errors import ConfigError
 from plait.infer.choices import Choices
 from plait.infer.events import BlockBegun, BlockDone, Event, Reason, TextDelta, TokenChoice, Usage
 from plait.infer.grammar import Grammar
-from plait.infer.request import Request
+from plait.infer.request import SAYING, Request
 
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
 LOOP = 16  # tokens that an answer which goes round has repeated at least
@@ -142,6 +142,9 @@ class Decoder:
                 break
             if index in vocabulary.openers:
                 self._words.close()
+                if self._wants_words(vocabulary.openers[index]):
+                    self.to_say, self.reason = vocabulary.openers[index], "stop"
+                    break
                 yield from self._segment(vocabulary.openers[index])
                 if self.request.to is not None:
                     self.reason = "stop" if self._ended else "length"
@@ -157,6 +160,11 @@ class Decoder:
                 break
         self._words.close()
 
+    def _wants_words(self, name: str) -> bool:
+        """Whether the model, which chooses what to answer in, began a modality that can be told what to say, and was not."""
+        is_told = SAYING in self.request.options.get(name, {})
+        return self.request.to is None and registry.tells(self.vocabulary.modalities[name]) and not is_told
+
     def _bounds(self) -> Choices | Grammar | None:
         """The list or the grammar that the answer is within, if there is one."""
         vocabulary, request = self.vocabulary, self.request
@@ -168,6 +176,7 @@ class Decoder:
         after = "\n" if vocabulary.template else ""  # templates end a role's name with a line
         return Choices(modality, tuple(request.choices), offset, end, after)
 
+    to_say = ""  # the modality that the answer would go on in
     header: tuple[str, ...] = ()  # of the block that is being drawn
     _ended = False  # whether the last segment was ended by its own header
 

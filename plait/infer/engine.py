@@ -288,6 +288,7 @@ class Engine:
                 error,
                 asked,
                 tuple(decoder.choices),
+                decoder.to_say,
             )
         if ticket.stream:
             ticket.answer = self.with_parts(ticket.answer)

@@ -37,7 +37,7 @@ class Answer:
     """What a request got: the message, the segments it was decoded from, where their tokens lie in the answer, why it
     ended, and what it took. An answer that failed has an `error` and whatever was whole by then. `asked`: the conversation as
     the model read it, where sounds may have become their words (`Engine.in_words`). `logprobs`: of the tokens of its words, if
-    they were asked for."""
+    they were asked for. `to_say`: the modality that the model began and that wants to be told what it says (plait.infer.spoken)."""
 
     message: Message
     segments: list[Segment]
@@ -47,6 +47,7 @@ class Answer:
     error: Exception | None = None
     asked: tuple[Message, ...] = ()
     logprobs: tuple[TokenChoice, ...] = ()
+    to_say: str = ""
 
 
 @dataclass(frozen=True)

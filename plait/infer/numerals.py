@@ -1,4 +1,4 @@
-"""Numerals as people say them in English, for a voice that knows letters: `in 1969` is "in nineteen sixty-nine".
+"""Numerals and abbreviations as people say them in English, for a voice that knows letters: `in 1969` is "in nineteen sixty-nine".
 
 The numbers' names are those of the package `inflect`; without it numerals stay as they are.
 """
@@ -18,6 +18,12 @@ SHARE = re.compile(rf"({NUMBER})\s?%")
 YEAR = re.compile(r"(?<![\d.,])(1[1-9]\d\d|20[1-9]\d)(?![\d,.]\d|\d)")
 ANY = re.compile(NUMBER)
 BETWEEN = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")  # a letter and a digit
+TITLES = {  # before a name
+    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor", "St": "Saint", "Mt": "Mount",
+}  # fmt: skip
+OTHERS = {"e.g": "for example", "i.e": "that is", "vs": "versus", "etc": "et cetera"}
+TITLE = re.compile(rf"\b({'|'.join(TITLES)})\.(?=\s+[A-Z])")
+OTHER = re.compile(r"\b(e\.g|i\.e|vs|etc)\.", re.IGNORECASE)
 LONGEST = 15  # digits that are a number; more are read one by one
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -32,7 +38,9 @@ def _engine() -> Any:
 
 
 def in_words(text: str) -> str:
-    """A text whose numerals are words; the same text where `inflect` is not installed."""
+    """A text whose abbreviations and numerals are words; numerals stay where `inflect` is not installed."""
+    text = TITLE.sub(lambda match: TITLES[match[1]], text)
+    text = OTHER.sub(lambda match: OTHERS[match[1].lower()], text)
     if _engine() is None or not any(map(str.isdigit, text)):
         return text
     text = MONEY.sub(_money, text)

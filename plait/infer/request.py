@@ -11,6 +11,7 @@ from plait.errors import ConfigError
 
 MOST_LOGPROBS = 20
 STEPS, GUIDANCE = 12, 3.0  # where nobody says
+SAYING = "say"  # the option of a modality that is told what to say
 LARGEST = 1000.0  # of guidance and temperature; far beyond any use, and far below overflow
 
 

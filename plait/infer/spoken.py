@@ -1,25 +1,37 @@
-"""Words that are said: a text in pieces, each of which a model can say in one breath (docs/adr/0036-letters-before-sound.md)."""
+"""Words that are said: a text in pieces, each of which a model can say in one breath (docs/adr/0036-letters-before-sound.md).
+
+A voice says what it is told. So an answer that is to be said is written first, unless its question says what to say.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from plait import registry
 from plait.contract import WORDS, Message, Part
-from plait.infer.numerals import in_words
-from plait.infer.request import Request
+from plait.infer.engine import Engine
+from plait.infer.events import Answer, Reason, Usage
+from plait.infer.numerals import TITLES, in_words
+from plait.infer.request import SAYING, Request
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.words import plain_words
 
 SAY = "Say this for me: {text}"  # as the task `say` asks
 LONGEST = 80  # characters of a piece, where it can be cut: some six seconds
 SOON = 16  # characters of the first piece at least: "Dr." is no sentence
-ENDS = re.compile(r"[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # of sentences
+NO_ENDS = "".join(rf"(?<!\b{re.escape(word)})" for word in (*TITLES, "e.g", "i.e", "vs"))  # before a point
+ENDS = re.compile(NO_ENDS + r"[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # of sentences
 COMMAS = re.compile(r"[,;:)–—]\s+|[，；：、]")
 BLANKS = re.compile(r"\s+")
+TOLD = re.compile(  # what a question wants said as it is: after a colon, or in quotation marks
+    r"\W*(?:please |(?:can|could|will|would) you )*(?:say|read|speak|pronounce|repeat)\b[^:\"“”]{0,40}"
+    r"(?::\s*(?P<after>\S.*)|[\"“](?P<quoted>[^\"“”]+)[\"”]\W*)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def says_letters(model: MultimodalTransformer, kind: str) -> bool:
@@ -31,12 +43,81 @@ def says_letters(model: MultimodalTransformer, kind: str) -> bool:
 def saying(model: MultimodalTransformer, request: Request, kind: str, text: str) -> Request:
     """The request to say a text in the modality `kind`, of which a model `says_letters`, with the wishes of another one but for
     what bounds its words."""
-    options: Mapping[str, Any] = {**request.options, kind: {**request.options.get(kind, {}), "say": text}}
+    options: Mapping[str, Any] = {**request.options, kind: {**request.options.get(kind, {}), SAYING: text}}
     question = Message("user", (Part(WORDS, SAY.format(text=text)),))
     return replace(
         request, messages=(question,), to=kind, options=options, stop=(), choices=(), grammar="", logprobs=None, repeats=0,
         max_tokens=registry.longest(model.vocabulary.modalities[kind]),
     )  # fmt: skip
+
+
+def told(request: Request, kind: str) -> str:
+    """What the modality `kind` is to say in the answer to a request, where that is known before it is written: the caller's wish, or what
+    the question says of itself; else nothing."""
+    if text := request.options.get(kind, {}).get(SAYING):
+        return str(text)
+    parts = request.messages[-1].parts
+    match = TOLD.fullmatch(str(parts[0].value).strip()) if len(parts) == 1 and parts[0].type == WORDS else None
+    return (match["after"] or match["quoted"]).strip(' "“”\n') if match else ""
+
+
+def words_of(answer: Answer) -> str:
+    """The words of an answer."""
+    return " ".join(str(part.value) for part in answer.message.parts if part.type == WORDS)
+
+
+def as_read(model: MultimodalTransformer, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """A conversation without the sound of earlier answers whose words stand beside it."""
+    return tuple(
+        replace(message, parts=tuple(part for part in message.parts if not says_letters(model, part.type)))
+        if message.role == "assistant" and any(part.type == WORDS for part in message.parts)
+        else message
+        for message in messages
+    )
+
+
+def answered(engine: Engine, request: Request, longest: int | None = None) -> Answer:
+    """The answer to a request; `longest` as for `Engine.generate`. One that is to be said, because the caller wishes it or the
+    model begins to, is written first, unless it is known what to say. Its parts are the sound and its words; those that the
+    model chose to write or draw before it to say something stand first."""
+    request = replace(request, messages=as_read(engine.model, request.messages))
+    kind, text, begun = request.to, "", []
+    if kind is None:
+        begun = engine.generate([request], longest=longest)
+        kind, text = begun[0].to_say, words_of(begun[0])
+    if not kind or not says_letters(engine.model, kind):
+        return begun[0] if begun else engine.generate([request], longest=longest)[0]
+    text = told(request, kind) or text
+    written = [] if text else engine.generate([replace(request, to=WORDS)], longest=longest)
+    text = text or words_of(written[0])
+    said = engine.generate([saying(engine.model, request, kind, piece) for piece in pieces_of(text)])
+    parts = (*sound_of(said, kind), Part(WORDS, text))
+    if begun:
+        before = begun[0].message.parts
+        parts = (*before, *(part for part in reversed(parts) if part not in before))
+    return merged([*begun, *written, *said], parts)
+
+
+def sound_of(said: Sequence[Answer], kind: str) -> tuple[Part, ...]:
+    """What several answers say one after the other in the modality `kind`, as one part; none where nothing is said."""
+    parts = [part for answer in said for part in answer.message.parts if part.type == kind]
+    streams = registry.streams(kind)
+    return (streams.join(parts),) if streams and parts else tuple(parts)
+
+
+def merged(answers: Sequence[Answer], parts: Sequence[Part], is_cut: bool = False) -> Answer:
+    """Several answers as one with these parts; it fails with the first that failed. `is_cut`: more was to follow."""
+    first = answers[0] if answers else Answer(Message("assistant", ()), [])
+    reasons: list[Reason] = [answer.reason for answer in answers] + (["length"] if is_cut else [])
+    tokens = sum((Counter(answer.usage.answered) for answer in answers), Counter[str]())
+    return replace(
+        first,
+        message=Message("assistant", tuple(parts)),
+        segments=[segment for answer in answers for segment in answer.segments],
+        reason=next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop"),
+        usage=Usage(first.usage.asked, dict(tokens), first.usage.reused),
+        error=next((answer.error for answer in answers if answer.error is not None), None),
+    )
 
 
 class Pieces:

@@ -87,6 +87,9 @@ class Streams(Protocol):
     def begin(self, modality: Any) -> Stream:
         """For a new segment."""
 
+    def join(self, parts: Sequence[Part]) -> Part:
+        """One part of several, at least one, that follow each other."""
+
 
 @runtime_checkable
 class Telling(Protocol):

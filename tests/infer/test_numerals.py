@@ -30,6 +30,11 @@ pytest.importorskip("inflect")
         ("007", "zero zero seven"),
         ("1" * 16, " ".join(["one"] * 16)),
         ("٣", "three"),
+        (
+            "Dr. Smith of St. Ives, e.g. cats vs. dogs etc.",
+            "Doctor Smith of Saint Ives, for example cats versus dogs et cetera",
+        ),
+        ("Elm St. is long. MS. 3", "Elm St. is long. MS. three"),
     ],
 )
 def test_numerals_are_said(text, said):

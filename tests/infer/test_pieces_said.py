@@ -16,7 +16,7 @@ from plait.runtime.words import plain_words
     [
         ("Yes. It is! Is it? It is so. And so.", ["Yes. It is! Is it?", "It is so. And so."]),
         ('Then he said "no." And left', ['Then he said "no."', "And left"]),
-        ("Dr. Smith met Mr. Jones. Then he left", ["Dr. Smith met Mr.", "Jones. Then he left"]),
+        ("Dr. Smith met Mr. Jones. Then he left", ["Doctor Smith met Mister Jones.", "Then he left"]),
         ("Pi is 3.14 today", ["Pi is three point one four today"]),
         ("one\n\n- two\n***\n", ["one - two ***"]),
         ("你好。再见", ["你好。 再见"]),

@@ -207,3 +207,37 @@ def test_a_conversation_goes_on_with_the_words_of_what_was_said():
                 connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=100)
                 while connection.recv().type != "conversation.item.truncated":
                     pass
+
+
+@pytest.mark.parametrize("modalities", [["text", "audio"], ["auto"]])
+def test_what_the_question_quotes_is_said_as_it_is(client, said, monkeypatch, modalities):
+    if modalities == ["auto"]:
+        begins_to_say(monkeypatch)
+    ask = [{"role": "user", "content": "Say this for me: good morning, Dr. Who!"}]
+    options = {"model": "tiny", "messages": ask, "modalities": modalities, "audio": {"voice": "alloy", "format": "wav"}}
+    message = client.chat.completions.create(**options).choices[0].message
+    assert said == ["good morning, Doctor Who!"]
+    assert message.audio.transcript.endswith("good morning, Dr. Who!")
+    stream = client.chat.completions.create(**options | {"audio": {"voice": "alloy", "format": "pcm16"}}, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == message.audio.transcript
+
+
+def begins_to_say(monkeypatch):
+    """Every answer that the model chooses the modality of is one that it begins to say."""
+    legal = Vocabulary.legal
+
+    def opening(vocabulary, to):
+        opener = next(index for index, name in vocabulary.openers.items() if name == "audio")
+        return np.array([opener]) if to is None else legal(vocabulary, to)
+
+    monkeypatch.setattr(Vocabulary, "legal", opening)
+
+
+def test_what_the_model_begins_to_say_it_writes_first(client, said, monkeypatch):
+    begins_to_say(monkeypatch)
+    written = client.chat.completions.create(model="tiny", messages=ASK, max_tokens=40).choices[0].message.content
+    message = client.chat.completions.create(
+        model="tiny", messages=ASK, modalities=["auto"], audio={"voice": "alloy", "format": "wav"}, max_tokens=40
+    ).choices[0].message  # fmt: skip
+    assert message.audio.transcript == written
+    assert said == pieces_of(written)

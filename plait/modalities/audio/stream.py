@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,3 +36,10 @@ class Pieces:
 def begin(modality: Audio) -> Pieces:
     """For a new segment."""
     return Pieces(modality)
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """One sound of several, one after the other, with the options of the first but for its mel frames."""
+    samples = np.concatenate([part.value[0] for part in parts])
+    options = {name: value for name, value in parts[0].options.items() if name != "mel"}
+    return Part(parts[0].type, (samples, parts[0].value[1]), options)

@@ -22,7 +22,7 @@ from plait.serve.media import encoded, joined
 from plait.serve.openai.chat import VOICES
 from plait.serve.openai.content import AUDIO
 from plait.serve.openai.shapes import Sampled, refuse
-from plait.serve.openai.spoken import Spoken, is_said
+from plait.serve.openai.spoken import Spoken, may_be_said
 from plait.serve.state import Served, State
 
 RATE = 24_000  # of streamed samples
@@ -93,7 +93,7 @@ def _speaking(routes: APIRouter, state: State) -> None:
         requests = body.requests(served.model.usual, [question], to=AUDIO, max_tokens=state.limits.tokens)
         asked = (
             Spoken(state, served, requests, caller_of(http), body.input)
-            if is_said(served, requests[0])
+            if may_be_said(served, requests[0])
             else Asked(state, served, requests, body.response_format in STREAMED, caller_of(http))
         )
         if body.response_format in STREAMED:

@@ -1,19 +1,21 @@
-"""Answers that are said: the model writes them in words, and says each sentence while it writes the next."""
+"""Answers that are said: the model writes them in words, and says each sentence while it writes the next.
+
+What a question wants said as it is (`told`) is not written anew. Where the model chooses what to answer in, it is asked first; what
+it begins to say is said after that.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 from fastapi import Request as HttpRequest
 
-from plait.contract import WORDS, Message, Part
-from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, Reason, TextDelta, Usage
+from plait.contract import WORDS, Part
+from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, TextDelta
 from plait.infer.request import Request
-from plait.infer.spoken import Pieces, pieces_of, saying, says_letters
+from plait.infer.spoken import Pieces, merged, pieces_of, saying, says_letters, sound_of, told, words_of
 from plait.serve.answers import Asked, while_there
 from plait.serve.errors import ApiError
 from plait.serve.openai.content import AUDIO
@@ -24,40 +26,41 @@ AT_ONCE = 2  # pieces of an answer that are under way: it hears the next one com
 Arrived = asyncio.Queue[tuple[int, Event | Exception]]
 
 
-def is_said(served: Served, request: Request) -> bool:
-    """Whether the answer to a request is written first, and then said."""
-    return request.to == AUDIO and says_letters(served.model.network, AUDIO)
+def may_be_said(served: Served, request: Request) -> bool:
+    """Whether the answer to a request is said in a voice that is told its words, or may be."""
+    return request.to in (AUDIO, None) and says_letters(served.model.network, AUDIO)
 
 
 def in_sound(
     state: State, served: Served, requests: Sequence[Request], stream: bool, owner: str, previews: int = 0
 ) -> Asked:
     """What is asked, by way of words where the answer is said in a voice that reads them."""
-    if requests and is_said(served, requests[0]):
-        return Spoken(state, served, requests, owner)
+    if requests and may_be_said(served, requests[0]):
+        return Spoken(state, served, requests, owner, previews=previews)
     return Asked(state, served, requests, stream, owner, previews)
 
 
 class Spoken(Asked):
-    """Requests whose answers are said. With `text` that is said, and no answer is asked for. Raises ApiError for a text without
-    words or with too many, OverloadedError."""
+    """Requests whose answers are said, or may be. With `text` that is said, and no answer is asked for. Raises ApiError for a text
+    without words or with too many, OverloadedError."""
 
     def __init__(
-        self, state: State, served: Served, requests: Sequence[Request], owner: str, text: str | None = None
-    ) -> None:
+        self, state: State, served: Served, requests: Sequence[Request], owner: str, text: str | None = None,
+        previews: int = 0,
+    ) -> None:  # fmt: skip
         self.state, self.served, self.requests, self.owner = state, served, requests, owner
-        self.pieces = None if text is None else pieces_of(text)
+        self.pieces, self.previews = None if text is None else pieces_of(text), previews
         if self.pieces is not None and not 0 < len(self.pieces) <= MOST:
             got = f"{len(self.pieces)} pieces to say" if self.pieces else "no words"
             raise ApiError(f"input: got {got}; expected some, at most {MOST}", param="input", code="invalid_value")
         self.under_way: list[Asked] = []
         self.is_cancelled = False
+        self.parts_before = [0] * len(requests)  # the sound, known when it is asked for
         self.reservation = served.worker.reserve(len(requests))
-        written = [] if self.pieces is not None else [replace(request, to=WORDS) for request in requests]
-        self.writing = [self._ask(request) for request in written]
 
     def _ask(self, request: Request) -> Asked:
-        asked = Asked(self.state, self.served, [request], True, self.owner, within=self.reservation)
+        previews = 0 if request.to == AUDIO else self.previews
+        asked = Asked(self.state, self.served, [request], True, self.owner, previews, self.reservation)
         self.under_way.append(asked)
         return asked
 
@@ -110,38 +113,64 @@ class Spoken(Asked):
         sounds: asyncio.Queue[Asked | None] = asyncio.Queue()
         room = asyncio.Semaphore(AT_ONCE)
         tasks = (
-            asyncio.ensure_future(self._write(number, texts, arrived)),
+            asyncio.ensure_future(self._write(number, request, texts, arrived)),
             asyncio.ensure_future(self._say(request, texts, sounds, room)),
             asyncio.ensure_future(self._tell(number, sounds, room, arrived)),
         )
         try:
-            written, left_out, said = await asyncio.gather(*tasks)
-            arrived.put_nowait((number, Finished(_merged(written, said, left_out))))
+            (written, parts), left_out, said = await asyncio.gather(*tasks)
+            whole = merged([*written, *said], [*parts, *sound_of(said, AUDIO)], is_cut=left_out > 0)
+            arrived.put_nowait((number, Finished(whole)))
         except Exception as error:
             arrived.put_nowait((number, error))
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _write(self, number: int, texts: asyncio.Queue[str | None], arrived: Arrived) -> Answer | None:
-        """Write an answer and pass on the pieces to say; None where the text is given."""
-
-        def pass_on(pieces: Iterable[str]) -> None:
-            for piece in pieces:
-                texts.put_nowait(piece)
-
-        answer, pieces = None, Pieces()
-        if self.pieces is not None:
-            pass_on(self.pieces)
-        else:
-            async for _, event in self.writing[number].events():
-                if isinstance(event, TextDelta):
+    async def _write(
+        self, number: int, request: Request, texts: asyncio.Queue[str | None], arrived: Arrived
+    ) -> tuple[list[Answer], list[Part]]:
+        """Write an answer and pass on the pieces to say; returns what was asked for that, and the parts of the answer."""
+        written: list[Answer] = []
+        parts: list[Part] = []
+        text, is_said = "".join(self.pieces or ()), request.to == AUDIO
+        if not is_said:  # the model chooses
+            async for _, event in self._ask(request).events():
+                if isinstance(event, Finished):
+                    written, parts = [event.answer], list(event.answer.message.parts)
+                else:
                     arrived.put_nowait((number, event))
-                    pass_on(pieces.add(event.text))
-                elif isinstance(event, Finished):
-                    answer = event.answer
-            pass_on(pieces.rest())
+            is_said, text = written[0].to_say == AUDIO, words_of(written[0])
+        if self.pieces is None and is_said and (known := told(request, AUDIO)) and known != text:
+            text = known
+            arrived.put_nowait((number, TextDelta(len(parts), text)))
+            parts.append(Part(WORDS, text))
+        if is_said and text:
+            self.parts_before[number] = len(parts)
+            for piece in self.pieces or pieces_of(text):
+                texts.put_nowait(piece)
+        elif is_said:
+            self.parts_before[number] = len(parts) + 1
+            written.append(await self._write_aloud(number, replace(request, to=WORDS), len(parts), texts, arrived))
+            parts += written[-1].message.parts
         texts.put_nowait(None)
+        return written, parts
+
+    async def _write_aloud(
+        self, number: int, request: Request, part: int, texts: asyncio.Queue[str | None], arrived: Arrived
+    ) -> Answer:
+        """Write the words of an answer as its `part`, and pass on each piece to say as soon as it is whole."""
+        pieces, answer = Pieces(), None
+        async for _, event in self._ask(request).events():
+            if isinstance(event, TextDelta):
+                arrived.put_nowait((number, replace(event, part=part)))
+                for piece in pieces.add(event.text):
+                    texts.put_nowait(piece)
+            elif isinstance(event, Finished):
+                answer = event.answer
+        for piece in pieces.rest():
+            texts.put_nowait(piece)
+        assert answer is not None
         return answer
 
     async def _say(
@@ -166,34 +195,12 @@ class Spoken(Asked):
         self, number: int, sounds: asyncio.Queue[Asked | None], room: asyncio.Semaphore, arrived: Arrived
     ) -> list[Answer]:
         """Tell the sound of each piece, that of one after that of the one before; returns their answers."""
-        part = 0 if self.pieces is not None else 1
         answers = []
         while (asked := await sounds.get()) is not None:
             async for _, event in asked.events():
                 if isinstance(event, BlockBegun | BlockDone):
-                    arrived.put_nowait((number, replace(event, part=part)))
+                    arrived.put_nowait((number, replace(event, part=self.parts_before[number])))
                 elif isinstance(event, Finished):
                     answers.append(event.answer)
             room.release()
         return answers
-
-
-def _merged(written: Answer | None, said: Sequence[Answer], left_out: int) -> Answer:
-    """The words and all that was said of them as one answer, with one sound."""
-    answers = [*([written] if written else []), *said]
-    sounds = [part for answer in said for part in answer.message.parts if part.type == AUDIO]
-    parts = written.message.parts if written else ()
-    if sounds:
-        samples = np.concatenate([sound.value[0] for sound in sounds])
-        options = {name: value for name, value in sounds[0].options.items() if name != "mel"}
-        parts = (*parts, Part(AUDIO, (samples, sounds[0].value[1]), options))
-    first = answers[0] if answers else Answer(Message("assistant", ()), [])
-    reasons: list[Reason] = [answer.reason for answer in answers] + (["length"] if left_out else [])
-    answered = sum((Counter(answer.usage.answered) for answer in answers), Counter[str]())
-    return replace(
-        first,
-        message=Message("assistant", parts),
-        segments=[segment for answer in answers for segment in answer.segments],
-        reason=next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop"),
-        usage=Usage(first.usage.asked, dict(answered), first.usage.reused),
-    )
