@@ -1,10 +1,10 @@
 """Teach a checkpoint whose halves were trained apart when to begin a drawing, or to speak: the one row of the marks' head that opens it.
 
-    python scripts/when_to_begin.py CHECKPOINT OUT --kind image
+    python scripts/when_to_begin.py CHECKPOINT OUT --kind image --data data/smol
 
 Whoever trained on drawings alone begins one whatever is asked. What is fitted is the row's logit against all that a text could go on with,
-by logistic regression: prompts of the task `draw` (`say`) against small talk, questions and requests for the other. It is
-measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
+by logistic regression: prompts of the task `draw` (`say`) against small talk, questions and requests for the other, half of them after a
+picture was talked about. It is measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from plait import api
 from plait.contract import WORDS, Message, Part, Sample
 from plait.data.pack import collate
 from plait.data.row import lay_out_clean
-from plait.data.sequence import Encoder
+from plait.data.rows import read_rows
 from plait.data.sources import conversations, fetch
+from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes.smol import RECIPE
@@ -64,17 +65,27 @@ CAUTION = 1.0  # logits that it is begun less readily for: a drawing instead of 
 STEPS, DECAY = 400, 1e-3
 
 
+Conversation = tuple[Message, ...]
+
+
+def exchanges(network: MultimodalTransformer, data: Path, count: int) -> list[Conversation]:
+    """Questions about pictures with their answers: what may have been said before."""
+    known = network.vocabulary.modalities
+    rows = [read_rows(data / f"{task}.dev.jsonl", known) for task in ("name", "category", "colour", "describe")]
+    return [sample.messages[:2] for samples in rows for sample, _ in zip(samples, range(count), strict=False)]
+
+
 def prompts(
-    network: MultimodalTransformer, rng: np.random.Generator, count: int, kind: str
-) -> tuple[list[tuple[Part, ...]], np.ndarray, np.ndarray]:
-    """Questions, whether each asks for the `kind`, and whether it is held out."""
+    network: MultimodalTransformer, rng: np.random.Generator, count: int, kind: str, before: list[Conversation]
+) -> tuple[list[Conversation], np.ndarray, np.ndarray]:
+    """Questions, every other one after one of the conversations `before`; whether each asks for the `kind`, and whether it is held out."""
     (memory,) = [memory for (_, question), memory in network.memories.items() if question == "name"]
     styles = ("3D", "EmojiOne", "Fluent", "Noto", "Twemoji", "clip art", "high contrast", "line")
     tasks = {task.name: task for task in TASKS}
     drawings = [*tasks["draw"].phrasings, *(ALSO_DRAWN if kind == "image" else ())]
     says = [*tasks["say"].phrasings, *(ALSO_SAID if kind == "audio" else ())]
-    exchanges = conversations.entries(fetch.places() / "conversations")
-    lines = sorted({str(entry.facts["question"]) for entry in exchanges if entry.facts.get("language") == "en"})
+    talks = conversations.entries(fetch.places() / "conversations")
+    lines = sorted({str(entry.facts["question"]) for entry in talks if entry.facts.get("language") == "en"})
     asked: list[tuple[str, bool, bool]] = []
     for _ in range(count):
         name, style = rng.choice(memory.texts), rng.choice(styles)
@@ -85,7 +96,10 @@ def prompts(
             asked.append((templates[number].format(name=name, style=style, text=line), of == kind, held))
         number = int(rng.integers(len(lines)))
         asked.append((lines[number], False, number % HELD_OUT == HELD_OUT - 1))
-    questions = [(Part(WORDS, text),) for text, _, _ in asked]
+    questions = []
+    for text, _, _ in asked:
+        earlier = before[int(rng.integers(len(before)))] if before and rng.random() < 0.5 else ()
+        questions.append((*earlier, Message("user", (Part(WORDS, text),))))
     return questions, np.array([asks for _, asks, _ in asked]), np.array([held for _, _, held in asked])
 
 
@@ -96,26 +110,23 @@ def best_words(network: MultimodalTransformer, hidden: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def seen(network: MultimodalTransformer, questions: list[tuple[Part, ...]]) -> tuple[Tensor, Tensor]:
+def seen(network: MultimodalTransformer, engine: Engine, questions: list[Conversation]) -> tuple[Tensor, Tensor]:
     """[n, D] hidden states from which the answers begin, and [n] logits that a text's best beginning has."""
-    encoder = Encoder(network.vocabulary)
     hidden = []
-    for parts in questions:
-        row = lay_out_clean(encoder.prompt(Sample((Message("user", parts),))))
+    for messages in questions:
+        row = lay_out_clean(engine.encoder.prompt(Sample(messages)))
         hidden.append(network.hidden(collate([[row]], len(row), network.vocabulary))[-1])
     states = torch.stack(hidden)
     return states.float(), best_words(network, states)
 
 
-def going_on(place: Path, questions: list[tuple[Part, ...]], network: MultimodalTransformer) -> tuple[Tensor, Tensor]:
+def going_on(network: MultimodalTransformer, engine: Engine, questions: list[Conversation]) -> tuple[Tensor, Tensor]:
     """As `seen`, for every place within the model's own answers in words, and their ends: there no drawing begins."""
-    engine = api.load(place).engine
-    asked = [(Message("user", parts),) for parts in questions]
-    answers = engine.generate([Request(each, to=WORDS, max_tokens=LONGEST) for each in asked])
+    answers = engine.generate([Request(each, to=WORDS, max_tokens=LONGEST) for each in questions])
     states, best = [], []
-    encoder = Encoder(network.vocabulary)
+    encoder = engine.encoder
     with torch.no_grad():
-        for each, answer in zip(asked, answers, strict=True):
+        for each, answer in zip(questions, answers, strict=True):
             if not answer.message.parts:
                 continue
             begun = len(lay_out_clean(encoder.prompt(Sample(each))))
@@ -149,20 +160,23 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", choices=KINDS, default="image", help="what is begun")
+    parser.add_argument("--data", type=Path, help="a build of smol's data, for what may have been said before")
     parser.add_argument("--count", type=int, default=150, help="questions of each of four kinds")
     options = parser.parse_args()
     network = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)[0].eval()
     (opener,) = [index for index, kind in network.vocabulary.openers.items() if kind == options.kind]
     head = network.categorical["marks"].logits
     row = opener - network.vocabulary.offsets.get("marks", 0)
-    questions, asks, held = prompts(network, np.random.default_rng(0), options.count, options.kind)
-    states, best = seen(network, questions)
+    engine = api.load(options.checkpoint).engine
+    before = exchanges(network, options.data, options.count) if options.data else []
+    questions, asks, held = prompts(network, np.random.default_rng(0), options.count, options.kind, before)
+    states, best = seen(network, engine, questions)
     fitted = torch.from_numpy(~held)
     target = torch.from_numpy(asks).float()
     talk = [
         question for question, begins, is_held in zip(questions, asks, held, strict=True) if not begins and not is_held
     ]
-    going, going_best = going_on(options.checkpoint, talk[: options.count], network)
+    going, going_best = going_on(network, engine, talk[: options.count])
     print(f"{len(going)} places within answers in words")
     half = len(going) // 2  # of the answers; the others are held out
     weight, bias = fit(
@@ -180,7 +194,7 @@ def main() -> None:
                 for index in (
                     (rows & (opens != (target > 0)) & torch.tensor(name == "fitted")).nonzero().flatten().tolist()
                 ):
-                    print(f"  wrong: {questions[index][0].value}")
+                    print(f"  wrong, message {len(questions[index])}: {questions[index][-1].parts[0].value}")
                 print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
     opens = going[half:] @ weight + bias > going_best[half:]
     print(f"fitted, held out, within an answer: {int(opens.sum())} of {len(opens)} begin one")

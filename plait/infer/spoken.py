@@ -77,11 +77,11 @@ def as_read(model: MultimodalTransformer, messages: Sequence[Message]) -> tuple[
 
 
 def answered(engine: Engine, request: Request, longest: int | None = None) -> Answer:
-    """The answer to a request; `longest` as for `Engine.generate`. One that is to be said, because the caller wishes it or the
-    model begins to, is written first, unless it is known what to say. Its parts are the sound and its words; those that the
-    model chose to write or draw before it to say something stand first."""
+    """The answer to a request; `longest` as for `Engine.generate`. One that is to be said, because the caller or the question
+    wishes it or the model begins to, is written first, unless it is known what to say. Its parts are the sound and its
+    words; where the model chooses, what it wrote or drew before, the words and the sound."""
     request = replace(request, messages=as_read(engine.model, request.messages))
-    kind, text, begun = request.to, "", []
+    kind, begun, text = wished(engine.model, request), list[Answer](), ""
     if kind is None:
         begun = engine.generate([request], longest=longest)
         kind, text = begun[0].to_say, words_of(begun[0])
@@ -91,11 +91,19 @@ def answered(engine: Engine, request: Request, longest: int | None = None) -> An
     written = [] if text else engine.generate([replace(request, to=WORDS)], longest=longest)
     text = text or words_of(written[0])
     said = engine.generate([saying(engine.model, request, kind, piece) for piece in pieces_of(text)])
-    parts = (*sound_of(said, kind), Part(WORDS, text))
-    if begun:
-        before = begun[0].message.parts
-        parts = (*before, *(part for part in reversed(parts) if part not in before))
-    return merged([*begun, *written, *said], parts)
+    sound, words = sound_of(said, kind), Part(WORDS, text)
+    if request.to is not None:
+        return merged([*written, *said], (*sound, words))
+    before = begun[0].message.parts if begun else ()
+    return merged([*begun, *written, *said], (*before, *(() if words in before else (words,)), *sound))
+
+
+def wished(model: MultimodalTransformer, request: Request) -> str | None:
+    """The modality that the answer to a request is wished in; None where the model chooses."""
+    if request.to is not None:
+        return request.to
+    voices = (kind for kind in model.vocabulary.modalities if says_letters(model, kind))
+    return next((kind for kind in voices if told(request, kind)), None)
 
 
 def sound_of(said: Sequence[Answer], kind: str) -> tuple[Part, ...]:

@@ -210,9 +210,7 @@ def test_a_conversation_goes_on_with_the_words_of_what_was_said():
 
 
 @pytest.mark.parametrize("modalities", [["text", "audio"], ["auto"]])
-def test_what_the_question_quotes_is_said_as_it_is(client, said, monkeypatch, modalities):
-    if modalities == ["auto"]:
-        begins_to_say(monkeypatch)
+def test_what_the_question_quotes_is_said_as_it_is(client, said, modalities):
     ask = [{"role": "user", "content": "Say this for me: good morning, Dr. Who!"}]
     options = {"model": "tiny", "messages": ask, "modalities": modalities, "audio": {"voice": "alloy", "format": "wav"}}
     message = client.chat.completions.create(**options).choices[0].message

@@ -15,7 +15,7 @@ from fastapi import Request as HttpRequest
 from plait.contract import WORDS, Part
 from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, TextDelta
 from plait.infer.request import Request
-from plait.infer.spoken import Pieces, merged, pieces_of, saying, says_letters, sound_of, told, words_of
+from plait.infer.spoken import Pieces, merged, pieces_of, saying, says_letters, sound_of, told, wished, words_of
 from plait.serve.answers import Asked, while_there
 from plait.serve.errors import ApiError
 from plait.serve.openai.content import AUDIO
@@ -133,7 +133,7 @@ class Spoken(Asked):
         """Write an answer and pass on the pieces to say; returns what was asked for that, and the parts of the answer."""
         written: list[Answer] = []
         parts: list[Part] = []
-        text, is_said = "".join(self.pieces or ()), request.to == AUDIO
+        text, is_said = "".join(self.pieces or ()), wished(self.served.model.network, request) == AUDIO
         if not is_said:  # the model chooses
             async for _, event in self._ask(request).events():
                 if isinstance(event, Finished):
