@@ -32,6 +32,7 @@ from plait.modalities import (
     Suggests,
     Telling,
     Transfers,
+    Voices,
     Weights,
 )  # fmt: skip
 
@@ -239,6 +240,12 @@ def provenance(part: Part) -> Provenance:
     """Where a part came from, by what its file said and by its modality's mark. Raises RowError for a damaged part."""
     module, declared = marks(part.type), str(part.options.get(PROVENANCE, ""))
     return Provenance(declared) if module is None else Provenance(declared, *module.evidence(part))
+
+
+def voices(name: str) -> Voices | None:
+    """How parts of the modality `name` tell persons apart, if they do."""
+    module: Voices | None = _optional(name, "voices")
+    return module
 
 
 def places(name: str) -> Places | None:

@@ -239,6 +239,20 @@ class Marks(Protocol):
         Raises RowError."""
 
 
+class Voices(Protocol):
+    """`voices.py`: who it is that a part is of, by a direction that parts of one person share."""
+
+    def direction(self, part: Part) -> np.ndarray:
+        """[width] unit vector. Raises RowError for a part that tells too little, MissingError and DataError where what tells it
+        cannot be fetched."""
+
+    def threshold(self) -> float:
+        """The product of two directions from which they are taken for one person's."""
+
+    def measured(self) -> dict[str, Any]:
+        """How well persons are told apart there: metric, value, and of how many."""
+
+
 class Transfers(Protocol):
     """`transfer.py`: a part as bytes, as clients and servers send it to each other. Without it a part cannot be sent."""
 

@@ -28,6 +28,7 @@ from plait.serve.openai import (
     provenance,
     realtime,
     responses,
+    speakers,
     transcripts,
 )
 from plait.serve.openai import conversations as stored
@@ -88,6 +89,8 @@ def create_app(
     for module in ROUTERS:
         app.include_router(module.router(state))
     _operations(app, state)
+    voices = None if conversations is None else speakers.Speakers(conversations)
+    app.include_router(speakers.router(state, voices, caller_of))
     if conversations is not None:
         store = stored.Conversations(conversations)
         app.include_router(stored.router(store, caller_of))

@@ -26,10 +26,10 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 
 @cache
-def filterbank(window: int = WINDOW) -> Tensor:
-    """[MELS, window // 2 + 1] triangular filters of equal area (Slaney's normalisation), 0 Hz to the Nyquist rate."""
+def filterbank(window: int = WINDOW, bands: int = MELS) -> Tensor:
+    """[bands, window // 2 + 1] triangular filters of equal area (Slaney's normalisation), 0 Hz to the Nyquist rate."""
     bins = np.linspace(0.0, RATE / 2, window // 2 + 1)
-    edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(RATE / 2))), MELS + 2))
+    edges = _mel_to_hz(np.linspace(0.0, float(_hz_to_mel(np.array(RATE / 2))), bands + 2))
     rising = (bins[None, :] - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins[None, :]) / np.diff(edges)[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]

@@ -10,12 +10,10 @@ import html
 import io
 import json
 import os
-import sqlite3
 import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,11 +22,11 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field, model_validator
 
-from plait.errors import ConfigError
 from plait.serve.errors import ApiError
 from plait.serve.media import DATA_URL, from_base64, from_url
 from plait.serve.openai.content import ContentPart
 from plait.serve.openai.shapes import Body, Shape
+from plait.serve.store import Store
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
@@ -42,7 +40,6 @@ CREATE TABLE IF NOT EXISTS preferences (
 """
 MOST_LISTED = 200
 LONGEST_SUFFIX = 8
-CHECKPOINTS = 100
 PAGE = """<!doctype html><html><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
@@ -94,37 +91,17 @@ class Preference(Body):
     equal: bool = False
 
 
-class Conversations:
+class Conversations(Store):
     """The file at `path`, which is made if it is missing. A kill at any moment loses nothing that was answered for. Raises
     ConfigError."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)  # before SQLite does: what people say is for nobody else
-            with closing(self._open()) as file:
-                file.execute("PRAGMA journal_mode = WAL")
-                file.executescript(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"{path}: {error}; expected a file of conversations, or a place where one can be made: choose another with "
-                "--conversations, or none for none"
-            ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-        file.execute("PRAGMA secure_delete = ON")
-        return file
-
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with closing(self._open()) as file:
-            return file.execute(query, values).fetchall()
+        super().__init__(path, SCHEMA)
 
     def listed(self, caller: str, words: str = "") -> list[dict[str, Any]]:
         """The newest first, those that hold some words in their title or messages."""
         pattern = "%" + "".join(f"\\{mark}" if mark in "\\%_" else mark for mark in words) + "%"
-        rows = self._rows(
+        rows = self.rows(
             "SELECT id, title, created, updated FROM conversations WHERE caller = ? AND (title LIKE ? ESCAPE '\\' OR "
             "words LIKE ? ESCAPE '\\') ORDER BY updated DESC LIMIT ?",
             caller, pattern, pattern, MOST_LISTED,
@@ -133,7 +110,7 @@ class Conversations:
 
     def get(self, caller: str, id: str) -> dict[str, Any]:
         """One of them. Raises ApiError."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT id, title, created, updated, messages FROM conversations WHERE caller = ? AND id = ?", caller, id
         )
         if not rows:
@@ -151,33 +128,28 @@ class Conversations:
         values = (conversation.title, now, words, json.dumps(messages, ensure_ascii=False))
         if is_new:
             query = "INSERT INTO conversations (title, updated, words, messages, caller, id, created) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            self._rows(query, *values, caller, id, now)
+            self.rows(query, *values, caller, id, now)
         else:
             query = "UPDATE conversations SET title = ?, updated = ?, words = ?, messages = ? WHERE caller = ? AND id = ? RETURNING id"
-            if not self._rows(query, *values, caller, id):
+            if not self.rows(query, *values, caller, id):
                 raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
         return {"id": id, "title": conversation.title, "updated": now}
 
     def delete(self, caller: str, id: str) -> None:
         """Remove one for good. Raises ApiError."""
-        with closing(self._open()) as file:
-            if not file.execute("DELETE FROM conversations WHERE caller = ? AND id = ?", (caller, id)).rowcount:
-                raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
-            for _ in range(CHECKPOINTS):  # a reader may hold it up
-                if not file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                    break
-                time.sleep(0.05)
+        if not self.removed("DELETE FROM conversations WHERE caller = ? AND id = ?", caller, id):
+            raise ApiError(f"the conversation {id!r} is not here", 404, code="not_found")
 
     def prefer(self, caller: str, preference: Preference) -> str:
         """Store which of two answers somebody liked better; returns its id."""
         id = uuid.uuid4().hex
         row = json.dumps(preference.model_dump(exclude_none=True), ensure_ascii=False)
-        self._rows("INSERT INTO preferences VALUES (?, ?, ?, ?)", id, caller, time.time(), row)
+        self.rows("INSERT INTO preferences VALUES (?, ?, ?, ?)", id, caller, time.time(), row)
         return id
 
     def preferences(self, caller: str) -> list[dict[str, Any]]:
         """All of them, in their order."""
-        rows = self._rows("SELECT row FROM preferences WHERE caller = ? ORDER BY created, rowid", caller)
+        rows = self.rows("SELECT row FROM preferences WHERE caller = ? ORDER BY created, rowid", caller)
         return [json.loads(row) for (row,) in rows]
 
 

@@ -1,0 +1,52 @@
+"""A file of SQLite in which the server keeps what people want kept."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from plait.errors import ConfigError
+
+CHECKPOINTS = 100
+
+
+class Store:
+    """The file at `path`, which is made with the tables of the `schema` if they are missing. A kill at any moment loses nothing that was
+    answered for. Raises ConfigError."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # before SQLite does: what people say is for nobody else
+            with closing(self._open()) as file:
+                file.execute("PRAGMA journal_mode = WAL")
+                file.executescript(schema)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"{path}: {error}; expected a file of conversations, or a place where one can be made: choose another with "
+                "--conversations, or none for none"
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self.path, timeout=10, isolation_level=None)
+        file.execute("PRAGMA secure_delete = ON")
+        return file
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What a query gives."""
+        with closing(self._open()) as file:
+            return file.execute(query, values).fetchall()
+
+    def removed(self, query: str, *values: object) -> int:
+        """How many rows a query deletes, for good: nothing of them is left in the file."""
+        with closing(self._open()) as file:
+            count = file.execute(query, values).rowcount
+            for _ in range(CHECKPOINTS if count else 0):  # a reader may hold it up
+                if not file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    break
+                time.sleep(0.05)
+            return count
