@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plait.train.precision import Precision
 
 __all__ = [
-    "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "import_model", "load", "status", "train",
+    "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "import_model", "load", "load_several", "status", "train",
     "train_on",
 ]  # fmt: skip
 
@@ -136,6 +136,7 @@ def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[
     something or is needed.
     """
     from plait.pretrained import hub, importer
+    from plait.recipes.recipe import of_language_model
     from plait.train import bases, checkpoint
 
     if Path(source).is_dir() and (taken := registry.take_encoder(Path(source), hub.read_config(Path(source)))):
@@ -161,7 +162,7 @@ def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[
         )
     language_model = importer.read(bases.source_of(base, agreed=True) if base else Path(source))
     model = importer.to_model(language_model)
-    recipe = settings_of_import(language_model.config)
+    recipe = of_language_model(str(language_model.config["model_type"]))
     checkpoint.save(folder, model, model.state_dict(), recipe.model_dump(mode="json"))
     count = sum(parameter.numel() for parameter in model.parameters())
     template = (
@@ -172,14 +173,6 @@ def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[
         f"{template}; sha256 of the source {language_model.sha256[:12]}"
     )
     return folder
-
-
-def settings_of_import(config: Mapping[str, Any]) -> Recipe:
-    """The recipe that an imported checkpoint names: no data of ours, greedy answers of up to 256 tokens."""
-    from plait.recipes.recipe import Recipe, Sampling
-
-    sampling = Sampling(max_tokens=256)
-    return Recipe(name=str(config["model_type"]), data="", modalities={WORDS: {}}, turns=16, sampling=sampling)
 
 
 def bundle(name: str, *overrides: str, to: PathLike, data: PathLike | None = None, **options: Any) -> Path:
@@ -208,8 +201,7 @@ def settings(name: str, *overrides: str) -> Recipe:
 def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
     """Train recipe `name` with `key=value` overrides into the run folder `out`; returns the last checkpoint.
 
-    `options`: resume, overwrite, strict, threads, max_seconds, as `plait.train.run.train` takes them.
-    """
+    `options`: resume, overwrite, strict, threads, max_seconds, as `plait.train.run.train` takes them."""
     from plait.train.run import train as train_recipe
 
     return train_recipe(settings(name, *overrides), Path(out), **options)
@@ -217,11 +209,11 @@ def train(name: str, *overrides: str, out: PathLike, **options: Any) -> Path:
 
 def forecast(name: str, *overrides: str, threads: int | None = None) -> Forecast:
     """Measure for some seconds how fast this machine trains, and how many minutes a recipe's training would take."""
-    from plait.runtime.parallel import use_threads
-    from plait.train.forecast import forecast as measure
+    from plait.runtime import parallel
+    from plait.train import forecast as forecasting
 
-    use_threads(threads)
-    return measure(settings(name, *overrides))
+    parallel.use_threads(threads)
+    return forecasting.forecast(settings(name, *overrides))
 
 
 def train_on(
@@ -380,6 +372,16 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
         model = Model(network.to(place).for_inference(), config)
         model.folder = checkpoint.locate(folder)
     return model
+
+
+def load_several(paths: Mapping[str, PathLike], dtype: str = "auto", device: str = "auto") -> dict[str, Model]:
+    """Models by the names of `paths`, as `load` gives them; those that stand on the same language model keep it in memory once."""
+    models: dict[str, Model] = {}
+    for name, path in paths.items():
+        model = load(path, dtype, device)
+        any(model.network.share_base(other.network) for other in models.values())
+        models[name] = model
+    return models
 
 
 def export(path: PathLike, target: PathLike, precision: Precision | None = None) -> Path:

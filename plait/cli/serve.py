@@ -66,7 +66,7 @@ def serve(
         server.run_cluster(named, access, kept, mark, (host, port), ray, typer.echo)
         return
     use_threads(None)
-    models = {name: api.load(path) for name, path in named.items()}
+    models = api.load_several(named)
     server.run(models, host, port, access, kept, mark, typer.echo)
 
 

@@ -189,6 +189,22 @@ class MultimodalTransformer(nn.Module):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
+    def share_base(self, other: MultimodalTransformer) -> bool:
+        """Take the other model's tensors of the base in the place of the own, which are equal; whether both stand on the same base,
+        in one dtype and on one device, so that it could be. For models that do not learn any more."""
+        base, theirs = self.base, other.base
+        if base is None or theirs is None or (self.dtype, self.device) != (other.dtype, other.device):
+            return False
+        if (base.name, base.sha256) != (theirs.name, theirs.sha256):
+            return False
+        for name in base.tensors & theirs.tensors:
+            module, _, weight = name.rpartition(".")
+            mine, its = self.get_submodule(module), other.get_submodule(module)
+            setattr(mine, weight, getattr(its, weight))
+            if isinstance(mine, Linear) and isinstance(its, Linear):
+                mine.packed = its.packed
+        return True
+
     def compile_trunk(self, flex_attention: bool = True) -> None:
         """Compile the trunk's layers with torch.compile; on a CUDA device attention becomes FlexAttention, if wanted."""
         self.flexible = flex_attention and self.device.type == "cuda"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from plait.contract import WORDS
 from plait.infer.request import GUIDANCE, STEPS, Request
 from plait.train.config import TrainingConfig
 
@@ -32,3 +33,8 @@ class Recipe(TrainingConfig):
 
     turns: int = Field(1, ge=1, description="questions in the longest conversation of the rows; chat remembers as many")
     sampling: Sampling = Sampling()
+
+
+def of_language_model(name: str) -> Recipe:
+    """The recipe that a language model of this kind has when it is imported: no data of ours, greedy answers of up to 256 tokens."""
+    return Recipe(name=name, data="", modalities={WORDS: {}}, turns=16, sampling=Sampling(max_tokens=256))

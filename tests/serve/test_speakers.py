@@ -137,13 +137,16 @@ def test_keys_do_not_see_each_others_voices(tmp_path):
     from plait.serve.keys import hashed
 
     access = Access({hashed("one"): "anna", hashed("two"): "ben"})
-    with serving(access=access, conversations=tmp_path / "c.sqlite") as (url, _):
-        with client(url, "one") as one, client(url, "two") as two:
-            id = one.post("/v1/speakers", json=enrolment("Anna", 100)).json()["id"]
-            assert two.get("/v1/speakers").json()["data"] == []
-            assert two.post("/v1/speakers/identify", json={"audio": hum(100)}).json()["matches"] == []
-            assert two.delete(f"/v1/speakers/{id}").status_code == 404
-            assert one.get(f"/v1/speakers/{id}").status_code == 200
+    with (
+        serving(access=access, conversations=tmp_path / "c.sqlite") as (url, _),
+        client(url, "one") as one,
+        client(url, "two") as two,
+    ):
+        id = one.post("/v1/speakers", json=enrolment("Anna", 100)).json()["id"]
+        assert two.get("/v1/speakers").json()["data"] == []
+        assert two.post("/v1/speakers/identify", json={"audio": hum(100)}).json()["matches"] == []
+        assert two.delete(f"/v1/speakers/{id}").status_code == 404
+        assert one.get(f"/v1/speakers/{id}").status_code == 200
 
 
 def client(url, key):
