@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import json
 import subprocess
 import sys
 import tempfile
@@ -36,14 +37,6 @@ FRAMES_A_SECOND = 8
 A_KEY = 0.025  # seconds
 PATIENCE = 120  # seconds
 PORT = 8311
-HEARD = """
-const [done] = arguments, sounds = [...document.querySelectorAll(".assistant audio")];
-fetch(sounds.at(-1).src).then((got) => got.blob()).then((blob) => {
-  const reader = new FileReader();
-  reader.onload = () => done(reader.result.split(",")[1]);
-  reader.readAsDataURL(blob);
-});
-"""
 Frames = list[tuple[float, Image.Image]]
 
 
@@ -51,7 +44,17 @@ Frames = list[tuple[float, Image.Image]]
 def served(model: str) -> Any:
     """A server of the model, ready."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "plait", "serve", model, "--port", str(PORT)]
+        command = [
+            sys.executable,
+            "-m",
+            "plait",
+            "serve",
+            model,
+            "--port",
+            str(PORT),
+            "--conversations",
+            f"{folder}/c.sqlite",
+        ]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             until = time.monotonic() + PATIENCE
@@ -75,6 +78,24 @@ def browser() -> Chrome:
     ):  # fmt: skip
         options.add_argument(argument)
     return Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+
+
+def asked(path: str) -> Any:
+    """What the server answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}") as answer:
+        return json.load(answer)
+
+
+def last_sound() -> bytes:
+    """The sound of the last answer of the newest conversation, once it is stored."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        message = asked(f"/conversations/{asked('/conversations')['data'][0]['id']}")["messages"][-1]
+        for part in message["content"] if message["role"] == "assistant" else ():
+            if part["type"] == "input_audio":
+                return base64.b64decode(part["input_audio"]["data"])
+        time.sleep(0.05)
+    raise SystemExit("no sound was stored")
 
 
 class Film:
@@ -121,8 +142,7 @@ class Film:
             time.sleep(0.05)
         at = time.monotonic() - self.begun
         if len(self.all(".assistant audio")) > sounds:
-            with self.lock:
-                samples, rate = soundfile.read(io.BytesIO(base64.b64decode(self.driver.execute_async_script(HEARD))))
+            samples, rate = soundfile.read(io.BytesIO(last_sound()))
             self.sounds.append((at, soxr.resample(samples, rate, RATE).astype(np.float32)))
             time.sleep(len(samples) / rate)
 
@@ -190,6 +210,8 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, required=True)
     options = parser.parse_args()
     with served(options.model) as url, closing_browser(browser()) as driver:
+        metrics = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.get(url)
         while not driver.find_elements(By.CSS_SELECTOR, "textarea"):
             time.sleep(0.1)

@@ -10,6 +10,7 @@ picture was talked about. It is measured on phrasings that were not fitted. Ever
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ TALK = (
 HELD_OUT = 5  # one in so many phrasings and line is for the measurement
 MARGIN = 1.0  # logits on either side that are not enough yet
 LONGEST = 24  # tokens of an answer in words
-CAUTION = 1.0  # logits that it is begun less readily for: a drawing instead of words is worse than words instead of one
+CAUTION = 1.0  # logits that it is begun less readily for
 STEPS, DECAY = 400, 1e-3
 
 
@@ -69,10 +70,17 @@ Conversation = tuple[Message, ...]
 
 
 def exchanges(network: MultimodalTransformer, data: Path, count: int) -> list[Conversation]:
-    """Questions about pictures with their answers: what may have been said before."""
+    """Questions about a picture with their answers, one or several: what may have been said before."""
     known = network.vocabulary.modalities
-    rows = [read_rows(data / f"{task}.dev.jsonl", known) for task in ("name", "category", "colour", "describe")]
-    return [sample.messages[:2] for samples in rows for sample, _ in zip(samples, range(count), strict=False)]
+    tasks = ("name", "category", "colour", "describe", "talk")
+    rows = [list(islice(read_rows(data / f"{task}.dev.jsonl", known), count)) for task in tasks]
+    of_one = [
+        sample.messages[: 2 * n]
+        for samples in rows
+        for sample in samples
+        for n in range(1, len(sample.messages) // 2 + 1)
+    ]
+    return [*of_one, *(of_one[number] + of_one[-1 - number][:2] for number in range(0, len(of_one), 4))]
 
 
 def prompts(
@@ -138,7 +146,9 @@ def going_on(network: MultimodalTransformer, engine: Engine, questions: list[Con
     return torch.cat(states), torch.cat(best)
 
 
-def fit(states: Tensor, best: Tensor, asks: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def fit(
+    states: Tensor, best: Tensor, asks: Tensor, weight: Tensor, bias: Tensor, caution: float
+) -> tuple[Tensor, Tensor]:
     """The row's weight [D] and bias, from those that it has."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     sign = 2.0 * asks - 1.0
@@ -151,7 +161,7 @@ def fit(states: Tensor, best: Tensor, asks: Tensor, weight: Tensor, bias: Tensor
         loss = (balance * torch.nn.functional.softplus(-margin)).mean() + DECAY * ((weight - start) ** 2).sum()
         loss.backward()
         optimiser.step()
-    return weight.detach(), bias.detach() - CAUTION
+    return weight.detach(), bias.detach() - caution
 
 
 def main() -> None:
@@ -161,6 +171,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", choices=KINDS, default="image", help="what is begun")
     parser.add_argument("--data", type=Path, help="a build of smol's data, for what may have been said before")
+    parser.add_argument(
+        "--caution",
+        type=float,
+        default=CAUTION,
+        help="logits: a drawing instead of words is worse than words instead of one",
+    )
     parser.add_argument("--count", type=int, default=150, help="questions of each of four kinds")
     options = parser.parse_args()
     network = checkpoint.load(checkpoint.locate(options.checkpoint), torch.bfloat16)[0].eval()
@@ -182,6 +198,7 @@ def main() -> None:
     weight, bias = fit(
         torch.cat([states[fitted], going[:half]]), torch.cat([best[fitted], going_best[:half]]),
         torch.cat([target[fitted], torch.zeros(half)]), torch.zeros_like(head.weight[row]).float(), torch.zeros(()),
+        options.caution,
     )  # fmt: skip
     for name, weights, offset in (
         ("as it was", head.weight[row].float(), head.bias[row].float()),
