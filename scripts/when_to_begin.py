@@ -213,6 +213,12 @@ def main() -> None:
                 ):
                     print(f"  wrong, message {len(questions[index])}: {questions[index][-1].parts[0].value}")
                 print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
+    for more in range(5):  # how many begin one with more caution
+        opens = states @ weight + bias - more > best
+        asking, others = (int(opens[~fitted & (target == of)].sum()) for of in (1, 0))
+        print(
+            f"fitted, held out, caution {options.caution + more:g}: {asking} that ask for it, {others} others begin one"
+        )
     opens = going[half:] @ weight + bias > going_best[half:]
     print(f"fitted, held out, within an answer: {int(opens.sum())} of {len(opens)} begin one")
     with torch.no_grad():

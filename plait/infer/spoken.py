@@ -28,7 +28,7 @@ ENDS = re.compile(NO_ENDS + r"[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # 
 COMMAS = re.compile(r"[,;:)–—]\s+|[，；：、]")
 BLANKS = re.compile(r"\s+")
 TOLD = re.compile(  # what a question wants said as it is: after a colon, or in quotation marks
-    r"\W*(?:please |(?:can|could|will|would) you )*(?:say|read|speak|pronounce|repeat)\b[^:\"“”]{0,40}"
+    r"\W*(?:please |(?:can|could|will|would) you )*(?:say|read|speak|pronounce|repeat|let me hear)\b[^:\"“”]{0,40}"
     r"(?::\s*(?P<after>\S.*)|[\"“](?P<quoted>[^\"“”]+)[\"”]\W*)",
     re.IGNORECASE | re.DOTALL,
 )

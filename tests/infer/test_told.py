@@ -24,6 +24,7 @@ def asking(words, to=None, **options):
         ("Say this for me: good morning.", "good morning."),
         ('Could you please read aloud: "Hello there."', "Hello there."),
         ("say “hello”.", "hello"),
+        ("Let me hear this: Magnifying Glass", "Magnifying Glass"),
         ('Say "hello" in French', ""),
         ("Say hello", ""),
         ("Tell me: what is rain?", ""),
