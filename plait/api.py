@@ -355,8 +355,10 @@ class Model:
         known[part.type].read(part)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many requests together; one that fails gets an answer with its error."""
-        return self.engine.generate(requests)
+        """Answer many requests together, those that are said one after the other; one that fails gets an answer with its error."""
+        from plait.infer import spoken
+
+        return spoken.all_answered(self.engine, requests)
 
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
@@ -379,7 +381,8 @@ def load_several(paths: Mapping[str, PathLike], dtype: str = "auto", device: str
     models: dict[str, Model] = {}
     for name, path in paths.items():
         model = load(path, dtype, device)
-        any(model.network.share_base(other.network) for other in models.values())
+        for other in models.values():
+            model.network.share_base(other.network)
         models[name] = model
     return models
 

@@ -7,7 +7,7 @@ length (plait.infer.kv_cache). One request's failure ends that request.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from plait.data.pack import Batch, collate
 from plait.data.row import Element, Ids, RowBuilder
 from plait.data.sequence import Encoder
 from plait.errors import ConfigError, PlaitError
-from plait.infer.decoder import Decoder, Feed, Step, to_parts
+from plait.infer.decoder import Decoder, Feed, Step, count_tokens, to_parts
 from plait.infer.events import Answer, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, NewTokens, PackedView
 from plait.infer.prefixes import Prefixes, identities_of, without
@@ -107,7 +107,11 @@ class Engine:
 
     def prompt_length(self, request: Request) -> int:
         """Tokens of what a request asks, before its answer. Raises what reading its parts raises."""
-        return sum(map(len, Decoder(self._asked(request), self.encoder).prompt()))
+        return self.asked_tokens(request).total()
+
+    def asked_tokens(self, request: Request) -> Counter[str]:
+        """`prompt_length` by modality."""
+        return count_tokens(Decoder(self._asked(request), self.encoder).prompt(), self.model.vocabulary)
 
     def in_words(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """Messages, in which a user's sounds are the words that they say where no word is written beside them.

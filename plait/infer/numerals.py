@@ -22,8 +22,8 @@ TITLES = {  # before a name
     "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor", "St": "Saint", "Mt": "Mount",
 }  # fmt: skip
 OTHERS = {"e.g": "for example", "i.e": "that is", "vs": "versus", "etc": "et cetera"}
-TITLE = re.compile(rf"\b({'|'.join(TITLES)})\.(?=\s+[A-Z])")
-OTHER = re.compile(r"\b(e\.g|i\.e|vs|etc)\.", re.IGNORECASE)
+TITLE = re.compile(rf"\b((?i:{'|'.join(TITLES)}))\.(?=\s+[A-Z])")
+OTHER = re.compile(r"\b(e\.g|i\.e|vs|etc)\.(?P<ends>$|(?=\s+[A-Z]))?", re.IGNORECASE)
 LONGEST = 15  # digits that are a number; more are read one by one
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -39,8 +39,8 @@ def _engine() -> Any:
 
 def in_words(text: str) -> str:
     """A text whose abbreviations and numerals are words; numerals stay where `inflect` is not installed."""
-    text = TITLE.sub(lambda match: TITLES[match[1]], text)
-    text = OTHER.sub(lambda match: OTHERS[match[1].lower()], text)
+    text = TITLE.sub(_title, text)
+    text = OTHER.sub(_other, text)
     if _engine() is None or not any(map(str.isdigit, text)):
         return text
     text = MONEY.sub(_money, text)
@@ -50,6 +50,19 @@ def in_words(text: str) -> str:
     text = BETWEEN.sub(" ", text)
     text = YEAR.sub(lambda match: _year(match[1]), text)
     return ANY.sub(lambda match: _cardinal(match[0]), text)
+
+
+def _title(match: re.Match[str]) -> str:
+    """Main St. is no saint."""
+    before = match.string[: match.start()].split()
+    is_street = match[1] == "St" and before and before[-1][0].isupper() and before[-1][-1].isalpha()
+    return "Street." if is_street else TITLES[match[1].capitalize()]
+
+
+def _other(match: re.Match[str]) -> str:
+    words = OTHERS[match[1].lower()]
+    words = words.capitalize() if match[1][0].isupper() else words
+    return f"{words}." if match[1].lower() == "etc" and match["ends"] is not None else words
 
 
 def _cardinal(number: str) -> str:

@@ -23,13 +23,15 @@ from plait.runtime.words import plain_words
 SAY = "Say this for me: {text}"  # as the task `say` asks
 LONGEST = 80  # characters of a piece, where it can be cut: some six seconds
 SOON = 16  # characters of the first piece at least: "Dr." is no sentence
-NO_ENDS = "".join(rf"(?<!\b{re.escape(word)})" for word in (*TITLES, "e.g", "i.e", "vs"))  # before a point
-ENDS = re.compile(NO_ENDS + r"[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # of sentences
+NO_ENDS = "".join(rf"(?<!\b(?i:{re.escape(word)}))" for word in (*TITLES, "e.g", "i.e", "vs"))  # before a point
+ENDS = re.compile(NO_ENDS + r"(?<![.!?…])[.!?…]+[\"')\]”’]*\s+|[。！？]+|\n+")  # of sentences
 COMMAS = re.compile(r"[,;:)–—]\s+|[，；：、]")
 BLANKS = re.compile(r"\s+")
+LONGEST_TOLD = 4096  # characters; more is a text to talk about
+_HOW = r"(?:this|that|it|the following|these words|the words?|the sentence|aloud|out loud|out|loudly|for me|to me|after me|please)"
 TOLD = re.compile(  # what a question wants said as it is: after a colon, or in quotation marks
-    r"\W*(?:please |(?:can|could|will|would) you )*(?:say|read|speak|pronounce|repeat|let me hear)\b[^:\"“”]{0,40}"
-    r"(?::\s*(?P<after>\S.*)|[\"“](?P<quoted>[^\"“”]+)[\"”]\W*)",
+    rf"\W*(?:please,? |(?:can|could|will|would) you (?:please )?)*(?:say|read|speak|pronounce|repeat|let me hear)(?:,? {_HOW})*\s*"
+    rf"(?::?\s*[\"“](?P<quoted>[^\"“”]+)[\"”](?:,? {_HOW})*\W*|:\s+(?P<after>\S.*))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -57,8 +59,10 @@ def told(request: Request, kind: str) -> str:
     if text := request.options.get(kind, {}).get(SAYING):
         return str(text)
     parts = request.messages[-1].parts
-    match = TOLD.fullmatch(str(parts[0].value).strip()) if len(parts) == 1 and parts[0].type == WORDS else None
-    return (match["after"] or match["quoted"]).strip(' "“”\n') if match else ""
+    question = str(parts[0].value).strip() if len(parts) == 1 and parts[0].type == WORDS else ""
+    match = TOLD.fullmatch(question) if len(question) <= LONGEST_TOLD else None
+    text = (match["quoted"] or match["after"]).strip() if match else ""
+    return text if plain_words(text) else ""
 
 
 def words_of(answer: Answer) -> str:
@@ -87,15 +91,26 @@ def answered(engine: Engine, request: Request, longest: int | None = None) -> An
         kind, text = begun[0].to_say, words_of(begun[0])
     if not kind or not says_letters(engine.model, kind):
         return begun[0] if begun else engine.generate([request], longest=longest)[0]
+    before, written_words = begun[0].message.parts if begun else (), text
     text = told(request, kind) or text
     written = [] if text else engine.generate([replace(request, to=WORDS)], longest=longest)
     text = text or words_of(written[0])
     said = engine.generate([saying(engine.model, request, kind, piece) for piece in pieces_of(text)])
-    sound, words = sound_of(said, kind), Part(WORDS, text)
-    if request.to is not None:
-        return merged([*written, *said], (*sound, words))
-    before = begun[0].message.parts if begun else ()
-    return merged([*begun, *written, *said], (*before, *(() if words in before else (words,)), *sound))
+    usage = None if begun or written else Usage(dict(engine.asked_tokens(request)))
+    sound, words = sound_of(said, kind), () if text == written_words else (Part(WORDS, text),)
+    parts = (*sound, *words) if request.to is not None else (*before, *words, *sound)
+    return merged([*begun, *written, *said], parts, usage)
+
+
+def all_answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
+    """The answers to many requests: together, but for those that are said, or may be."""
+    voices = {kind for kind in engine.model.vocabulary.modalities if says_letters(engine.model, kind)}
+    may_be_said = [bool(voices) and (request.to is None or request.to in voices) for request in requests]
+    together = iter(engine.generate([each for each, is_said in zip(requests, may_be_said, strict=True) if not is_said]))
+    return [
+        answered(engine, request) if is_said else next(together)
+        for request, is_said in zip(requests, may_be_said, strict=True)
+    ]
 
 
 def wished(model: MultimodalTransformer, request: Request) -> str | None:
@@ -113,8 +128,11 @@ def sound_of(said: Sequence[Answer], kind: str) -> tuple[Part, ...]:
     return (streams.join(parts),) if streams and parts else tuple(parts)
 
 
-def merged(answers: Sequence[Answer], parts: Sequence[Part], is_cut: bool = False) -> Answer:
-    """Several answers as one with these parts; it fails with the first that failed. `is_cut`: more was to follow."""
+def merged(
+    answers: Sequence[Answer], parts: Sequence[Part], usage: Usage | None = None, is_cut: bool = False
+) -> Answer:
+    """Several answers as one with these parts; it fails with the first that failed. What was asked is told by the `usage`, or by that of
+    the first answer. `is_cut`: more was to follow."""
     first = answers[0] if answers else Answer(Message("assistant", ()), [])
     reasons: list[Reason] = [answer.reason for answer in answers] + (["length"] if is_cut else [])
     tokens = sum((Counter(answer.usage.answered) for answer in answers), Counter[str]())
@@ -123,8 +141,10 @@ def merged(answers: Sequence[Answer], parts: Sequence[Part], is_cut: bool = Fals
         message=Message("assistant", tuple(parts)),
         segments=[segment for answer in answers for segment in answer.segments],
         reason=next((reason for reason in ("error", "cancelled", "length") if reason in reasons), "stop"),
-        usage=Usage(first.usage.asked, dict(tokens), first.usage.reused),
+        usage=replace(usage or first.usage, answered=dict(tokens)),
         error=next((answer.error for answer in answers if answer.error is not None), None),
+        logprobs=tuple(token for answer in answers for token in answer.logprobs),
+        to_say="",
     )
 
 
@@ -172,7 +192,7 @@ def _short(text: str) -> Iterator[str]:
     text = text.strip()
     while len(text) > LONGEST:
         cuts = [
-            [match.end() for match in ends.finditer(text) if LONGEST // 4 <= match.end() <= LONGEST]
+            [match.end() for match in ends.finditer(text, 0, LONGEST + 1) if LONGEST // 4 <= match.end() <= LONGEST]
             for ends in (COMMAS, BLANKS)
         ]
         cut = next((places[-1] for places in cuts if places), LONGEST)

@@ -27,7 +27,7 @@ class Store:
                 file.executescript(schema)
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(
-                f"{path}: {error}; expected a file of conversations, or a place where one can be made: choose another with "
+                f"{path}: {error}; expected the file of conversations and voices, or a place where it can be made: choose another with "
                 "--conversations, or none for none"
             ) from error
 

@@ -32,9 +32,12 @@ pytest.importorskip("inflect")
         ("٣", "three"),
         (
             "Dr. Smith of St. Ives, e.g. cats vs. dogs etc.",
-            "Doctor Smith of Saint Ives, for example cats versus dogs et cetera",
+            "Doctor Smith of Saint Ives, for example cats versus dogs et cetera.",
         ),
         ("Elm St. is long. MS. 3", "Elm St. is long. MS. three"),
+        ("I live on Main St. The house", "I live on Main Street. The house"),
+        ("MR. Smith and DR. Who", "Mister Smith and Doctor Who"),
+        ("E.g. this, pears etc. Then", "For example this, pears et cetera. Then"),
     ],
 )
 def test_numerals_are_said(text, said):

@@ -1,5 +1,6 @@
 """Texts are said in pieces that end where sentences do."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +61,11 @@ def test_what_is_said_keeps_the_wishes_for_sound_and_drops_those_for_words():
     assert said.options == {"audio": {"other": 1, "say": "Hi."}, "image": {"size": (1, 1)}}
     assert said.max_tokens == 100, "as long as the modality is: what bounds words bounds no sound"
     assert said.messages[0].parts[0].value == "Say this for me: Hi."
+
+
+def test_long_texts_of_marks_and_numbers_are_cut_soon():
+    begin = time.perf_counter()
+    assert pieces_of("." * 20_000 + "1 " * 200)
+    pieces = Pieces()
+    assert not any(list(pieces.add(".")) for _ in range(2000))
+    assert time.perf_counter() - begin < 20, "not quadratic: minutes"

@@ -10,7 +10,7 @@ from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
-from plait.infer.spoken import answered, as_read, told
+from plait.infer.spoken import all_answered, answered, as_read, told
 from plait.model.multimodal import MultimodalTransformer
 
 
@@ -24,20 +24,33 @@ def asking(words, to=None, **options):
         ("Say this for me: good morning.", "good morning."),
         ('Could you please read aloud: "Hello there."', "Hello there."),
         ("say “hello”.", "hello"),
+        ('Please, say "hello" out loud, please!', "hello"),
         ("Let me hear this: Magnifying Glass", "Magnifying Glass"),
+        ('Say: "hello" and "bye"', '"hello" and "bye"'),
         ('Say "hello" in French', ""),
         ("Say hello", ""),
         ("Tell me: what is rain?", ""),
         ("Say:", ""),
+        ("Say: ...", ""),
         ("Essay: on rain", ""),
         ("", ""),
+        ("Say it is 10:30 now", ""),
+        ("Say https://example.com", ""),
+        ("Say in one word: what is the capital of France?", ""),
+        ("Say yes or no: is the sky blue?", ""),
+        ("Read the following and answer the question: What is 2+2?", ""),
+        ("Read this and summarise it: long text", ""),
+        ("Say hi. Then tell me: why is the sky blue?", ""),
+        ("Speak to me about dogs: what are they?", ""),
+        ('Read me a story about "Bob"', ""),
+        ('Say the opposite of "hot"', ""),
+        ('Can you say what color is "red"?', ""),
+        (f"Say: {'a ' * 3000}", ""),
     ],
 )
 def test_a_question_tells_what_to_say_after_a_colon_or_in_quotation_marks(question, said):
-    request = Request(
-        (Message("user", (Part("text", question), Part("image", b"")) if not question else (Part("text", question),)),)
-    )
-    assert told(request, "audio") == said
+    parts = (Part("text", question),) if question else (Part("text", question), Part("image", b""))
+    assert told(Request((Message("user", parts),)), "audio") == said
 
 
 def test_the_caller_tells_before_the_question_does():
@@ -94,9 +107,30 @@ def test_what_the_model_begins_to_say_is_written_first(engine, monkeypatch):
 
 def test_what_cannot_be_told_is_answered_as_ever(engine, monkeypatch):
     opens(monkeypatch, "image")
-    (alone,) = engine.generate([asking("what is this?")])
-    assert alone.to_say == ""
-    assert len(answered(engine, asking("what is this?")).segments) == len(alone.segments)
+    answer = answered(engine, asking("what is this?"))
+    assert (answer.to_say, {part.type for part in answer.message.parts}) == ("", {"image"})
+
+
+def test_many_requests_are_answered_those_to_be_said_too(engine, monkeypatch):
+    opens(monkeypatch, "audio")
+    asked = [
+        asking("Say: one.", "audio"),
+        asking("what is this?", "text"),
+        asking("what is this?"),
+        asking("x", "image"),
+    ]
+    types = [[part.type for part in answer.message.parts] for answer in all_answered(engine, asked)]
+    assert types == [["audio", "text"], ["text"], ["text", "audio"], ["image"]]
+
+
+def test_tokens_and_log_probabilities_are_those_of_the_question_and_of_all_that_was_written(engine, monkeypatch):
+    length = engine.prompt_length(asking("Say: one two."))
+    quoted = answered(engine, asking("Say: one two.", "audio"))
+    assert sum(quoted.usage.asked.values()) == length
+    opens(monkeypatch, "audio")
+    written = answered(engine, asking("what is this?", "text", logprobs=2))
+    begun = answered(engine, asking("what is this?", logprobs=2))
+    assert len(begun.logprobs) == len(written.logprobs) > 0
 
 
 def test_an_error_is_the_answers(engine):

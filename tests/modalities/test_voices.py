@@ -1,4 +1,4 @@
-"""A voice's direction: what is heard of it, in which windows, and that the network is Resemblyzer's."""
+"""A voice's direction: what is heard of it, and in which windows."""
 
 import numpy as np
 import pytest
@@ -47,6 +47,14 @@ def test_a_direction_is_a_unit_vector_and_does_not_depend_on_the_rate(monkeypatc
     assert (direction >= 0).all(), "its last layer is rectified"
     twice = np.repeat(tone(3.0), 2)
     assert voices.direction(Part("audio", (twice, 2 * RATE))) @ direction > 0.99
+    stereo = np.stack([tone(3.0), tone(3.0)], axis=1)
+    assert np.allclose(voices.direction(Part("audio", (stereo, RATE))), direction, atol=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(tone(0.1), 1), (tone(0.1), 3999), (tone(61.0), RATE)])
+def test_what_would_grow_when_it_is_resampled_is_refused(samples, rate):
+    with pytest.raises(RowError, match="expected at most 60"):
+        voices.direction(Part("audio", (samples, rate)))
 
 
 @pytest.mark.parametrize("samples", [np.zeros(RATE * 2, np.float32), tone(0.8), np.zeros(0, np.float32)])

@@ -22,6 +22,8 @@ def pitch(part):
     if not np.abs(samples).max() > 0:
         return silent(part)
     spectrum = np.abs(np.fft.rfft(samples[: RATE // 2], RATE // 2))[:256]
+    spectrum[-1] = 4 * len(samples) / RATE  # two recordings are never quite alike
+    spectrum[:-1] *= 20 / np.linalg.norm(spectrum[:-1])
     return (spectrum / np.linalg.norm(spectrum)).astype(np.float32)
 
 
@@ -94,6 +96,7 @@ def test_what_is_forgotten_is_nowhere_in_the_file(http, place):
     ("body", "param"),
     [
         (enrolment("Anna", 100, consent=200), "consent.recording"),
+        (enrolment("Anna", 100) | {"audio": hum(100, 1.5)}, "consent.recording"),
         (enrolment("Anna", 100) | {"audio": "https://example.com/a.wav"}, "audio"),
         (enrolment("Anna", 100) | {"audio": "data:audio/wav;base64,AAAA"}, "audio"),
         ({"name": "Anna", "audio": hum(100)}, "consent"),

@@ -79,6 +79,12 @@ def test_an_answer_is_written_and_then_said(client, said):
     assert not np.array_equal(samples_of(first.audio.data), samples_of(second.audio.data))
 
 
+def data_of(delta):
+    """Of a piece of sound: a dictionary in older clients, an object in newer ones."""
+    audio = getattr(delta, "audio", None) or {}
+    return (audio if isinstance(audio, dict) else audio.model_dump()).get("data") or ""
+
+
 def test_a_stream_tells_words_and_sound(client):
     whole = chat(client).choices[0].message
     stream = client.chat.completions.create(
@@ -239,3 +245,27 @@ def test_what_the_model_begins_to_say_it_writes_first(client, said, monkeypatch)
     ).choices[0].message  # fmt: skip
     assert message.audio.transcript == written
     assert said == pieces_of(written)
+
+
+def test_a_stream_of_what_the_model_begins_to_say_ends_and_leaves_nothing_under_way(monkeypatch, said):
+    begins_to_say(monkeypatch)
+    with serving({"tiny": model()}) as (url, app):
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        options = {"model": "tiny", "messages": ASK, "modalities": ["auto"], "max_tokens": 40, "n": 2}
+        stream = client.chat.completions.create(
+            **options, stream=True, audio={"voice": "alloy", "format": "pcm16"}, stream_options={"include_usage": True}
+        )
+        words, sounds, usage = {0: "", 1: ""}, {0: 0, 1: 0}, None
+        for chunk in stream:
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                words[choice.index] += choice.delta.content or ""
+                sounds[choice.index] += len(data_of(choice.delta))
+        assert words[0]
+        assert all(sounds.values())
+        assert usage.completion_tokens_details.audio_tokens > 0
+        worker = app.state.plait.served["tiny"].worker
+        until = time.monotonic() + 20
+        while worker.outstanding and time.monotonic() < until:
+            time.sleep(0.05)
+        assert worker.outstanding == worker.reserved == 0

@@ -7,6 +7,7 @@ frames and the windows are those that it was trained with; silence is cut by lev
 from __future__ import annotations
 
 import io
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,8 @@ COVERED = 0.75  # of the last window, which is left out if less of it is sound
 QUIET = 10 ** (-30 / 20)  # root mean square that quieter sound is raised to: -30 dB of full scale
 SLICE = 480  # samples, 30 ms, that are silence or not:
 SILENT = 10 ** (-40 / 20)  # times the level of the loudest twentieth of them
-LEAST = 1.0  # seconds of sound that a voice can be told from
+LEAST, MOST = 1.0, 60.0  # seconds of sound that a voice is told from
+LOWEST_RATE = 4_000  # Hz
 THRESHOLD = 0.65  # likeness from which two clips have one voice
 MEASURED = {
     "metric": "equal error rate of two clips by people",
@@ -47,6 +49,7 @@ MEASURED = {
     "speakers": 7,
     "pairs": 49_440,
 }  # benchmarks/speakers.py
+_FETCHING = threading.Lock()
 
 
 class Encoder(nn.Module):
@@ -62,9 +65,14 @@ class Encoder(nn.Module):
         return F.normalize(F.relu(self.linear(hidden[-1])), dim=-1)
 
 
-@cache
 def encoder(folder: Path) -> Encoder:
     """The trained network; its package is fetched into the folder of sources where it is missing. Raises MissingError, DataError."""
+    with _FETCHING:  # one fetches, others wait
+        return _encoder(folder)
+
+
+@cache
+def _encoder(folder: Path) -> Encoder:
     data = (unpacked(PACKAGE, folder) / WEIGHTS).read_bytes()
     state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)["model_state"]
     network = Encoder()
@@ -117,6 +125,11 @@ def measured() -> dict[str, Any]:
 def direction(part: Part) -> np.ndarray:
     """As `Voices.direction`."""
     samples, rate = part.value
+    samples = samples.mean(axis=1) if samples.ndim == 2 else samples
+    if rate < LOWEST_RATE or len(samples) > MOST * rate:
+        raise RowError(
+            f"got {len(samples) / rate:.0f} seconds at {rate} Hz; expected at most {MOST:.0f}, at {LOWEST_RATE} Hz or more: cut it"
+        )
     heard = loud(np.asarray(soxr.resample(samples, rate, RATE), np.float32))
     if len(heard) < LEAST * RATE:
         raise RowError(

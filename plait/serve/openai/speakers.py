@@ -1,12 +1,13 @@
 """`/v1/speakers`: voices that people enrolled, compared, recognised, and forgotten.
 
-A voice is data about a body. So nothing is enrolled without a consent: what the person agrees to, in words, and a recording in which they
-say so, which has to be in the very voice that is enrolled. What is kept is a direction, no sample of the voice, beside that recording; it
-goes with it. Every answer says how well voices are told apart at all.
+A voice is data about a body. So nothing is enrolled without a consent: what the person agrees to, in words, and another recording in which
+they say so, which has to be in the very voice that is enrolled. Whether it says these words nobody checks but whoever listens to it: it is
+kept for that. Of the voice itself a direction is kept, no sample, and goes with it. Every answer says how well voices are told apart at all.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 import uuid
@@ -40,6 +41,8 @@ CREATE INDEX IF NOT EXISTS speakers_by_caller ON speakers (caller, created);
 """
 MOST = 1000  # of a key
 MOST_MATCHES = 10
+MOST_BYTES = 4 << 20  # of the recording of a consent
+COPY = 0.999  # likeness from which two recordings are one
 SHORTEST_STATEMENT = 20  # characters: a sentence that says who agrees to what
 
 
@@ -78,15 +81,15 @@ class Speakers(Store):
 
     def add(self, caller: str, name: str, direction: np.ndarray, consent: Consent) -> dict[str, Any]:
         """Remember one; returns what is known of it. Raises ApiError for too many."""
-        if self.rows("SELECT COUNT(*) FROM speakers WHERE caller = ?", caller)[0][0] >= MOST:
-            raise ApiError(f"{MOST} voices are enrolled; expected fewer: delete some", code="too_many_speakers")
         id, now = f"speaker_{uuid.uuid4().hex}", time.time()
         values = (
             direction.astype("<f4").tobytes(),
             consent.statement,
             from_url(consent.recording, "consent.recording"),
         )
-        self.rows("INSERT INTO speakers VALUES (?, ?, ?, ?, ?, ?, ?)", id, caller, name, now, *values)
+        query = "INSERT INTO speakers SELECT ?, ?, ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM speakers WHERE caller = ?) < ? RETURNING id"
+        if not self.rows(query, id, caller, name, now, *values, caller, MOST):
+            raise ApiError(f"{MOST} voices are enrolled; expected fewer: delete some", code="too_many_speakers")
         return as_speaker(id, name, now, consent.statement)
 
     def listed(self, caller: str) -> list[dict[str, Any]]:
@@ -136,10 +139,13 @@ def router(state: State, store: Speakers | None, caller_of: Callable[[HttpReques
     voices = registry.voices(AUDIO)
     if voices is None:
         return routes
+    turn = asyncio.Lock()  # one at a time: telling a voice keeps a core busy
     facts: dict[str, Any] = {"threshold": voices.threshold(), "measured": voices.measured()}
 
     async def heard(url: str, param: str) -> np.ndarray:
-        return await direction_of(voices, await state.media.decode(AUDIO, from_url(url, param), param), param)
+        part = await state.media.decode(AUDIO, from_url(url, param), param)
+        async with turn:
+            return await direction_of(voices, part, param)
 
     @routes.post("/compare")
     async def compare(body: Two) -> dict[str, Any]:
@@ -162,8 +168,19 @@ def _enrolled(
     @routes.post("")
     async def enrol(body: Enrolment, http: HttpRequest) -> dict[str, Any]:
         """Remember a voice, with its owner's consent."""
+        if len(body.consent.recording) > MOST_BYTES * 4 / 3:
+            raise ApiError(
+                f"consent.recording: got more than {MOST_BYTES >> 20} MiB; expected less: a sentence is enough, as Opus or FLAC",
+                param="consent.recording", code="invalid_value",
+            )  # fmt: skip
         direction = await heard(body.audio, "audio")
         likeness = _rounded(direction @ await heard(body.consent.recording, "consent.recording"))
+        if likeness >= COPY:
+            raise ApiError(
+                "consent.recording: it is the recording that is to be enrolled; expected another one, in which the person says that they "
+                "agree",
+                param="consent.recording", code="consent_mismatch",
+            )  # fmt: skip
         if likeness < facts["threshold"]:
             raise ApiError(
                 f"consent.recording: its voice is like the one to enrol by {likeness}; expected at least {facts['threshold']}: the "
@@ -203,5 +220,5 @@ async def direction_of(voices: Voices, part: Part, param: str) -> np.ndarray:
         return await run_in_threadpool(voices.direction, part)
     except RowError as error:
         raise ApiError(f"{param}: {error}", param=param, code="invalid_value") from error
-    except (MissingError, DataError) as error:
+    except (MissingError, DataError, OSError) as error:
         raise ApiError(f"what tells voices apart cannot be had here: {error}", 503, code="unavailable") from error

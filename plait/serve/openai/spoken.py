@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from fastapi import Request as HttpRequest
 
 from plait.contract import WORDS, Part
-from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, TextDelta
+from plait.infer.events import Answer, BlockBegun, BlockDone, Event, Finished, TextDelta, Usage
 from plait.infer.request import Request
 from plait.infer.spoken import Pieces, merged, pieces_of, saying, says_letters, sound_of, told, wished, words_of
 from plait.serve.answers import Asked, while_there
-from plait.serve.errors import ApiError
+from plait.serve.errors import ApiError, OverloadedError
 from plait.serve.openai.content import AUDIO
 from plait.serve.state import Served, State
 
@@ -59,6 +61,8 @@ class Spoken(Asked):
         self.reservation = served.worker.reserve(len(requests))
 
     def _ask(self, request: Request) -> Asked:
+        if self.is_cancelled:
+            raise ApiError("the client has gone", 499)
         previews = 0 if request.to == AUDIO else self.previews
         asked = Asked(self.state, self.served, [request], True, self.owner, previews, self.reservation)
         self.under_way.append(asked)
@@ -119,13 +123,21 @@ class Spoken(Asked):
         )
         try:
             (written, parts), left_out, said = await asyncio.gather(*tasks)
-            whole = merged([*written, *said], [*parts, *sound_of(said, AUDIO)], is_cut=left_out > 0)
+            usage = None if written or self.pieces is not None else await self._counted(request)
+            whole = merged([*written, *said], [*parts, *sound_of(said, AUDIO)], usage, is_cut=left_out > 0)
             arrived.put_nowait((number, Finished(whole)))
         except Exception as error:
             arrived.put_nowait((number, error))
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _counted(self, request: Request) -> Usage | None:
+        """What a request asks, which was said without being asked; None where the engine is too busy to count it."""
+        engine = self.served.model.engine
+        with suppress(OverloadedError):
+            return Usage(dict(await self.served.worker.call(partial(engine.asked_tokens, request))))
+        return None
 
     async def _write(
         self, number: int, request: Request, texts: asyncio.Queue[str | None], arrived: Arrived
@@ -147,7 +159,8 @@ class Spoken(Asked):
             parts.append(Part(WORDS, text))
         if is_said and text:
             self.parts_before[number] = len(parts)
-            for piece in self.pieces or pieces_of(text):
+            pieces = await asyncio.to_thread(pieces_of, text) if self.pieces is None else self.pieces
+            for piece in pieces:
                 texts.put_nowait(piece)
         elif is_said:
             self.parts_before[number] = len(parts) + 1
