@@ -1,7 +1,7 @@
 """Put a checkpoint into the package as `plait/shipped/NAME`: weights in int8 and int4, a card with the licences of its data, and a
 conversation that shows what it can do.
 
-    python scripts/ship.py runs/smol --data data/smol --conversation docs/smol/conversation --without-vocoder
+    python scripts/ship.py runs/smol --data data/smol --conversation docs/smol/conversation
 
 Without the conversation's folder there is none. Replaces what was shipped under the name.
 """

@@ -3,8 +3,8 @@
     python scripts/when_to_begin.py CHECKPOINT OUT --kind image --data data/smol
 
 Whoever trained on drawings alone begins one whatever is asked. What is fitted is the row's logit against all that a text could go on with,
-by logistic regression: prompts of the task `draw` (`say`) against small talk, questions and requests for the other, half of them after a
-picture was talked about. It is measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
+by logistic regression: prompts of the task `draw` (`say`) against small talk, questions and requests for the other, most of them after something
+was said about a picture or in words. It is measured on phrasings that were not fitted. Everything else stays, bit for bit. `plait train` of all tasks together needs none of this.
 """
 
 from __future__ import annotations
@@ -69,24 +69,45 @@ STEPS, DECAY = 400, 1e-3
 Conversation = tuple[Message, ...]
 
 
-def exchanges(network: MultimodalTransformer, data: Path, count: int) -> list[Conversation]:
-    """Questions about a picture with their answers, one or several: what may have been said before."""
+def exchanges(network: MultimodalTransformer, data: Path, rng: np.random.Generator, count: int) -> list[Conversation]:
+    """What may have been said before: questions about a picture with their answers, small talk, wishes to hear something, and
+    some of these after each other."""
     known = network.vocabulary.modalities
     tasks = ("name", "category", "colour", "describe", "talk")
     rows = [list(islice(read_rows(data / f"{task}.dev.jsonl", known), count)) for task in tasks]
-    of_one = [
+    seen_before = [
         sample.messages[: 2 * n]
         for samples in rows
         for sample in samples
         for n in range(1, len(sample.messages) // 2 + 1)
     ]
-    return [*of_one, *(of_one[number] + of_one[-1 - number][:2] for number in range(0, len(of_one), 4))]
+    talks = [
+        (str(entry.facts["question"]), str(entry.facts["answer"]))
+        for entry in conversations.entries(fetch.places() / "conversations")
+        if entry.facts.get("language") == "en" and entry.facts.get("answer")
+    ]
+    said = [
+        (ALSO_SAID[number % len(ALSO_SAID)].format(text=answer), answer) for number, (_, answer) in enumerate(talks)
+    ]
+    in_words = [
+        (Message("user", (Part(WORDS, question),)), Message("assistant", (Part(WORDS, answer),)))
+        for question, answer in talks + said
+    ]
+
+    def one_of(several: list[Conversation]) -> Conversation:
+        return several[int(rng.integers(len(several)))]
+
+    together = [
+        (*one_of(seen_before), *one_of(in_words), *(one_of(in_words) if rng.random() < 0.5 else ()))
+        for _ in range(count)
+    ]
+    return [*(one_of(seen_before) for _ in range(count)), *(one_of(in_words) for _ in range(count)), *together]
 
 
 def prompts(
     network: MultimodalTransformer, rng: np.random.Generator, count: int, kind: str, before: list[Conversation]
 ) -> tuple[list[Conversation], np.ndarray, np.ndarray]:
-    """Questions, every other one after one of the conversations `before`; whether each asks for the `kind`, and whether it is held out."""
+    """Questions, most of them after one of the conversations `before`; whether each asks for the `kind`, and whether it is held out."""
     (memory,) = [memory for (_, question), memory in network.memories.items() if question == "name"]
     styles = ("3D", "EmojiOne", "Fluent", "Noto", "Twemoji", "clip art", "high contrast", "line")
     tasks = {task.name: task for task in TASKS}
@@ -106,7 +127,7 @@ def prompts(
         asked.append((lines[number], False, number % HELD_OUT == HELD_OUT - 1))
     questions = []
     for text, _, _ in asked:
-        earlier = before[int(rng.integers(len(before)))] if before and rng.random() < 0.5 else ()
+        earlier = before[int(rng.integers(len(before)))] if before and rng.random() < 0.7 else ()
         questions.append((*earlier, Message("user", (Part(WORDS, text),))))
     return questions, np.array([asks for _, asks, _ in asked]), np.array([held for _, _, held in asked])
 
@@ -184,8 +205,9 @@ def main() -> None:
     head = network.categorical["marks"].logits
     row = opener - network.vocabulary.offsets.get("marks", 0)
     engine = api.load(options.checkpoint).engine
-    before = exchanges(network, options.data, options.count) if options.data else []
-    questions, asks, held = prompts(network, np.random.default_rng(0), options.count, options.kind, before)
+    rng = np.random.default_rng(0)
+    before = exchanges(network, options.data, rng, options.count) if options.data else []
+    questions, asks, held = prompts(network, rng, options.count, options.kind, before)
     states, best = seen(network, engine, questions)
     fitted = torch.from_numpy(~held)
     target = torch.from_numpy(asks).float()
