@@ -23,7 +23,8 @@ def lines_of(model: str, script: Path) -> list[str]:
     """The lines that `plait chat` prints for a script."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "plait", "chat", model, "--script", str(script), "--out", folder]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return said.replace(f"{folder}{os.sep}", "").splitlines()
 
 
 def picture_of(lines: list[str], command: str) -> str:
