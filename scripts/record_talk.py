@@ -1,8 +1,8 @@
 """Film a conversation on the page Talk in Chromium, in real time: pictures for the README, and a film with what the model says.
 
-    python scripts/record_talk.py smol docs/smol/talk --picture plait/shipped/smol/lion.png
+    python scripts/record_talk.py smol docs/smol/talk.webp --picture plait/shipped/smol/lion.png
 
-Writes OUT.webp (without sound) and OUT.webm. Needs Debian's chromium and chromium-driver, selenium and av.
+Writes the animation without sound, and beside it a film with sound, .webm. Needs Debian's chromium and chromium-driver, selenium and av.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def main() -> None:
     """Film and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("out", type=Path, help="without suffix")
+    parser.add_argument("out", type=Path, help="the animation")
     parser.add_argument("--picture", type=Path, required=True)
     options = parser.parse_args()
     with served(options.model) as url, closing_browser(browser()) as driver:
