@@ -355,7 +355,7 @@ class Model:
         known[part.type].read(part)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many requests together, those that are said one after the other; one that fails gets an answer with its error."""
+        """Answer many requests together; one that fails gets an answer with its error."""
         from plait.infer import spoken
 
         return spoken.all_answered(self.engine, requests)

@@ -30,7 +30,7 @@ from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
 from plait.infer.numerals import in_words
 from plait.infer.request import SAYING, Request
-from plait.infer.spoken import says_letters
+from plait.infer.spoken import all_answered, says_letters
 from plait.runtime.files import atomic_write
 from plait.tasks.user_data import EXACT, shown_in_words
 
@@ -106,9 +106,9 @@ class Evaluation:
     def ask(
         self, questions: Sequence[tuple[Message, ...]], to: str, what: str = "", say: Sequence[str | None] = ()
     ) -> list[Part | None]:
-        """The first part of the answer to each question; None for an empty answer.
+        """The first part in the modality `to` of the answer to each question; None for an answer without.
 
-        `say`: what a voice that can be told is to say in each answer, None where it finds that itself. `what` names the
+        `say`: what a voice that can be told is to say in each answer, None where the model writes that first. `what` names the
         questions in the progress; without a name nothing is reported. The noise of a question depends on its number alone, not
         on the batches.
         """
@@ -122,17 +122,17 @@ class Evaluation:
                     Request(question, to=to, seed=self.seed * 1_000_003 + number, options=told, **self.sampling)
                     for number, (question, told) in enumerate(asked[start : start + ROWS_AT_ONCE], start)
                 ]
-                answers += [self._first_part(answer, what) for answer in self.engine.generate(requests)]
+                answers += [self._first_part(answer, to, what) for answer in all_answered(self.engine, requests)]
                 advance(len(answers))
         return answers
 
-    def _first_part(self, answer: Answer, what: str) -> Part | None:
-        """What an answer begins with. A question that the model refuses is noted; any other error is a defect of ours."""
+    def _first_part(self, answer: Answer, to: str, what: str) -> Part | None:
+        """What an answer holds first in the modality `to`. A question that the model refuses is noted; any other error is a defect of ours."""
         if answer.error is not None:
             if not isinstance(answer.error, PlaitError):
                 raise answer.error
             self._note_once(f"a question of {what or 'a check'} got no answer: {answer.error}")
-        return next(iter(answer.message.parts), None)
+        return next((part for part in answer.message.parts if part.type == to), None)
 
     @staticmethod
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
@@ -147,7 +147,9 @@ class Evaluation:
         """What a voice that can be told is to say in the answer to each row: the text that the question quotes."""
         if not says_letters(self.engine.model, to):
             return [None] * len(rows)
-        self._note_once("a text to be said is told to the voice letter by letter, where the question quotes it")
+        self._note_once(
+            "an answer in sound is told to the voice: the text that the question quotes, else what the model writes first"
+        )
         return [
             in_words(str(row.meta[WORDS]))
             if "{text}" in str(row.meta.get("phrasing")) and row.meta.get(WORDS)

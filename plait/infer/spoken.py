@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plait import registry
@@ -80,37 +80,69 @@ def as_read(model: MultimodalTransformer, messages: Sequence[Message]) -> tuple[
     )
 
 
+@dataclass
+class Saying:
+    """A request on its way to an answer that may be said: what the model `begun` where it chooses, the modality `kind` that it is said in,
+    the `text` that is said, and the answer that was `written` for that."""
+
+    request: Request
+    kind: str | None
+    begun: Answer | None = None
+    text: str = ""
+    written: Answer | None = None
+
+    def begin(self, answer: Answer) -> None:
+        """Take what the model chose to answer."""
+        self.begun, self.kind, self.text = answer, answer.to_say or None, words_of(answer)
+
+    def finished(self, engine: Engine, said: Sequence[Answer]) -> Answer:
+        """The answer with what was said."""
+        assert self.kind is not None
+        before, known = (self.begun.message.parts, words_of(self.begun)) if self.begun else ((), "")
+        sound, words = sound_of(said, self.kind), () if self.text == known else (Part(WORDS, self.text),)
+        parts = (*sound, *words) if self.request.to is not None else (*before, *words, *sound)
+        written = [answer for answer in (self.begun, self.written) if answer is not None]
+        usage = None if written else Usage(dict(engine.asked_tokens(self.request)))
+        return merged([*written, *said], parts, usage)
+
+
 def answered(engine: Engine, request: Request, longest: int | None = None) -> Answer:
-    """The answer to a request; `longest` as for `Engine.generate`. One that is to be said, because the caller or the question
-    wishes it or the model begins to, is written first, unless it is known what to say. Its parts are the sound and its
-    words; where the model chooses, what it wrote or drew before, the words and the sound."""
-    request = replace(request, messages=as_read(engine.model, request.messages))
-    kind, begun, text = wished(engine.model, request), list[Answer](), ""
-    if kind is None:
-        begun = engine.generate([request], longest=longest)
-        kind, text = begun[0].to_say, words_of(begun[0])
-    if not kind or not says_letters(engine.model, kind):
-        return begun[0] if begun else engine.generate([request], longest=longest)[0]
-    before, written_words = begun[0].message.parts if begun else (), text
-    text = told(request, kind) or text
-    written = [] if text else engine.generate([replace(request, to=WORDS)], longest=longest)
-    text = text or words_of(written[0])
-    said = engine.generate([saying(engine.model, request, kind, piece) for piece in pieces_of(text)])
-    usage = None if begun or written else Usage(dict(engine.asked_tokens(request)))
-    sound, words = sound_of(said, kind), () if text == written_words else (Part(WORDS, text),)
-    parts = (*sound, *words) if request.to is not None else (*before, *words, *sound)
-    return merged([*begun, *written, *said], parts, usage)
+    """The answer to one request, as `all_answered` gives it."""
+    return all_answered(engine, [request], longest)[0]
 
 
-def all_answered(engine: Engine, requests: Sequence[Request]) -> list[Answer]:
-    """The answers to many requests: together, but for those that are said, or may be."""
-    voices = {kind for kind in engine.model.vocabulary.modalities if says_letters(engine.model, kind)}
-    may_be_said = [bool(voices) and (request.to is None or request.to in voices) for request in requests]
-    together = iter(engine.generate([each for each, is_said in zip(requests, may_be_said, strict=True) if not is_said]))
-    return [
-        answered(engine, request) if is_said else next(together)
-        for request, is_said in zip(requests, may_be_said, strict=True)
+def all_answered(engine: Engine, requests: Sequence[Request], longest: int | None = None) -> list[Answer]:
+    """The answers to many requests; `longest` as for `Engine.generate`.
+
+    One that is to be said, because the caller or the question wishes it or the model begins to, is written first, unless it is known
+    what to say; all are written together, and then said together. Its parts are the sound and its words; where the model
+    chooses, what it wrote or drew before, the words and the sound.
+    """
+    model = engine.model
+    read = [replace(request, messages=as_read(model, request.messages)) for request in requests]
+    sayings = [Saying(request, wished(model, request)) for request in read]
+
+    def generated(chosen: Sequence[Saying], to: Callable[[Saying], Request]) -> Iterator[tuple[Saying, Answer]]:
+        return zip(chosen, engine.generate([to(each) for each in chosen], longest=longest), strict=True)
+
+    first = [each for each in sayings if each.kind is None or not says_letters(model, each.kind)]
+    for each, answer in generated(first, lambda each: each.request):
+        each.begin(answer)
+    aloud = [each for each in sayings if each.kind is not None and says_letters(model, each.kind)]
+    for each in aloud:
+        each.text = told(each.request, str(each.kind)) or each.text
+    for each, answer in generated(
+        [each for each in aloud if not each.text], lambda each: replace(each.request, to=WORDS)
+    ):
+        each.written, each.text = answer, words_of(answer)
+    pieces = [
+        (each, saying(model, each.request, str(each.kind), piece)) for each in aloud for piece in pieces_of(each.text)
     ]
+    said: dict[int, list[Answer]] = {}
+    for (each, _), answer in zip(pieces, engine.generate([request for _, request in pieces]), strict=True):
+        said.setdefault(id(each), []).append(answer)
+    ends = {id(each): each.finished(engine, said.get(id(each), [])) for each in aloud}
+    return [ends.get(id(each)) or each.begun or Answer(Message("assistant", ()), []) for each in sayings]
 
 
 def wished(model: MultimodalTransformer, request: Request) -> str | None:

@@ -262,8 +262,8 @@ def test_a_voice_is_told_the_texts_that_questions_quote(monkeypatch):
     assert runner.Evaluation._quoted_texts(model, rows, "text") == [None] * 4
     requests = []
     model = SimpleNamespace(
-        progress=runner.NoProgress(), seed=0, sampling={}, _first_part=lambda answer, what: None,
-        engine=SimpleNamespace(generate=lambda asked: requests.extend(asked) or asked),
+        progress=runner.NoProgress(), seed=0, sampling={}, _first_part=lambda answer, to, what: None, engine=None,
     )  # fmt: skip
+    monkeypatch.setattr(runner, "all_answered", lambda engine, asked: requests.extend(asked) or asked)
     runner.Evaluation.ask(model, [row.messages for row in rows[:2]], "audio", "say", ["seven seas", None])
     assert [request.options for request in requests] == [{"audio": {"say": "seven seas"}}, {}]

@@ -119,6 +119,11 @@ def test_many_requests_are_answered_those_to_be_said_too(engine, monkeypatch):
         asking("what is this?"),
         asking("x", "image"),
     ]
+    alone = [answered(engine, request).message.parts[-1] for request in asked]
+    together = all_answered(engine, asked)
+    for one, answer in zip(alone, together, strict=True):
+        last = answer.message.parts[-1]
+        assert last.value == one.value if one.type == "text" else last.type == one.type
     types = [[part.type for part in answer.message.parts] for answer in all_answered(engine, asked)]
     assert types == [["audio", "text"], ["text"], ["text", "audio"], ["image"]]
 
