@@ -65,7 +65,7 @@ def test_what_is_said_keeps_the_wishes_for_sound_and_drops_those_for_words():
 
 def test_long_texts_of_marks_and_numbers_are_cut_soon():
     begin = time.perf_counter()
-    assert pieces_of("." * 20_000 + "1 " * 200)
+    assert pieces_of("." * 100_000 + "1 " * 20)
     pieces = Pieces()
-    assert not any(list(pieces.add(".")) for _ in range(2000))
-    assert time.perf_counter() - begin < 20, "not quadratic: minutes"
+    assert not any(list(pieces.add(".")) for _ in range(300))
+    assert time.perf_counter() - begin < 30, "minutes where every mark may begin an end"
