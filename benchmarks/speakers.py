@@ -22,7 +22,6 @@ from plait.data.corpus import build as corpus
 from plait.data.corpus.collect import gather
 from plait.data.sources import Asset
 from plait.errors import RowError
-from plait.modalities.audio import Audio
 from plait.modalities.audio.measure import waveform
 from plait.modalities.audio.mel import RATE
 from plait.modalities.audio.voices import THRESHOLD, direction
@@ -40,13 +39,13 @@ def equal_error_rate(same: np.ndarray, other: np.ndarray) -> tuple[float, float]
     return float(refused[at] + taken[at]) / 2, float(thresholds[at])
 
 
-def voices_of(assets: list[Asset], modality: Audio) -> dict[tuple[str, str], np.ndarray]:
+def voices_of(assets: list[Asset]) -> dict[tuple[str, str], np.ndarray]:
     """[n, width] directions of the clips of each (speaker, language)."""
     clips: dict[tuple[str, str], list[Asset]] = defaultdict(list)
     for asset in assets:
         if "speech" in asset.media and asset.facts.get("speaker"):
             clips[asset.facts["speaker"], asset.facts["language"]].append(asset)
-    found: dict[tuple[str, str], np.ndarray] = {}
+    voices: dict[tuple[str, str], np.ndarray] = {}
     for who, of_speaker in sorted(clips.items()):
         directions = []
         for index in np.random.default_rng(0).permutation(len(of_speaker)):
@@ -57,8 +56,8 @@ def voices_of(assets: list[Asset], modality: Audio) -> dict[tuple[str, str], np.
             if len(directions) == CLIPS:
                 break
         if len(directions) > 1:
-            found[who] = np.stack(directions)
-    return found
+            voices[who] = np.stack(directions)
+    return voices
 
 
 def pairs(voices: dict[tuple[str, str], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder for what is collected")
     options = parser.parse_args()
     gathered = gather(options.to, SOURCES, print, {})
-    voices = voices_of(list(corpus.load(gathered.counts, gathered.folder)), Audio())
+    voices = voices_of(list(corpus.load(gathered.counts, gathered.folder)))
     same, other, within = pairs(voices)
     for label, against in (("all pairs", other), ("within a language", within)):
         if not len(against):

@@ -185,6 +185,26 @@ def fit(
     return weight.detach(), bias.detach() - caution
 
 
+def tell(
+    name: str,
+    states: Tensor,
+    best: Tensor,
+    begins: tuple[Tensor, Tensor],
+    questions: list[Conversation],
+    asks: Tensor,
+    fitted: Tensor,
+) -> None:
+    """Print how many questions begin it by a row's weight and bias, those that ask for it and the others; and the wrong ones."""
+    weight, bias = begins
+    opens = states @ weight + bias > best
+    for which, chosen in (("fitted", fitted), ("held out", ~fitted)):
+        for kind, of in (("asks for it", asks), ("does not", ~asks)):
+            rows = chosen & of
+            for index in (rows & (opens != asks)).nonzero().flatten().tolist() if name == "fitted" else ():
+                print(f"  wrong, message {len(questions[index])}: {questions[index][-1].parts[0].value}")
+            print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
+
+
 def main() -> None:
     """Fit, measure and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,19 +242,12 @@ def main() -> None:
         torch.cat([target[fitted], torch.zeros(half)]), torch.zeros_like(head.weight[row]).float(), torch.zeros(()),
         options.caution,
     )  # fmt: skip
-    for name, weights, offset in (
-        ("as it was", head.weight[row].float(), head.bias[row].float()),
-        ("fitted", weight, bias),
-    ):
-        opens = states @ weights.detach() + offset.detach() > best
-        for which, chosen in (("fitted", fitted), ("held out", ~fitted)):
-            for kind, of in (("asks for it", target > 0), ("does not", target == 0)):
-                rows = chosen & of
-                for index in (
-                    (rows & (opens != (target > 0)) & torch.tensor(name == "fitted")).nonzero().flatten().tolist()
-                ):
-                    print(f"  wrong, message {len(questions[index])}: {questions[index][-1].parts[0].value}")
-                print(f"{name}, {which}, {kind}: {int(opens[rows].sum())} of {int(rows.sum())} begin one")
+    before_and_after = {
+        "as it was": (head.weight[row].float().detach(), head.bias[row].float().detach()),
+        "fitted": (weight, bias),
+    }
+    for name, begins in before_and_after.items():
+        tell(name, states, best, begins, questions, target > 0, fitted)
     for more in range(5):  # how many begin one with more caution
         opens = states @ weight + bias - more > best
         asking, others = (int(opens[~fitted & (target == of)].sum()) for of in (1, 0))

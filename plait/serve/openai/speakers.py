@@ -61,13 +61,13 @@ class Enrolment(Body):
     consent: Consent
 
 
-class Sample(Body):
+class Recording(Body):
     """A data: URL of a recording of one voice."""
 
     audio: str
 
 
-class Two(Body):
+class Comparison(Body):
     """data: URLs of two recordings, each of one voice."""
 
     audio: tuple[str, str]
@@ -109,10 +109,10 @@ class Speakers(Store):
     def likest(self, caller: str, direction: np.ndarray) -> list[dict[str, Any]]:
         """Those whose voices are most like a direction, the likest first."""
         rows = self.rows("SELECT id, name, created, statement, direction FROM speakers WHERE caller = ?", caller)
-        found = [
+        speakers = [
             {**as_speaker(*row), "likeness": _rounded(direction @ np.frombuffer(known, "<f4"))} for *row, known in rows
         ]
-        return sorted(found, key=lambda speaker: -speaker["likeness"])[:MOST_MATCHES]
+        return sorted(speakers, key=lambda speaker: -speaker["likeness"])[:MOST_MATCHES]
 
     def delete(self, caller: str, id: str) -> None:
         """Forget one for good. Raises ApiError."""
@@ -148,7 +148,7 @@ def router(state: State, store: Speakers | None, caller_of: Callable[[HttpReques
             return await direction_of(voices, part, param)
 
     @routes.post("/compare")
-    async def compare(body: Two) -> dict[str, Any]:
+    async def compare(body: Comparison) -> dict[str, Any]:
         """Whether two recordings are of one voice."""
         first, second = [await heard(url, f"audio[{number}]") for number, url in enumerate(body.audio)]
         likeness = _rounded(first @ second)
@@ -190,7 +190,7 @@ def _enrolled(
         return await run_in_threadpool(store.add, caller_of(http), body.name, direction, body.consent)
 
     @routes.post("/identify")
-    async def identify(body: Sample, http: HttpRequest) -> dict[str, Any]:
+    async def identify(body: Recording, http: HttpRequest) -> dict[str, Any]:
         """Whose voice a recording is of, among those enrolled; null where none is like enough."""
         direction = await heard(body.audio, "audio")
         matches = await run_in_threadpool(store.likest, caller_of(http), direction)
