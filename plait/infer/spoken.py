@@ -123,7 +123,8 @@ def all_answered(engine: Engine, requests: Sequence[Request], longest: int | Non
     sayings = [Saying(request, wished(model, request)) for request in read]
 
     def generated(chosen: Sequence[Saying], to: Callable[[Saying], Request]) -> Iterator[tuple[Saying, Answer]]:
-        return zip(chosen, engine.generate([to(each) for each in chosen], longest=longest), strict=True)
+        answers = engine.generate([to(each) for each in chosen], longest=longest) if chosen else ()
+        return zip(chosen, answers, strict=True)
 
     first = [each for each in sayings if each.kind is None or not says_letters(model, each.kind)]
     for each, answer in generated(first, lambda each: each.request):
@@ -139,7 +140,8 @@ def all_answered(engine: Engine, requests: Sequence[Request], longest: int | Non
         (each, saying(model, each.request, str(each.kind), piece)) for each in aloud for piece in pieces_of(each.text)
     ]
     said: dict[int, list[Answer]] = {}
-    for (each, _), answer in zip(pieces, engine.generate([request for _, request in pieces]), strict=True):
+    spoken = engine.generate([request for _, request in pieces]) if pieces else ()
+    for (each, _), answer in zip(pieces, spoken, strict=True):
         said.setdefault(id(each), []).append(answer)
     ends = {id(each): each.finished(engine, said.get(id(each), [])) for each in aloud}
     return [ends.get(id(each)) or each.begun or Answer(Message("assistant", ()), []) for each in sayings]
