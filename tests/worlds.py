@@ -93,8 +93,10 @@ class World:
         made.append(Sample(tuple(turns), "turns"))
         return made
 
-    def model(self, config: TrunkConfig = TINY, dtype: torch.dtype = torch.float32) -> MultimodalTransformer:
-        model = MultimodalTransformer(config, self.vocabulary, seed=0, dtype=dtype)
+    def model(
+        self, config: TrunkConfig = TINY, dtype: torch.dtype = torch.float32, tied: tuple[str, ...] = ()
+    ) -> MultimodalTransformer:
+        model = MultimodalTransformer(config, self.vocabulary, seed=0, dtype=dtype, tied=tied)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():  # branches that begin at zero would hide mistakes
             for name, parameter in model.named_parameters():

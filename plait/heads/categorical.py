@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from plait.model.layers import Linear, product
+from plait.model.layers import Linear, pack, packed_product, product
 
 CPU_CHUNK = 2**18  # logits at once: 1 MiB in float32 stays in a core's cache
 GPU_CHUNK = 2**26
@@ -20,21 +21,45 @@ class CategoricalHead(nn.Module):
 
     def __init__(self, dim: int, size: int, tied_to: nn.Embedding | None = None) -> None:
         super().__init__()
+        self.size = size
         # in a list, so that the table's weights are not registered as this module's
         self._tied_to = [tied_to] if tied_to is not None else []
+        self.packed: Tensor | None = None
         if tied_to is None:
             self.logits = Linear(dim, size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def freeze_for_inference(self, dtype: torch.dtype) -> None:
+        """Convert the table that this head is tied to to `dtype`, and disable its gradients."""
+        for table in self._tied_to:
+            table.requires_grad_(False)
+            table.to(dtype)
+            self.packed = pack(table.weight)
+
+    def forward(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """With `ids` [n], [N, n] logits of these alone."""
+        if ids is not None:
+            weights = self._tied_to[0].weight if self._tied_to else self.logits.weight
+            bias = None if self._tied_to else self.logits.bias
+            return product(hidden, weights[ids], None if bias is None else bias[ids])
+        if self.packed is not None and hidden.dtype == torch.bfloat16:
+            return packed_product(hidden, self.packed)
         if self._tied_to:
             return product(hidden, self._tied_to[0].weight)
         logits: Tensor = self.logits(hidden)
         return logits
 
 
-def side_by_side(heads: Iterable[nn.Module], hidden: Tensor) -> Tensor:
-    """[N, D] hidden states -> [N, V] logits of all tables, concatenated in the order of the ids."""
-    logits = [head(hidden) for head in heads]
+def side_by_side(heads: Collection[nn.Module], hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+    """[N, D] hidden states -> [N, V] logits of all tables, concatenated in the order of the ids; with `ids` [n], [N, n] logits of these,
+    which rise, alone."""
+    if ids is None:
+        logits = [head(hidden) for head in heads]
+    else:
+        ends = list(accumulate(head.size for head in heads if isinstance(head, CategoricalHead)))
+        borders = torch.searchsorted(ids, torch.tensor(ends, device=ids.device)).tolist()
+        firsts, begins = (0, *ends), (0, *borders)
+        chosen = [ids[a:b] - first for a, b, first in zip(begins, borders, firsts, strict=False)]
+        logits = [head(hidden, of_head) for head, of_head in zip(heads, chosen, strict=True) if len(of_head)]
     return logits[0] if len(logits) == 1 else torch.cat(logits, dim=-1)
 
 

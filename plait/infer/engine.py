@@ -27,7 +27,7 @@ from plait.infer.events import Answer, Finished, Preview, Reason
 from plait.infer.kv_cache import PAGE, Entry, KVCache, NewTokens, PackedView
 from plait.infer.prefixes import Prefixes, identities_of, without
 from plait.infer.request import Request
-from plait.infer.sampling import chance, euler_step, guided, middle, sample_ids
+from plait.infer.sampling import chance, euler_step, guided, legal_logits, middle, sample_ids
 from plait.infer.ticket import Flight, Stream, Ticket
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
@@ -372,15 +372,18 @@ class Engine:
             if isinstance(ticket.waits_for, Feed) and not any(stream.waiting for stream in ticket.streams())
         ]
         asking: list[Ticket] = []
+        legal: list[np.ndarray] = []
         for ticket in fed:
             assert isinstance(ticket.waits_for, Feed)
             if ticket.waits_for.legal is None:
                 self._resume(ticket, None)
             else:
                 asking.append(ticket)
+                legal.append(ticket.waits_for.legal)
         if not asking:
             return
-        logits = self.model.logits(torch.stack([ticket.hidden for ticket in asking if ticket.hidden is not None]))
+        hidden = torch.stack([ticket.hidden for ticket in asking if ticket.hidden is not None])
+        logits = legal_logits(self.model, hidden, legal)
         for ticket, chosen in zip(asking, self._sampled(logits, asking), strict=True):
             if chosen is None:
                 error = PlaitError(

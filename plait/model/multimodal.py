@@ -185,7 +185,7 @@ class MultimodalTransformer(nn.Module):
     def for_inference(self) -> MultimodalTransformer:
         """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
         for module in self.modules():
-            if isinstance(module, (Linear, Norm, FlowHead, Adapters, Neighbours)):
+            if isinstance(module, (Linear, Norm, FlowHead, Adapters, Neighbours, CategoricalHead)):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
@@ -203,6 +203,9 @@ class MultimodalTransformer(nn.Module):
             setattr(mine, weight, getattr(its, weight))
             if isinstance(mine, Linear) and isinstance(its, Linear):
                 mine.packed = its.packed
+        for name, head in self.categorical.items():
+            if f"tables.{name}.weight" in base.tensors & theirs.tensors:
+                setattr(head, "packed", other.categorical[name].packed)  # noqa: B010
         return True
 
     def compile_trunk(self, flex_attention: bool = True) -> None:
@@ -373,9 +376,9 @@ class MultimodalTransformer(nn.Module):
         hidden: Tensor = self.trunk(self.embed(batch), batch.position, prepared, routing=self.routing(batch, mask))
         return hidden.flatten(0, 1)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[N, D] hidden states -> [N, V] float32 logits over all ids."""
-        return side_by_side(self.categorical.values(), hidden).float()
+    def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """[N, D] hidden states -> [N, V] float32 logits over all ids, or [N, n] over `ids` [n], which rise."""
+        return side_by_side(self.categorical.values(), hidden, ids).float()
 
     def token_losses(self, batch: Batch) -> dict[str, TokenLosses]:
         """The loss of every target: of ids under the empty name, of a flow modality's tokens under its name.

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from worlds import TINY, World
 
-from plait.infer.sampling import euler_step, guided, middle, sample_ids
+from plait.infer.sampling import euler_step, guided, legal_logits, middle, sample_ids
+from plait.model.multimodal import MultimodalTransformer
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, -1.0, -torch.inf])
 
@@ -41,6 +43,44 @@ def test_no_temperature_takes_the_best_whatever_the_chance():
 def test_what_is_not_legal_is_never_drawn():
     chances = torch.linspace(0, 1 - 1e-12, 500, dtype=torch.float64)
     assert 4 not in sample_ids(LOGITS.expand(500, -1), torch.full((500,), 1000.0), torch.ones(500), chances)
+
+
+def by_sorting_all(logits, temperature, top_p, uniform):
+    """The slow reference of `sample_ids`, for temperatures above 0."""
+    shares, order = torch.softmax(logits.double() / temperature[:, None], dim=-1).sort(
+        dim=-1, descending=True, stable=True
+    )
+    shares = torch.where(shares.cumsum(-1) - shares < top_p[:, None], shares, 0.0)
+    cumulative = shares.cumsum(dim=-1)
+    return order.gather(1, torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True))[:, 0]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 3.0])
+def test_few_sorted_ids_give_what_all_give(spread):
+    """Flat distributions, whose likeliest ids hold little, and such with equals, as bfloat16 has many."""
+    generator = torch.Generator().manual_seed(0)
+    logits = spread * torch.randn(60, 3000, generator=generator).bfloat16().float()
+    temperature = torch.rand(60, generator=generator, dtype=torch.float64) + 0.3
+    top_p = torch.where(torch.arange(60) % 2 == 0, 1.0, torch.rand(60, generator=generator, dtype=torch.float64))
+    uniform = torch.rand(60, generator=generator, dtype=torch.float64)
+    chosen = sample_ids(logits, temperature, top_p, uniform)
+    assert chosen.tolist() == by_sorting_all(logits, temperature, top_p, uniform).tolist()
+    assert len(set(chosen.tolist())) > 10
+
+
+@pytest.mark.parametrize("tied", [(), ("text",)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_logits_of_few_legal_ids_are_those_of_all(tied, dtype, monkeypatch):
+    monkeypatch.setattr("plait.infer.sampling.FEW", 30)
+    world = World()
+    model = MultimodalTransformer(TINY, world.vocabulary, tied=tied, dtype=dtype).for_inference()
+    hidden = torch.randn(3, TINY.dim, generator=torch.Generator().manual_seed(0)).to(dtype)
+    size = world.vocabulary.size
+    legal = [np.array([size - 1, 2, 5]), np.arange(size), np.array([5, 290])]
+    every, few = model.logits(hidden), legal_logits(model, hidden, legal)
+    for row, ids in enumerate(legal):
+        torch.testing.assert_close(few[row, ids], every[row, ids], atol=0.02, rtol=0.02)
+    assert few[0].isfinite().sum() == 4, "of both"
 
 
 def test_guided_clean_tokens_are_guided_velocities():

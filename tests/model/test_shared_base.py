@@ -13,12 +13,15 @@ from plait.model.weights import Base
 
 
 def standing(sha256="a", dtype=torch.bfloat16):
-    """A model whose trunk is a base's; its heads are its own."""
-    model = World().model(dtype=dtype)
-    model.base = Base(
-        "base", sha256, frozenset(name for name, _ in model.named_parameters() if name.startswith("trunk."))
-    )
+    """A model whose trunk and table of words are a base's; its other heads are its own."""
+    model = World().model(dtype=dtype, tied=("text",))
+    of_base = (name for name, _ in model.named_parameters() if name.startswith(("trunk.", "tables.text.")))
+    model.base = Base("base", sha256, frozenset(of_base))
     return model.for_inference()
+
+
+def layers(model):
+    return [*model.trunk.modules(), model.categorical["text"]]
 
 
 def answer(model):
@@ -35,9 +38,7 @@ def test_what_the_base_has_is_shared_and_nothing_else(dtype):
     shared = {name for name in places[0] if places[0][name] is places[1][name]}
     assert shared == one.base.tensors
     assert answer(two) == before
-    packed = [
-        [id(m.packed) for m in model.trunk.modules() if getattr(m, "packed", None) is not None] for model in (one, two)
-    ]
+    packed = [[id(m.packed) for m in layers(model) if getattr(m, "packed", None) is not None] for model in (one, two)]
     assert packed[0] == packed[1]
     assert bool(packed[0]) == (dtype == torch.bfloat16)
 
