@@ -40,6 +40,11 @@ class Split:
         settled = () if self.settled is None else (self.settled,)
         return (self.shared, *settled, *(index for _, index in self.own))
 
+    @property
+    def is_one(self) -> bool:
+        """Whether all tokens of the batch have the same layers, and stand in its order."""
+        return not self.is_hollow and any(len(index) == len(self.place) for index in self.indices)
+
     def join(self, parts: list[Tensor]) -> Tensor:
         """[n, ...] of each of `indices` -> [B * L, ...] in the order of the batch."""
         zeros = [parts[0].new_zeros(1, *parts[0].shape[1:])] if self.is_hollow else []

@@ -321,23 +321,31 @@ def split_layer(
     cache: LayerCache | None,
 ) -> list[Tensor]:
     """One layer of the trunk, again for its settled tokens if any, and of every expert: [n, width] tokens of each before ->
-    after. They meet in the attention of the batch of `shape` [B, L]; settled tokens take no gradient."""
+    after. They meet in the attention of the batch of `shape` [B, L]; settled tokens take no gradient.
+
+    In training a layer without tokens passes too, so that every rank uses every weight."""
     settled = split.settled is not None
     ways = [split.adapters, *(None for _ in layers[1:])]
     moving = [torch.is_grad_enabled() and not (settled and number == 1) for number in range(len(layers))]
+    passing = [number for number, x in enumerate(parts) if torch.is_grad_enabled() or len(x)]
+    is_one = not torch.is_grad_enabled() and split.is_one
     of_parts = []
-    for layer, x, routing, moves in zip(layers, parts, ways, moving, strict=True):
-        with torch.set_grad_enabled(moves):
-            of_parts.append(layer.attention.heads(layer.norm_attention(x), routing))
+    for number in passing:
+        with torch.set_grad_enabled(moving[number]):
+            attention = layers[number].attention
+            of_parts.append(attention.heads(layers[number].norm_attention(parts[number]), ways[number]))
     q, k, v = (
-        (joined := split.join(list(heads))).view(*shape, *joined.shape[1:]) for heads in zip(*of_parts, strict=True)
+        (joined := heads[0] if is_one else split.join(list(heads))).view(*shape, *joined.shape[1:])
+        for heads in zip(*of_parts, strict=True)
     )
     values = mix(q, k, v, mask, rotary, cache).flatten(0, 1)
-    after = []
-    for layer, x, index, routing, moves in zip(layers, parts, split.indices, ways, moving, strict=True):
-        with torch.set_grad_enabled(moves):
-            x = x + layer.attention.output(values.index_select(0, index), routing)
-            after.append(x + layer.feed_forward(layer.norm_feed_forward(x), routing))
+    after = list(parts)
+    for number in passing:
+        layer, routing = layers[number], ways[number]
+        with torch.set_grad_enabled(moving[number]):
+            own = values if is_one else values.index_select(0, split.indices[number])
+            x = parts[number] + layer.attention.output(own, routing)
+            after[number] = x + layer.feed_forward(layer.norm_feed_forward(x), routing)
     return after
 
 
