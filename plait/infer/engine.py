@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from plait.data.sequence import Encoder
 from plait.errors import ConfigError, PlaitError
 from plait.infer.decoder import Decoder, Feed, Step, count_tokens, to_parts
 from plait.infer.events import Answer, Finished, Preview, Reason
+from plait.infer.fused import FusedSteps, fits
 from plait.infer.kv_cache import PAGE, Entry, KVCache, NewTokens, PackedView
 from plait.infer.prefixes import Prefixes, identities_of, without
 from plait.infer.request import Request
 from plait.infer.sampling import chance, euler_step, guided, legal_logits, middle, sample_ids
-from plait.infer.ticket import Flight, Stream, Ticket
+from plait.infer.ticket import Flight, Piece, Stream, Ticket
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.parallel import parallel_map
 
@@ -37,17 +39,6 @@ CACHE_TOKENS = 262_144  # that all streams may keep together
 PREFILL = 512  # tokens of one stream's prompt a step: others need not wait for a long one
 MARGIN = 16  # tokens that a stream's slot has beside the prompt and max_tokens
 ROUND = 16  # packed tokens a step, beyond so many, are padded to a multiple: each number of rows costs its preparation
-
-
-@dataclass
-class Piece:
-    """New tokens of a stream in this step: `count` from `first` on."""
-
-    ticket: Ticket
-    stream: Stream
-    first: int
-    count: int
-    keep: bool
 
 
 class Engine:
@@ -141,6 +132,11 @@ class Engine:
 
     def _asked(self, request: Request) -> Request:
         return replace(request, messages=self.in_words(request.messages))
+
+    @cached_property
+    def fused(self) -> FusedSteps | None:
+        """Steps of one token a stream in one call, where that is possible."""
+        return FusedSteps(self.model, self.cache) if fits(self.model) else None
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -354,9 +350,12 @@ class Engine:
         every = {
             self.model.vocabulary.experts[name]: often for name, often in self.model.trunk.config.split_every.items()
         }
-        view = PackedView(self.cache, entries, tokens, every)
-        routing = self.model.routing(batch)
-        hidden: Tensor = self.model.trunk(self.model.embed(batch), batch.position, None, view.layers, routing)
+        embedded = self.model.embed(batch)
+        if self.fused is not None and self.fused.takes(tokens, entries):
+            hidden = self.fused.run(embedded[0], batch.position[0], tokens, entries)[None]
+        else:
+            view = PackedView(self.cache, entries, tokens, every)
+            hidden = self.model.trunk(embedded, batch.position, None, view.layers, self.model.routing(batch))
         for piece in pieces:
             if piece.keep:
                 piece.stream.slot.keep(tokens.experts[piece.first : piece.first + piece.count])

@@ -66,3 +66,14 @@ class Ticket:
     def streams(self) -> list[Stream]:
         """Its streams, the conditional one first."""
         return [stream for stream in (self.main, self.null) if stream is not None]
+
+
+@dataclass
+class Piece:
+    """New tokens of a stream in this step: `count` from `first` on."""
+
+    ticket: Ticket
+    stream: Stream
+    first: int
+    count: int
+    keep: bool
