@@ -362,16 +362,17 @@ class Model:
 
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
-    """The model of a checkpoint, run folder or archive, on `device`. Raises CheckpointError, ConfigError."""
+    """The model of a checkpoint, run folder or archive, on `device`. `dtype`: auto, float32, bfloat16, or int8 or int4 on a CPU (the
+    trunk's weights). Raises CheckpointError, ConfigError."""
     from plait.runtime import native
-    from plait.runtime.device import resolve_device, resolve_dtype
+    from plait.runtime.device import bits_of, resolve_device, resolve_dtype
     from plait.train import archive, checkpoint
 
     place = resolve_device(device)
     native.configure()
     with archive.opened(Path(path)) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
-        model = Model(network.to(place).for_inference(), config)
+        model = Model(network.to(place).for_inference(bits_of(dtype)), config)
         model.folder = checkpoint.locate(folder)
     return model
 

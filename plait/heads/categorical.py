@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from plait.model.layers import Linear, pack, packed_product, product
+from plait.runtime.quantised import Quantised, quantise
 
 CPU_CHUNK = 2**18  # logits at once: 1 MiB in float32 stays in a core's cache
 GPU_CHUNK = 2**26
@@ -25,6 +26,7 @@ class CategoricalHead(nn.Module):
         # in a list, so that the table's weights are not registered as this module's
         self._tied_to = [tied_to] if tied_to is not None else []
         self.packed: Tensor | None = None
+        self.quantised: Quantised | None = None
         if tied_to is None:
             self.logits = Linear(dim, size)
 
@@ -33,7 +35,12 @@ class CategoricalHead(nn.Module):
         for table in self._tied_to:
             table.requires_grad_(False)
             table.to(dtype)
-            self.packed = pack(table.weight)
+            self.packed = pack(table.weight) if self.quantised is None else None
+
+    def quantise(self, bits: int) -> None:
+        """Round the weights of the table that this head is tied to to 8 or 4 bits, here alone: embeddings stay. Raises ConfigError."""
+        for table in self._tied_to:
+            self.quantised = quantise(table.weight, bits)
 
     def forward(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """With `ids` [n], [N, n] logits of these alone."""
@@ -41,12 +48,14 @@ class CategoricalHead(nn.Module):
             weights = self._tied_to[0].weight if self._tied_to else self.logits.weight
             bias = None if self._tied_to else self.logits.bias
             return product(hidden, weights[ids], None if bias is None else bias[ids])
+        if self.quantised is not None:
+            logits = self.quantised.product(hidden)
+            return product(hidden, self.quantised.dequantised()) if logits is None else logits
         if self.packed is not None and hidden.dtype == torch.bfloat16:
             return packed_product(hidden, self.packed)
         if self._tied_to:
             return product(hidden, self._tied_to[0].weight)
-        logits: Tensor = self.logits(hidden)
-        return logits
+        return cast(Tensor, self.logits(hidden))
 
 
 def side_by_side(heads: Collection[nn.Module], hidden: Tensor, ids: Tensor | None = None) -> Tensor:

@@ -156,12 +156,13 @@ class FusedSteps:
         )  # fmt: skip
 
     def _matrix(self, linear: Linear) -> kernels.Matrix:
-        weight, bias = (
-            linear.weight.detach().contiguous(),
-            None if linear.bias is None else linear.bias.detach().float(),
-        )
+        bias = None if linear.bias is None else linear.bias.detach().float()
+        if linear.quantised is not None:
+            self.kept += [linear.quantised, bias]
+            return linear.quantised.matrix(bias)
+        weight = linear.weight.detach().contiguous()
         self.kept += [weight, bias]
-        return kernels.Matrix(weight.data_ptr(), None, _at(bias), *weight.shape, 16)
+        return kernels.Matrix(weight.data_ptr(), None, None, _at(bias), *weight.shape, 16)
 
     def _norm(self, norm: torch.nn.Module) -> kernels.Norm:
         if not isinstance(norm, Norm):

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plait.runtime.quantised import Quantised, quantise
+
 PACKED_ROWS = 8  # rows of input that the packed layout is optimised for; other numbers work too
 
 
@@ -58,12 +60,18 @@ class Linear(nn.Linear):
     """
 
     packed: Tensor | None = None
+    quantised: Quantised | None = None  # for steps of few tokens (plait.infer.fused)
 
     def freeze_for_inference(self, dtype: torch.dtype) -> None:
         """Convert the weights to `dtype` and disable gradients; later inputs must have this dtype."""
         self.requires_grad_(False)
         self.to(dtype)
-        self.packed = pack(self.weight)
+        self.packed = pack(self.weight) if self.quantised is None else None  # few rows have a kernel
+
+    def quantise(self, bits: int) -> None:
+        """Round the weights to 8 or 4 bits, for good, before they are frozen: they are not packed then. Raises ConfigError."""
+        self.quantised = quantise(self.weight, bits)
+        self.weight = nn.Parameter(self.quantised.dequantised(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed is not None and x.dtype == torch.bfloat16:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 HEARD = 4096  # sounds whose words are remembered
+HEAD_BITS = 8  # of tied heads where the trunk has fewer: they choose among all words
 
 
 @dataclass
@@ -73,6 +74,7 @@ class MultimodalTransformer(nn.Module):
         super().__init__()
         self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
+        self.bits = 0  # of the trunk's weights, if fewer than those of `dtype`
         self.base: Base | None = None  # what it stands on, if that has a name
         self.unlearned: set[str] = set()  # names among `learners` that were drawn and never trained
         self.shown_wordless: set[str] = set()  # readers whose media stood without words in turns that were trained on
@@ -182,8 +184,19 @@ class MultimodalTransformer(nn.Module):
         """Device of the weights."""
         return next(self.parameters()).device
 
-    def for_inference(self) -> MultimodalTransformer:
-        """This model, with its weights frozen in `dtype`: faster, and no longer trainable."""
+    def for_inference(self, bits: int = 0) -> MultimodalTransformer:
+        """This model, with its weights frozen in `dtype`: faster, and no longer trainable. With 8 or 4 `bits` the trunk's weights are
+        rounded to so many, and those of tied heads to 8. Raises ConfigError."""
+        if bits:
+            if self.dtype != torch.bfloat16 or self.device.type != "cpu":
+                raise ConfigError(f"got int{bits} on {self.device.type} in {self.dtype}; expected bfloat16 on a CPU")
+            for module in self.trunk.layers.modules():
+                if isinstance(module, Linear):
+                    module.quantise(bits)
+            for head in self.categorical.values():
+                assert isinstance(head, CategoricalHead)
+                head.quantise(HEAD_BITS)
+            self.bits = bits
         for module in self.modules():
             if isinstance(module, (Linear, Norm, FlowHead, Adapters, Neighbours, CategoricalHead)):
                 module.freeze_for_inference(self.dtype)
@@ -193,7 +206,8 @@ class MultimodalTransformer(nn.Module):
         """Take the other model's tensors of the base in the place of the own, which are equal; whether both stand on the same base,
         in one dtype and on one device, so that it could be. For models that do not learn any more."""
         base, theirs = self.base, other.base
-        if base is None or theirs is None or (self.dtype, self.device) != (other.dtype, other.device):
+        numbers = [(model.dtype, model.device, model.bits) for model in (self, other)]
+        if base is None or theirs is None or numbers[0] != numbers[1]:
             return False
         if (base.name, base.sha256) != (theirs.name, theirs.sha256):
             return False
@@ -202,10 +216,13 @@ class MultimodalTransformer(nn.Module):
             mine, its = self.get_submodule(module), other.get_submodule(module)
             setattr(mine, weight, getattr(its, weight))
             if isinstance(mine, Linear) and isinstance(its, Linear):
-                mine.packed = its.packed
+                mine.packed, mine.quantised = its.packed, its.quantised
         for name, head in self.categorical.items():
             if f"tables.{name}.weight" in base.tensors & theirs.tensors:
-                setattr(head, "packed", other.categorical[name].packed)  # noqa: B010
+                its_head = other.categorical[name]
+                assert isinstance(head, CategoricalHead)
+                assert isinstance(its_head, CategoricalHead)
+                head.packed, head.quantised = its_head.packed, its_head.quantised
         return True
 
     def compile_trunk(self, flex_attention: bool = True) -> None:

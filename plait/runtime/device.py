@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import torch
 
 
+DTYPES = ("auto", "float32", "bfloat16", "int8", "int4")
+
+
 def resolve_device(name: str = "auto") -> torch.device:
     """`auto`: an NVIDIA or AMD GPU, else Apple's, else the CPU. Raises ConfigError for an unavailable device."""
     import torch
@@ -26,9 +29,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 where the processor multiplies in it (AVX-512 BF16; GPUs since Ampere), else float32."""
+    """`auto`: bfloat16 where the processor multiplies in it (AVX-512 BF16; GPUs since Ampere), else float32. int8 and int4, which are
+    for weights, compute in bfloat16. Raises ConfigError for another name."""
     import torch
 
+    if name not in DTYPES:
+        raise ConfigError(f"got dtype={name}; expected {', '.join(DTYPES)}")
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
@@ -36,6 +42,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def bits_of(name: str) -> int:
+    """Bits of a weight in a dtype of whole numbers; 0 for others."""
+    return {"int8": 8, "int4": 4}.get(name, 0)
 
 
 def fused_attention_in_bfloat16(device: torch.device) -> bool:

@@ -108,7 +108,7 @@ LAYERS = {
     "registry": ("modalities/__init__",),
     "model/__init__": (),
     "model/layers": ("runtime/",),
-    "heads/": ("model/layers",),
+    "heads/": ("model/layers", "runtime/"),
     "modalities/": ("modalities/__init__", "heads/", "runtime/"),
     "data/": ("registry", "runtime/", "modalities/__init__"),
     "data/importers/": ("data/", "registry", "runtime/", "modalities/"),

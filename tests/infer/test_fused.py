@@ -31,13 +31,13 @@ CONFIGS = {
 }
 
 
-def frozen(config):
+def frozen(config, bits=0):
     model = World().model(config, dtype=torch.bfloat16)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name or name.endswith("bias"):  # ones and zeros would hide what is left out
                 parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
-    return model.for_inference()
+    return model.for_inference(bits)
 
 
 def filled(model, lengths, experts=0, dtype=None):
@@ -88,6 +88,16 @@ def test_a_step_is_what_torch_computes(name, lengths, dtype):
     assert (by_kernel - by_torch).abs().mean() < 0.02 * scale, "bfloat16 rounds by up to 0.4 % at every operation"
     assert (written - again).abs().max() < 0.05 * again.abs().max()
     assert scale > 0.1
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_fewer_bits_are_the_same_for_both(bits):
+    """torch multiplies by the rounded weights, in bfloat16."""
+    model = frozen(LLAMA, bits)
+    by_kernel, by_torch, *_ = both_ways(model, *filled(model, (9, 3)))
+    assert (by_kernel - by_torch).abs().mean() < 0.02 * by_torch.abs().mean()
+    exact, _, *_ = both_ways(other := frozen(LLAMA), *filled(other, (9, 3)))
+    assert (by_kernel - exact).abs().mean() > 1e-4, "weights that are not rounded"
 
 
 @pytest.mark.parametrize("every", [1, 2])

@@ -30,7 +30,8 @@ class Matrix(ctypes.Structure):
     """Weights of a linear layer, [rows, columns]."""
 
     _fields_ = (
-        ("weights", Pointer), ("scales", Pointer), ("bias", Pointer), ("rows", Number), ("columns", Number), ("bits", Number),
+        ("weights", Pointer), ("scales", Pointer), ("least", Pointer), ("bias", Pointer), ("rows", Number), ("columns", Number),
+        ("bits", Number),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __x86_64__
 #include <immintrin.h>
 #endif
 #ifdef _OPENMP
@@ -23,11 +23,12 @@ typedef float floats __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2)));
 typedef int8_t bytes __attribute__((vector_size(16), aligned(1)));
+typedef uint8_t nibbles __attribute__((vector_size(16), aligned(1)));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4)));
 
 typedef struct { /* [rows, columns]; columns are a multiple of GROUP */
-    const void *weights; /* bfloat16, int8, or int4: element j of a group in the low bits of byte j, element j + 16 in the high ones */
-    const uint16_t *scales; /* [rows, columns / GROUP] bfloat16, of int8 and int4 */
+    const void *weights; /* bfloat16, int8, or 4 bits: element j of a group in the low ones of byte j, element j + 16 in the high ones */
+    const uint16_t *scales, *least; /* float16 [rows, columns / GROUP] of a group: what its weights are times, and of 4 bits what is added */
     const float *bias;   /* [rows] or NULL */
     int64_t rows, columns, bits;
 } Matrix;
@@ -84,6 +85,15 @@ static inline floats from_halves(const uint16_t *p) {
 static inline floats from_bytes(bytes v) { return __builtin_convertvector(__builtin_convertvector(v, ints), floats); }
 #endif
 
+static inline float from_float16(uint16_t v) {
+#ifdef __F16C__ /* GCC 12 calls a function for it */
+    return _cvtsh_ss(v);
+#else
+    union { uint16_t i; _Float16 f; } u = {v};
+    return (float)u.f;
+#endif
+}
+
 static inline float from_half(uint16_t v) {
     union { uint32_t i; float f; } u = {(uint32_t)v << 16};
     return u.f;
@@ -92,6 +102,14 @@ static inline float from_half(uint16_t v) {
 static inline uint16_t to_half(float v) {
     union { float f; uint32_t i; } u = {v};
     return (uint16_t)((u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16);
+}
+
+static inline void from_float16s(const uint16_t *from, float *to, int64_t count) {
+    int64_t i = 0;
+#ifdef __AVX512F__
+    for (; i + LANES <= count; i += LANES) _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(from + i))));
+#endif
+    for (; i < count; i++) to[i] = from_float16(from[i]);
 }
 
 /* [first, last) of the rows that this thread computes */
@@ -112,42 +130,63 @@ static inline void barrier(void) {
 }
 
 /* the products of one row with N tokens; N is known to the compiler, so that the sums stay in registers */
-#define ROW_PRODUCT(N)                                                                                                   \
-    static inline void row_##N(const Matrix *m, int64_t row, const float *x, int64_t stride, float *sums) {              \
-        floats total[N][2];                                                                                              \
-        memset(total, 0, sizeof total);                                                                                  \
-        int64_t columns = m->columns;                                                                                    \
-        if (m->bits == 16) {                                                                                             \
-            const uint16_t *w = (const uint16_t *)m->weights + row * columns;                                            \
-            for (int64_t j = 0; j < columns; j += GROUP) {                                                               \
-                __builtin_prefetch((const char *)(w + j) + AHEAD);                                                       \
-                floats a = from_halves(w + j), b = from_halves(w + j + LANES);                                           \
-                for (int n = 0; n < N; n++) {                                                                            \
-                    total[n][0] += a * *(const floats *)(x + n * stride + j);                                            \
-                    total[n][1] += b * *(const floats *)(x + n * stride + j + LANES);                                    \
-                }                                                                                                        \
-            }                                                                                                            \
-        } else {                                                                                                         \
-            const uint16_t *scales = m->scales + row * (columns / GROUP);                                                \
-            const int8_t *w = (const int8_t *)m->weights + row * (m->bits == 8 ? columns : columns / 2);                 \
-            for (int64_t j = 0; j < columns; j += GROUP) {                                                               \
-                floats a, b;                                                                                             \
-                __builtin_prefetch((const char *)w + (m->bits == 8 ? j : j / 2) + AHEAD);                                \
-                if (m->bits == 8) {                                                                                      \
-                    a = from_bytes(*(const bytes *)(w + j)), b = from_bytes(*(const bytes *)(w + j + LANES));            \
-                } else {                                                                                                 \
-                    bytes both = *(const bytes *)(w + j / 2);                                                            \
-                    a = from_bytes((bytes)((both & 15) - 8)), b = from_bytes((bytes)(((both >> 4) & 15) - 8));           \
-                }                                                                                                        \
-                float scale = from_half(scales[j / GROUP]);                                                             \
-                a *= scale, b *= scale;                                                                                  \
-                for (int n = 0; n < N; n++) {                                                                            \
-                    total[n][0] += a * *(const floats *)(x + n * stride + j);                                            \
-                    total[n][1] += b * *(const floats *)(x + n * stride + j + LANES);                                    \
-                }                                                                                                        \
-            }                                                                                                            \
-        }                                                                                                                \
-        for (int n = 0; n < N; n++) sums[n] = sum_of(total[n][0] + total[n][1]);                                         \
+#define ROW_PRODUCT(N)                                                                                                                \
+    static inline void row_##N(const Matrix *m, int64_t row, const float *x, int64_t stride, const float *group_sums, float *sums) {  \
+        floats total[N][2];                                                                                                           \
+        memset(total, 0, sizeof total);                                                                                               \
+        int64_t columns = m->columns, groups = columns / GROUP;                                                                       \
+        if (m->bits == 16) {                                                                                                          \
+            const uint16_t *w = (const uint16_t *)m->weights + row * columns;                                                         \
+            for (int64_t j = 0; j < columns; j += GROUP) {                                                                            \
+                __builtin_prefetch((const char *)(w + j) + AHEAD);                                                                    \
+                floats a = from_halves(w + j), b = from_halves(w + j + LANES);                                                        \
+                for (int n = 0; n < N; n++) {                                                                                         \
+                    total[n][0] += a * *(const floats *)(x + n * stride + j);                                                         \
+                    total[n][1] += b * *(const floats *)(x + n * stride + j + LANES);                                                 \
+                }                                                                                                                     \
+            }                                                                                                                         \
+        } else if (m->bits == 8) {                                                                                                    \
+            const int8_t *w = (const int8_t *)m->weights + row * columns;                                                             \
+            float scales[groups];                                                                                                     \
+            from_float16s(m->scales + row * groups, scales, groups);                                                                  \
+            for (int64_t g = 0; g < groups; g++) {                                                                                    \
+                const int8_t *of_group = w + g * GROUP;                                                                               \
+                __builtin_prefetch(of_group + AHEAD);                                                                                 \
+                floats a = from_bytes(*(const bytes *)of_group), b = from_bytes(*(const bytes *)(of_group + LANES));                  \
+                a *= scales[g], b *= scales[g];                                                                                       \
+                for (int n = 0; n < N; n++) {                                                                                         \
+                    const float *in = x + n * stride + g * GROUP;                                                                     \
+                    total[n][0] += a * *(const floats *)in;                                                                           \
+                    total[n][1] += b * *(const floats *)(in + LANES);                                                                 \
+                }                                                                                                                     \
+            }                                                                                                                         \
+        } else {                                                                                                                      \
+            const uint8_t *w = (const uint8_t *)m->weights + row * columns / 2;                                                       \
+            float scales[groups];                                                                                                     \
+            from_float16s(m->scales + row * groups, scales, groups);                                                                  \
+            for (int64_t g = 0; g < groups; g++) {                                                                                    \
+                const uint8_t *of_group = w + g * GROUP / 2;                                                                          \
+                __builtin_prefetch(of_group + AHEAD);                                                                                 \
+                nibbles both = *(const nibbles *)of_group;                                                                            \
+                floats a = from_bytes((bytes)(both & 15)), b = from_bytes((bytes)(both >> 4));                                        \
+                a *= scales[g], b *= scales[g];                                                                                       \
+                for (int n = 0; n < N; n++) {                                                                                         \
+                    const float *in = x + n * stride + g * GROUP;                                                                     \
+                    total[n][0] += a * *(const floats *)in;                                                                           \
+                    total[n][1] += b * *(const floats *)(in + LANES);                                                                 \
+                }                                                                                                                     \
+            }                                                                                                                         \
+        }                                                                                                                             \
+        float least[m->bits == 4 ? groups : 1];                                                                                       \
+        if (m->bits == 4) from_float16s(m->least + row * groups, least, groups);                                                      \
+        for (int n = 0; n < N; n++) {                                                                                                 \
+            sums[n] = sum_of(total[n][0] + total[n][1]);                                                                              \
+            if (m->bits == 4) {                                                                                                       \
+                float added = 0.0f;                                                                                                   \
+                for (int64_t g = 0; g < groups; g++) added += least[g] * group_sums[n * groups + g];                                  \
+                sums[n] += added;                                                                                                     \
+            }                                                                                                                         \
+        }                                                                                                                             \
     }
 ROW_PRODUCT(1)
 ROW_PRODUCT(2)
@@ -156,15 +195,21 @@ ROW_PRODUCT(8)
 
 /* y [tokens, rows] = x [tokens, columns] W^T + bias, or added to y; every thread its share of the rows */
 static void product(const Matrix *m, const float *x, float *y, int64_t tokens, int is_added) {
-    int64_t first, last;
+    int64_t first, last, columns = m->columns, groups = columns / GROUP, n = 0;
+    float group_sums[m->bits == 4 ? tokens * groups : 1];
+    if (m->bits == 4) {
+        for (int64_t i = 0; i < tokens * groups; i++) {
+            const floats *in = (const floats *)(x + i * GROUP);
+            group_sums[i] = sum_of(in[0] + in[1]);
+        }
+    }
     share(m->rows, &first, &last);
     for (int64_t row = first; row < last; row++) {
         float sums[MOST];
-        int64_t n = 0;
-        for (; n + 8 <= tokens; n += 8) row_8(m, row, x + n * m->columns, m->columns, sums + n);
-        if (n + 4 <= tokens) row_4(m, row, x + n * m->columns, m->columns, sums + n), n += 4;
-        if (n + 2 <= tokens) row_2(m, row, x + n * m->columns, m->columns, sums + n), n += 2;
-        if (n < tokens) row_1(m, row, x + n * m->columns, m->columns, sums + n);
+        for (n = 0; n + 8 <= tokens; n += 8) row_8(m, row, x + n * columns, columns, group_sums + n * groups, sums + n);
+        if (n + 4 <= tokens) row_4(m, row, x + n * columns, columns, group_sums + n * groups, sums + n), n += 4;
+        if (n + 2 <= tokens) row_2(m, row, x + n * columns, columns, group_sums + n * groups, sums + n), n += 2;
+        if (n < tokens) row_1(m, row, x + n * columns, columns, group_sums + n * groups, sums + n);
         float bias = m->bias ? m->bias[row] : 0.0f;
         for (n = 0; n < tokens; n++) {
             float *to = y + n * m->rows + row;
