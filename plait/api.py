@@ -362,15 +362,16 @@ class Model:
 
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
-    """The model of a checkpoint, run folder or archive, on `device`. `dtype`: auto, float32, bfloat16, or int8 or int4 on a CPU (the
-    trunk's weights). Raises CheckpointError, ConfigError."""
+    """The model of a checkpoint, run folder or archive, on `device`. `dtype`, which may stand behind the path as in smol@int8: auto,
+    float32, bfloat16, or int8 or int4 (the trunk's weights, on a CPU). Raises CheckpointError, ConfigError."""
     from plait.runtime import native
-    from plait.runtime.device import bits_of, resolve_device, resolve_dtype
+    from plait.runtime.device import bits_of, resolve_device, resolve_dtype, with_dtype
     from plait.train import archive, checkpoint
 
     place = resolve_device(device)
     native.configure()
-    with archive.opened(Path(path)) as folder:
+    path, dtype = with_dtype(Path(path), dtype)
+    with archive.opened(path) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
         model = Model(network.to(place).for_inference(bits_of(dtype)), config)
         model.folder = checkpoint.locate(folder)
@@ -446,11 +447,13 @@ def evaluate(
     from plait.eval.progress import ConsoleProgress
     from plait.recipes import measuring
     from plait.recipes.recipe import Recipe
+    from plait.runtime.device import with_dtype
     from plait.train import checkpoint
     from plait.train import run as runs
 
-    folder = checkpoint.locate(Path(path))
-    model = load(folder)
+    at, dtype = with_dtype(Path(path))
+    folder = checkpoint.locate(at)
+    model = load(folder, dtype)
     recipe = Recipe(**model.config["recipe"])
     place = Path(data or recipe.data)
     run = checkpoint.run_of(folder)
@@ -480,9 +483,7 @@ def evaluate(
     if limit is None:
         card.write(folder, report, recipe.name)
     else:
-        say(
-            f"the model card stays as it is: at most {limit} rows of each split were measured; without a limit it is written"
-        )
+        say(f"the model card stays as it is: at most {limit} rows of each split were measured; no --limit writes it")
     if json:
         runner.write_json(Path(json), report)
     if html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
@@ -42,6 +43,19 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def with_dtype(path: Path, dtype: str = "auto") -> tuple[Path, str]:
+    """A checkpoint's path and the dtype that stands behind it, as in smol@int8, or else `dtype`; what exists under the whole name is a
+    path. Raises ConfigError for another dtype."""
+    name, separator, wished = str(path).rpartition("@")
+    if not (separator and name) or "/" in wished or path.exists():
+        return path, dtype
+    if wished not in DTYPES:
+        raise ConfigError(
+            f"got {path}, which is not there; expected a checkpoint, or a dtype behind @: {', '.join(DTYPES)}"
+        )
+    return Path(name), wished
 
 
 def bits_of(name: str) -> int:

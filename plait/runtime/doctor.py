@@ -113,6 +113,8 @@ def _torch() -> Iterator[Finding]:
         return
     import torch
 
+    from plait.runtime import kernels
+
     yield Finding("torch", GOOD, torch.__version__)
     gpu = torch.cuda.is_available()
     yield Finding(
@@ -126,6 +128,8 @@ def _torch() -> Iterator[Finding]:
         GOOD if fast else NOTE,
         "fast" if fast else "slow on this processor: training takes 3 to 4 times as long in float32",
     )
+    missing = kernels.unavailable()
+    yield Finding("kernels", NOTE if missing else GOOD, missing or "compiled: words and speech come fast")
 
 
 def _memory() -> float | None:
