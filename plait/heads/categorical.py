@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from plait.model.layers import Linear, pack, packed_product, product
+from plait.runtime import kernels
 from plait.runtime.quantised import Quantised, quantise
 
 CPU_CHUNK = 2**18  # logits at once: 1 MiB in float32 stays in a core's cache
@@ -35,7 +36,10 @@ class CategoricalHead(nn.Module):
         for table in self._tied_to:
             table.requires_grad_(False)
             table.to(dtype)
-            self.packed = pack(table.weight) if self.quantised is None else None
+            if self.quantised is None:
+                self.packed = pack(table.weight)
+            elif kernels.library() is None:
+                self.packed = pack(self.quantised.dequantised().to(dtype))
 
     def quantise(self, bits: int) -> None:
         """Round the weights of the table that this head is tied to to 8 or 4 bits, here alone: embeddings stay. Raises ConfigError."""
@@ -48,11 +52,11 @@ class CategoricalHead(nn.Module):
             weights = self._tied_to[0].weight if self._tied_to else self.logits.weight
             bias = None if self._tied_to else self.logits.bias
             return product(hidden, weights[ids], None if bias is None else bias[ids])
+        if self.packed is not None and hidden.dtype == torch.bfloat16:
+            return packed_product(hidden, self.packed)
         if self.quantised is not None:
             logits = self.quantised.product(hidden)
             return product(hidden, self.quantised.dequantised()) if logits is None else logits
-        if self.packed is not None and hidden.dtype == torch.bfloat16:
-            return packed_product(hidden, self.packed)
         if self._tied_to:
             return product(hidden, self._tied_to[0].weight)
         return cast(Tensor, self.logits(hidden))

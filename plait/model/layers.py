@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plait.runtime import kernels
 from plait.runtime.quantised import Quantised, quantise
 
 PACKED_ROWS = 8  # rows of input that the packed layout is optimised for; other numbers work too
@@ -66,7 +67,8 @@ class Linear(nn.Linear):
         """Convert the weights to `dtype` and disable gradients; later inputs must have this dtype."""
         self.requires_grad_(False)
         self.to(dtype)
-        self.packed = pack(self.weight) if self.quantised is None else None  # few rows have a kernel
+        if self.quantised is None or kernels.library() is None:  # else few rows have their kernel
+            self.packed = pack(self.weight)
 
     def quantise(self, bits: int) -> None:
         """Round the weights to 8 or 4 bits, for good, before they are frozen: they are not packed then. Raises ConfigError."""

@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("step.c")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC", "-std=gnu11")
+THREADS = ("-fopenmp", "-DNO_OPENMP")  # the second where the first is not known: one thread then
 SECONDS = 120  # that compiling may take
 GROUP = 32  # weights that share a scale
 MOST = 16  # tokens of a step
@@ -119,7 +120,7 @@ def _compiled() -> Path:
     """The shared library, made once for this source, compiler and processor."""
     compiler = _compiler()
     assert compiler is not None
-    made_of = (SOURCE.read_bytes(), compiler.encode(), " ".join(FLAGS).encode(), _processor().encode())
+    made_of = (SOURCE.read_bytes(), compiler.encode(), " ".join((*FLAGS, *THREADS)).encode(), _processor().encode())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plait" / "kernels"
     target = folder / f"step-{name}.so"
@@ -127,12 +128,13 @@ def _compiled() -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as room:  # whole or not there, whoever else compiles
             made = Path(room) / target.name
-            subprocess.run(
-                [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"],
-                check=True,
-                capture_output=True,
-                timeout=SECONDS,
-            )
+            for number, threads in enumerate(THREADS, 1):
+                call = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made), "-lm"]
+                if (
+                    subprocess.run(call, check=number == len(THREADS), capture_output=True, timeout=SECONDS).returncode
+                    == 0
+                ):
+                    break
             made.replace(target)
     return target
 

@@ -4,6 +4,8 @@
    and Clang, which make of them what the processor has. plait/runtime/kernels/__init__.py compiles this file and describes its structures. */
 
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #define LANES 16
 #define GROUP 32
 #define AHEAD 2048 /* bytes that are asked for before they are needed: the processor's own foresight ends with a page */
+#define PATIENCE 2000 /* looks at the others before the processor is given away */
 #define MOST 16 /* tokens of a step */
 
 typedef float floats __attribute__((vector_size(64), aligned(4)));
@@ -123,9 +126,24 @@ static void share(int64_t count, int64_t *first, int64_t *last) {
     *last = count * (thread + 1) / threads;
 }
 
-static inline void barrier(void) {
+typedef struct { /* the threads of a step, who wait for each other some ten times a layer */
+    atomic_int waiting, round;
+} Team;
+
+/* OpenMP's own barrier sleeps where OMP_WAIT_POLICY is passive, as beside other work it should be: here that takes as long as a layer */
+static inline void barrier(Team *team) {
 #ifdef _OPENMP
-#pragma omp barrier
+    int threads = omp_get_num_threads(), round = atomic_load(&team->round);
+    if (threads == 1) return;
+    if (atomic_fetch_add(&team->waiting, 1) + 1 == threads) {
+        atomic_store(&team->waiting, 0);
+        atomic_store(&team->round, round + 1);
+        return;
+    }
+    for (int turns = 0; atomic_load_explicit(&team->round, memory_order_acquire) == round; turns++)
+        if (turns >= PATIENCE) sched_yield();
+#else
+    (void)team;
 #endif
 }
 
@@ -327,6 +345,7 @@ int step(const Stack *s, const Step *step, float *x, float *room, int64_t thread
     int64_t projected = (s->heads + 2 * s->kv_heads) * K;
     if (N > MOST) return 1;
     for (int64_t n = 0; n < N; n++) longest = step->streams[n].length > longest ? step->streams[n].length : longest;
+    Team team = {0, 0};
     float *stream = room, *normed = stream + N * D, *first = normed + N * D, *second = first + N * wide, *scores = second + N * wide;
 #ifdef _OPENMP
 #pragma omp parallel num_threads((int)threads)
@@ -342,16 +361,16 @@ int step(const Stack *s, const Step *step, float *x, float *room, int64_t thread
             share(N * D, &a, &b);
             memcpy(stream + a, x + a, (b - a) * sizeof *x);
         }
-        barrier();
+        barrier(&team);
         for (int64_t l = 0; l < s->count; l++) {
             const Layer *layer = s->layers + l;
             share(N, &a, &b);
             for (int64_t n = a; n < b; n++) normalise(&layer->attention, s->is_rms, s->eps, stream + n * D, normed + n * D, D);
-            barrier();
+            barrier(&team);
             product(&layer->project, normed, first, N, 0);
-            barrier();
+            barrier(&team);
             for (int64_t n = a; n < b; n++) prepare(s, layer, step, n, first + n * projected);
-            barrier();
+            barrier(&team);
             int64_t from, to;
             share(N * s->heads, &from, &to);
             for (int64_t i = from; i < to; i++) {
@@ -359,28 +378,28 @@ int step(const Stack *s, const Step *step, float *x, float *room, int64_t thread
                 attend(s, layer, step, n, head, first + n * projected, second + n * s->heads * K + head * K,
                        scores + thread * (longest + 1 + LANES));
             }
-            barrier();
+            barrier(&team);
             product(&layer->out, second, stream, N, 1);
-            barrier();
+            barrier(&team);
             for (int64_t n = a; n < b; n++) normalise(&layer->feed_forward, s->is_rms, s->eps, stream + n * D, normed + n * D, D);
-            barrier();
+            barrier(&team);
             product(&layer->up, normed, first, N, 0);
-            barrier();
+            barrier(&team);
             share(N * s->inside, &from, &to);
             for (int64_t i = from; i < to; i++) {
                 int64_t n = i / s->inside, j = i % s->inside;
                 const float *up = first + n * s->inside * (s->gated ? 2 : 1);
                 second[i] = activate(up[j], s->activation) * (s->gated ? up[s->inside + j] : 1.0f);
             }
-            barrier();
+            barrier(&team);
             product(&layer->down, second, stream, N, 1);
-            barrier();
+            barrier(&team);
         }
         share(N, &a, &b);
         for (int64_t n = a; n < b; n++)
             normalise(&s->last, s->is_rms, s->eps, stream + n * D, (s->leave.weights ? normed : x) + n * D, D);
         if (s->leave.weights) {
-            barrier();
+            barrier(&team);
             product(&s->leave, normed, x, N, 0);
         }
     }
