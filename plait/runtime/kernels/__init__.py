@@ -128,13 +128,12 @@ def _compiled() -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as room:  # whole or not there, whoever else compiles
             made = Path(room) / target.name
-            for number, threads in enumerate(THREADS, 1):
+            for threads in THREADS:
                 call = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made), "-lm"]
-                if (
-                    subprocess.run(call, check=number == len(THREADS), capture_output=True, timeout=SECONDS).returncode
-                    == 0
-                ):
+                done = subprocess.run(call, check=False, capture_output=True, timeout=SECONDS)
+                if done.returncode == 0:
                     break
+            done.check_returncode()
             made.replace(target)
     return target
 
