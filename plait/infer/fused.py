@@ -23,6 +23,7 @@ from plait.runtime import kernels
 
 ACTIVATIONS = {"swiglu": 0, "geglu": 1, "gelu_tanh": 1, "gelu": 2, "relu": 3}
 SHARED = 0  # number of the trunk's own expert
+FEW = 8  # tokens of a step: with more, oneDNN's products of many rows win (docs/experiments/decoding.md)
 
 
 def fits(model: MultimodalTransformer) -> bool:
@@ -57,7 +58,7 @@ class FusedSteps:
 
     def takes(self, tokens: NewTokens, entries: Sequence[Entry]) -> bool:
         """Whether all entries can be computed here: few tokens, each a block of its own, of stacks that have no adapters for them."""
-        if sum(entry.count for entry in entries) > kernels.MOST:
+        if sum(entry.count for entry in entries) > FEW:
             return False
         for entry in entries:
             new = slice(entry.first, entry.first + entry.count)

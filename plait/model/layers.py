@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plait.runtime import kernels
 from plait.runtime.quantised import Quantised, quantise
 
 PACKED_ROWS = 8  # rows of input that the packed layout is optimised for; other numbers work too
@@ -67,11 +66,10 @@ class Linear(nn.Linear):
         """Convert the weights to `dtype` and disable gradients; later inputs must have this dtype."""
         self.requires_grad_(False)
         self.to(dtype)
-        if self.quantised is None or kernels.library() is None:  # else few rows have their kernel
-            self.packed = pack(self.weight)
+        self.packed = pack(self.weight)
 
     def quantise(self, bits: int) -> None:
-        """Round the weights to 8 or 4 bits, for good, before they are frozen: they are not packed then. Raises ConfigError."""
+        """Round the weights to 8 or 4 bits, for good, before they are frozen. Raises ConfigError."""
         self.quantised = quantise(self.weight, bits)
         self.weight = nn.Parameter(self.quantised.dequantised(), requires_grad=False)
 
