@@ -147,10 +147,7 @@ def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[
     base = bases.BASES.get(str(source))
     if dest is None:
         if base is None:
-            known = ", ".join(bases.BASES)
-            raise ConfigError(
-                f"got no folder for the checkpoint of {source}; expected one, or the name of a base: {known}"
-            )
+            raise ConfigError(f"got no folder for {source}; expected one, or a base's name: {', '.join(bases.BASES)}")
         say(str(base))
         folder = bases.folder_of(base, agreed=True)
         say(str(folder))
@@ -389,17 +386,19 @@ def load_several(paths: Mapping[str, PathLike], dtype: str = "auto", device: str
     return models
 
 
-def export(path: PathLike, target: PathLike, precision: Precision | None = None) -> Path:
+def export(path: PathLike, target: PathLike, precision: Precision | None = None, to: str = "archive") -> Path:
     """A checkpoint or run folder to the single file `target`, its weights as they are or in float32, bfloat16 or int8; an
-    archive to the new folder `target`. Raises ConfigError, CheckpointError."""
+    archive to the new folder `target`. `to` huggingface: the words alone, a folder that transformers loads. Raises ConfigError, CheckpointError."""
     from plait.train import archive, checkpoint
 
+    if to == "huggingface":
+        from plait.pretrained import exporter
+
+        return exporter.write(checkpoint.load(checkpoint.locate(Path(path)))[0], Path(target))
     if not archive.is_archive(Path(path)):
         return archive.pack(checkpoint.locate(Path(path)), Path(target), precision)
     if precision is not None:
-        raise ConfigError(
-            f"got precision={precision} for an archive, which is unpacked as it is; expected a checkpoint"
-        )
+        raise ConfigError(f"got precision={precision} for an archive, which is unpacked as it is; expected none")
     return archive.unpack(Path(path), Path(target))
 
 

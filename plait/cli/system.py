@@ -20,11 +20,15 @@ def export(
             help="Of the weights; as they are, if not given. int8 takes a quarter of the room, int4 half of that."
         ),
     ] = None,
+    to: Annotated[
+        Literal["archive", "huggingface"],
+        typer.Option(help="huggingface: a folder with the words alone, which transformers loads."),
+    ] = "archive",
 ) -> None:
-    """Put a checkpoint into one file that describes itself, or unpack such a file."""
+    """Put a checkpoint into one file that describes itself, or unpack such a file; or take its words elsewhere."""
     from plait import api
 
-    typer.echo(api.export(checkpoint, target, precision))
+    typer.echo(api.export(checkpoint, target, precision, to))
 
 
 def _bases() -> list[Any]:

@@ -140,3 +140,13 @@ def _for_people(tokenizer: Tokenizer) -> Words:
     stored["added_tokens"] = [added for added in stored["added_tokens"] if not added["special"]]
     stored["post_processor"] = stored["padding"] = stored["truncation"] = None
     return Words(Tokenizer.from_str(json.dumps(stored)), specials)
+
+
+def with_specials(stored: Mapping[str, Any], specials: Mapping[str, int]) -> dict[str, Any]:
+    """The JSON of a tokenizer for people, as its makers had it: names of `specials` in a text are their ids."""
+    others = [added for added in stored["added_tokens"] if added["content"] not in specials]
+    named = [
+        {"id": index, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        for name, index in specials.items()
+    ]  # fmt: skip
+    return {**stored, "added_tokens": sorted([*others, *named], key=lambda added: int(added["id"]))}

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from plait.errors import CheckpointError
 from plait.model.transformer import TrunkConfig
-from plait.pretrained.families.reading import Config, Weights, joined, refuse, rotary, setting
+from plait.pretrained.families.reading import Config, Weights, joined, refuse, rotary, setting, written_rotary
 
 NAMES = {
     "attention.project": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -99,6 +100,40 @@ class Llama:
                 if ours == "attention.project" and self.qkv_bias:
                     weights[f"layers.{layer}.{ours}.bias"] = joined(tensors, [f"{name}.bias" for name in parts])
         return weights
+
+    def config(self, trunk: TrunkConfig) -> dict[str, Any]:
+        """Of config.json, what describes a trunk as `trunk` reads it; of one that the family does not have, the nearest."""
+        without = {"no_rope_layers": [int(n not in trunk.no_rotary_layers) for n in range(trunk.num_layers)]}
+        return {
+            "model_type": self.name,
+            "hidden_size": trunk.dim,
+            "num_hidden_layers": trunk.num_layers,
+            "num_attention_heads": trunk.num_heads,
+            "num_key_value_heads": trunk.kv_heads,
+            "head_dim": trunk.head_width,
+            "intermediate_size": trunk.hidden_width,
+            "rms_norm_eps": trunk.norm_eps,
+            "hidden_act": self.activations[-1],
+            **written_rotary(trunk.rotary_base, trunk.rotary_scaling),
+            **(without if self.name == "smollm3" else {}),
+        }
+
+    def theirs(self, weights: Mapping[str, Tensor], trunk: TrunkConfig) -> Weights:
+        """The trunk's weights by the family's names: what `weights` takes."""
+        width = trunk.head_width
+        sizes = {
+            "attention.project": [trunk.num_heads * width, trunk.kv_heads * width, trunk.kv_heads * width],
+            "feed_forward.up": [trunk.hidden_width, trunk.hidden_width],
+        }
+        named = {"norm.weight": weights["norm.weight"]}
+        for ours, tensor in weights.items():
+            if not ours.startswith("layers."):
+                continue
+            _, layer, name = ours.split(".", 2)
+            name, _, kind = name.rpartition(".")
+            parts = torch.split(tensor, sizes.get(name, [len(tensor)]))
+            named |= {f"layers.{layer}.{each}.{kind}": part for each, part in zip(NAMES[name], parts, strict=True)}
+        return named
 
     def embedding(self) -> str:
         """As `Family.embedding`."""

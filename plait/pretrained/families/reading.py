@@ -59,6 +59,20 @@ def rotary(config: Config, base: float = 10_000.0) -> tuple[float, RotaryScaling
     raise CheckpointError(f"config.json: got rotary scaling {kind!r}; expected default, linear or llama3")
 
 
+def written_rotary(base: float, scaling: RotaryScaling | None) -> dict[str, Any]:
+    """`rotary`'s settings, as both versions of transformers read them."""
+    if scaling is None:
+        return {"rope_theta": base}
+    parameters: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "llama3":
+        parameters |= {
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_length,
+        }
+    return {"rope_theta": base, "rope_scaling": parameters}
+
+
 def joined(tensors: Mapping[str, Tensor], names: list[str]) -> Tensor:
     """Tensors of these names, one after the other along their rows. Raises CheckpointError for one that is missing or of
     another width."""
