@@ -365,9 +365,9 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     from plait.runtime.device import bits_of, resolve_device, resolve_dtype, with_dtype
     from plait.train import archive, checkpoint
 
-    place = resolve_device(device)
-    native.configure()
     path, dtype = with_dtype(Path(path), dtype)
+    place = resolve_device("cpu" if bits_of(dtype) and device == "auto" else device)
+    native.configure()
     with archive.opened(path) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
         model = Model(network.to(place).for_inference(bits_of(dtype)), config)
@@ -479,10 +479,10 @@ def evaluate(
         "data": reports.data_summary(place),
         "evaluation_seconds": round(time.perf_counter() - begin, 1),
     }
-    if limit is None:
+    if limit is None and dtype == "auto":
         card.write(folder, report, recipe.name)
     else:
-        say(f"the model card stays as it is: at most {limit} rows of each split were measured; no --limit writes it")
+        say(f"the model card stays as it is: {f'at most {limit} rows of each split' if limit else dtype} were measured")
     if json:
         runner.write_json(Path(json), report)
     if html:

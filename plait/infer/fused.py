@@ -33,7 +33,9 @@ def fits(model: MultimodalTransformer) -> bool:
     widths += [config.narrow(width).hidden_width for width in config.split.values()]
     is_known = config.norm == "pre" and config.positions == "rotary" and not any(n % kernels.GROUP for n in widths)
     is_here = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    is_frozen = all(m.weight.dtype == torch.bfloat16 for m in model.trunk.modules() if isinstance(m, Linear))
+    is_frozen = not any(parameter.requires_grad for parameter in model.trunk.parameters()) and all(
+        module.weight.dtype == torch.bfloat16 for module in model.trunk.modules() if isinstance(module, Linear)
+    )
     return is_known and is_here and is_frozen and kernels.library() is not None
 
 
@@ -73,7 +75,7 @@ class FusedSteps:
         then."""
         for entry in entries:
             self.cache.grow(entry.slot, entry.count)
-        hidden = torch.empty(x.shape)
+        hidden = torch.empty(x.shape, dtype=torch.float32, device="cpu")  # as the kernel has it, whatever the defaults
         waiting = [(entry, 0) for entry in entries]  # the number of the first token that is not computed
         while waiting:  # a token looks at those before it alone, so that one stack may follow another
             by_expert: dict[int, list[tuple[Entry, int]]] = {}
@@ -92,7 +94,7 @@ class FusedSteps:
         return hidden.to(x.dtype)
 
     def _step(self, expert: int, x: Tensor, position: Tensor, streams: Sequence[kernels.Stream]) -> Tensor:
-        config, library, threads = self.trunk.config, kernels.library(), torch.get_num_threads()
+        config, library, threads = self.trunk.config, kernels.library(), kernels.team(torch.get_num_threads())
         assert library is not None
         cosines, sines = rotary_table(position[None], config.head_width, config.rotary_base, config.rotary_scaling)
         held = (kernels.Stream * len(streams))(*streams)
@@ -100,9 +102,9 @@ class FusedSteps:
             cosines.data_ptr(), sines.data_ptr(), held, len(streams), self.cache.dtype == torch.bfloat16
         )
         stack = self.stacks[expert]
-        room = torch.empty(
-            library.scratch(ctypes.byref(stack), len(streams), max(stream.length for stream in streams), threads)
-        )
+        longest = max(stream.length for stream in streams)
+        numbers = library.scratch(ctypes.byref(stack), len(streams), longest, threads)
+        room = torch.empty(numbers, dtype=torch.float32, device="cpu")
         library.step(ctypes.byref(stack), ctypes.byref(step), x.data_ptr(), room.data_ptr(), threads)
         return x
 

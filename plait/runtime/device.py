@@ -55,6 +55,8 @@ def with_dtype(path: Path, dtype: str = "auto") -> tuple[Path, str]:
         raise ConfigError(
             f"got {path}, which is not there; expected a checkpoint, or a dtype behind @: {', '.join(DTYPES)}"
         )
+    if dtype not in ("auto", wished):
+        raise ConfigError(f"got {path} in {dtype}; expected one dtype: behind the path, or beside it")
     return Path(name), wished
 
 

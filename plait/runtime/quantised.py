@@ -56,12 +56,14 @@ class Quantised:
         return kernels.Matrix(values, scales, least, to_bias, rows, groups * GROUP, self.bits)
 
     def product(self, x: Tensor) -> Tensor | None:
-        """[N, columns] -> [N, rows] in the dtype of `x`, by the kernel; None for many rows or without it."""
-        library = kernels.library() if x.device.type == "cpu" and len(x) <= MOST else None
+        """[N, columns] -> [N, rows] in the dtype of `x`, by the kernel; None without it."""
+        library = kernels.library() if x.device.type == "cpu" else None
         if library is None:
             return None
-        matrix, y, inputs = self.matrix(), torch.empty(len(x), len(self.values)), x.float().contiguous()
-        library.multiply(ctypes.byref(matrix), inputs.data_ptr(), y.data_ptr(), len(x), torch.get_num_threads())
+        matrix, inputs, threads = self.matrix(), x.float().contiguous(), kernels.team(torch.get_num_threads())
+        y = torch.empty(len(x), len(self.values), dtype=torch.float32, device="cpu")
+        for few, output in zip(inputs.split(MOST), y.split(MOST), strict=True):  # type: ignore[no-untyped-call]
+            library.multiply(ctypes.byref(matrix), few.data_ptr(), output.data_ptr(), len(few), threads)
         return y.to(x.dtype)
 
 
@@ -71,6 +73,8 @@ def quantise(weight: Tensor, bits: int) -> Quantised:
         raise ConfigError(f"got {bits} bits; expected 8 or 4")
     if weight.shape[1] % GROUP:
         raise ConfigError(f"got weights of {weight.shape[1]} columns; expected a multiple of {GROUP}")
+    if not weight.isfinite().all():
+        raise ConfigError("got weights that are not finite; expected those of a training that did not fail")
     in_bits = _in_8 if bits == 8 else _in_4
     parts = [in_bits(part.view(len(part), -1, GROUP)) for part in torch.split(weight.detach().float(), ROWS)]
     values, *scales = (torch.cat(of_parts) for of_parts in zip(*parts, strict=True))
@@ -78,7 +82,10 @@ def quantise(weight: Tensor, bits: int) -> Quantised:
 
 
 def _in_8(groups: Tensor) -> tuple[Tensor, ...]:
-    scales = (groups.abs().amax(dim=-1) / 127.0).half()
+    largest = groups.abs().amax(dim=-1)
+    scales = (largest / 127.0).half()
+    too_small = scales.float() * 127.5 < largest  # near zero float16 has few digits
+    scales = torch.where(too_small, (largest / 127.0 * (1 + 2**-10) + 2**-24).half(), scales)
     values = (groups / _divisor(scales)).round().clamp(-127, 127).to(torch.int8)
     return values.flatten(1), scales
 

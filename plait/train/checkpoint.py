@@ -30,6 +30,7 @@ from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.model.weights import Base, fitted
+from plait.runtime.device import with_dtype
 from plait.runtime.files import sha256_of, sync
 from plait.train import bases, shipped
 from plait.train.migrations import FORMAT, migrate_config, migrate_tensors
@@ -156,7 +157,8 @@ def steps_of(run: Path) -> list[Path]:
 
 def locate(path: Path) -> Path:
     """`path` if it is a checkpoint, the newest checkpoint of the run folder `path`, or the one that is shipped under the name
-    `path`. Raises CheckpointError."""
+    `path`; without the dtype behind it, if any. Raises CheckpointError."""
+    path, _ = with_dtype(path)
     if (path / CONFIG).is_file():
         return path
     if steps := steps_of(path):

@@ -162,6 +162,7 @@ def test_tokens_of_one_stream_that_follow_each_other(monkeypatch):
 
 def test_what_moves_or_is_elsewhere_goes_through_torch(monkeypatch):
     assert not fits(World().model(LLAMA, dtype=torch.bfloat16)), "weights that train"
+    assert not fits(World().model(LLAMA, dtype=torch.bfloat16).to(torch.bfloat16)), "the same in bfloat16"
     assert not fits(frozen(LLAMA.model_copy(update={"norm": "post"})))
     assert not fits(frozen(LLAMA.model_copy(update={"hidden": 40}))), "no whole groups"
     assert not fits(World().model(LLAMA).for_inference()), "float32"

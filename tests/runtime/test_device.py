@@ -14,13 +14,15 @@ CPU = torch.device("cpu")
 def test_a_dtype_may_stand_behind_a_path(tmp_path):
     assert with_dtype(Path("smol")) == (Path("smol"), "auto")
     assert with_dtype(Path("smol"), "float32") == (Path("smol"), "float32")
-    assert with_dtype(Path("runs/mine@int4"), "float32") == (Path("runs/mine"), "int4")
+    assert with_dtype(Path("runs/mine@int4")) == (Path("runs/mine"), "int4")
     (tmp_path / "me@int8").mkdir()
     assert with_dtype(tmp_path / "me@int8") == (tmp_path / "me@int8", "auto"), "a folder of this name"
     assert with_dtype(tmp_path / "me@int8" / "run") == (tmp_path / "me@int8" / "run", "auto")
 
 
 def test_another_dtype_is_refused():
+    with pytest.raises(ConfigError, match="smol@int8 in float32; expected one dtype"):
+        with_dtype(Path("smol@int8"), "float32")
     with pytest.raises(
         ConfigError, match=r"smol@int3, which is not there; expected .* auto, float32, bfloat16, int8, int4"
     ):

@@ -40,15 +40,23 @@ def test_groups_of_equals_stay(bits):
 
 @pytest.mark.skipif(kernels.library() is None, reason=kernels.unavailable())
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 13, 16])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 13, 16, 37])
 def test_the_kernel_multiplies_by_what_torch_would(bits, rows):
     quantised = quantise(WEIGHT, bits)
     x = torch.randn(rows, 96, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(quantised.product(x), x @ quantised.dequantised().T, atol=1e-3, rtol=1e-3)
 
 
-def test_many_rows_are_left_to_torch():
-    assert quantise(WEIGHT, 8).product(torch.zeros(kernels.MOST + 1, 96)) is None
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_that_are_not_finite_are_refused(bits):
+    """Rounded they would be finite, and the model would speak nonsense."""
+    with pytest.raises(ConfigError, match="not finite"):
+        quantise(WEIGHT.masked_fill(WEIGHT > 2, torch.nan), bits)
+
+
+def test_small_weights_are_not_cut_off():
+    weight = torch.full((1, GROUP), 1.1e-5)
+    torch.testing.assert_close(quantise(weight, 8).dequantised(), weight, atol=1e-7, rtol=0)
 
 
 def test_other_numbers_of_bits_and_broken_groups_are_refused():
@@ -75,6 +83,25 @@ def test_without_a_compiler_or_by_wish_there_are_no_kernels(tmp_path):
     broken.chmod(0o755)
     assert ask(CC=str(broken), XDG_CACHE_HOME=str(tmp_path)) == "False they do not compile here: the disk is full"
     assert not list(tmp_path.glob("plait/kernels/*")), "nothing is left behind"
+
+
+def test_a_folder_that_others_write_to_is_not_run_from(tmp_path):
+    folder = tmp_path / "plait" / "kernels"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert "no one else may write to" in ask(XDG_CACHE_HOME=str(tmp_path))
+
+
+@pytest.mark.skipif(kernels.library() is None, reason=kernels.unavailable())
+def test_arithmetic_elsewhere_in_the_process_stays_as_it_is():
+    """Libraries that are linked with -ffast-math round numbers near zero to it, in every thread that begins later."""
+    code = (
+        "import threading, torch; from plait.runtime import kernels; assert kernels.library() is not None; "
+        "thread = threading.Thread(target=lambda: print(5e-324 * 1.0, float(torch.full((9,), 1e-40)[0] * 1.0))); "
+        "thread.start(); thread.join(); print(5e-324 * 1.0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "0.0" not in done.stdout.split(), done.stdout
 
 
 @pytest.mark.skipif(kernels.library() is None, reason=kernels.unavailable())

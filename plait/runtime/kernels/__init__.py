@@ -17,11 +17,16 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("step.c")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-shared", "-fPIC", "-std=gnu11")
+# What sums in another order need. Not -ffast-math: with it a library that is loaded makes the whole process round denormals to zero.
+ARITHMETIC = (
+    "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros", "-freciprocal-math", "-ffp-contract=fast",
+)  # fmt: skip
+FLAGS = ("-O3", "-march=native", *ARITHMETIC, "-shared", "-fPIC", "-std=gnu11")
 THREADS = ("-fopenmp", "-DNO_OPENMP")  # the second where the first is not known: one thread then
 SECONDS = 120  # that compiling may take
 GROUP = 32  # weights that share a scale
 MOST = 16  # tokens of a step
+THREADS_AT_MOST = 8
 
 Pointer = ctypes.c_void_p
 Number = ctypes.c_int64
@@ -106,7 +111,7 @@ def unavailable() -> str:
         return "no C compiler found; words come 2 to 4 times as fast with one: install gcc or clang"
     try:
         ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # no home folder is a RuntimeError
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
         return f"they do not compile here: {said[0] if said else error}"
     return ""
@@ -122,20 +127,35 @@ def _compiled() -> Path:
     assert compiler is not None
     made_of = (SOURCE.read_bytes(), compiler.encode(), " ".join((*FLAGS, *THREADS)).encode(), _processor().encode())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plait" / "kernels"
+    folder = _own(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "plait" / "kernels")
     target = folder / f"step-{name}.so"
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as room:  # whole or not there, whoever else compiles
             made = Path(room) / target.name
             for threads in THREADS:
                 call = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made), "-lm"]
-                done = subprocess.run(call, check=False, capture_output=True, timeout=SECONDS)
+                done = subprocess.run(call, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
                 if done.returncode == 0:
                     break
             done.check_returncode()
             made.replace(target)
     return target
+
+
+def _own(folder: Path) -> Path:
+    """The folder, made if it is not there. Raises OSError for one that others may write to: what lies there is run."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise OSError(f"{folder} is not yours alone; expected a folder that no one else may write to: chmod 700 it")
+    return folder
+
+
+def team(threads: int) -> int:
+    """Threads that compute a step where torch has so many: they wait for each other some ten times a layer, and look at memory together."""
+    return max(
+        1, min(threads, THREADS_AT_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads)
+    )
 
 
 def _processor() -> str:

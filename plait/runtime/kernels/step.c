@@ -140,8 +140,16 @@ static inline void barrier(Team *team) {
         atomic_store(&team->round, round + 1);
         return;
     }
-    for (int turns = 0; atomic_load_explicit(&team->round, memory_order_acquire) == round; turns++)
-        if (turns >= PATIENCE) sched_yield();
+    for (int looks = 0; atomic_load_explicit(&team->round, memory_order_acquire) == round;) {
+        if (looks < PATIENCE) {
+            looks++;
+#ifdef __x86_64__
+            _mm_pause();
+#endif
+        } else {
+            sched_yield();
+        }
+    }
 #else
     (void)team;
 #endif
