@@ -304,3 +304,15 @@ def test_a_segment_of_one_frame_keeps_its_mel_and_is_read_again():
 def test_impossible_settings_say_what_is_possible(settings):
     with pytest.raises(ConfigError, match="expected"):
         Audio(**settings)
+
+
+def test_what_an_answer_computed_first_serves_a_loss():
+    """Tensors that are made in inference mode cannot be saved for a backward pass; filters are made once."""
+    from plait.modalities.audio import mel, vocoder
+
+    mel.filterbank.cache_clear()
+    with torch.inference_mode():
+        mel.log_mel(np.zeros(4000, np.float32))
+    made = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    vocoder.loss(made, torch.zeros(1, 4096)).sum().backward()
+    assert made.grad is not None
