@@ -366,11 +366,11 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     from plait.train import archive, checkpoint
 
     path, dtype = with_dtype(Path(path), dtype)
-    place = resolve_device("cpu" if bits_of(dtype) and device == "auto" else device)
+    processor = resolve_device("cpu" if bits_of(dtype) and device == "auto" else device)
     native.configure()
     with archive.opened(path) as folder:
-        network, config = checkpoint.load(folder, resolve_dtype(dtype, place))
-        model = Model(network.to(place).for_inference(bits_of(dtype)), config)
+        network, config = checkpoint.load(folder, resolve_dtype(dtype, processor))
+        model = Model(network.to(processor).for_inference(bits_of(dtype)), config)
         model.folder = checkpoint.locate(folder)
     return model
 

@@ -79,18 +79,18 @@ class FusedSteps:
         waiting = [(entry, 0) for entry in entries]  # the number of the first token that is not computed
         while waiting:  # a token looks at those before it alone, so that one stack may follow another
             by_expert: dict[int, list[tuple[Entry, int]]] = {}
-            left = []
+            unfinished = []
             for entry, first in waiting:
                 experts = tokens.experts[entry.first + first : entry.first + entry.count]
                 same = int(np.append(experts != experts[0], True).argmax())
                 by_expert.setdefault(int(experts[0]), []).extend((entry, first + i) for i in range(same))
                 if first + same < entry.count:
-                    left.append((entry, first + same))
+                    unfinished.append((entry, first + same))
             for expert, chosen in by_expert.items():
                 index = torch.tensor([entry.first + n for entry, n in chosen])
                 streams = [self._stream(entry, n, tokens.experts) for entry, n in chosen]
                 hidden[index] = self._step(expert, x[index].float(), position[index], streams)
-            waiting = left
+            waiting = unfinished
         return hidden.to(x.dtype)
 
     def _step(self, expert: int, x: Tensor, position: Tensor, streams: Sequence[kernels.Stream]) -> Tensor:
@@ -138,12 +138,12 @@ class FusedSteps:
         norm: torch.nn.Module,
         expert: Expert | None = None,
     ) -> kernels.Stack:
-        made = (kernels.Layer * len(layers))(*(self._layer(number, layer) for number, layer in layers))
-        self.kept.append(made)
+        structures = (kernels.Layer * len(layers))(*(self._layer(number, layer) for number, layer in layers))
+        self.kept.append(structures)
         none = kernels.Matrix()
         enter, leave = (none, none) if expert is None else (self._matrix(expert.enter), self._matrix(expert.leave))
         return kernels.Stack(
-            enter, leave, made, self._norm(norm), len(layers), config.dim, config.hidden_width, config.num_heads,
+            enter, leave, structures, self._norm(norm), len(layers), config.dim, config.hidden_width, config.num_heads,
             config.kv_heads, config.head_width, ACTIVATIONS[config.feed_forward], config.feed_forward in GATED,
             config.norm_kind == "rms", config.norm_eps,
         )  # fmt: skip

@@ -343,8 +343,8 @@ def split_layer(
     for number in passing:
         layer, routing = layers[number], ways[number]
         with torch.set_grad_enabled(moving[number]):
-            own = values if is_one else values.index_select(0, split.indices[number])
-            x = parts[number] + layer.attention.output(own, routing)
+            mixed = values if is_one else values.index_select(0, split.indices[number])
+            x = parts[number] + layer.attention.output(mixed, routing)
             after[number] = x + layer.feed_forward(layer.norm_feed_forward(x), routing)
     return after
 

@@ -95,12 +95,12 @@ def _describes(family: Llama, trunk: TrunkConfig) -> bool:
 
 
 def _trunk_of(network: MultimodalTransformer, family: Llama, trunk: TrunkConfig) -> Weights:
-    own = {
+    tensors = {
         name: tensor
         for name, tensor in network.trunk.state_dict().items()
         if ".adapters." not in name and not name.startswith("experts.")
     }
-    return family.theirs(own, trunk)
+    return family.theirs(tensors, trunk)
 
 
 def _in_words(trunk: TrunkConfig) -> str:

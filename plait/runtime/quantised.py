@@ -16,15 +16,7 @@ from plait.runtime import kernels
 from plait.runtime.kernels import GROUP, MOST
 
 BITS = (8, 4)
-TRIED = (
-    1.0,
-    0.95,
-    0.9,
-    0.85,
-    0.8,
-    0.75,
-    0.7,
-)  # scales of a group in 4 bits, as shares of what reaches its largest weight
+TRIED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # ranges of a group in 4 bits, as shares of its own
 ROWS = 4096  # quantised at once
 
 

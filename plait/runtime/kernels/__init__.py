@@ -112,8 +112,8 @@ def unavailable() -> str:
     try:
         ctypes.CDLL(str(_compiled()))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # no home folder is a RuntimeError
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
-        return f"they do not compile here: {said[0] if said else error}"
+        lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+        return f"they do not compile here: {lines[0] if lines else error}"
     return ""
 
 
@@ -125,20 +125,20 @@ def _compiled() -> Path:
     """The shared library, made once for this source, compiler and processor."""
     compiler = _compiler()
     assert compiler is not None
-    made_of = (SOURCE.read_bytes(), compiler.encode(), " ".join((*FLAGS, *THREADS)).encode(), _processor().encode())
-    name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
+    ingredients = (SOURCE.read_bytes(), compiler.encode(), " ".join((*FLAGS, *THREADS)).encode(), _processor().encode())
+    name = hashlib.sha256(b"\0".join(ingredients)).hexdigest()[:16]
     folder = _own(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "plait" / "kernels")
     target = folder / f"step-{name}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=folder) as room:  # whole or not there, whoever else compiles
-            made = Path(room) / target.name
+            compiled = Path(room) / target.name
             for threads in THREADS:
-                call = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(made), "-lm"]
+                call = [compiler, *FLAGS, threads, str(SOURCE), "-o", str(compiled), "-lm"]
                 done = subprocess.run(call, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
                 if done.returncode == 0:
                     break
             done.check_returncode()
-            made.replace(target)
+            compiled.replace(target)
     return target
 
 
