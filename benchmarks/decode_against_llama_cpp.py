@@ -18,35 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from llama_cpp_agreement import default_file
+from llama_cpp_agreement import default_file, rewritten, server_of
 from side_by_side import Worker, alternate, finish, median, table
 
 QUESTION = "Tell me a story of a dog who finds a ball in a forest."
 BITS = {"16": ("bfloat16", "F16"), "8": ("int8", "Q8_0"), "4": ("int4", "")}
-
-
-def requantised(file: Path, target: Path, kind: str) -> Path:
-    """Write the file anew with its matrices in another type; returns `target`."""
-    import gguf
-
-    reader = gguf.GGUFReader(file)
-    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    for name, field in reader.fields.items():
-        if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
-            type_of_field, *of_entries = field.types
-            writer.add_key_value(name, field.contents(), type_of_field, of_entries[0] if of_entries else None)
-    wished = gguf.GGMLQuantizationType[kind]
-    for tensor in reader.tensors:
-        weights = gguf.dequantize(tensor.data, tensor.tensor_type)
-        if weights.ndim == 1:
-            writer.add_tensor(tensor.name, weights)
-        else:
-            writer.add_tensor(tensor.name, gguf.quantize(weights, wished), raw_dtype=wished)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
 
 
 def ours(checkpoint: str, dtype: str, tokens: int, threads: int) -> Callable[[], float]:
@@ -73,13 +49,7 @@ def ours(checkpoint: str, dtype: str, tokens: int, threads: int) -> Callable[[],
 
 def theirs(file: str, tokens: int, threads: int) -> Callable[[], float]:
     """Tokens a second of llama.cpp, as it measures itself."""
-    import xllamacpp
-
-    settings = xllamacpp.CommonParams()
-    settings.model.path = file
-    settings.n_ctx, settings.n_parallel = 1024, 1
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-    server = xllamacpp.Server(settings)
+    server = server_of(Path(file), 1024, threads)
 
     def run() -> float:
         asked: dict[str, Any] = {
@@ -106,7 +76,7 @@ def main() -> None:
         checkpoint = Path(folder) / "imported"
         api.import_model(str(file), checkpoint)
         for bits, (dtype, kind) in BITS.items():
-            same = requantised(file, Path(folder) / f"{kind}.gguf", kind) if kind else file
+            same = rewritten(file, Path(folder) / f"{kind}.gguf", kind) if kind else file
             contenders = {
                 "plait": Worker(ours, str(checkpoint), dtype, arguments.tokens, arguments.threads, environment=threads),
                 "torch": Worker(

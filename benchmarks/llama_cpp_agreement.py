@@ -32,24 +32,38 @@ def default_file() -> Path:
     return next(Path(found.origin).parent.glob("*.gguf"))
 
 
-def dequantised(file: Path, target: Path) -> Path:
-    """Write the file anew with all its weights in float32; returns `target`."""
+def rewritten(file: Path, target: Path, kind: str) -> Path:
+    """Write the file anew with its matrices in another type of GGML, such as F32 or Q8_0; returns `target`."""
     import gguf
 
-    reader = gguf.GGUFReader(file)
+    reader, wished = gguf.GGUFReader(file), gguf.GGMLQuantizationType[kind]
     writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
-            kind, *of_entries = field.types
-            writer.add_key_value(name, field.contents(), kind, of_entries[0] if of_entries else None)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+            type_of_field, *of_entries = field.types
+            writer.add_key_value(name, field.contents(), type_of_field, of_entries[0] if of_entries else None)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type))
+        weights = gguf.dequantize(tensor.data, tensor.tensor_type)
+        if weights.ndim == 1:  # of a norm
+            writer.add_tensor(tensor.name, weights)
+        else:
+            writer.add_tensor(tensor.name, gguf.quantize(weights, wished), raw_dtype=wished)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+def server_of(file: Path, length: int, threads: int) -> Any:
+    """llama.cpp in this process, for one sequence of at most `length` tokens."""
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(file)
+    settings.n_ctx, settings.n_parallel = length, 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+    return xllamacpp.Server(settings)
 
 
 def our_log_probabilities(file: Path, text: str, positions: int) -> tuple[list[int], torch.Tensor]:
@@ -75,13 +89,7 @@ def our_log_probabilities(file: Path, text: str, positions: int) -> tuple[list[i
 
 def their_log_probabilities(file: Path, ids: list[int], threads: int) -> list[dict[int, float]]:
     """Log-probabilities of llama.cpp's likeliest ids after each of the ids but the last."""
-    import xllamacpp
-
-    settings = xllamacpp.CommonParams()
-    settings.model.path = str(file)
-    settings.n_ctx, settings.n_parallel = len(ids) + 8, 1
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-    server = xllamacpp.Server(settings)
+    server = server_of(file, len(ids) + 8, threads)
     likeliest = []
     for count in range(1, len(ids)):
         asked: dict[str, Any] = {
@@ -102,7 +110,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     file = arguments.file or default_file()
     with tempfile.TemporaryDirectory() as folder:
-        compare(dequantised(file, Path(folder) / file.name) if arguments.dequantised else file, arguments)
+        compare(rewritten(file, Path(folder) / file.name, "F32") if arguments.dequantised else file, arguments)
 
 
 def compare(file: Path, arguments: argparse.Namespace) -> None:

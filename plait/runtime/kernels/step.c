@@ -171,30 +171,20 @@ static inline void barrier(Team *team) {
                     total[n][1] += b * *(const floats *)(x + n * stride + j + LANES);                                                 \
                 }                                                                                                                     \
             }                                                                                                                         \
-        } else if (m->bits == 8) {                                                                                                    \
-            const int8_t *w = (const int8_t *)m->weights + row * columns;                                                             \
-            float scales[groups];                                                                                                     \
-            from_float16s(m->scales + row * groups, scales, groups);                                                                  \
-            for (int64_t g = 0; g < groups; g++) {                                                                                    \
-                const int8_t *of_group = w + g * GROUP;                                                                               \
-                __builtin_prefetch(of_group + AHEAD);                                                                                 \
-                floats a = from_bytes(*(const bytes *)of_group), b = from_bytes(*(const bytes *)(of_group + LANES));                  \
-                a *= scales[g], b *= scales[g];                                                                                       \
-                for (int n = 0; n < N; n++) {                                                                                         \
-                    const float *in = x + n * stride + g * GROUP;                                                                     \
-                    total[n][0] += a * *(const floats *)in;                                                                           \
-                    total[n][1] += b * *(const floats *)(in + LANES);                                                                 \
-                }                                                                                                                     \
-            }                                                                                                                         \
         } else {                                                                                                                      \
-            const uint8_t *w = (const uint8_t *)m->weights + row * columns / 2;                                                       \
+            const uint8_t *w = (const uint8_t *)m->weights + row * columns * m->bits / 8;                                             \
             float scales[groups];                                                                                                     \
             from_float16s(m->scales + row * groups, scales, groups);                                                                  \
             for (int64_t g = 0; g < groups; g++) {                                                                                    \
-                const uint8_t *of_group = w + g * GROUP / 2;                                                                          \
+                const uint8_t *of_group = w + g * GROUP * m->bits / 8;                                                                \
+                floats a, b;                                                                                                          \
                 __builtin_prefetch(of_group + AHEAD);                                                                                 \
-                nibbles both = *(const nibbles *)of_group;                                                                            \
-                floats a = from_bytes((bytes)(both & 15)), b = from_bytes((bytes)(both >> 4));                                        \
+                if (m->bits == 8) {                                                                                                   \
+                    a = from_bytes(*(const bytes *)of_group), b = from_bytes(*(const bytes *)(of_group + LANES));                     \
+                } else {                                                                                                              \
+                    nibbles both = *(const nibbles *)of_group;                                                                        \
+                    a = from_bytes((bytes)(both & 15)), b = from_bytes((bytes)(both >> 4));                                           \
+                }                                                                                                                     \
                 a *= scales[g], b *= scales[g];                                                                                       \
                 for (int n = 0; n < N; n++) {                                                                                         \
                     const float *in = x + n * stride + g * GROUP;                                                                     \
