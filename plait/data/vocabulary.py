@@ -27,7 +27,7 @@ ROLES = {"system": "<system>", "user": "<user>", "assistant": "<assistant>", Non
 CORE = (PAD, NULL, END, *ROLES.values())
 GRAMMAR = "grammar"
 MARKS = "marks"  # the table of the core's marks and of all grammar names
-SHARED_EXPERT = 0
+SHARED, SHARED_EXPERT = "shared", 0  # the expert of words and of the core's marks
 
 
 def features_mark(reader: str) -> str:
@@ -91,6 +91,11 @@ class Vocabulary:
             for name, first in self._experts.items()
             for number, kind in enumerate(("given", "written"))
         }
+
+    @property
+    def expert_numbers(self) -> dict[str, int]:
+        """Number of every expert by name, the shared one's included."""
+        return {SHARED: SHARED_EXPERT, **self.experts}
 
     @property
     def tables(self) -> dict[str, int]:

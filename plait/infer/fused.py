@@ -16,6 +16,7 @@ from torch import Tensor
 
 from plait.infer.kv_cache import Entry, KVCache, NewTokens
 from plait.model.layers import Linear, Norm
+from plait.model.lora import expert_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.rope import rotary_table
 from plait.model.transformer import GATED, Expert, FeedForward, Layer, TrunkConfig
@@ -52,7 +53,7 @@ class FusedSteps:
             expert = cast(Expert, self.trunk.experts[name])
             beside = [(n, found) for n in range(config.num_layers) if (found := expert.layer(n)) is not None]
             self.stacks[model.vocabulary.experts[name]] = self._stack(config.narrow(width), beside, expert.norm, expert)
-        self.adapted = {model.vocabulary.experts[name] for name in config.adapters}
+        self.adapted = {model.vocabulary.expert_numbers[expert_of(name)] for name in config.adapters}
         often = {model.vocabulary.experts[name]: every for name, every in config.split_every.items()}
         self.absent = [  # by layer: the experts that have none there
             frozenset(n for n, every in often.items() if (number + 1) % every) for number in range(config.num_layers)

@@ -1,7 +1,8 @@
-"""Low-rank adapters (Hu et al., 2021), a set for each expert: only the tokens of an expert pass through its adapters.
+"""Low-rank adapters (Hu et al., 2021), in sets: only the tokens of its expert pass through a set.
 
-Tokens of the shared expert (words) are never touched, so the model keeps every word it had. There are two ways to the same
-sum. `Spans` sorts tokens by expert and computes no more than needed: for processors. `Gates` passes all tokens through the
+A set is called after its expert (`image_given`); further ones of the same expert have a name behind a plus sign
+(`image_given+mine`), and their sums add up. Tokens of words pass through adapters only where a set says so (`shared+mine`), so
+a model without one keeps every word it had. There are two ways to the same sum. `Spans` sorts tokens by expert and computes no more than needed: for processors. `Gates` passes all tokens through the
 adapters of all experts side by side and zeroes what is not theirs: more arithmetic, a fifth of the kernels, no waiting for
 the device, and fixed shapes: for accelerators.
 """
@@ -19,12 +20,18 @@ from torch import Tensor, nn
 from plait.model.layers import product
 
 SCALE = 2.0  # of every adapter's output
+FURTHER = "+"  # between an expert and the name of a further set of its adapters
+
+
+def expert_of(adapters: str) -> str:
+    """The expert whose tokens pass through a set of adapters, by the set's name."""
+    return adapters.partition(FURTHER)[0]
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Which tokens of a batch go through which adapters: their `index` [M] into the B * L tokens, expert by expert, and the
-    `spans` of it, (expert's name, first, last + 1)."""
+    """Which tokens of a batch go through which adapters: their `index` [M] into the B * L tokens, set by set, and the
+    `spans` of it, (name of the set, first, last + 1)."""
 
     index: Tensor
     spans: tuple[tuple[str, int, int], ...]
@@ -34,7 +41,7 @@ class Spans:
         return y.index_add_(0, self.index, self.of_routed(x.index_select(0, self.index), adapters).to(y.dtype))
 
     def of_routed(self, x: Tensor, adapters: Adapters) -> Tensor:
-        """[M, in] tokens that are routed, expert by expert -> [M, out]: what is added to the layer's output."""
+        """[M, in] tokens that are routed, set by set -> [M, out]: what is added to the layer's output."""
         inner = {name: SCALE * product(x[first:last], adapters.down[name]) for name, first, last in self.spans}
         added = [product(of_expert, adapters.up[name]) for name, of_expert in inner.items()]
         return added[0] if len(added) == 1 else torch.cat(added)
@@ -42,8 +49,8 @@ class Spans:
 
 @dataclass(frozen=True)
 class Gates:
-    """Which tokens of a batch go through which adapters: `gates` [B * L, R] is SCALE in the columns of a token's own
-    expert and 0 elsewhere; R is the sum of all ranks, by the experts' names in alphabetical order."""
+    """Which tokens of a batch go through which adapters: `gates` [B * L, R] is SCALE in the columns of the sets of a token's own
+    expert and 0 elsewhere; R is the sum of all ranks, by the sets' names in alphabetical order."""
 
     gates: Tensor
 
@@ -65,7 +72,7 @@ def route(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) 
 
 def gates(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) -> Gates:
     """The gates of [B, L] `expert` numbers."""
-    owners = [numbers[name] for name in sorted(ranks) for _ in range(ranks[name])]
+    owners = [numbers[expert_of(name)] for name in sorted(ranks) for _ in range(ranks[name])]
     owned = expert.flatten()[:, None] == torch.tensor(owners, device=expert.device)
     return Gates(SCALE * owned.float())
 
@@ -73,9 +80,10 @@ def gates(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) 
 def spans(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) -> Spans | None:
     """The spans of [B, L] `expert` numbers; None if no token has an adapter."""
     flat = expert.flatten()
-    names = sorted(ranks, key=lambda name: numbers[name])
+    number_of = {name: numbers[expert_of(name)] for name in ranks}
+    names = sorted(ranks, key=lambda name: (number_of[name], name))
     order = flat.argsort(stable=True)
-    edges = [edge for name in names for edge in (numbers[name], numbers[name] + 1)]
+    edges = [edge for name in names for edge in (number_of[name], number_of[name] + 1)]
     at = torch.searchsorted(flat[order], torch.tensor(edges, device=flat.device)).tolist()
     present = [(name, first, last) for name, first, last in zip(names, at[::2], at[1::2], strict=True) if last > first]
     if not present:
@@ -89,7 +97,7 @@ def spans(expert: Tensor, numbers: Mapping[str, int], ranks: Mapping[str, int]) 
 
 
 class Adapters(nn.Module):
-    """Adapters of one linear layer, `down` [rank, in] and `up` [out, rank] for each expert."""
+    """Adapters of one linear layer, `down` [rank, in] and `up` [out, rank] of each set."""
 
     def __init__(self, in_features: int, out_features: int, ranks: Mapping[str, int]) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from plait.contract import WORDS, Modality, Part
 from plait.data.letters import CLASSES
 from plait.data.pack import PADDING_ROW, SHARED_ROW, Batch, FlowTokens, collate
 from plait.data.row import Ids, lay_out_clean
-from plait.data.vocabulary import Vocabulary
+from plait.data.vocabulary import SHARED, Vocabulary
 from plait.errors import ConfigError
 from plait.heads.categorical import CategoricalHead, cross_entropy, side_by_side
 from plait.heads.flow import FlowHead
@@ -28,7 +28,7 @@ from plait.model.heard import beside_words, letter_slots, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
 from plait.model.lexicon import Lexicon, whole_words
-from plait.model.lora import Adapters, Routing
+from plait.model.lora import Adapters, Routing, expert_of
 from plait.model.mask import allowed
 from plait.model.memory import AnswerMemory, Directions, beside_answers, pointing
 from plait.model.transformer import Trunk, TrunkConfig
@@ -75,7 +75,9 @@ class MultimodalTransformer(nn.Module):
         self.vocabulary, self.dtype, self.tied = vocabulary, dtype, tuple(tied)
         self.flexible = False  # FlexAttention in `hidden`
         self.bits = 0  # of the trunk's weights, if fewer than those of `dtype`
-        self.base: Base | None = None  # what it stands on, if that has a name
+        self.base: Base | None = None  # the language model that it stands on, if that has a name
+        self.parent: Base | None = None  # the checkpoint that it stands on, if it holds only what differs from one
+        self.own: Base | None = None  # the checkpoint that it is, and what that holds itself
         self.unlearned: set[str] = set()  # names among `learners` that were drawn and never trained
         self.shown_wordless: set[str] = set()  # readers whose media stood without words in turns that were trained on
         flows: Mapping[str, Modality] = {n: m for n, m in vocabulary.modalities.items() if m.head == "flow"}
@@ -98,7 +100,8 @@ class MultimodalTransformer(nn.Module):
             tuple[tuple[int, ...], bytes], str
         ] = {}  # by the speller's version and a sound's features
         self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
-        if unknown := sorted({*config.adapters, *config.split} - set(vocabulary.experts)):
+        adapted = {expert_of(name) for name in config.adapters}
+        if unknown := sorted({*config.split} - set(vocabulary.experts) | adapted - set(vocabulary.expert_numbers)):
             raise ConfigError(
                 f"trunk.adapters or trunk.split names {', '.join(unknown)}; expected experts: {', '.join(vocabulary.experts) or 'none'}"
             )
@@ -202,23 +205,32 @@ class MultimodalTransformer(nn.Module):
                 module.freeze_for_inference(self.dtype)
         return self.eval()
 
+    def _origins(self) -> dict[str, tuple[str, str]]:
+        """Where the tensors come from that a file holds: the language model by its name and hash, or a checkpoint by its hash."""
+        origins: dict[str, tuple[str, str]] = {}
+        for checkpoint in (self.own, self.parent):
+            if checkpoint is not None:
+                origins |= dict.fromkeys(checkpoint.tensors, ("", checkpoint.sha256))
+        if self.base is not None:
+            origins |= dict.fromkeys(self.base.tensors, (self.base.name, self.base.sha256))
+        return origins
+
     def share_base(self, other: MultimodalTransformer) -> bool:
-        """Take the other model's tensors of the base in the place of the own, which are equal; whether both stand on the same base,
-        in one dtype and on one device, so that it could be. For models that do not learn any more."""
-        base, theirs = self.base, other.base
+        """Take the other model's tensors in the place of the own that come from the same language model or checkpoint, and so are
+        equal; whether there are any, in one dtype and on one device. For models that do not learn any more."""
         numbers = [(model.dtype, model.device, model.bits) for model in (self, other)]
-        if base is None or theirs is None or numbers[0] != numbers[1]:
+        theirs = other._origins()
+        same = {name for name, origin in self._origins().items() if theirs.get(name) == origin}
+        if not same or numbers[0] != numbers[1]:
             return False
-        if (base.name, base.sha256) != (theirs.name, theirs.sha256):
-            return False
-        for name in base.tensors & theirs.tensors:
+        for name in same:
             module, _, weight = name.rpartition(".")
             mine, its = self.get_submodule(module), other.get_submodule(module)
             setattr(mine, weight, getattr(its, weight))
             if isinstance(mine, Linear) and isinstance(its, Linear):
                 mine.packed, mine.quantised = its.packed, its.quantised
         for name, head in self.categorical.items():
-            if f"tables.{name}.weight" in base.tensors & theirs.tensors:
+            if f"tables.{name}.weight" in same:
                 its_head = other.categorical[name]
                 assert isinstance(head, CategoricalHead)
                 assert isinstance(its_head, CategoricalHead)
@@ -238,10 +250,12 @@ class MultimodalTransformer(nn.Module):
             return None
         padding = batch.row == PADDING_ROW
         settled = None if mask is None or not torch.is_grad_enabled() else self._settled(batch, mask)
-        return plan(batch.expert, self.vocabulary.experts, config.adapters, config.split, padding, settled, mask)
+        return plan(batch.expert, self.vocabulary.expert_numbers, config.adapters, config.split, padding, settled, mask)
 
     def _settled(self, batch: Batch, mask: Tensor) -> Tensor | None:
         """The tokens that no gradient leaves, as `settled_tokens` gives them; None where the trunk moves itself."""
+        if SHARED in map(expert_of, self.trunk.config.adapters):
+            return None  # settled tokens pass no adapters
         apart = (".adapters.", "experts.")  # layers that settled tokens do not pass
         if any(p.requires_grad for name, p in self.trunk.named_parameters() if not any(part in name for part in apart)):
             return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,10 @@ from torch.nn.attention.flex_attention import BlockMask
 from plait.model.attention import Prepared, attend, prepare
 from plait.model.experts import Split
 from plait.model.layers import Linear, Norm, sinusoids
-from plait.model.lora import Routing, adapted, adapters_of
+from plait.model.lora import FURTHER, Routing, adapted, adapters_of, expert_of
 from plait.model.rope import RotaryScaling, rotary_table, rotate
 
+SET_OF_ADAPTERS = rf"\w+({re.escape(FURTHER)}[\w-]+)?"  # its name: ParameterDict takes no dots
 FeedForwardKind = Literal["swiglu", "geglu", "relu", "gelu", "gelu_tanh"]
 GATED: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": partial(F.gelu, approximate="tanh")}
 PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -68,7 +70,9 @@ class TrunkConfig(BaseModel):
         description="root mean square of pretrained embeddings: what is drawn beside them begins at that size",
     )
     adapters: dict[str, int] = Field(
-        default_factory=dict, description="expert, such as image_given -> rank of its low-rank adapters in every layer"
+        default_factory=dict,
+        description="expert, such as image_given, or a further set of one, such as image_given+mine or, of words, shared+mine -> rank of its "
+        "low-rank adapters in every layer",
     )
 
     split: dict[str, int] = Field(
@@ -80,7 +84,16 @@ class TrunkConfig(BaseModel):
 
     @model_validator(mode="after")
     def _experts_fit(self) -> TrunkConfig:
-        if both := sorted(set(self.adapters) & set(self.split)):
+        for name, rank in self.adapters.items():
+            if not re.fullmatch(SET_OF_ADAPTERS, name):
+                raise ValueError(
+                    f"adapters names {name!r}; expected an expert, or one and a name, such as image_given+mine"
+                )
+            if not 1 <= rank <= self.dim:
+                raise ValueError(
+                    f"adapters gives {name} rank {rank}; expected 1 to dim={self.dim}: more would be no lower"
+                )
+        if both := sorted({expert_of(name) for name in self.adapters} & set(self.split)):
             raise ValueError(f"adapters and split both name {', '.join(both)}; expected an expert in one of them")
         if self.split and self.norm == "post":
             raise ValueError("split experts need norm=pre: got post")

@@ -19,8 +19,8 @@ ROWS_BY_MARK = (f"tables.{MARKS}.weight", f"categorical.{MARKS}.logits.weight", 
 
 @dataclass(frozen=True)
 class Base:
-    """The language model that a model stands on, by name and by the hash of its source, and the names of the `tensors` that
-    are its own still: a checkpoint does not hold them."""
+    """What a model stands on, and the names of the `tensors` that are that one's still: a checkpoint does not hold them. A language
+    model by name and by the hash of its source, or another checkpoint by its place or name and the hash of its configuration."""
 
     name: str
     sha256: str

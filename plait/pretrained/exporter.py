@@ -12,7 +12,9 @@ from typing import Any
 from safetensors.torch import save_file
 
 from plait.contract import WORDS
+from plait.data.vocabulary import SHARED
 from plait.errors import CheckpointError
+from plait.model.lora import SCALE, expert_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.pretrained.families import FAMILIES, HEAD, HEAD_NAME, TABLE
@@ -95,11 +97,17 @@ def _describes(family: Llama, trunk: TrunkConfig) -> bool:
 
 
 def _trunk_of(network: MultimodalTransformer, family: Llama, trunk: TrunkConfig) -> Weights:
+    """The trunk's tensors as the family names them, with what adapters of words add."""
+    stored = network.trunk.state_dict()
     tensors = {
-        name: tensor
-        for name, tensor in network.trunk.state_dict().items()
-        if ".adapters." not in name and not name.startswith("experts.")
+        name: tensor for name, tensor in stored.items() if ".adapters." not in name and not name.startswith("experts.")
     }
+    for name in [name for name in network.trunk.config.adapters if expert_of(name) == SHARED]:
+        for down in [key for key in stored if key.endswith(f".down.{name}")]:
+            adapters, _, layer = down.removesuffix(f".down.{name}").rpartition(".")
+            weight = f"{adapters.removesuffix('.adapters')}.{layer}.weight"
+            up = stored[f"{adapters}.{layer}.up.{name}"]
+            tensors[weight] = tensors[weight].float() + SCALE * up.float() @ stored[down].float()
     return family.theirs(tensors, trunk)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ from plait.contract import Modality
 from plait.data.chat_template import ChatTemplate
 from plait.data.vocabulary import Vocabulary
 from plait.errors import CheckpointError, ConfigError
+from plait.model.lora import expert_of
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.model.weights import Base, fitted
@@ -88,16 +90,16 @@ def save(
     recipe: Mapping[str, Any],
     state: TrainState | None = None,
 ) -> Path:
-    """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own. Of a model that stands on a base,
-    what the base has is left out.
+    """Write a checkpoint folder; `weights` (the EMA) take the place of the model's own. Of a model that stands on a base or on
+    another checkpoint, what these have is left out.
 
     Whatever stood at `folder` is replaced only when the new one is whole.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    base = model.base
-    left_out = base.tensors if base else frozenset[str]()
+    base, parent = model.base, model.parent
+    left_out = frozenset[str]().union(*(below.tensors for below in (base, parent) if below))
     stored = {name: tensor.contiguous() for name, tensor in weights.items() if name not in left_out}
     save_file(stored, partial / WEIGHTS)
     modalities: dict[str, Any] = {}
@@ -123,6 +125,7 @@ def save(
         "tied": list(model.tied),
         "template": model.vocabulary.template.state() if model.vocabulary.template else None,
         "base": None if base is None else {"name": base.name, "sha256": base.sha256},
+        "parent": None if parent is None else stored_parent(parent, folder),
         "unlearned": sorted(model.unlearned),
         "shown_wordless": sorted(model.shown_wordless),
         "recipe": dict(recipe),
@@ -252,7 +255,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[MultimodalTr
 def _with_experts(trunk: TrunkConfig, more: TrunkConfig) -> TrunkConfig:
     """The trunk with the adapters and split experts of another beside its own. Raises ConfigError for an expert in both."""
     adapters, split = trunk.adapters | more.adapters, trunk.split | more.split
-    if both := sorted(set(adapters) & set(split)):
+    if both := sorted({expert_of(name) for name in adapters} & set(split)):
         raise ConfigError(
             f"trunk.adapters and trunk.split both name {', '.join(both)}, of the checkpoint that the training starts from or of "
             "the recipe; expected an expert in one of them: leave it as it is there, or start from a checkpoint without it"
@@ -283,7 +286,7 @@ def load_model(
             f"{folder / CONFIG}: 'trunk' is {config['trunk']!r}: {error}; expected the settings of a trunk"
         ) from error
     try:
-        weights, base = _weights_and_base(folder, config)
+        weights, base, parent = _weights_and_base(folder, config)
         _check_places(config, vocabulary, weights)
         model = fitted(
             trunk,
@@ -297,7 +300,8 @@ def load_model(
         )
     except (SafetensorError, RuntimeError, CheckpointError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} does not fit its configuration: {error}") from error
-    model.base = base
+    model.base, model.parent = base, parent
+    model.own = _own(config, model)
     model.unlearned |= set(config["unlearned"]) & set(model.learners())
     model.shown_wordless |= set(config.get("shown_wordless", ()))
     model.remember(_load_answers(folder, config))
@@ -368,16 +372,56 @@ def lean(folder: Path, target: Path, precision: Precision | Mapping[str, Precisi
     return target
 
 
-def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None]:
-    """All weights, and which of them are the base's."""
+def _own(config: Mapping[str, Any], model: MultimodalTransformer) -> Base:
+    """The checkpoint that a model was loaded from, and what it holds itself."""
+    below = frozenset[str]().union(*(one.tensors for one in (model.base, model.parent) if one))
+    names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    return Base("", str(config.get(SEAL, "")), frozenset(names - below))
+
+
+def stored_parent(parent: Base, folder: Path) -> dict[str, str]:
+    """How config.json of the checkpoint `folder` names the one that it stands on: as it was given, and from its own place."""
+    place = Path(parent.name)
+    beside = os.path.relpath(place.resolve(), folder.resolve()) if place.is_dir() else ""
+    return {"name": parent.name, "sha256": parent.sha256, "beside": beside}
+
+
+def parent_of(folder: Path, stored: Mapping[str, str]) -> Path:
+    """The folder of the checkpoint that the one in `folder` stands on, found where it was or from its own place, and known by
+    its hash. Raises CheckpointError."""
+    places = [Path(stored["name"])]
+    if stored["beside"]:
+        places.append((folder.resolve() / stored["beside"]).resolve())
+    for place in places:
+        try:
+            found = locate(place)
+            if read_stored_config(found).get(SEAL, "") == stored["sha256"]:
+                return found
+        except CheckpointError:
+            continue
+    raise CheckpointError(
+        f"{folder} stands on the checkpoint {stored['name']} with sha256 {stored['sha256'][:12]}, which is not here or is another; "
+        "expected it where it was: copy it there, or where both are write one that stands alone: plait merge"
+    )
+
+
+def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None, Base | None]:
+    """All weights, and which of them are the base's and which another checkpoint's."""
     own_weights = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
+    if (stored := config["parent"]) is not None:
+        place = parent_of(folder, stored)
+        weights, base, _ = _weights_and_base(place, read_config(place))
+        if base is not None:
+            base = base.without(own_weights)
+        names = frozenset(weights) - frozenset(own_weights) - (base.tensors if base else frozenset[str]())
+        return weights | own_weights, base, Base(stored["name"], stored["sha256"], names)
     if config["base"] is None:
-        return own_weights, None
-    base = bases.find(config["base"])
-    base_folder = bases.folder_of(base)
+        return own_weights, None, None
+    named = bases.find(config["base"])
+    base_folder = bases.folder_of(named)
     base_weights = load_weights(base_folder, read_config(base_folder))
     names = frozenset(base_weights) - set(own_weights)
-    return base_weights | own_weights, Base(base.name, base.sha256, names)
+    return base_weights | own_weights, Base(named.name, named.sha256, names), None
 
 
 def load_modalities(folder: Path, config: Mapping[str, Any]) -> dict[str, Modality]:

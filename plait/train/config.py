@@ -35,6 +35,9 @@ class TrainingConfig(BaseModel):
     init: str = Field(
         "", description="what the weights start from: a base by its name, or a checkpoint, run folder or archive"
     )
+    stands: bool = Field(
+        False, description="whether checkpoints stand on the one that init names, and hold only what differs from it"
+    )
     stages: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="name -> settings that differ: what is trained before, in this order, each from the one before",
@@ -70,6 +73,8 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
+        if self.stands and not self.init:
+            raise ValueError("stands=true without init; expected the checkpoint that what is trained stands on")
         for name in self.stages:
             if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
                 raise ValueError(f"stages names {name!r}; expected small letters, digits and hyphens")

@@ -10,7 +10,7 @@ from torch import Tensor
 from plait.contract import WORDS
 from plait.data.vocabulary import MARKS
 
-FORMAT = 8
+FORMAT = 9
 
 Config = dict[str, Any]
 BY_TABLES = 5  # the first format whose ids lie in tables
@@ -73,6 +73,11 @@ def _from_7(config: Config) -> Config:
     return {**config, "format": 8, "unlearned": []}
 
 
+def _from_8(config: Config) -> Config:
+    """Format 9: a checkpoint may stand on another, and hold only what differs."""
+    return {**config, "format": 9, "parent": None}
+
+
 MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     1: _from_1,
     2: _from_2,
@@ -81,6 +86,7 @@ MIGRATIONS: dict[int, Callable[[Config], Config]] = {
     5: _from_5,
     6: _from_6,
     7: _from_7,
+    8: _from_8,
 }
 
 

@@ -33,7 +33,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
 from plait.runtime.parallel import use_threads
-from plait.train import bases, checkpoint, distributed, trainer
+from plait.train import bases, checkpoint, distributed, standing, trainer
 from plait.train.config import TrainingConfig
 from plait.train.progress import Preparation, Progress
 from plait.train.state import Training
@@ -256,6 +256,8 @@ def _from_checkpoint(
     model = checkpoint.load_model(folder, config, vocabulary, seed=recipe.seed, experts=recipe.trunk, components=sizes)
     if recipe.init in bases.BASES and model.base is None:
         model.base = bases.under(model, bases.BASES[recipe.init])
+    elif recipe.stands:
+        model.parent = standing.under(model, recipe.init, folder, config)
     pca.start(model, components, recipe.seed)
     return model, rows
 

@@ -217,8 +217,10 @@ def build(
     model.expect(words_to_expect(by_task, recipe.alignment))
     select_trainable(model, recipe.trainable)
     model.unlearned -= _trained(recipe, model)
-    if model.base is not None:
-        model.base = model.base.without([name for name, p in model.named_parameters() if p.requires_grad])
+    moving_names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    model.base, model.parent = (below and below.without(moving_names) for below in (model.base, model.parent))
+    if model.parent is not None and not model.parent.tensors:  # all of it moves
+        model.parent = None
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad and recipe.init and not name.startswith("codecs."):
             parameter.data = parameter.data.to(
