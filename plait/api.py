@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from plait.train.precision import Precision
 
 __all__ = [
-    "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "import_model", "load", "load_several", "status", "train",
-    "train_on",
+    "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "finetune", "guard", "import_model", "load",
+    "load_several", "merge", "status", "train", "train_on",
 ]  # fmt: skip
 
 PathLike = str | Path
@@ -223,42 +223,46 @@ def train_on(
     override or by the run that is resumed, training stops after `minutes`, if they are given. Overrides are `key=value` as
     for `train`. `options`: overwrite, strict, threads, as `plait.train.run.train` takes them. Returns the last checkpoint.
     """
-    from plait.recipes import autoconfig
-    from plait.recipes.overrides import override
-    from plait.recipes.recipe import Recipe
-    from plait.runtime import parallel
-    from plait.runtime.files import atomic_write
-    from plait.train import checkpoint, distributed
-    from plait.train import run as runs
+    from plait.recipes import own_data
 
-    folder, run = Path(data), Path(out)
-    begun = resume and bool(checkpoint.steps_of(run))
-    if minutes is not None and (begun or autoconfig.overrides_steps(overrides)):
-        options["max_seconds"] = 60 * minutes
-    if begun:
-        recipe = Recipe(**checkpoint.read_config(checkpoint.locate(run))["recipe"])
-        recipe = override(recipe.model_copy(update={"data": str(folder)}), list(overrides))
-        return runs.train(recipe, run, resume=True, **options)
-    if distributed.expected() > 1:
-        raise ConfigError(
-            "got --data under torchrun; expected one process to look at the data: run plait train --data without "
-            "torchrun, stop it, and give torchrun the recipe that it proposed, RUN/proposal.json, with another --out"
-        )
-    rows = autoconfig.rows_file(folder)
-    runs.prepare(run, resume, options.pop("overwrite", False))
-    parallel.use_threads(options.get("threads"))
-    known = autoconfig.overridden_modalities(list(overrides))
-    bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
-    proposal = autoconfig.propose(
-        folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say
-    )
-    say(str(proposal))
-    atomic_write(run / "proposal.json", proposal.recipe.model_dump_json(indent=1))
-    begin = time.perf_counter()
-    saved = runs.train(proposal.recipe, run, prepared=True, **options)
-    if finished(saved):
-        say(proposal.compared(time.perf_counter() - begin, runs.peak_rss_mb()))
-    return saved
+    return own_data.train(Path(data), list(overrides), Path(out), minutes=minutes, say=say, resume=resume, **options)
+
+
+def finetune(
+    path: PathLike, *overrides: str, data: PathLike, out: PathLike, earlier: PathLike | None = None,
+    say: Callable[[str], Any] = print, choices: Mapping[str, Any] | None = None, **options: Any,
+) -> Path:  # fmt: skip
+    """Let a checkpoint go on to learn from the folder `data` of rows; returns the last checkpoint of the run `out`, which stands on
+    the first and holds what moved. `choices`: fields of plait.recipes.finetuning.Choices. `earlier`: the rows that it learned from
+    before, where they are not where its recipe says. `options`: resume, overwrite, strict, threads. Raises ConfigError, DataError,
+    CheckpointError."""
+    from plait.recipes import finetuning
+
+    chosen, before = finetuning.Choices(**(choices or {})), None if earlier is None else Path(earlier)
+    return finetuning.train(str(path), overrides, Path(data), Path(out), chosen, earlier=before, say=say, **options)
+
+
+def guard(
+    path: PathLike, *, earlier: PathLike | None = None, rows: int = 0, say: Callable[[str], Any] = print
+) -> dict[str, Any]:
+    """Measure every cell of what `finetune` wrote, and of the checkpoint that it stands on, on rows that the latter never learned from;
+    written to guard.json in the run folder, too. `rows` of each task; as many as are usual if 0. Raises DataError without any."""
+    from plait.recipes import finetuning
+    from plait.train import checkpoint
+
+    folder = checkpoint.locate(Path(path))
+    models = load_several({"before": finetuning.stands_on(folder), "after": folder})
+    engines = models["before"].engine, models["after"].engine
+    return finetuning.guard(folder, *engines, None if earlier is None else Path(earlier), rows, say)
+
+
+def merge(path: PathLike, target: PathLike, undo: bool = False) -> Path:
+    """Write what a fine-tuned checkpoint and the one that it stands on are together to the new folder `target`; or, to `undo` that,
+    the first apart again. Returns the folder. Raises ConfigError, CheckpointError."""
+    from plait.train import checkpoint, standing
+
+    way = standing.unmerged if undo else standing.merged
+    return way(checkpoint.locate(Path(path)), Path(target))
 
 
 def fetch_base(path: PathLike, say: Callable[[str], Any] = print) -> None:
@@ -483,10 +487,7 @@ def evaluate(
         card.write(folder, report, recipe.name)
     else:
         say(f"the model card stays as it is: {f'at most {limit} rows of each split' if limit else dtype} were measured")
-    if json:
-        runner.write_json(Path(json), report)
-    if html:
-        reports.write_html(Path(html), report, evaluation.outcomes, reports.curves(folder))
+    reports.write(report, evaluation.outcomes, folder, json, html)
     return report
 
 

@@ -12,15 +12,15 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 from plait import registry
 from plait.bundle.run_bundle import INIT, MANIFEST, MIB, WEIGHTS
-from plait.contract import WORDS, Modality, Sample
+from plait.contract import WORDS, Modality
 from plait.data import store
+from plait.data.copies import media_name, renamed
 from plait.data.media import Member
 from plait.data.rows import dump_row
 from plait.data.splits import TRAIN
@@ -94,26 +94,13 @@ def chosen_rows(
             continue
         media |= new
         total += size
-        lines.append(dump_row(_renamed(sample)))
+        lines.append(dump_row(renamed(sample)))
     return lines, media
-
-
-def media_name(value: str | Member) -> str:
-    """The name of a medium in the bundle: the hash of where it lies, and its suffix."""
-    return f"media/{hashlib.sha256(str(value).encode()).hexdigest()[:20]}{Path(str(value)).suffix}"
 
 
 def size_of(value: str | Member) -> int:
     """Bytes of a medium."""
     return value.size if isinstance(value, Member) else Path(value).stat().st_size
-
-
-def _renamed(sample: Sample) -> Sample:
-    messages = tuple(
-        replace(m, parts=tuple(p if p.type == WORDS else replace(p, value=media_name(p.value)) for p in m.parts))
-        for m in sample.messages
-    )
-    return replace(sample, messages=messages)
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:

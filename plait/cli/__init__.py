@@ -1,6 +1,6 @@
 """The command line: one module per group of commands."""
 
-from plait.cli import chat, data, evaluate, generate, pretrained, provenance, serve, study, system, train
+from plait.cli import chat, data, evaluate, finetune, generate, pretrained, provenance, serve, study, system, train
 from plait.cli.app import app, main
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "chat",
     "data",
     "evaluate",
+    "finetune",
     "generate",
     "main",
     "pretrained",

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from plait import registry
 from plait.contract import Part
 from plait.eval.compare import SHARES
-from plait.eval.runner import MAIN, SHOWN
+from plait.eval.runner import MAIN, SHOWN, write_json
 from plait.eval.suites import Outcome
 from plait.runtime.files import atomic_write, manifest_of
 from plait.train import checkpoint
@@ -40,6 +40,20 @@ def training_summary(folder: Path, parameters: int, recipe: TrainingConfig) -> d
     peak = json.loads(path.read_text(encoding="utf-8"))["train"]["peak_rss_mb"] if path.is_file() else 0.0
     nothing = {"seconds": 0.0, "step": 0, "tokens": 0, "stored": 0}
     return summary(checkpoint.read_counters(folder) or nothing, parameters, recipe, peak)
+
+
+def write(
+    report: Mapping[str, Any],
+    outcomes: Sequence[Outcome],
+    folder: Path,
+    json_at: Path | str | None,
+    html_at: Path | str | None,
+) -> None:
+    """Write the report of the checkpoint in `folder` as JSON, and as a page, where they are asked for."""
+    if json_at:
+        write_json(Path(json_at), report)
+    if html_at:
+        write_html(Path(html_at), report, outcomes, curves(folder))
 
 
 def data_summary(data: Path) -> dict[str, Any]:

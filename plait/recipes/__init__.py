@@ -18,6 +18,8 @@ MACHINERY = {
     "recipe",
     "overrides",
     "autoconfig",
+    "finetuning",
+    "own_data",
     "measuring",
     "fast",
     "replies",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from plait import registry
 from plait.contract import Modality, Part, Sample
@@ -26,6 +27,7 @@ from plait.eval.user_data import least_for_a_judge
 from plait.recipes.overrides import override
 from plait.recipes.recipe import Recipe, Sampling
 from plait.tasks.user_data import cell_of, key_of, labels_of
+from plait.train import trainer
 from plait.train.optim import OptimConfig
 from plait.train.probe import Probe, probe
 
@@ -124,7 +126,7 @@ def overrides_steps(overrides: Sequence[str]) -> bool:
     return any(entry.startswith("steps=") for entry in overrides)
 
 
-def _hold_out(folder: Path, samples: list[Sample], modalities: Mapping[str, Modality]) -> dict[str, float]:
+def hold_out(folder: Path, samples: list[Sample], modalities: Mapping[str, Modality]) -> dict[str, float]:
     """Shares of the groups for the test, and for judges where enough generated media have labels; empty for few groups."""
     groups = {group for sample in samples for group in held_out.groups(sample, modalities)}
     shares = {}
@@ -140,7 +142,7 @@ def _hold_out(folder: Path, samples: list[Sample], modalities: Mapping[str, Moda
     return shares
 
 
-def _weights(samples: list[Sample]) -> dict[str, float]:
+def weights_of(samples: list[Sample]) -> dict[str, float]:
     """Weights of the tasks: the square root of their rows, so that small ones count, times TEXT_WEIGHT for answers in
     words."""
     rows = Counter(sample.task for sample in samples)
@@ -151,31 +153,44 @@ def _weights(samples: list[Sample]) -> dict[str, float]:
     }
 
 
-def _augment(samples: list[Sample]) -> dict[str, AugmentConfig]:
+def augment_of(samples: list[Sample]) -> dict[str, AugmentConfig]:
     """Augmentation of the tasks that name the label of a medium: varying the medium keeps the answer."""
     return {
         task: AugmentConfig(share=AUGMENT_SHARE) for task in sorted({task for task, _ in labels_of(samples).answers})
     }
 
 
-def _longest(samples: list[Sample], recipe: Recipe) -> int:
-    """Tokens of the longest row, noised copies included, estimated from MEASURED_ROWS of the samples."""
-    modalities = registry.build_all(recipe.modalities)
-    fit(modalities, samples, recipe.seed)
-    encoder = Encoder(Vocabulary(modalities), recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0}))
+def longest_row(samples: list[Sample], recipe: Recipe, vocabulary: Vocabulary | None = None) -> int:
+    """Tokens of the longest row, noised copies included, estimated from MEASURED_ROWS of the samples; in a `vocabulary` that is
+    known, or in one that is fit to them."""
+    if vocabulary is None:
+        modalities = registry.build_all(recipe.modalities)
+        fit(modalities, samples, recipe.seed)
+        vocabulary = Vocabulary(modalities)
+    flow = recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0})
+    encoder = Encoder(vocabulary, flow, features=trainer.features_of(recipe, vocabulary, torch.device("cpu")))
     rng = np.random.default_rng([2026, 41])
     indices = rng.permutation(len(samples))[:MEASURED_ROWS]
     longest = max(len(encoder.row(samples[index], rng)) for index in indices)
     return longest if recipe.augment == {} else math.ceil(1.15 * longest)
 
 
-def _pack(longest: int) -> PackConfig:
-    """Sequences that hold a row of `longest` tokens, about TOKENS_A_STEP tokens in all."""
+def pack_of(longest: int, tokens: int = TOKENS_A_STEP) -> PackConfig:
+    """Sequences that hold a row of `longest` tokens, about so many tokens in all."""
     length = min(LONGEST, max(SHORTEST, -(-longest // 64) * 64))
-    return PackConfig(length=length, sequences=max(2, round(TOKENS_A_STEP / length)))
+    return PackConfig(length=length, sequences=max(2, round(tokens / length)))
 
 
-def _facts(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str, ...]:
+def with_steps(recipe: Recipe, measured: Probe, minutes: float) -> Recipe:
+    """The recipe with as many steps as fit into the minutes and MAX_EPOCHS."""
+    steps_by_time = (60 * minutes - measured.seconds_to_read) / (
+        measured.seconds_a_step + measured.seconds_a_save / recipe.save_every
+    )
+    steps_by_rows = max(MIN_STEPS, MAX_EPOCHS * measured.rows / measured.rows_a_step)
+    return recipe.model_copy(update={"steps": max(20, int(min(steps_by_time, steps_by_rows) // 10 * 10))})
+
+
+def facts_of(samples: list[Sample], parts: Mapping[str, list[Part]]) -> tuple[str, ...]:
     """Two lines for the user: the rows and distinct parts, and the commonest tasks."""
     counts = ", ".join(f"{len(distinct)} different {name} parts" for name, distinct in sorted(parts.items()))
     tasks = Counter(key for sample in samples if (key := key_of(sample)))
@@ -203,7 +218,7 @@ def propose(
     """
     samples = list(read_rows(rows_file(folder), modalities, bad[TRAIN]))
     relevant = [entry for entry in overrides if entry.startswith("hold_out")]
-    bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=_hold_out(folder, samples, modalities))
+    bare = Recipe(name="bare", data=str(folder), modalities={}, hold_out=hold_out(folder, samples, modalities))
     shares = override(bare, relevant).hold_out
     splits = held_out.load_or_make(run, folder, shares, modalities, bad[TRAIN])
     held_out_ids = splits.not_for_training
@@ -221,21 +236,16 @@ def propose(
     first = Recipe(
         name=PREFIX + folder.resolve().name, data=str(folder), hold_out=shares, modalities=settings,
         flow=FlowConfig(time_mean=-1.8, time_std=1.1), optim=OptimConfig(lr=0.005, decay_fraction=1.0),
-        weights=_weights(samples), augment=_augment(samples),
+        weights=weights_of(samples), augment=augment_of(samples),
         sampling=Sampling(guidance=LABELLED_GUIDANCE if "judge" in shares else CAPTION_GUIDANCE),
         turns=max([1, *(sum(message.role == "user" for message in sample.messages) for sample in samples)]),
     )  # fmt: skip
     say("trying a few steps")
     recipe = override(first, overrides)
-    pack = _pack(_longest(samples, recipe))
+    pack = pack_of(longest_row(samples, recipe))
     sampling = recipe.sampling.model_copy(update={"max_tokens": pack.length})  # no answer is longer than its row
     recipe = override(recipe.model_copy(update={"pack": pack, "sampling": sampling}), overrides)
     measured = probe(recipe, held_out_ids | bad[TRAIN])
     if not overrides_steps(overrides):
-        steps_by_time = (60 * minutes - measured.seconds_to_read) / (
-            measured.seconds_a_step + measured.seconds_a_save / recipe.save_every
-        )
-        steps_by_rows = max(MIN_STEPS, MAX_EPOCHS * measured.rows / measured.rows_a_step)
-        steps = max(20, int(min(steps_by_time, steps_by_rows) // 10 * 10))
-        recipe = recipe.model_copy(update={"steps": steps})
-    return Proposal(recipe, splits, measured, _facts(samples, parts))
+        recipe = with_steps(recipe, measured, minutes)
+    return Proposal(recipe, splits, measured, facts_of(samples, parts))

@@ -57,6 +57,9 @@ class TrainingConfig(BaseModel):
         default_factory=dict,
         description="task -> how features of its questions are aligned with its answers: ctc with their letters, match with words",
     )
+    replay: str = Field(
+        "", description="folder of rows that were learned from before: their tasks are called earlier/NAME in weights"
+    )
     features: str = Field("", description="folder of cached features; none: features in the folder of the data")
     variants: int = Field(0, ge=0, description="varied copies of each medium that features are computed of")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="loss group -> weight, 1 if not named")

@@ -22,7 +22,7 @@ from plait import registry
 from plait.contract import Modality, Part
 from plait.data import splits, store
 from plait.data.fit import fit
-from plait.data.mix import Rows
+from plait.data.mix import Rows, group_by_task
 from plait.data.rows import line_of
 from plait.data.splits import TRAIN
 from plait.data.validate import BadRow, list_bad_rows
@@ -38,6 +38,7 @@ from plait.train.config import TrainingConfig
 from plait.train.progress import Preparation, Progress
 from plait.train.state import Training
 
+EARLIER = "earlier/"  # before the names of tasks that are replayed
 BAD_ROWS, LONG_ROWS = "bad_rows.jsonl", "long_rows.jsonl"
 CHECKED = "checked.json"  # hashes of the files whose bad rows are listed
 BEFORE_A_RUN = {
@@ -248,7 +249,7 @@ def _from_checkpoint(
     }
     added = registry.build_all({name: s for name, s in recipe.modalities.items() if name not in stored})
     modalities = {name: (known | added)[name] for name in sorted(known | added)}
-    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    rows = _rows(recipe, modalities, skip)
     parts = fit(added, store.fitting_samples(rows, recipe.seed), recipe.seed)
     components = _components(recipe, added, parts, say)
     vocabulary = Vocabulary(modalities, checkpoint.load_template(folder, config))
@@ -260,6 +261,18 @@ def _from_checkpoint(
         model.parent = standing.under(model, recipe.init, folder, config)
     pca.start(model, components, recipe.seed)
     return model, rows
+
+
+def _rows(recipe: TrainingConfig, modalities: Mapping[str, Modality], skip: Collection[str]) -> Rows:
+    """The rows of a training, and those that are replayed, by tasks of their own."""
+    rows = store.open_rows(Path(recipe.data), TRAIN, modalities, skip)
+    if not recipe.replay:
+        return rows
+    own, replayed = (
+        of_folder if isinstance(of_folder, Mapping) else group_by_task(of_folder)
+        for of_folder in (rows, store.open_rows(Path(recipe.replay), TRAIN, modalities))
+    )
+    return {**own, **{f"{EARLIER}{task}": of_task for task, of_task in replayed.items()}}
 
 
 def _components(
@@ -284,8 +297,7 @@ def _components(
 def restart(recipe: TrainingConfig, folder: Path, skip: Collection[str] = ()) -> Training:
     """The run as its checkpoint `folder` holds it; vocabulary and statistics come from there too."""
     model, config = checkpoint.load(folder)
-    rows = store.open_rows(Path(recipe.data), TRAIN, model.vocabulary.modalities, skip)
-    training = trainer.build(recipe, rows, model)
+    training = trainer.build(recipe, _rows(recipe, model.vocabulary.modalities, skip), model)
     training.data = fingerprint(recipe, skip)
     training.restore(checkpoint.load_train_state(folder), checkpoint.load_weights(folder, config))
     return training

@@ -33,7 +33,7 @@ from plait.data.pack import Batch
 from plait.data.sequence import CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, TrainingError
-from plait.model import pca
+from plait.model import pca, sides
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.device import resolve_device, resolve_dtype
 from plait.train import checkpoint, optim
@@ -142,15 +142,9 @@ def select_trainable(model: MultimodalTransformer, patterns: Sequence[str]) -> N
 
 
 def moving(model: MultimodalTransformer) -> str:
-    """How many parameters move, by the modality that they are for; the trunk and the marks by their own names."""
-    counts: dict[str, list[int]] = {}
-    for name, parameter in model.named_parameters():
-        owner, _, rest = name.partition(".")
-        key = owner if owner == "trunk" else rest.partition(".")[0]
-        moves, total = counts.setdefault(key, [0, 0])
-        counts[key] = [moves + parameter.numel() * parameter.requires_grad, total + parameter.numel()]
-    table = ", ".join(f"{key} {moves:,} of {total:,}" for key, (moves, total) in sorted(counts.items()))
-    return f"parameters that move: {table}"
+    """How many parameters move, by the side of the modality that they serve (plait.model.sides)."""
+    counts = sides.counts(model).items()
+    return f"parameters that move: {', '.join(f'{side} {moves:,} of {total:,}' for side, (moves, total) in counts)}"
 
 
 def _check_objective(

@@ -1,0 +1,43 @@
+"""Rows copied with their media into a folder of their own, where they stay when the folder that they came from goes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from plait.contract import WORDS, Sample
+from plait.data.media import Member
+from plait.data.rows import dump_row
+from plait.runtime.files import atomic_write
+
+
+def media_name(value: str | Member) -> str:
+    """The name of a medium's copy: the hash of where it lies, and its suffix."""
+    return f"media/{hashlib.sha256(str(value).encode()).hexdigest()[:20]}{Path(str(value)).suffix}"
+
+
+def renamed(sample: Sample, name: Callable[[str | Member], str] = media_name) -> Sample:
+    """The row with other names of its media."""
+    messages = tuple(
+        replace(m, parts=tuple(p if p.type == WORDS else replace(p, value=name(p.value)) for p in m.parts))
+        for m in sample.messages
+    )
+    return replace(sample, messages=messages)
+
+
+def write(samples: Iterable[Sample], file: Path) -> int:
+    """Write rows to the JSONL `file` and their media beside it, each once; returns how many rows."""
+    lines = []
+    for sample in samples:
+        for part in (part for message in sample.messages for part in message.parts if part.type != WORDS):
+            place = file.parent / media_name(part.value)
+            if not place.is_file():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                content = part.value.read() if isinstance(part.value, Member) else Path(part.value).read_bytes()
+                place.write_bytes(content)
+        lines.append(dump_row(renamed(sample)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, "".join(f"{line}\n" for line in lines))
+    return len(lines)

@@ -1,0 +1,364 @@
+"""Proposes how a checkpoint goes on to learn from somebody's rows: what of it moves, how fast, and what it hears of earlier rows.
+
+By default new adapters of low rank (Hu et al., 2021) for what the rows give and what they answer with. The result stands on the
+checkpoint and holds what moved alone (docs/adr/0044-finetuning.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plait.contract import WORDS, Modality, Sample
+from plait.data import copies, store
+from plait.data import splits as held_out
+from plait.data.fit import distinct_parts
+from plait.data.mix import group_by_task
+from plait.data.rows import read_rows
+from plait.data.splits import TRAIN
+from plait.data.vocabulary import MARKS, Vocabulary
+from plait.errors import CheckpointError, ConfigError, DataError
+from plait.eval import guard as guarding
+from plait.infer.engine import Engine
+from plait.model import sides as parts_of_model
+from plait.model.lora import FURTHER
+from plait.model.multimodal import MultimodalTransformer
+from plait.model.sides import IN, OUT, TRUNK
+from plait.model.transformer import TrunkConfig
+from plait.recipes import autoconfig, measuring, own_data
+from plait.recipes.overrides import override
+from plait.recipes.recipe import Recipe
+from plait.runtime import parallel
+from plait.runtime.files import atomic_write
+from plait.tasks.user_data import cell_of
+from plait.train import archive, bases, checkpoint
+from plait.train import run as runs
+from plait.train.optim import OptimConfig
+from plait.train.probe import probe
+from plait.train.run import EARLIER
+
+RANK = 16  # of adapters, if nothing is said of what moves
+MINUTES = 10.0
+TOKENS_A_STEP = 1008  # rows are few and epochs many, so that more steps are worth more than larger ones
+REPLAYED_ROWS = 40  # of each earlier task
+WHOLE_RATE = 0.3  # of the rate that adapters learn at, for weights that know something already
+GUARD = "guard.json"
+HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where it was shipped with some
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person says of a fine-tuning. `lora`: rank of new adapters, of words too with `words`; `full`: everything moves;
+    `train` and `freeze`: sides, modalities or readers (plait.model.sides); `replay`: share of rows that were learned from before."""
+
+    lora: int | None = None
+    words: bool = False
+    full: bool = False
+    train: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    keep_words: bool = False
+    replay: float = 0.0
+    minutes: float = MINUTES
+
+    def __post_init__(self) -> None:
+        if self.full and (self.lora is not None or self.train or self.keep_words):
+            raise ConfigError(
+                "got --full with --lora, --train or --keep-words; expected one of them: --full moves everything"
+            )
+        if self.lora is not None and self.lora < 1:
+            raise ConfigError(f"got --lora {self.lora}; expected a rank from 1 on, such as {RANK}")
+        if self.words and self.keep_words:
+            raise ConfigError("got --lora-on all with --keep-words; expected one: adapters of words change words")
+        if not 0 <= self.replay < 1:
+            raise ConfigError(f"got --replay {self.replay}; expected a share from 0 up to 1, such as 0.1")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that a fine-tuning starts from."""
+
+    init: str
+    folder: Path
+    config: Mapping[str, Any]
+    modalities: Mapping[str, Modality]
+    vocabulary: Vocabulary = field(repr=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        """That it was trained by."""
+        return Recipe(**self.config["recipe"])
+
+    @property
+    def run(self) -> Path:
+        """The run folder that it belongs to."""
+        return checkpoint.run_of(self.folder)
+
+
+def start_of(init: str) -> Start:
+    """Open the checkpoint to start from. Raises CheckpointError for anything that is none, or that is packed in a file."""
+    if archive.is_archive(Path(init)):
+        raise CheckpointError(
+            f"{init} is an archive; expected a folder, since what is trained stands on it: plait export {init} FOLDER"
+        )
+    with bases.opened(init) as folder:
+        config = checkpoint.read_config(folder)
+        modalities = checkpoint.load_modalities(folder, config)
+        vocabulary = Vocabulary(modalities, checkpoint.load_template(folder, config))
+    return Start(init, folder, config, modalities, vocabulary)
+
+
+def earlier_rows(start: Start, given: Path | None, learned: bool) -> Path | None:
+    """The folder of the rows that a checkpoint learned from; or, unless these are to be `learned` again, those that it is shipped
+    with. None where there is neither. Raises DataError for a `given` folder without rows."""
+    place = given or Path(start.recipe.data)
+    if start.recipe.data or given:
+        if store.file_of(place, TRAIN) is not None:
+            return place
+        if given is not None:
+            raise DataError(f"{given} holds no training rows; expected the folder that {start.init} was trained on")
+    shipped = start.folder / HELD_OUT
+    return shipped if shipped.is_dir() and not learned else None
+
+
+def used_sides(samples: Sequence[Sample], has_base: bool) -> frozenset[str]:
+    """The sides that rows teach: of what is given, of what is answered; words where only words are, and where no pretrained
+    language model knows them."""
+    sides = set[str]()
+    for sample in samples:
+        for message in sample.messages:
+            learned = message.role in ("assistant", None)
+            sides |= {f"{part.type}-{OUT if learned else IN}" for part in message.parts if part.type != WORDS}
+    in_words_alone = not any(part.type != WORDS for s in samples for m in s.messages for part in m.parts)
+    return frozenset(sides | ({WORDS} if in_words_alone or not has_base else set()))
+
+
+def set_name(expert: str, data: Path, known: Collection[str]) -> str:
+    """A name for new adapters of an expert that none of the `known` ones has, after the folder of the rows."""
+    stem = re.sub(r"[^\w-]+", "-", data.resolve().name).strip("-") or "mine"
+    names = (f"{expert}{FURTHER}{stem}{number}" for number in itertools.chain([""], itertools.count(2)))
+    return next(name for name in names if name not in known)
+
+
+def trained_sides(choices: Choices, start: Start, samples: Sequence[Sample]) -> frozenset[str]:
+    """The sides that move. Raises ConfigError where nothing is left, or where no row teaches a side that was asked for."""
+    asked, _ = parts_of_model.chosen(choices.train, start.vocabulary)
+    frozen, _ = parts_of_model.chosen(choices.freeze, start.vocabulary)
+    used = used_sides(samples, start.config["base"] is not None)
+    every = frozenset(parts_of_model.sides_of(start.vocabulary))
+    taught = used | {WORDS, TRUNK, MARKS}
+    if untaught := sorted(asked - taught):
+        raise ConfigError(
+            f"no row teaches {', '.join(untaught)}: these rows have {', '.join(sorted(used))}; expected rows in which that modality is "
+            f"{'answered with' if untaught[0].endswith(OUT) else 'given'}"
+        )
+    sides = every if choices.full else asked or (every & (used | ({WORDS} if choices.words else set())))
+    if choices.keep_words:
+        sides -= {WORDS, TRUNK, MARKS}
+    sides -= frozen
+    if not sides and not choices.train:
+        raise ConfigError(
+            f"nothing moves: these rows teach {', '.join(sorted(used))}, which --freeze or --keep-words keeps as it is; expected other "
+            "rows, or less to be frozen"
+        )
+    return frozenset(sides)
+
+
+def what_moves(
+    choices: Choices, start: Start, data: Path, samples: Sequence[Sample]
+) -> tuple[TrunkConfig, tuple[str, ...]]:
+    """The trunk with new adapters, and patterns of the parameters that move. Raises as `trained_sides` does."""
+    sides = trained_sides(choices, start, samples)
+    trunk = TrunkConfig(**start.config["trunk"])
+    rank = RANK if choices.lora is None and not (choices.full or choices.train) else choices.lora
+    sets: dict[str, int] | None = None
+    if rank is not None:
+        of_expert = [expert for side in sorted(sides) for expert in parts_of_model.experts_of(side, start.vocabulary)]
+        sets = {set_name(e, data, trunk.adapters): rank for e in of_expert if e not in trunk.split}
+        if rank > trunk.dim:
+            raise ConfigError(
+                f"got --lora {rank}; expected a rank of at most {trunk.dim}, the width of the trunk: more would be no lower"
+            )
+        trunk = TrunkConfig(**trunk.model_dump() | {"adapters": trunk.adapters | sets})
+        sides -= {WORDS, TRUNK, MARKS}  # of these, adapters alone
+    names = _names(start, trunk)
+    patterns = [*parts_of_model.patterns_of(sides, names, start.vocabulary, sets)]
+    patterns += [f"{TRUNK}.*.adapters.*.{name}" for name in sets or {}]
+    patterns += parts_of_model.chosen(choices.train, start.vocabulary)[1]
+    frozen = parts_of_model.chosen(choices.freeze, start.vocabulary)[1]
+    moving = tuple(dict.fromkeys(pattern for pattern in patterns if pattern not in frozen))
+    if not moving:
+        raise ConfigError(f"nothing moves with --freeze {' '.join(choices.freeze)}; expected less to be frozen")
+    return trunk, moving
+
+
+def _names(start: Start, trunk: TrunkConfig) -> list[str]:
+    """Names of the parameters of the model with this trunk."""
+    with torch.device("meta"):
+        model = MultimodalTransformer(trunk, start.vocabulary, seed=None, tied=start.config["tied"])
+    return [name for name, _ in model.named_parameters()]
+
+
+def optimizer(choices: Choices, before: OptimConfig, trunk: TrunkConfig) -> OptimConfig:
+    """The rate falls from its start to nothing. New adapters learn at a rate of their own, weights that know something at a part
+    of that which they learned at."""
+    share = 1.0 if any(FURTHER in name for name in trunk.adapters) and not choices.full else WHOLE_RATE
+    return before.model_copy(update={"lr": share * before.lr, "warmup": 10, "decay_fraction": 1.0})
+
+
+def replayed(start: Start, folder: Path, run: Path) -> Path:
+    """Some earlier training rows of each task, copied into the run folder; returns their folder. Raises DataError."""
+    there = start.recipe.model_copy(update={"data": str(folder)})
+    _, skip = measuring.suite_of(there, start.run, start.modalities)
+    rows = store.open_rows(folder, TRAIN, start.modalities, skip)
+    by_task = rows if isinstance(rows, Mapping) else group_by_task(rows)
+    rng = np.random.default_rng([2026, 60])
+    wanted = {task for task in by_task if there.weights.get(task, 1.0)}
+    chosen = [
+        of_task[int(index)]
+        for task, of_task in sorted(by_task.items())
+        if task in wanted
+        for index in sorted(rng.permutation(len(of_task))[:REPLAYED_ROWS])
+    ]
+    place = run / "replay"
+    copies.write(chosen, place / f"{TRAIN}.jsonl")
+    return place
+
+
+def shares(own: Mapping[str, float], earlier: Mapping[str, float], replay: float) -> dict[str, float]:
+    """Weights of the tasks of own rows and, of all draws the share `replay`, of earlier ones."""
+    total, total_earlier = sum(own.values()), sum(earlier.values())
+    weights = {task: (1 - replay) * share / total for task, share in own.items()}
+    return weights | {f"{EARLIER}{task}": replay * share / total_earlier for task, share in earlier.items()}
+
+
+def _weights(own: Mapping[str, float], start: Start, replay: Path | None, share: float) -> dict[str, float]:
+    if replay is None:
+        return dict(own)
+    tasks = {sample.task for sample in read_rows(replay / f"{TRAIN}.jsonl", start.modalities)}
+    return shares(own, {task: start.recipe.weights.get(task, 1.0) for task in sorted(tasks)}, share)
+
+
+def propose(
+    start: Start, folder: Path, run: Path, bad: Mapping[str, frozenset[str]], choices: Choices,
+    overrides: Sequence[str], earlier: Path | None,
+) -> autoconfig.Proposal:  # fmt: skip
+    """Propose the recipe of a fine-tuning on the rows in `folder`, and measure it on this machine.
+
+    `bad` has the ids of rows to leave out, by split; `run` keeps the splits, and of `earlier` rows those that are replayed. Raises
+    ConfigError, DataError.
+    """
+    samples = list(read_rows(autoconfig.rows_file(folder), start.modalities, bad[TRAIN]))
+    of_splits = autoconfig.hold_out(folder, samples, start.modalities)
+    splits = held_out.load_or_make(run, folder, of_splits, start.modalities, bad[TRAIN])
+    samples = [sample for sample in samples if sample.id not in splits.not_for_training]
+    if not samples:
+        raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
+    trunk, moving = what_moves(choices, start, folder, samples)
+    before = start.recipe
+    if choices.replay and earlier is None:
+        raise DataError(
+            f"got --replay {choices.replay}, but the rows that {start.init} learned from are not in {before.data or 'any folder'}; expected "
+            "them: --earlier FOLDER, or no replay"
+        )
+    replay = replayed(start, earlier, run) if choices.replay and earlier is not None else None
+    turns = [sum(message.role == "user" for message in sample.messages) for sample in samples]
+    first = Recipe(
+        name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
+        trunk=trunk, init=start.init, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
+        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(choices, before.optim, trunk),
+        weights=_weights(autoconfig.weights_of(samples), start, replay, choices.replay), augment=autoconfig.augment_of(samples),
+        replay="" if replay is None else str(replay), variants=before.variants, features=str(run / "features"), loss_weights=_known_losses(before, start),
+        sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,
+    )  # fmt: skip
+    recipe = override(first, overrides)
+    pack = autoconfig.pack_of(autoconfig.longest_row(samples, recipe, start.vocabulary), TOKENS_A_STEP)
+    recipe = override(recipe.model_copy(update={"pack": pack}), overrides)
+    measured = probe(recipe, splits.not_for_training | bad[TRAIN])
+    if not autoconfig.overrides_steps(overrides):
+        recipe = autoconfig.with_steps(recipe, measured, choices.minutes)
+    return autoconfig.Proposal(recipe, splits, measured, autoconfig.facts_of(samples, distinct_parts(samples)))
+
+
+def _known_losses(before: Recipe, start: Start) -> dict[str, float]:
+    return {group: weight for group, weight in before.loss_weights.items() if group in start.vocabulary.groups}
+
+
+def train(
+    init: str,
+    overrides: Sequence[str],
+    data: Path,
+    run: Path,
+    choices: Choices,
+    *,
+    earlier: Path | None,
+    say: Callable[[str], Any],
+    **options: Any,
+) -> Path:
+    """As `plait.api.finetune`."""
+    resume = options.get("resume", False)
+    if resume and checkpoint.steps_of(run):
+        options.pop("overwrite", False)
+        return own_data.go_on(data, overrides, run, **options)
+    own_data.refuse_several("a fine-tuning")
+    start = start_of(init)
+    rows = autoconfig.rows_file(data)
+    place = earlier_rows(start, earlier, learned=True)
+    runs.prepare(run, options.pop("resume", False), options.pop("overwrite", False))
+    parallel.use_threads(options.get("threads"))
+    bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
+    proposal = propose(start, data, run, bad, choices, overrides, place)
+    return own_data.as_proposed(proposal, run, say, **options)
+
+
+def stands_on(folder: Path) -> Path:
+    """The checkpoint that the one in `folder` stands on. Raises CheckpointError where there is none."""
+    parent = checkpoint.read_config(folder)["parent"]
+    if parent is None:
+        raise CheckpointError(f"{folder} stands on no other checkpoint; expected what plait finetune wrote")
+    return checkpoint.parent_of(folder, parent)
+
+
+def guard(
+    folder: Path, before: Engine, after: Engine, earlier: Path | None, rows: int, say: Callable[[str], Any]
+) -> dict[str, Any]:
+    """As `plait.api.guard`."""
+    recipe = Recipe(**checkpoint.read_config(folder)["recipe"])
+    start = start_of(str(stands_on(folder)))
+    place = earlier_rows(start, earlier, learned=False)
+    if place is None:
+        raise DataError(
+            f"no rows to guard {start.init} with: those that it learned from are not in {start.recipe.data or 'any folder'}, and it is "
+            "shipped with none; expected --earlier FOLDER"
+        )
+    there = start.recipe.model_copy(update={"data": str(place)})
+    suite, _ = measuring.suite_of(there, start.run, start.modalities)
+    samples = read_rows(autoconfig.rows_file(Path(recipe.data)), start.modalities, on_bad=lambda error: None)
+    aims = sorted({cell for sample in samples if (cell := cell_of(sample))})
+    say(f"guarding every cell but {', '.join(aims)} on rows of {place}")
+    limit = rows or guarding.ROWS
+    measured = [
+        guarding.measure(engine, suite, there.sampling.model_dump(), there.seed, limit, say)
+        for engine in (before, after)
+    ]
+    compared = guarding.compare(measured[0], measured[1], aims)
+    result = {
+        "before": str(start.init),
+        "after": str(folder),
+        "rows": str(place),
+        "aims": aims,
+        "same_words": guarding.same_words(before, after),
+        "measures": guarding.as_entries(compared),
+        "regressed": sorted({f"{one.cell} {one.task}" for one in compared if one.regressed}),
+    }
+    for one in compared:
+        say(str(one))
+    atomic_write(checkpoint.run_of(folder) / GUARD, json.dumps(result, indent=1, ensure_ascii=False))
+    return result
