@@ -27,7 +27,7 @@ from plait.infer.engine import Engine
 ROWS = 24  # of a task
 COPIES = 4  # noised ones of what is written: the loss of a row is their mean
 AT_ONCE = 8  # rows of a forward pass
-TOLERANCE = 0.05  # share of a loss by which it may grow
+TOLERANCE, TRIFLE = 0.05, 0.02  # by which a loss may grow: a share of it, and in any case so much
 LOSS = "loss"
 OF_ANSWERS = frozenset({**words.SCORES, **boxes.SCORES})  # scores that need no other model
 SAID = ("What is the capital of France?", "The capital of France is Paris.")
@@ -158,7 +158,7 @@ def _of_losses(name: str, old: TaskMeasure, new: TaskMeasure, aimed: bool) -> Gu
         return float(growth[rows].mean())
 
     interval = statistics.bootstrap(mean, len(growth))
-    worse = interval[0] > 0 and growth.mean() > TOLERANCE * abs(pairs[0].mean())
+    worse = interval[0] > 0 and growth.mean() > max(TRIFLE, TOLERANCE * abs(pairs[0].mean()))
     return Guarded(
         old.cell,
         name,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from plait.contract import WORDS, Modality, Sample
+from plait.contract import WORDS, Modality, Part, Sample
 from plait.data import copies, store
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
@@ -48,8 +48,10 @@ from plait.train.run import EARLIER
 RANK = 16  # of adapters, if nothing is said of what moves
 MINUTES = 10.0
 TOKENS_A_STEP = 1008  # rows are few and epochs many, so that more steps are worth more than larger ones
+MOST_VARIANTS, FEATURES = 8, 400  # varied copies of a medium, and about so many in all
 REPLAYED_ROWS = 40  # of each earlier task
-WHOLE_RATE = 0.3  # of the rate that adapters learn at, for weights that know something already
+ADAPTER_RATE = 1e-3
+WHOLE_RATE = 0.3  # of the rate that weights learned at before
 GUARD = "guard.json"
 HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where it was shipped with some
 
@@ -206,11 +208,12 @@ def _names(start: Start, trunk: TrunkConfig) -> list[str]:
     return [name for name, _ in model.named_parameters()]
 
 
-def optimizer(choices: Choices, before: OptimConfig, trunk: TrunkConfig) -> OptimConfig:
-    """The rate falls from its start to nothing. New adapters learn at a rate of their own, weights that know something at a part
-    of that which they learned at."""
-    share = 1.0 if any(FURTHER in name for name in trunk.adapters) and not choices.full else WHOLE_RATE
-    return before.model_copy(update={"lr": share * before.lr, "warmup": 10, "decay_fraction": 1.0})
+def optimizer(before: OptimConfig) -> OptimConfig:
+    """New adapters learn at a rate of their own, which falls from its start to nothing; weights that know something already at a
+    part of that which they learned at."""
+    lr = WHOLE_RATE * before.lr
+    scales = {"*.adapters.*": ADAPTER_RATE / lr, **before.lr_scales}
+    return before.model_copy(update={"lr": lr, "lr_scales": scales, "warmup": 10, "decay_fraction": 1.0})
 
 
 def replayed(start: Start, folder: Path, run: Path) -> Path:
@@ -269,13 +272,14 @@ def propose(
             "them: --earlier FOLDER, or no replay"
         )
     replay = replayed(start, earlier, run) if choices.replay and earlier is not None else None
+    parts = distinct_parts(samples)
     turns = [sum(message.role == "user" for message in sample.messages) for sample in samples]
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
         trunk=trunk, init=start.init, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
-        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(choices, before.optim, trunk),
+        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim),
         weights=_weights(autoconfig.weights_of(samples), start, replay, choices.replay), augment=autoconfig.augment_of(samples),
-        replay="" if replay is None else str(replay), variants=before.variants, features=str(run / "features"), loss_weights=_known_losses(before, start),
+        replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str(run / "features"), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,
     )  # fmt: skip
     recipe = override(first, overrides)
@@ -284,7 +288,13 @@ def propose(
     measured = probe(recipe, splits.not_for_training | bad[TRAIN])
     if not autoconfig.overrides_steps(overrides):
         recipe = autoconfig.with_steps(recipe, measured, choices.minutes)
-    return autoconfig.Proposal(recipe, splits, measured, autoconfig.facts_of(samples, distinct_parts(samples)))
+    return autoconfig.Proposal(recipe, splits, measured, autoconfig.facts_of(samples, parts))
+
+
+def _variants(before: Recipe, start: Start, parts: Mapping[str, Sequence[Part]]) -> int:
+    """Varied copies of each medium that a reader reads: the more, the fewer media there are."""
+    read = sum(len(parts.get(name, ())) for name in start.vocabulary.readers)
+    return before.variants if not read else max(before.variants, min(MOST_VARIANTS, FEATURES // read))
 
 
 def _known_losses(before: Recipe, start: Start) -> dict[str, float]:
