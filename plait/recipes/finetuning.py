@@ -197,7 +197,10 @@ def what_moves(
     frozen = parts_of_model.chosen(choices.freeze, start.vocabulary)[1]
     moving = tuple(dict.fromkeys(pattern for pattern in patterns if pattern not in frozen))
     if not moving:
-        raise ConfigError(f"nothing moves with --freeze {' '.join(choices.freeze)}; expected less to be frozen")
+        raise ConfigError(
+            f"nothing moves: {', '.join(sorted(sides)) or 'what is left'} has no parameters of its own here beside what is frozen; expected "
+            "--lora RANK, which adds some, or both sides of a modality"
+        )
     return trunk, moving
 
 
@@ -313,15 +316,14 @@ def train(
     **options: Any,
 ) -> Path:
     """As `plait.api.finetune`."""
-    resume = options.get("resume", False)
+    resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
     if resume and checkpoint.steps_of(run):
-        options.pop("overwrite", False)
         return own_data.go_on(data, overrides, run, **options)
     own_data.refuse_several("a fine-tuning")
     start = start_of(init)
     rows = autoconfig.rows_file(data)
     place = earlier_rows(start, earlier, learned=True)
-    runs.prepare(run, options.pop("resume", False), options.pop("overwrite", False))
+    runs.prepare(run, resume, overwrite)
     parallel.use_threads(options.get("threads"))
     bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
     proposal = propose(start, data, run, bad, choices, overrides, place)

@@ -133,12 +133,14 @@ def test_what_moves_is_counted_by_what_it_is_for(world):
     (note,) = notes
     assert note == trainer.moving(training.model)
     sizes = {name: parameter.numel() for name, parameter in training.model.named_parameters()}
-    image = sum(size for name, size in sizes.items() if ".image." in name)
+    both = sum(size for name, size in sizes.items() if name.startswith("embedders.image."))
+    drawn = sum(size for name, size in sizes.items() if ".image." in name) - both
     trunk = sum(size for name, size in sizes.items() if name.startswith("trunk."))
     marks = sum(size for name, size in sizes.items() if name in ROWS)
-    text = sum(sizes.values()) - image - trunk - marks
+    text = sum(sizes.values()) - both - drawn - trunk - marks
     assert note == (
-        f"parameters that move: image {image:,} of {image:,}, marks 0 of {marks:,}, text 0 of {text:,}, "
+        f"parameters that move: image-in and image-out {both:,} of {both:,}, image-out {drawn:,} of {drawn:,}, marks 0 of {marks:,}, "
+        f"text 0 of {text:,}, "
         f"trunk {sizes['trunk.norm.weight']:,} of {trunk:,}"
     )
     runs.start(config(world.data, KINDS), say=notes.append)

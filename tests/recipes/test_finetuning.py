@@ -1,0 +1,360 @@
+"""Fine-tuning: what moves, what is kept to the bit, what is written, how it is merged, and what the guard sees."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import plait
+from plait import api
+from plait.contract import Message, Part
+from plait.data.rows import read_rows
+from plait.errors import CheckpointError, ConfigError, DataError
+from plait.eval import guard
+from plait.model import sides
+from plait.model.lora import FURTHER
+from plait.recipes import finetuning
+from plait.train import archive, checkpoint, standing
+
+TINY = ("steps=6", "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32", "pack.sequences=4")
+FEW = ("steps=4", "dtype=float32")
+
+
+def rows_of(folder, source, task, count=24):
+    """Rows of a task of the digits, in a folder of their own."""
+    known = plait.registry.build_all(plait.registry.available())
+    from plait.data import copies
+
+    rows = [sample for sample in read_rows(source / "train.jsonl", known) if sample.task == task]
+    copies.write(rows[:count], folder / "train.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(small_digits, tmp_path_factory):
+    """A checkpoint of the digits after some steps, own rows of pictures to read, and what was trained on them."""
+    folder = tmp_path_factory.mktemp("finetuning")
+    base = plait.train("digits", f"data={small_digits}", *TINY, out=folder / "base", threads=1)
+    reads = rows_of(folder / "reads", small_digits, "read")
+    says = rows_of(folder / "says", small_digits, "say")
+    tuned = api.finetune(base, *FEW, data=reads, out=folder / "tuned", say=str, threads=1, choices={"lora": 4})
+    return SimpleNamespace(folder=folder, base=base, reads=reads, says=says, tuned=tuned, digits=small_digits)
+
+
+def own(folder):
+    return load_file(folder / checkpoint.WEIGHTS)
+
+
+def answers(path, count=3):
+    """Log probabilities of the next word, and what is read and said, whatever the answer's modality."""
+    model = plait.load(path, "float32")
+    asked = [
+        Message("user", (model.network.vocabulary.modalities[kind].example(seed),))
+        for seed in range(count)
+        for kind in ("image", "audio")
+    ]
+    with torch.inference_mode():
+        found = []
+        for message in asked:
+            from plait.contract import Sample
+            from plait.data.pack import collate
+            from plait.data.sequence import Encoder, FlowConfig
+
+            flow = FlowConfig(null_prob=0.0, context_noise_prob=0.0)
+            for kind in ("text", "image", "audio"):
+                answer = Part("text", "one") if kind == "text" else model.network.vocabulary.modalities[kind].example(9)
+                sample = Sample((message, Message("assistant", (answer,))), "")
+                row = Encoder(model.network.vocabulary, flow).row(sample, np.random.default_rng(1))
+                batch = collate([[row]], len(row), model.network.vocabulary)
+                found.append(model.network.hidden(batch))
+    return found
+
+
+def test_it_writes_what_moved_and_stands_on_the_checkpoint(world):
+    stored, config = own(world.tuned), checkpoint.read_config(world.tuned)
+    assert stored, "nothing"
+    below = own(world.base)
+    new = {name for name in stored if FURTHER in name}
+    assert {name.rpartition(".")[2] for name in new} == {"image_given+reads", "shared+reads"}
+    learned = {name for name in new if ".up." in name and stored[name].any()}
+    assert {name.rpartition(".")[2] for name in learned} == {"image_given+reads", "shared+reads"}
+    assert not {name for name in stored if name.startswith("trunk.") and name not in new}, (
+        "the trunk is the checkpoint's"
+    )
+    assert {*stored} - new <= {*below}
+    assert config["parent"]["sha256"] == json.loads((world.base / "config.json").read_text())["config_sha256"]
+    before, after = answers(world.base), answers(world.tuned)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_words_are_kept_to_the_bit_where_that_is_asked_for(world, tmp_path):
+    kept = api.finetune(
+        world.base, *FEW, data=world.reads, out=tmp_path / "kept", say=str, threads=1, choices={"keep_words": True}
+    )
+    assert not [name for name in own(kept) if "shared" in name or name.startswith(("tables", "categorical"))]
+    engines = [plait.load(path).engine for path in (world.base, kept, world.tuned)]
+    assert guard.same_words(engines[0], engines[1])
+    assert not guard.same_words(engines[0], engines[2])
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ({"lora": 2}, {"image-in", "text"}),
+        ({"train": ("image-in",)}, {"image-in"}),
+        ({"train": ("image-in", "text"), "lora": 2}, {"image-in", "text"}),
+        ({"train": ("trunk",)}, {"trunk"}),
+        ({"full": True}, {"image-in", "image-out", "audio-in", "audio-out", "text", "marks", "trunk"}),
+        ({"full": True, "freeze": ("audio", "trunk")}, {"image-in", "image-out", "text", "marks"}),
+        ({"freeze": ("text",)}, {"image-in"}),
+    ],
+)
+def test_what_is_said_moves_and_nothing_else(world, choices, expected):
+    start = finetuning.start_of(str(world.base))
+    samples = list(read_rows(world.reads / "train.jsonl", start.modalities))
+    chosen = finetuning.Choices(**choices)
+    if choices == {"train": ("image-in",)}:  # a checkpoint without a reader has nothing of its own for what is seen
+        with pytest.raises(ConfigError, match=r"nothing moves.*--lora"):
+            finetuning.what_moves(chosen, start, world.reads, samples)
+        return
+    trunk, patterns = finetuning.what_moves(chosen, start, world.reads, samples)
+    settings = start.recipe.model_copy(
+        update={"trunk": trunk, "trainable": patterns, "init": str(world.base), "stands": True}
+    )
+    from plait.train import run as runs
+
+    model = runs.start(settings).model
+    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    of_sides = {name: sides.sides_of_parameter(name, start.vocabulary) for name, _ in model.named_parameters()}
+    assert moving
+    assert set().union(*(of_sides[name] for name in moving)) == expected
+    assert {name for name, of_name in of_sides.items() if of_name <= expected} - moving == (
+        {name for name in of_sides if FURTHER not in name and "adapters" not in name and of_sides[name] <= expected}
+        - moving
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"lora": 0}, r"--lora 0; expected a rank from 1"),
+        ({"lora": 10**6}, r"--lora 1000000; expected a rank of at most 32"),
+        ({"train": ("audio-out",)}, r"no row teaches audio-out.*rows in which that modality is answered with"),
+        ({"train": ("eyes",)}, r"got 'eyes' to train or to freeze; expected some of .*image-in"),
+        ({"freeze": ("image", "text")}, r"nothing moves.*less to be frozen"),
+        ({"full": True, "lora": 4}, r"--full with --lora"),
+        ({"words": True, "keep_words": True}, r"adapters of words change words"),
+        ({"replay": 1.0}, r"--replay 1.0; expected a share"),
+    ],
+)
+def test_what_cannot_be_says_what_to_do_and_leaves_nothing(world, tmp_path, choices, message):
+    with pytest.raises(ConfigError, match=message):
+        api.finetune(world.base, data=world.reads, out=tmp_path / "run", say=str, choices=choices)
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_rows_to_replay_that_are_not_here_are_asked_for(world, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(world.base, alone)
+    config = json.loads((alone / "config.json").read_text())
+    config["recipe"]["data"] = str(tmp_path / "gone")
+    (alone / "config.json").write_text(json.dumps(checkpoint.sealed(config)))
+    with pytest.raises(DataError, match=r"--replay 0.5.*expected them: --earlier FOLDER"):
+        api.finetune(alone, data=world.reads, out=tmp_path / "run", say=str, choices={"replay": 0.5})
+    with pytest.raises(DataError, match="holds no training rows"):
+        api.finetune(alone, data=world.reads, out=tmp_path / "run2", say=str, earlier=tmp_path, choices={"replay": 0.5})
+
+
+def test_an_archive_is_refused_with_the_way_out(world, tmp_path):
+    packed = archive.pack(world.base, tmp_path / "base.plait")
+    with pytest.raises(CheckpointError, match=r"is an archive; expected a folder.*plait export"):
+        api.finetune(packed, data=world.reads, out=tmp_path / "run", say=str)
+
+
+def test_earlier_rows_take_their_share(world, tmp_path):
+    saved = api.finetune(
+        world.base,
+        *FEW,
+        data=world.reads,
+        out=tmp_path / "run",
+        say=str,
+        threads=1,
+        choices={"replay": 0.25, "lora": 2},
+    )
+    recipe = checkpoint.read_config(saved)["recipe"]
+    shares = recipe["weights"]
+    earlier = {task: share for task, share in shares.items() if task.startswith("earlier/")}
+    assert sum(earlier.values()) == pytest.approx(0.25)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert earlier["earlier/step"] > earlier["earlier/larger"], "as its recipe weighs them"
+    known = plait.registry.build_all(plait.registry.available())
+    held_out = {sample.id for path in world.digits.glob("*.test.jsonl") for sample in read_rows(path, known)}
+    replayed = list(read_rows(tmp_path / "run" / "replay" / "train.jsonl", known))
+    assert replayed
+    assert not held_out & {sample.id for sample in replayed}
+
+
+def test_a_run_goes_on_where_it_stopped(world, tmp_path):
+    options = {"data": world.reads, "say": str, "threads": 1, "choices": {"lora": 4}}
+    api.finetune(world.base, "steps=4", "dtype=float32", "save_every=2", out=tmp_path / "run", **options)
+    for folder in checkpoint.steps_of(tmp_path / "run")[1:]:
+        checkpoint.remove(folder)
+    again = api.finetune(world.base, out=tmp_path / "run", resume=True, **options)
+    assert checkpoint.is_done(again)
+    straight = own(world.tuned)
+    resumed = own(again)
+    assert {*straight} == {*resumed}
+    assert all(torch.equal(straight[name], tensor) for name, tensor in resumed.items())
+
+
+def test_merged_answers_are_the_adapters_and_unmerged_is_what_was(world, tmp_path):
+    merged = api.merge(world.tuned, tmp_path / "merged")
+    config = checkpoint.read_config(merged)
+    assert config["parent"] is None
+    assert config["trunk"]["adapters"] == {"image_given": 4, "shared": 4}
+    for one, other in zip(answers(world.tuned), answers(merged), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    apart = api.merge(merged, tmp_path / "apart", undo=True)
+    before, after = own(world.tuned), own(apart)
+    assert {*before} == {*after}
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    whole = checkpoint.load(apart)[0].state_dict()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in own(world.base).items() if name not in before)
+
+
+def test_a_second_fine_tuning_joins_the_first(world, tmp_path):
+    second = api.finetune(
+        world.tuned, *FEW, data=world.says, out=tmp_path / "run", say=str, threads=1, choices={"lora": 2}
+    )
+    adapters = checkpoint.read_config(second)["trunk"]["adapters"]
+    assert adapters == {"image_given+reads": 4, "shared+reads": 4, "audio_written+says": 2, "shared+says": 2}
+    merged = api.merge(second, tmp_path / "merged")
+    assert checkpoint.read_config(merged)["trunk"]["adapters"] == {"image_given": 4, "shared": 6, "audio_written": 2}
+    for one, other in zip(answers(second), answers(merged), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_whole_is_not_merged(world, tmp_path):
+    merged = api.merge(world.tuned, tmp_path / "merged")
+    with pytest.raises(CheckpointError, match="was merged already"):
+        api.merge(merged, tmp_path / "twice")
+    with pytest.raises(CheckpointError, match="stands on no other checkpoint"):
+        api.merge(world.base, tmp_path / "base")
+    with pytest.raises(CheckpointError, match="was not merged"):
+        api.merge(world.base, tmp_path / "base", undo=True)
+    with pytest.raises(ConfigError, match="exists; expected a new folder"):
+        api.merge(world.tuned, merged)
+
+
+def test_without_the_checkpoint_below_or_with_another_it_says_so(world, tmp_path):
+    shutil.copytree(world.folder / "base", tmp_path / "base")
+    shutil.copytree(world.folder / "tuned", tmp_path / "tuned")
+    tuned = checkpoint.locate(tmp_path / "tuned")
+    config = json.loads((tuned / "config.json").read_text())
+    config["parent"]["name"] = "elsewhere"
+    (tuned / "config.json").write_text(json.dumps(checkpoint.sealed(config)))
+    plait.load(tuned)  # found from its own place
+    below = checkpoint.locate(tmp_path / "base")
+    weights = own(below)
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, below / checkpoint.WEIGHTS)
+    changed = json.loads((below / "config.json").read_text())
+    from plait.runtime.files import sha256_of
+
+    changed["sha256"][checkpoint.WEIGHTS] = sha256_of(below / checkpoint.WEIGHTS)
+    (below / "config.json").write_text(json.dumps(checkpoint.sealed(changed)))
+    with pytest.raises(CheckpointError, match=r"stands on the checkpoint elsewhere.*is another.*plait merge"):
+        plait.load(tuned)
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="which is not here"):
+        plait.load(tuned)
+
+
+def test_one_server_keeps_what_they_share_once(world, tmp_path):
+    other = api.finetune(
+        world.base, *FEW, data=world.says, out=tmp_path / "says", say=str, threads=1, choices={"lora": 2}
+    )
+    models = api.load_several({"base": world.base, "reads": world.tuned, "says": other})
+    places = [dict(model.network.named_parameters()) for model in models.values()]
+    for tuned in places[1:]:
+        apart = {name for name in tuned if name not in places[0] or tuned[name] is not places[0][name]}
+        assert 0 < len(apart) < len(tuned) / 2, "what is the checkpoint's is there once"
+    assert answers(world.tuned)[0].shape
+
+
+def test_a_checkpoint_of_a_fine_tuning_is_exported_small_and_opened_again(world, tmp_path):
+    packed = api.export(world.tuned, tmp_path / "tuned.plait")
+    assert packed.stat().st_size < api.export(world.base, tmp_path / "base.plait").stat().st_size
+    for one, other in zip(answers(world.tuned), answers(packed), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_guard_names_what_got_worse_and_nothing_else(world, tmp_path):
+    result = api.guard(world.tuned, rows=12, say=str)
+    assert result["aims"] == ["image->text"]
+    assert (world.folder / "tuned" / finetuning.GUARD).is_file()
+    tasks = {entry["task"] for entry in result["measures"]}
+    assert {"read", "say", "draw", "translate", "step"} <= tasks
+    assert all(entry["metric"] == guard.LOSS or entry["cell"].endswith("text") for entry in result["measures"])
+    still = {
+        e["task"]: (e["before"], e["after"])
+        for e in result["measures"]
+        if e["metric"] == guard.LOSS and e["cell"] == "text->audio"
+    }
+    assert still["say"][0] != still["say"][1], "adapters of words reach every answer"
+    # now break what is said, and nothing else
+    broken = tmp_path / "broken"
+    shutil.copytree(world.folder / "tuned", broken)
+    folder = checkpoint.locate(broken)
+    stored = own(folder)
+    damaged = {
+        name: tensor
+        for name, tensor in load_file(world.base / checkpoint.WEIGHTS).items()
+        if name.startswith("flows.audio.")
+    }
+    stored |= {
+        name: tensor + 0.5 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
+        for name, tensor in damaged.items()
+    }
+    save_file(stored, folder / checkpoint.WEIGHTS)
+    config = json.loads((folder / "config.json").read_text())
+    from plait.runtime.files import sha256_of
+
+    config["sha256"][checkpoint.WEIGHTS] = sha256_of(folder / checkpoint.WEIGHTS)
+    (folder / "config.json").write_text(json.dumps(checkpoint.sealed(config)))
+    worse = api.guard(broken, rows=12, say=str)
+    assert {"text->audio say", "image->audio say-picture", "audio->audio change-voice"} <= {*worse["regressed"]}
+    assert not [name for name in worse["regressed"] if "->audio" not in name and name not in result["regressed"]]
+
+
+def test_losses_do_not_hang_on_the_rows_beside(world):
+    engine = plait.load(world.base, "float32").engine
+    known = engine.model.vocabulary.modalities
+    rows = list(read_rows(world.digits / "say.test.jsonl", known))[:10]
+    together = guard.losses(engine, rows, "audio", 0)
+    np.testing.assert_allclose(guard.losses(engine, rows[:3], "audio", 0), together[:3], rtol=1e-4)
+    assert np.isnan(guard.losses(engine, rows, "image", 0)).all()
+
+
+def test_merging_goes_through_the_words_alone_too(world):
+    """Ranks of several sets come apart where they were joined."""
+    sets = standing._sets({"a": 2, "a+x": 1, "b+x": 3})
+    assert sets == {"a": {"a": 2, "a+x": 1}, "b": {"b+x": 3}}
+    tensors = {
+        f"l.adapters.out.{end}.{name}": torch.randn((rank, 4) if end == "down" else (4, rank))
+        for end in ("down", "up")
+        for name, rank in (("a", 2), ("a+x", 1), ("b+x", 3))
+    }
+    joined = standing._joined(tensors, sets)
+    assert {name: tuple(tensor.shape) for name, tensor in joined.items()} == {
+        "l.adapters.out.down.a": (3, 4),
+        "l.adapters.out.up.a": (4, 3),
+        "l.adapters.out.down.b": (3, 4),
+        "l.adapters.out.up.b": (4, 3),
+    }
+    parted = standing._parted(joined, sets)
+    assert {*parted} == {*tensors}
+    assert all(torch.equal(parted[name], tensors[name]) for name in tensors)
