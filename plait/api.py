@@ -345,8 +345,7 @@ class Model:
         """Tokens of the longest sequence that the model, or the base that it stands on, learned from."""
         from plait.train import bases
 
-        base = self.network.base
-        return max(int(self.config["recipe"]["pack"]["length"]), bases.BASES[base.name].length if base else 0)
+        return bases.longest(self.network, self.config)
 
     def reads(self, part: Part) -> None:
         """Raises what reading `part` raises: RowError for a damaged file, ConfigError for an unknown modality."""
@@ -392,13 +391,12 @@ def load_several(paths: Mapping[str, PathLike], dtype: str = "auto", device: str
 
 def export(path: PathLike, target: PathLike, precision: Precision | None = None, to: str = "archive") -> Path:
     """A checkpoint or run folder to the single file `target`, its weights as they are or in float32, bfloat16 or int8; an
-    archive to the new folder `target`. `to` huggingface: the words alone, a folder that transformers loads. Raises ConfigError, CheckpointError."""
-    from plait.train import archive, checkpoint
+    archive to the new folder `target`. `to` huggingface or gguf: the words alone, a folder for transformers or a file for llama.cpp.
+    Raises ConfigError, CheckpointError, MissingError."""
+    from plait.train import archive, checkpoint, words
 
-    if to == "huggingface":
-        from plait.pretrained import exporter
-
-        return exporter.write(checkpoint.load(checkpoint.locate(Path(path)))[0], Path(target))
+    if to != "archive":
+        return words.export(checkpoint.locate(Path(path)), Path(target), to, precision)
     if not archive.is_archive(Path(path)):
         return archive.pack(checkpoint.locate(Path(path)), Path(target), precision)
     if precision is not None:

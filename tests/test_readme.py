@@ -28,6 +28,7 @@ WITH_COMMANDS = (
     "docs/results.md",
     "docs/speed.md",
     "docs/your-data.md",
+    "docs/fine-tuning.md",
     "docs/dictionary.md",
     "docs/serving.md",
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from plait.cli.app import Threads, app
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 
 ON = ("experts", "all")  # where adapters are put
 
@@ -30,7 +30,10 @@ def finetune(  # noqa: PLR0913 - one parameter an option
     ] = None,
     freeze: Annotated[Optional[list[str]], typer.Option(help="What stays as it is, likewise.")] = None,  # noqa: UP045
     keep_words: Annotated[bool, typer.Option("--keep-words", help="Text stays what it was, to the bit.")] = False,
-    replay: Annotated[float, typer.Option(help="Share of rows that it learned from before, such as 0.1.")] = 0.0,
+    replay: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Share of rows that it learned from before, such as 0.1; half where there are some."),
+    ] = None,
     earlier: Annotated[Optional[Path], typer.Option(help="Folder of those rows, if it is elsewhere now.")] = None,  # noqa: UP045
     guard: Annotated[bool, typer.Option(help="Measure every cell before and after.")] = True,
     minutes: Annotated[Optional[float], typer.Option(min=0.1, help="Propose steps for about as long (10).")] = None,  # noqa: UP045
@@ -71,7 +74,11 @@ def _guard(saved: Path, earlier: Path | None) -> None:
     """Say what got worse; exit with 1 where a cell did that was not aimed at."""
     from plait import api
 
-    result = api.guard(saved, earlier=earlier, say=typer.echo)
+    try:
+        result = api.guard(saved, earlier=earlier, say=typer.echo)
+    except DataError as error:
+        typer.echo(f"not guarded: {error}", err=True)
+        return
     typer.echo(f"words: {'the same to the bit' if result['same_words'] else 'changed'}")
     if result["regressed"]:
         typer.echo(

@@ -21,8 +21,10 @@ def export(
         ),
     ] = None,
     to: Annotated[
-        Literal["archive", "huggingface"],
-        typer.Option(help="huggingface: a folder with the words alone, which transformers loads."),
+        Literal["archive", "huggingface", "gguf"],
+        typer.Option(
+            help="The words alone: huggingface, a folder that transformers loads; gguf, a file for llama.cpp."
+        ),
     ] = "archive",
 ) -> None:
     """Put a checkpoint into one file that describes itself, or unpack such a file; or take its words elsewhere."""

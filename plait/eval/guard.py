@@ -36,7 +36,7 @@ SAID = ("What is the capital of France?", "The capital of France is Paris.")
 @dataclass(frozen=True)
 class Guarded:
     """One measure of a task before and after. `interval`: of the loss's growth, or of the score before; `aimed`: the fine-tuning was
-    for this cell."""
+    for this task."""
 
     cell: str
     task: str
@@ -132,14 +132,14 @@ def _scores(evaluation: Evaluation, task: Measured, rows: Sequence[Sample]) -> I
 def compare(
     before: Mapping[str, TaskMeasure], after: Mapping[str, TaskMeasure], aims: Collection[str]
 ) -> list[Guarded]:
-    """Every measure of both, task by task. `aims`: the cells that the fine-tuning was for."""
+    """Every measure of both, task by task. `aims`: what the fine-tuning was for, as `image->text name`."""
     return [
         guarded
         for name, old in before.items()
         for guarded in (
-            _of_losses(name, old, after[name], old.cell in aims),
+            _of_losses(name, old, after[name], f"{old.cell} {name}" in aims),
             *(
-                _of_score(name, old.cell, *pair, old.cell in aims)
+                _of_score(name, old.cell, *pair, f"{old.cell} {name}" in aims)
                 for pair in zip(old.scores, after[name].scores, strict=True)
             ),
         )

@@ -6,6 +6,8 @@ What reads and writes other modalities, and the ids that begin them, stay behind
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,20 @@ NAMED_IDS = (
 LENGTH = 2048  # of the longest sequence, where nothing is known of it
 
 
-def write(network: MultimodalTransformer, folder: Path, length: int = LENGTH) -> Path:
-    """Write the new folder; returns it. `length`: tokens of the longest sequence that the trunk learned from.
+@dataclass(frozen=True)
+class Described:
+    """The words of a checkpoint as a family has them: its configuration of the trunk, float32 `tensors` by the family's names, and
+    whether the head's weights are the table's. `ids`: of tokens that the chat template names, such as eos_token."""
 
-    Raises CheckpointError for a trunk that no family describes, or a folder that is there."""
+    family: Llama
+    trunk: TrunkConfig
+    tensors: Weights
+    tied: bool
+    ids: Mapping[str, int]
+
+
+def describe(network: MultimodalTransformer) -> Described:
+    """The words of a checkpoint as some family has them. Raises CheckpointError for a trunk that no family describes."""
     trunk = bare(network.trunk.config)
     family = next((one for one in FAMILIES.values() if isinstance(one, Llama) and _describes(one, trunk)), None)
     if family is None:
@@ -42,36 +54,38 @@ def write(network: MultimodalTransformer, folder: Path, length: int = LENGTH) ->
             f"no model of transformers has this trunk ({_in_words(network.trunk.config)}); expected one that came from Llama, SmolLM, Qwen2, "
             "Qwen3 or Gemma: trunks of plait's own recipes normalise otherwise"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise CheckpointError(f"{folder} is there already; expected a new folder")
-    words, weights = network.vocabulary.modalities[WORDS], network.state_dict()
-    tensors = {f"model.{name}": tensor for name, tensor in _trunk_of(network, family, trunk).items()}
-    tensors[f"model.{family.embedding()}"] = weights[TABLE]
-    tied = WORDS in network.tied
+    weights, tied = network.state_dict(), WORDS in network.tied
+    tensors = {**_trunk_of(network, family, trunk), family.embedding(): weights[TABLE]}
     if not tied:
         if weights[f"{HEAD}.bias"].any():
             raise CheckpointError("the head of words has a bias, which transformers has no place for; expected none")
         tensors[HEAD_NAME] = weights[f"{HEAD}.weight"]
     template = network.vocabulary.template
-    names = template.names if template is not None else {}
-    ids = (
-        {f"{name}_id": template.specials[token] for name, token in names.items() if token in template.specials}
-        if template
-        else {}
-    )
+    named = {} if template is None else {name: template.specials.get(token) for name, token in template.names.items()}
+    ids = {name: index for name, index in named.items() if index is not None}
+    return Described(family, trunk, {name: tensor.float().contiguous() for name, tensor in tensors.items()}, tied, ids)
+
+
+def write(network: MultimodalTransformer, folder: Path, length: int = LENGTH) -> Path:
+    """Write the new folder; returns it. `length`: tokens of the longest sequence that the trunk learned from.
+
+    Raises CheckpointError for a trunk that no family describes, or a folder that is there."""
+    described = describe(network)
+    family, words, template = described.family, network.vocabulary.modalities[WORDS], network.vocabulary.template
+    if folder.exists() and any(folder.iterdir()):
+        raise CheckpointError(f"{folder} is there already; expected a new folder")
     config = {
-        **family.config(trunk), "architectures": [f"{CLASSES[family.name]}ForCausalLM"], "vocab_size": words.token_width,
-        "tie_word_embeddings": tied, "max_position_embeddings": length, "torch_dtype": "float32", **dict.fromkeys(NAMED_IDS), **ids,
+        **family.config(described.trunk), "architectures": [f"{CLASSES[family.name]}ForCausalLM"], "vocab_size": words.token_width,
+        "tie_word_embeddings": described.tied, "max_position_embeddings": length, "torch_dtype": "float32", **dict.fromkeys(NAMED_IDS),
+        **{f"{name}_id": index for name, index in described.ids.items()},
     }  # fmt: skip
+    names = template.names if template is not None else {}
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **names}
     if template is not None:
         settings["chat_template"] = template.source
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.float().contiguous() for name, tensor in tensors.items()},
-        folder / "model.safetensors",
-        {"format": "pt"},
-    )
+    tensors = {name if name == HEAD_NAME else f"model.{name}": tensor for name, tensor in described.tensors.items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     stored = with_specials(words.state()["tokenizer_json"], template.specials if template is not None else {})
     for file, content in (("config.json", config), ("tokenizer_config.json", settings), ("tokenizer.json", stored)):
         (folder / file).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ special, such as `<think>` in some families, are parsed as their makers do. Noth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def _byte_level(*before: Any, regex: bool) -> Any:
 
 
 # what GGUF calls a way to cut text before merging -> that way
-CUTS = {
+CUTS: dict[str, Callable[[], Any]] = {
     "gpt-2": lambda: _byte_level(regex=True),
     "smollm": lambda: _byte_level(pre_tokenizers.Digits(individual_digits=True), regex=True),
     "llama-bpe": lambda: _byte_level(pre_tokenizers.Split(Regex(LLAMA_3), "isolated"), regex=False),

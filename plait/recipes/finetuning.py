@@ -10,14 +10,14 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from plait.contract import WORDS, Modality, Part, Sample
+from plait.contract import WORDS, Message, Modality, Part, Sample
 from plait.data import copies, store
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
@@ -28,6 +28,7 @@ from plait.data.vocabulary import MARKS, Vocabulary
 from plait.errors import CheckpointError, ConfigError, DataError
 from plait.eval import guard as guarding
 from plait.infer.engine import Engine
+from plait.infer.request import Request
 from plait.model import sides as parts_of_model
 from plait.model.lora import FURTHER
 from plait.model.multimodal import MultimodalTransformer
@@ -35,10 +36,11 @@ from plait.model.sides import IN, OUT, TRUNK
 from plait.model.transformer import TrunkConfig
 from plait.recipes import autoconfig, measuring, own_data
 from plait.recipes.overrides import override
-from plait.recipes.recipe import Recipe
+from plait.recipes.recipe import Recipe, of_language_model
 from plait.runtime import parallel
+from plait.runtime.device import resolve_device, resolve_dtype
 from plait.runtime.files import atomic_write
-from plait.tasks.user_data import cell_of
+from plait.tasks.user_data import key_of
 from plait.train import archive, bases, checkpoint
 from plait.train import run as runs
 from plait.train.optim import OptimConfig
@@ -52,6 +54,8 @@ MOST_VARIANTS, FEATURES = 8, 400  # varied copies of a medium, and about so many
 REPLAYED_ROWS, READ_ROWS = 6000, 600  # earlier ones at most; where a frozen encoder has to read what they show
 ADAPTER_RATE = 1e-3
 WHOLE_RATE = 0.3  # of the rate that weights learned at before
+REPLAYED = 0.5  # share of the draws
+REPLAY, MOST_ANSWERED = "replay", 64  # a folder of the run; tokens of an answer of its own
 GUARD = "guard.json"
 HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where it was shipped with some
 
@@ -59,7 +63,8 @@ HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where 
 @dataclass(frozen=True)
 class Choices:
     """What a person says of a fine-tuning. `lora`: rank of new adapters, of words too with `words`; `full`: everything moves;
-    `train` and `freeze`: sides, modalities or readers (plait.model.sides); `replay`: share of rows that were learned from before."""
+    `train` and `freeze`: sides, modalities or readers (plait.model.sides); `replay`: share of rows that were learned from before,
+    REPLAYED if None and there are any."""
 
     lora: int | None = None
     words: bool = False
@@ -67,7 +72,7 @@ class Choices:
     train: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     keep_words: bool = False
-    replay: float = 0.0
+    replay: float | None = None
     minutes: float = MINUTES
 
     def __post_init__(self) -> None:
@@ -79,7 +84,7 @@ class Choices:
             raise ConfigError(f"got --lora {self.lora}; expected a rank from 1 on, such as {RANK}")
         if self.words and self.keep_words:
             raise ConfigError("got --lora-on all with --keep-words; expected one: adapters of words change words")
-        if not 0 <= self.replay < 1:
+        if self.replay is not None and not 0 <= self.replay < 1:
             raise ConfigError(f"got --replay {self.replay}; expected a share from 0 up to 1, such as 0.1")
 
 
@@ -95,8 +100,9 @@ class Start:
 
     @property
     def recipe(self) -> Recipe:
-        """That it was trained by."""
-        return Recipe(**self.config["recipe"])
+        """That it was trained by; of a language model that others trained, what is usual for one."""
+        stored = self.config["recipe"]
+        return Recipe(**{**of_language_model(stored.get("name", self.init)).model_dump(), **stored})
 
     @property
     def run(self) -> Path:
@@ -234,9 +240,79 @@ def replayed(start: Start, folder: Path, run: Path) -> Path:
         if task in wanted
         for index in sorted(rng.permutation(len(of_task))[:of_each])
     ]
-    place = run / "replay"
+    place = run / REPLAY
     copies.write(chosen, place / f"{TRAIN}.jsonl")
     return place
+
+
+def own_answers(start: Start, samples: Sequence[Sample], run: Path, say: Callable[[str], Any]) -> Path | None:
+    """What the checkpoint itself answers in words to questions of its other tasks about the new media, as rows in the run folder:
+    learned again they keep it as it is, without any earlier data (Li and Hoiem, 2016). The questions are those of the rows that it is
+    shipped with, whose own media are not used. None where it is shipped with none, or none is about such media."""
+    held = start.folder / HELD_OUT
+    suite, _ = measuring.suite_of(start.recipe.model_copy(update={"data": str(held)}), start.run, start.modalities)
+    media = {kind: found for kind, found in distinct_parts(_questions(samples)).items() if kind != WORDS}
+    rng = np.random.default_rng([2026, 61])
+    asked: list[tuple[str, tuple[Message, ...]]] = []
+    tasks = [
+        task
+        for task in suite.tasks
+        if task.answers_in == WORDS and task.gives - {WORDS} and task.gives - {WORDS} <= set(media)
+    ]
+    of_each = -(-READ_ROWS // max(1, len(tasks)))
+    for task in tasks:
+        questions = [row.messages[:-1] for row in suite.rows.rows(task, task.splits[0])]
+        for number in range(of_each if questions else 0):
+            about = {kind: found[int(rng.integers(len(found)))] for kind, found in media.items()}
+            asked.append((task.name, _about(questions[number % len(questions)], about)))
+    if not asked:
+        return None
+    say(f"asking {start.init} {len(asked)} questions of its own about what these rows show")
+    network, _ = checkpoint.load(start.folder, resolve_dtype("auto", resolve_device("auto")))
+    engine = Engine(network.to(resolve_device("auto")).for_inference())
+    usual = start.recipe.sampling.model_dump() | {"temperature": 0.0, "max_tokens": MOST_ANSWERED}
+    answers = engine.generate([Request(question, to=WORDS, **usual) for _, question in asked])
+    rows = [
+        Sample((*question, Message("assistant", answer.message.parts)), task)
+        for (task, question), answer in zip(asked, answers, strict=True)
+        if answer.error is None and answer.message.parts
+    ]
+    copies.write(rows, run / REPLAY / f"{TRAIN}.jsonl")
+    return run / REPLAY
+
+
+def _questions(samples: Sequence[Sample]) -> list[Sample]:
+    """The rows without what is answered."""
+    return [replace(sample, messages=tuple(m for m in sample.messages if m.role == "user")) for sample in samples]
+
+
+def _about(question: Sequence[Message], media: Mapping[str, Part]) -> tuple[Message, ...]:
+    """A question about other media."""
+    return tuple(replace(m, parts=tuple(media.get(part.type, part) for part in m.parts)) for m in question)
+
+
+def _replay(
+    start: Start,
+    samples: Sequence[Sample],
+    run: Path,
+    share: float | None,
+    earlier: Path | None,
+    say: Callable[[str], Any],
+) -> tuple[Path | None, float]:
+    """The folder of the rows that are replayed, and their share of the draws: REPLAYED if none is said and there are some.
+
+    Raises DataError where some are asked for and there are none."""
+    if share == 0:
+        return None, 0.0
+    place = replayed(start, earlier, run) if earlier is not None else None
+    if place is None and (start.folder / HELD_OUT).is_dir():
+        place = own_answers(start, samples, run, say)
+    if place is None and share:
+        raise DataError(
+            f"got --replay {share}, but the rows that {start.init} learned from are not in {start.recipe.data or 'any folder'}; expected "
+            "them: --earlier FOLDER, or no replay"
+        )
+    return place, (REPLAYED if share is None else share) if place is not None else 0.0
 
 
 def shares(own: Mapping[str, float], earlier: Mapping[str, float], replay: float) -> dict[str, float]:
@@ -255,7 +331,7 @@ def _weights(own: Mapping[str, float], start: Start, replay: Path | None, share:
 
 def propose(
     start: Start, folder: Path, run: Path, bad: Mapping[str, frozenset[str]], choices: Choices,
-    overrides: Sequence[str], earlier: Path | None,
+    overrides: Sequence[str], earlier: Path | None, say: Callable[[str], Any],
 ) -> autoconfig.Proposal:  # fmt: skip
     """Propose the recipe of a fine-tuning on the rows in `folder`, and measure it on this machine.
 
@@ -270,19 +346,14 @@ def propose(
         raise DataError(f"{folder}: {splits}; no row is left to train on: expected train.jsonl to differ from the test")
     trunk, moving = what_moves(choices, start, folder, samples)
     before = start.recipe
-    if choices.replay and earlier is None:
-        raise DataError(
-            f"got --replay {choices.replay}, but the rows that {start.init} learned from are not in {before.data or 'any folder'}; expected "
-            "them: --earlier FOLDER, or no replay"
-        )
-    replay = replayed(start, earlier, run) if choices.replay and earlier is not None else None
+    replay, share = _replay(start, samples, run, choices.replay, earlier, say)
     parts = distinct_parts(samples)
     turns = [sum(message.role == "user" for message in sample.messages) for sample in samples]
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
         trunk=trunk, init=start.init, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
         flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim),
-        weights=_weights(autoconfig.weights_of(samples), start, replay, choices.replay), augment=autoconfig.augment_of(samples),
+        weights=_weights(autoconfig.weights_of(samples), start, replay, share), augment=autoconfig.augment_of(samples),
         replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str(run / "features"), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,
     )  # fmt: skip
@@ -290,6 +361,8 @@ def propose(
     pack = autoconfig.pack_of(autoconfig.longest_row(samples, recipe, start.vocabulary), TOKENS_A_STEP)
     recipe = override(recipe.model_copy(update={"pack": pack}), overrides)
     measured = probe(recipe, splits.not_for_training | bad[TRAIN])
+    own_a_step = measured.rows_a_step * (1 - share)  # of which the plan tells how often each is seen
+    measured = replace(measured, rows=len(samples), rows_a_step=own_a_step)
     if not autoconfig.overrides_steps(overrides):
         recipe = autoconfig.with_steps(recipe, measured, choices.minutes)
     return autoconfig.Proposal(recipe, splits, measured, autoconfig.facts_of(samples, parts))
@@ -327,16 +400,18 @@ def train(
     runs.prepare(run, resume, overwrite)
     parallel.use_threads(options.get("threads"))
     bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
-    proposal = propose(start, data, run, bad, choices, overrides, place)
+    proposal = propose(start, data, run, bad, choices, overrides, place, say)
     return own_data.as_proposed(proposal, run, say, **options)
 
 
 def stands_on(folder: Path) -> Path:
-    """The checkpoint that the one in `folder` stands on. Raises CheckpointError where there is none."""
-    parent = checkpoint.read_config(folder)["parent"]
-    if parent is None:
-        raise CheckpointError(f"{folder} stands on no other checkpoint; expected what plait finetune wrote")
-    return checkpoint.parent_of(folder, parent)
+    """The checkpoint that the one in `folder` stands on, which may be a base. Raises CheckpointError where there is none."""
+    config = checkpoint.read_config(folder)
+    if config["parent"] is not None:
+        return checkpoint.parent_of(folder, config["parent"])
+    if config["recipe"].get("init") in bases.BASES:
+        return bases.folder_of(bases.BASES[config["recipe"]["init"]])
+    raise CheckpointError(f"{folder} stands on no other checkpoint; expected what plait finetune wrote")
 
 
 def guard(
@@ -352,10 +427,12 @@ def guard(
             "shipped with none; expected --earlier FOLDER"
         )
     there = start.recipe.model_copy(update={"data": str(place)})
-    suite, _ = measuring.suite_of(there, start.run, start.modalities)
+    suite, skip = measuring.suite_of(there, start.run, start.modalities)
+    for note in () if place == start.folder / HELD_OUT else measuring.check_rows(start.folder, there, skip):
+        say(note)
     samples = read_rows(autoconfig.rows_file(Path(recipe.data)), start.modalities, on_bad=lambda error: None)
-    aims = sorted({cell for sample in samples if (cell := cell_of(sample))})
-    say(f"guarding every cell but {', '.join(aims)} on rows of {place}")
+    aims = sorted({f"{key[1]} {key[0]}".strip() for sample in samples if (key := key_of(sample))})
+    say(f"guarding all but {', '.join(aims)} on rows of {place}")
     limit = rows or guarding.ROWS
     measured = [
         guarding.measure(engine, suite, there.sampling.model_dump(), there.seed, limit, say)

@@ -153,6 +153,11 @@ def under(model: MultimodalTransformer, base: NamedBase) -> Base:
         return Base(base.name, base.sha256, frozenset(names).intersection(below.keys()).difference(ROWS_BY_MARK))
 
 
+def longest(model: MultimodalTransformer, config: Mapping[str, Any]) -> int:
+    """Tokens of the longest sequence that a model, or the base that it stands on, learned from."""
+    return max(int(config["recipe"]["pack"]["length"]), BASES[model.base.name].length if model.base else 0)
+
+
 @contextmanager
 def opened(init: str) -> Iterator[Path]:
     """The checkpoint folder that `init` names: a base by its name, or a run, a checkpoint or an archive by its place."""
