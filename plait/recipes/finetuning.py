@@ -405,13 +405,16 @@ def train(
 
 
 def stands_on(folder: Path) -> Path:
-    """The checkpoint that the one in `folder` stands on, which may be a base. Raises CheckpointError where there is none."""
+    """The checkpoint that the one in `folder` was trained from, which may be a base. Raises CheckpointError where there is none."""
     config = checkpoint.read_config(folder)
     if config["parent"] is not None:
         return checkpoint.parent_of(folder, config["parent"])
-    if config["recipe"].get("init") in bases.BASES:
-        return bases.folder_of(bases.BASES[config["recipe"]["init"]])
-    raise CheckpointError(f"{folder} stands on no other checkpoint; expected what plait finetune wrote")
+    init = config["recipe"].get("init")  # of one in which everything moved
+    if init in bases.BASES:
+        return bases.folder_of(bases.BASES[init])
+    if not (init and config["recipe"].get("stands")):
+        raise CheckpointError(f"{folder} was trained from no other checkpoint; expected what plait finetune wrote")
+    return checkpoint.locate(Path(init))
 
 
 def guard(

@@ -339,6 +339,23 @@ def test_the_guard_names_what_got_worse_and_nothing_else(world, tmp_path):
     assert not [name for name in worse["regressed"] if "->audio" not in name and name not in result["regressed"]]
 
 
+def test_where_everything_moves_the_result_stands_alone_and_is_guarded(world, tmp_path):
+    full = api.finetune(
+        world.base,
+        *FEW,
+        data=world.reads,
+        out=tmp_path / "full",
+        say=str,
+        threads=1,
+        choices={"full": True, "replay": 0},
+    )
+    assert checkpoint.read_config(full)["parent"] is None
+    assert {*own(full)} == {*own(world.base)}
+    assert api.guard(full, rows=2, say=str)["aims"] == ["image->text read"]
+    with pytest.raises(CheckpointError, match="was trained from no other checkpoint"):
+        api.guard(world.base, rows=2, say=str)
+
+
 def test_losses_do_not_hang_on_the_rows_beside(world):
     engine = plait.load(world.base, "float32").engine
     known = engine.model.vocabulary.modalities
