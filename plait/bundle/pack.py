@@ -29,7 +29,7 @@ from plait.recipes.recipe import Recipe
 from plait.runtime.files import MANIFEST as DATA_MANIFEST
 from plait.runtime.files import manifest_of, sha256_of
 from plait.runtime.packages import places
-from plait.train import archive, bases, checkpoint
+from plait.train import archive, bases, checkpoint, standing
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WHEELS = (  # beside torch, numpy, safetensors, tokenizers, Pillow and transformers, which are assumed to be there
@@ -141,8 +141,12 @@ def start_files(init: str, place: Path) -> dict[str, bytes]:
     if init in bases.BASES:
         return _base_file(bases.BASES[init])
     with bases.opened(init) as folder:
-        base = checkpoint.read_config(folder)["base"]
-        packed = archive.pack(folder, place / INIT, "bfloat16")
+        config = checkpoint.read_config(folder)
+        base, stands = config["base"], config["parent"] is not None
+        whole = standing.merged(folder, place / "merged") if stands else folder  # the one below stays behind
+        packed = archive.pack(whole, place / INIT, "bfloat16")
+        if stands:
+            shutil.rmtree(whole)
     files = {INIT: packed.read_bytes()}
     packed.unlink()
     return files | (_base_file(bases.find(base)) if base else {})

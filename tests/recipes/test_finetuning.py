@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import plait
 from plait import api
+from plait.bundle.pack import start_files
 from plait.contract import Message, Part
 from plait.data.rows import read_rows
 from plait.errors import CheckpointError, ConfigError, DataError
@@ -299,6 +300,14 @@ def test_a_checkpoint_of_a_fine_tuning_is_exported_small_and_opened_again(world,
     assert packed.stat().st_size < api.export(world.base, tmp_path / "base.plait").stat().st_size
     for one, other in zip(answers(world.tuned), answers(packed), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_bundle_that_starts_from_it_needs_nothing_below(world, tmp_path):
+    (name,) = files = start_files(str(world.tuned), tmp_path)
+    (tmp_path / "alone.plait").write_bytes(files[name])
+    with archive.opened(tmp_path / "alone.plait") as folder:
+        assert checkpoint.read_config(folder)["parent"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["alone.plait"]
 
 
 def test_the_guard_names_what_got_worse_and_nothing_else(world, tmp_path):
