@@ -24,7 +24,7 @@ from plait import recipes
 from plait.eval.card import NAME, source_line
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes import smol
-from plait.recipes.finetuning import HELD_OUT
+from plait.recipes.ancestry import HELD_OUT
 from plait.runtime.files import manifest_of
 from plait.train import checkpoint, shipped
 from plait.train.precision import Precision

@@ -11,6 +11,7 @@ from plait.cli.app import Threads, app
 from plait.errors import ConfigError, DataError
 
 ON = ("experts", "all")  # where adapters are put
+NOT_GUARDED = 3  # exit code
 
 
 @app.command()
@@ -51,7 +52,7 @@ def finetune(  # noqa: PLR0913 - one parameter an option
         "lora": lora, "words": lora_on == ON[1], "full": full, "train": tuple(train or ()), "freeze": tuple(freeze or ()),
         "keep_words": keep_words, "replay": replay, **({} if minutes is None else {"minutes": minutes}),
     }  # fmt: skip
-    folder = out or Path("runs") / data.resolve().name
+    folder = out or _free(Path("runs") / data.resolve().name, Path(checkpoint))
     options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "threads": threads}
     saved = api.finetune(
         checkpoint,
@@ -67,26 +68,34 @@ def finetune(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(1)
     typer.echo(f"next: plait chat {folder}")
     if guard:
-        _guard(saved, earlier)
+        _guard(saved, earlier, keep_words)
 
 
-def _guard(saved: Path, earlier: Path | None) -> None:
-    """Say what got worse; exit with 1 where a cell did that was not aimed at."""
+def _free(run: Path, checkpoint: Path) -> Path:
+    """The run folder, or another beside it where the checkpoint to start from lies there."""
+    return run.with_name(f"{run.name}-tuned") if checkpoint.resolve().is_relative_to(run.resolve()) else run
+
+
+def _guard(saved: Path, earlier: Path | None, keep_words: bool) -> None:
+    """Say what got worse; exit with 1 where a task did that was not aimed at or words that were to be kept changed, with 3 where
+    nothing could be measured."""
     from plait import api
 
     try:
         result = api.guard(saved, earlier=earlier, say=typer.echo)
     except DataError as error:
         typer.echo(f"not guarded: {error}", err=True)
-        return
+        raise typer.Exit(NOT_GUARDED) from error
     typer.echo(f"words: {'the same to the bit' if result['same_words'] else 'changed'}")
     if result["regressed"]:
         typer.echo(
             f"got worse: {', '.join(result['regressed'])}; more --replay, fewer steps or a lower --lora forget less",
             err=True,
         )
-        raise typer.Exit(1)
-    typer.echo("nothing else got worse past its interval")
+    elif not keep_words or result["same_words"]:
+        typer.echo("nothing else got worse past its interval")
+        return
+    raise typer.Exit(1)
 
 
 @app.command()

@@ -36,7 +36,9 @@ def write(samples: Iterable[Sample], file: Path) -> int:
             if not place.is_file():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 content = part.value.read() if isinstance(part.value, Member) else Path(part.value).read_bytes()
-                place.write_bytes(content)
+                partial = place.with_name(f"{place.name}.partial")
+                partial.write_bytes(content)
+                partial.rename(place)  # a kill leaves no half of a medium under its name
         lines.append(dump_row(renamed(sample)))
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, "".join(f"{line}\n" for line in lines))

@@ -19,6 +19,7 @@ from plait.data.pack import collate
 from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import MissingError, PlaitError
 from plait.eval import statistics
+from plait.eval.compare import SHARES
 from plait.eval.metrics import boxes, score, words
 from plait.eval.runner import Evaluation
 from plait.eval.suites import Measured, Outcome, Suite
@@ -28,6 +29,7 @@ ROWS = 24  # of a task
 COPIES = 4  # noised ones of what is written: the loss of a row is their mean
 AT_ONCE = 8  # rows of a forward pass
 TOLERANCE, TRIFLE = 0.05, 0.02  # by which a loss may grow: a share of it, and in any case so much
+MORE_THAN_A_ROW = 1.5
 LOSS = "loss"
 OF_ANSWERS = frozenset({**words.SCORES, **boxes.SCORES})  # scores that need no other model
 SAID = ("What is the capital of France?", "The capital of France is Paris.")
@@ -132,59 +134,49 @@ def _scores(evaluation: Evaluation, task: Measured, rows: Sequence[Sample]) -> I
 def compare(
     before: Mapping[str, TaskMeasure], after: Mapping[str, TaskMeasure], aims: Collection[str]
 ) -> list[Guarded]:
-    """Every measure of both, task by task. `aims`: what the fine-tuning was for, as `image->text name`."""
-    return [
-        guarded
-        for name, old in before.items()
-        for guarded in (
-            _of_losses(name, old, after[name], f"{old.cell} {name}" in aims),
-            *(
-                _of_score(name, old.cell, *pair, f"{old.cell} {name}" in aims)
-                for pair in zip(old.scores, after[name].scores, strict=True)
-            ),
-        )
-    ]
+    """Every measure of both, task by task. `aims`: names of the tasks that the fine-tuning was for."""
+    compared = []
+    for name, old in before.items():
+        compared.append(_of_losses(name, old, after[name], name in aims))
+        scores = {entry["metric"]: entry for entry in after[name].scores}
+        compared += [
+            _of_score(name, old.cell, entry, scores.get(entry["metric"]), name in aims) for entry in old.scores
+        ]
+    return compared
 
 
 def _of_losses(name: str, old: TaskMeasure, new: TaskMeasure, aimed: bool) -> Guarded:
-    """Paired by rows: worse where the interval of the growth lies above nothing, and the growth is no trifle."""
-    known = np.isfinite(old.losses) & np.isfinite(new.losses)
+    """Paired by rows: worse where the interval of the growth lies above nothing, and the growth is no trifle; and where a loss is no
+    number any more."""
+    known = np.isfinite(old.losses)
     pairs = old.losses[known], new.losses[known]
-    growth = pairs[1] - pairs[0]
-    if not len(growth):
+    if not known.any():
         return Guarded(old.cell, name, LOSS, np.nan, np.nan, (np.nan, np.nan), 0, worse=False, aimed=aimed)
+    before = float(pairs[0].mean())
+    if not np.isfinite(pairs[1]).all():
+        return Guarded(old.cell, name, LOSS, before, np.inf, (np.inf, np.inf), len(pairs[0]), worse=True, aimed=aimed)
+    growth = pairs[1] - pairs[0]
 
     def mean(rows: np.ndarray) -> float:
         return float(growth[rows].mean())
 
     interval = statistics.bootstrap(mean, len(growth))
-    worse = interval[0] > 0 and growth.mean() > max(TRIFLE, TOLERANCE * abs(pairs[0].mean()))
+    worse = interval[0] > 0 and growth.mean() > max(TRIFLE, TOLERANCE * abs(before))
     return Guarded(
-        old.cell,
-        name,
-        LOSS,
-        float(pairs[0].mean()),
-        float(pairs[1].mean()),
-        interval,
-        len(growth),
-        worse=bool(worse),
-        aimed=aimed,
+        old.cell, name, LOSS, before, float(pairs[1].mean()), interval, len(growth), worse=bool(worse), aimed=aimed
     )
 
 
-def _of_score(name: str, cell: str, old: Mapping[str, Any], new: Mapping[str, Any], aimed: bool) -> Guarded:
-    low, high = old.get("ci95") or (old["value"], old["value"])
+def _of_score(name: str, cell: str, old: Mapping[str, Any], new: Mapping[str, Any] | None, aimed: bool) -> Guarded:
+    """Worse where it leaves its interval, a share by more than one row; and where it is gone."""
+    n, (low, high) = old.get("n", 0), old.get("ci95") or (old["value"], old["value"])
+    if new is None:
+        return Guarded(cell, name, old["metric"], old["value"], np.nan, (low, high), n, worse=True, aimed=aimed)
     worse = new["value"] < low if old["higher_is_better"] else new["value"] > high
+    if old["metric"].endswith(SHARES):
+        worse = worse and abs(new["value"] - old["value"]) * n > MORE_THAN_A_ROW
     return Guarded(
-        cell,
-        name,
-        old["metric"],
-        old["value"],
-        new["value"],
-        (low, high),
-        old.get("n", 0),
-        worse=bool(worse),
-        aimed=aimed,
+        cell, name, old["metric"], old["value"], new["value"], (low, high), n, worse=bool(worse), aimed=aimed
     )
 
 

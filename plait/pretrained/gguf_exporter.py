@@ -43,7 +43,9 @@ def write(network: MultimodalTransformer, file: Path, precision: str = "bfloat16
         raise ConfigError(f"{file} exists; expected a new file: choose another name")
     described = describe(network)
     settings, words = _settings(described, length), _tokenizer(network, described)
-    writer = gguf.GGUFWriter(file, described.family.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    writer = gguf.GGUFWriter(partial, described.family.name)
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[KINDS[precision]]])
     for name, value in settings.items():
         getattr(writer, f"add_{name}")(value)
@@ -62,6 +64,7 @@ def write(network: MultimodalTransformer, file: Path, precision: str = "bfloat16
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    partial.rename(file)
     return file
 
 

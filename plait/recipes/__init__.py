@@ -18,6 +18,7 @@ MACHINERY = {
     "recipe",
     "overrides",
     "autoconfig",
+    "ancestry",
     "finetuning",
     "own_data",
     "measuring",

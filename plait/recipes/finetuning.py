@@ -10,22 +10,22 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from plait.contract import WORDS, Message, Modality, Part, Sample
+from plait.contract import WORDS, Message, Part, Sample
 from plait.data import copies, store
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
 from plait.data.mix import group_by_task
 from plait.data.rows import read_rows
 from plait.data.splits import TRAIN
-from plait.data.vocabulary import MARKS, Vocabulary
-from plait.errors import CheckpointError, ConfigError, DataError
+from plait.data.vocabulary import MARKS
+from plait.errors import ConfigError, DataError
 from plait.eval import guard as guarding
 from plait.infer.engine import Engine
 from plait.infer.request import Request
@@ -35,13 +35,14 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.sides import IN, OUT, TRUNK
 from plait.model.transformer import TrunkConfig
 from plait.recipes import autoconfig, measuring, own_data
+from plait.recipes.ancestry import HELD_OUT, Start, earlier_rows, held_out_rows, lineage, stands_on, start_of
 from plait.recipes.overrides import override
-from plait.recipes.recipe import Recipe, of_language_model
+from plait.recipes.recipe import Recipe
 from plait.runtime import parallel
 from plait.runtime.device import resolve_device, resolve_dtype
 from plait.runtime.files import atomic_write
 from plait.tasks.user_data import key_of
-from plait.train import archive, bases, checkpoint
+from plait.train import checkpoint
 from plait.train import run as runs
 from plait.train.optim import OptimConfig
 from plait.train.probe import probe
@@ -57,7 +58,6 @@ WHOLE_RATE = 0.3  # of the rate that weights learned at before
 REPLAYED = 0.5  # share of the draws
 REPLAY, MOST_ANSWERED = "replay", 64  # a folder of the run; tokens of an answer of its own
 GUARD = "guard.json"
-HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where it was shipped with some
 
 
 @dataclass(frozen=True)
@@ -88,54 +88,6 @@ class Choices:
             raise ConfigError(f"got --replay {self.replay}; expected a share from 0 up to 1, such as 0.1")
 
 
-@dataclass(frozen=True)
-class Start:
-    """The checkpoint that a fine-tuning starts from."""
-
-    init: str
-    folder: Path
-    config: Mapping[str, Any]
-    modalities: Mapping[str, Modality]
-    vocabulary: Vocabulary = field(repr=False)
-
-    @property
-    def recipe(self) -> Recipe:
-        """That it was trained by; of a language model that others trained, what is usual for one."""
-        stored = self.config["recipe"]
-        return Recipe(**{**of_language_model(stored.get("name", self.init)).model_dump(), **stored})
-
-    @property
-    def run(self) -> Path:
-        """The run folder that it belongs to."""
-        return checkpoint.run_of(self.folder)
-
-
-def start_of(init: str) -> Start:
-    """Open the checkpoint to start from. Raises CheckpointError for anything that is none, or that is packed in a file."""
-    if archive.is_archive(Path(init)):
-        raise CheckpointError(
-            f"{init} is an archive; expected a folder, since what is trained stands on it: plait export {init} FOLDER"
-        )
-    with bases.opened(init) as folder:
-        config = checkpoint.read_config(folder)
-        modalities = checkpoint.load_modalities(folder, config)
-        vocabulary = Vocabulary(modalities, checkpoint.load_template(folder, config))
-    return Start(init, folder, config, modalities, vocabulary)
-
-
-def earlier_rows(start: Start, given: Path | None, learned: bool) -> Path | None:
-    """The folder of the rows that a checkpoint learned from; or, unless these are to be `learned` again, those that it is shipped
-    with. None where there is neither. Raises DataError for a `given` folder without rows."""
-    place = given or Path(start.recipe.data)
-    if start.recipe.data or given:
-        if store.file_of(place, TRAIN) is not None:
-            return place
-        if given is not None:
-            raise DataError(f"{given} holds no training rows; expected the folder that {start.init} was trained on")
-    shipped = start.folder / HELD_OUT
-    return shipped if shipped.is_dir() and not learned else None
-
-
 def used_sides(samples: Sequence[Sample], has_base: bool) -> frozenset[str]:
     """The sides that rows teach: of what is given, of what is answered; words where only words are, and where no pretrained
     language model knows them."""
@@ -159,7 +111,7 @@ def trained_sides(choices: Choices, start: Start, samples: Sequence[Sample]) -> 
     """The sides that move. Raises ConfigError where nothing is left, or where no row teaches a side that was asked for."""
     asked, _ = parts_of_model.chosen(choices.train, start.vocabulary)
     frozen, _ = parts_of_model.chosen(choices.freeze, start.vocabulary)
-    used = used_sides(samples, start.config["base"] is not None)
+    used = used_sides(samples, start.config["base"] is not None or start.vocabulary.template is not None)
     every = frozenset(parts_of_model.sides_of(start.vocabulary))
     taught = used | {WORDS, TRUNK, MARKS}
     if untaught := sorted(asked - taught):
@@ -167,7 +119,8 @@ def trained_sides(choices: Choices, start: Start, samples: Sequence[Sample]) -> 
             f"no row teaches {', '.join(untaught)}: these rows have {', '.join(sorted(used))}; expected rows in which that modality is "
             f"{'answered with' if untaught[0].endswith(OUT) else 'given'}"
         )
-    sides = every if choices.full else asked or (every & (used | ({WORDS} if choices.words else set())))
+    by_rows = every & (used | ({WORDS} if choices.words else set()))
+    sides = every if choices.full else asked if choices.train else by_rows
     if choices.keep_words:
         sides -= {WORDS, TRUNK, MARKS}
     sides -= frozen
@@ -194,14 +147,25 @@ def what_moves(
             raise ConfigError(
                 f"got --lora {rank}; expected a rank of at most {trunk.dim}, the width of the trunk: more would be no lower"
             )
+        if choices.lora is not None and not sets:
+            raise ConfigError(
+                f"got --lora {rank}, but {', '.join(sorted(sides))} has layers of its own here, which take no adapters; expected no --lora: "
+                "these layers move as they are"
+            )
         trunk = TrunkConfig(**trunk.model_dump() | {"adapters": trunk.adapters | sets})
         sides -= {WORDS, TRUNK, MARKS}  # of these, adapters alone
     names = _names(start, trunk)
     patterns = [*parts_of_model.patterns_of(sides, names, start.vocabulary, sets)]
     patterns += [f"{TRUNK}.*.adapters.*.{name}" for name in sets or {}]
     patterns += parts_of_model.chosen(choices.train, start.vocabulary)[1]
-    frozen = parts_of_model.chosen(choices.freeze, start.vocabulary)[1]
-    moving = tuple(dict.fromkeys(pattern for pattern in patterns if pattern not in frozen))
+    frozen_sides, frozen = parts_of_model.chosen(choices.freeze, start.vocabulary)
+    moving = tuple(
+        dict.fromkeys(
+            pattern
+            for pattern in patterns
+            if pattern not in frozen and not parts_of_model.sides_of_parameter(pattern, start.vocabulary) & frozen_sides
+        )
+    )
     if not moving:
         raise ConfigError(
             f"nothing moves: {', '.join(sorted(sides)) or 'what is left'} has no parameters of its own here beside what is frozen; expected "
@@ -240,17 +204,19 @@ def replayed(start: Start, folder: Path, run: Path) -> Path:
         if task in wanted
         for index in sorted(rng.permutation(len(of_task))[:of_each])
     ]
-    place = run / REPLAY
+    place = (run / REPLAY).resolve()
     copies.write(chosen, place / f"{TRAIN}.jsonl")
     return place
 
 
-def own_answers(start: Start, samples: Sequence[Sample], run: Path, say: Callable[[str], Any]) -> Path | None:
+def own_answers(
+    start: Start, ancestor: Start, samples: Sequence[Sample], run: Path, say: Callable[[str], Any]
+) -> Path | None:
     """What the checkpoint itself answers in words to questions of its other tasks about the new media, as rows in the run folder:
-    learned again they keep it as it is, without any earlier data (Li and Hoiem, 2016). The questions are those of the rows that it is
-    shipped with, whose own media are not used. None where it is shipped with none, or none is about such media."""
-    held = start.folder / HELD_OUT
-    suite, _ = measuring.suite_of(start.recipe.model_copy(update={"data": str(held)}), start.run, start.modalities)
+    learned again they keep it as it is, without any earlier data (Li and Hoiem, 2016). The questions are those of the rows that its
+    `ancestor`, or it itself, is shipped with, whose own media are not used. None where it is shipped with none, or none is about such media."""
+    there = ancestor.recipe.model_copy(update={"data": str(ancestor.folder / HELD_OUT)})
+    suite, _ = measuring.suite_of(there, ancestor.run, start.modalities)
     media = {kind: found for kind, found in distinct_parts(_questions(samples)).items() if kind != WORDS}
     rng = np.random.default_rng([2026, 61])
     asked: list[tuple[str, tuple[Message, ...]]] = []
@@ -278,7 +244,7 @@ def own_answers(start: Start, samples: Sequence[Sample], run: Path, say: Callabl
         if answer.error is None and answer.message.parts
     ]
     copies.write(rows, run / REPLAY / f"{TRAIN}.jsonl")
-    return run / REPLAY
+    return (run / REPLAY).resolve()
 
 
 def _questions(samples: Sequence[Sample]) -> list[Sample]:
@@ -304,9 +270,14 @@ def _replay(
     Raises DataError where some are asked for and there are none."""
     if share == 0:
         return None, 0.0
-    place = replayed(start, earlier, run) if earlier is not None else None
-    if place is None and (start.folder / HELD_OUT).is_dir():
-        place = own_answers(start, samples, run, say)
+    place = None
+    for ancestor in lineage(start):
+        if (rows := earlier_rows(ancestor, earlier)) is not None:
+            place = replayed(ancestor, rows, run)
+            break
+        if (ancestor.folder / HELD_OUT).is_dir():
+            place = own_answers(start, ancestor, samples, run, say)
+            break
     if place is None and share:
         raise DataError(
             f"got --replay {share}, but the rows that {start.init} learned from are not in {start.recipe.data or 'any folder'}; expected "
@@ -351,10 +322,10 @@ def propose(
     turns = [sum(message.role == "user" for message in sample.messages) for sample in samples]
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
-        trunk=trunk, init=start.init, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
+        trunk=trunk, init=start.place, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
         flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim),
         weights=_weights(autoconfig.weights_of(samples), start, replay, share), augment=autoconfig.augment_of(samples),
-        replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str(run / "features"), loss_weights=_known_losses(before, start),
+        replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str((run / "features").resolve()), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,
     )  # fmt: skip
     recipe = override(first, overrides)
@@ -391,30 +362,27 @@ def train(
 ) -> Path:
     """As `plait.api.finetune`."""
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
+    start = start_of(init)
     if resume and checkpoint.steps_of(run):
+        if checkpoint.name_of(stands_on(checkpoint.locate(run))) != checkpoint.name_of(start.folder):
+            raise ConfigError(
+                f"the run in {run} began with {stands_on(checkpoint.locate(run))}, not with {init}; expected the same"
+            )
+        say("going on with what the run began with: what moves, replay and minutes are as they were said then")
         return own_data.go_on(data, overrides, run, **options)
     own_data.refuse_several("a fine-tuning")
-    start = start_of(init)
     rows = autoconfig.rows_file(data)
-    place = earlier_rows(start, earlier, learned=True)
+    for needed in (*(one.folder for one in lineage(start)), data, *([earlier] if earlier else [])):
+        if needed.resolve().is_relative_to(run.resolve()):
+            raise ConfigError(
+                f"the run folder {run} holds {needed}, which this needs; expected another: choose one with --out"
+            )
+    place = None if earlier is None else earlier.resolve()
     runs.prepare(run, resume, overwrite)
     parallel.use_threads(options.get("threads"))
     bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
     proposal = propose(start, data, run, bad, choices, overrides, place, say)
     return own_data.as_proposed(proposal, run, say, **options)
-
-
-def stands_on(folder: Path) -> Path:
-    """The checkpoint that the one in `folder` was trained from, which may be a base. Raises CheckpointError where there is none."""
-    config = checkpoint.read_config(folder)
-    if config["parent"] is not None:
-        return checkpoint.parent_of(folder, config["parent"])
-    init = config["recipe"].get("init")  # of one in which everything moved
-    if init in bases.BASES:
-        return bases.folder_of(bases.BASES[init])
-    if not (init and config["recipe"].get("stands")):
-        raise CheckpointError(f"{folder} was trained from no other checkpoint; expected what plait finetune wrote")
-    return checkpoint.locate(Path(init))
 
 
 def guard(
@@ -423,35 +391,35 @@ def guard(
     """As `plait.api.guard`."""
     recipe = Recipe(**checkpoint.read_config(folder)["recipe"])
     start = start_of(str(stands_on(folder)))
-    place = earlier_rows(start, earlier, learned=False)
-    if place is None:
-        raise DataError(
-            f"no rows to guard {start.init} with: those that it learned from are not in {start.recipe.data or 'any folder'}, and it is "
-            "shipped with none; expected --earlier FOLDER"
-        )
-    there = start.recipe.model_copy(update={"data": str(place)})
-    suite, skip = measuring.suite_of(there, start.run, start.modalities)
-    for note in () if place == start.folder / HELD_OUT else measuring.check_rows(start.folder, there, skip):
-        say(note)
-    samples = read_rows(autoconfig.rows_file(Path(recipe.data)), start.modalities, on_bad=lambda error: None)
-    aims = sorted({f"{key[1]} {key[0]}".strip() for sample in samples if (key := key_of(sample))})
-    say(f"guarding all but {', '.join(aims)} on rows of {place}")
-    limit = rows or guarding.ROWS
-    measured = [
-        guarding.measure(engine, suite, there.sampling.model_dump(), there.seed, limit, say)
-        for engine in (before, after)
+    suites = [
+        (one, suite) for one in lineage(start) if (suite := held_out_rows(one, earlier if one is start else None))
     ]
+    samples = list(read_rows(autoconfig.rows_file(Path(recipe.data)), start.modalities, on_bad=lambda error: None))
+    keys = {key for sample in samples if (key := key_of(sample))}
+    measured: list[dict[str, guarding.TaskMeasure]] = [{}, {}]
+    aims = set[str]()
+    for one, suite in suites:
+        fresh = replace(suite, tasks=[task for task in suite.tasks if task.name not in measured[0]])
+        aims |= {task.name for task in fresh.tasks if (getattr(task, "task", task.name), task.cell) in keys}
+        say(f"measuring {len(fresh.tasks)} tasks of {one.place} on rows that it never learned from")
+        for found, engine in zip(measured, (before, after), strict=True):
+            sampling = one.recipe.sampling.model_dump()
+            found |= guarding.measure(engine, fresh, sampling, one.recipe.seed, rows or guarding.ROWS, say)
+    if not measured[0]:
+        raise DataError(
+            f"no rows to guard {start.init} with: those that it learned from are not in {start.recipe.data or 'any folder'} or hold none "
+            "out, and it is shipped with none; expected --earlier FOLDER, or --no-guard"
+        )
     compared = guarding.compare(measured[0], measured[1], aims)
     result = {
-        "before": str(start.init),
+        "before": start.place,
         "after": str(folder),
-        "rows": str(place),
-        "aims": aims,
+        "aims": sorted(aims),
         "same_words": guarding.same_words(before, after),
         "measures": guarding.as_entries(compared),
         "regressed": sorted({f"{one.cell} {one.task}" for one in compared if one.regressed}),
     }
-    for one in compared:
-        say(str(one))
+    for guarded in compared:
+        say(str(guarded))
     atomic_write(checkpoint.run_of(folder) / GUARD, json.dumps(result, indent=1, ensure_ascii=False))
     return result

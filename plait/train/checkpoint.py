@@ -375,8 +375,13 @@ def lean(folder: Path, target: Path, precision: Precision | Mapping[str, Precisi
 def _own(config: Mapping[str, Any], model: MultimodalTransformer) -> Base:
     """The checkpoint that a model was loaded from, and what it holds itself."""
     below = frozenset[str]().union(*(one.tensors for one in (model.base, model.parent) if one))
-    names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
-    return Base("", str(config.get(SEAL, "")), frozenset(names - below))
+    return Base("", str(config.get(SEAL, "")), frozenset(model.state_dict()) - below)
+
+
+def name_of(folder: Path) -> str:
+    """What a checkpoint is called by those that stand on it: its name if it is shipped, else its place."""
+    named = {path.resolve(): name for name, path in shipped.checkpoints().items()}
+    return named.get(folder.resolve(), str(folder.resolve()))
 
 
 def stored_parent(parent: Base, folder: Path) -> dict[str, str]:
@@ -389,18 +394,22 @@ def stored_parent(parent: Base, folder: Path) -> dict[str, str]:
 def parent_of(folder: Path, stored: Mapping[str, str]) -> Path:
     """The folder of the checkpoint that the one in `folder` stands on, found where it was or from its own place, and known by
     its hash. Raises CheckpointError."""
-    places = [Path(stored["name"])]
-    if stored["beside"]:
-        places.append((folder.resolve() / stored["beside"]).resolve())
+    try:
+        name, sha256, beside = (str(stored[key]) for key in ("name", "sha256", "beside"))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: 'parent' is {stored!r}; expected name, sha256 and beside") from error
+    places = [shipped.checkpoints().get(name, Path(name))]
+    if beside:
+        places.append((folder.resolve() / beside).resolve())
     for place in places:
         try:
             found = locate(place)
-            if read_stored_config(found).get(SEAL, "") == stored["sha256"]:
+            if read_stored_config(found).get(SEAL, "") == sha256:
                 return found
         except CheckpointError:
             continue
     raise CheckpointError(
-        f"{folder} stands on the checkpoint {stored['name']} with sha256 {stored['sha256'][:12]}, which is not here or is another; "
+        f"{folder} stands on the checkpoint {name} with sha256 {sha256[:12]}, which is not here or is another; "
         "expected it where it was: copy it there, or where both are write one that stands alone: plait merge"
     )
 
@@ -408,13 +417,13 @@ def parent_of(folder: Path, stored: Mapping[str, str]) -> Path:
 def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], Base | None, Base | None]:
     """All weights, and which of them are the base's and which another checkpoint's."""
     own_weights = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
-    if (stored := config["parent"]) is not None:
+    if (stored := config.get("parent")) is not None:
         place = parent_of(folder, stored)
         weights, base, _ = _weights_and_base(place, read_config(place))
         if base is not None:
             base = base.without(own_weights)
         names = frozenset(weights) - frozenset(own_weights) - (base.tensors if base else frozenset[str]())
-        return weights | own_weights, base, Base(stored["name"], stored["sha256"], names)
+        return weights | own_weights, base, Base(name_of(place), stored["sha256"], names)
     if config["base"] is None:
         return own_weights, None, None
     named = bases.find(config["base"])

@@ -49,6 +49,8 @@ BEFORE_A_RUN = {
     splits.NAME,
     f"{splits.NAME}.partial",
     "proposal.json",
+    "replay",
+    "features",
 }  # what a folder may hold although no run has begun in it
 
 
@@ -69,6 +71,8 @@ def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
     if not run.exists() or all(path.name in BEFORE_A_RUN for path in run.iterdir()):
         run.mkdir(parents=True, exist_ok=True)
         for name in BEFORE_A_RUN:
+            if (run / name).is_dir():
+                shutil.rmtree(run / name)
             (run / name).unlink(missing_ok=True)
     elif overwrite:
         if not ((run / "train.log").is_file() or (run / checkpoint.STAGES).is_dir()):
@@ -258,7 +262,7 @@ def _from_checkpoint(
     if recipe.init in bases.BASES and model.base is None:
         model.base = bases.under(model, bases.BASES[recipe.init])
     elif recipe.stands:
-        model.parent = standing.under(model, recipe.init, folder, config)
+        model.parent = standing.under(model, folder, config)
     pca.start(model, components, recipe.seed)
     return model, rows
 

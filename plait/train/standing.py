@@ -20,21 +20,20 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 from plait.model.weights import ROWS_BY_MARK, Base, fitted
 from plait.runtime.files import atomic_write
-from plait.train import checkpoint, shipped
+from plait.train import checkpoint
 
 MERGED = "merged"  # of a checkpoint's recipe: what it was merged from
 
 
-def under(model: MultimodalTransformer, init: str, folder: Path, config: Mapping[str, Any]) -> Base:
-    """The checkpoint `folder`, called `init`, under a model that was just made from it: all tensors are its own but for those of
+def under(model: MultimodalTransformer, folder: Path, config: Mapping[str, Any]) -> Base:
+    """The checkpoint `folder` under a model that was just made from it: all tensors are its own but for those of
     the base below and for the marks, which may have grown."""
     below = model.base.tensors if model.base else frozenset[str]()
     weights = checkpoint.load_weights(folder, config)
     known = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     drawn = ROWS_BY_MARK if tuple(config["vocabulary"]) != model.vocabulary.names else ()
     names = {name for name, tensor in known.items() if name in weights and weights[name].shape == tensor.shape}
-    name = init if init in shipped.checkpoints() else str(folder)
-    return Base(name, str(config.get(checkpoint.SEAL, "")), frozenset(names - below - {*drawn}))
+    return Base(checkpoint.name_of(folder), str(config.get(checkpoint.SEAL, "")), frozenset(names - below - {*drawn}))
 
 
 def merged(folder: Path, target: Path) -> Path:
@@ -56,7 +55,9 @@ def merged(folder: Path, target: Path) -> Path:
     recipe = {**config["recipe"], "stands": False}
     recipe["trunk"] = {**recipe["trunk"], "adapters": ranks}
     checkpoint.save(target, whole, weights, recipe)
-    _add_to_config(target, {MERGED: {"parent": config["parent"], "sets": sets, "recipe": config["recipe"]}})
+    assert model.parent is not None
+    parent = checkpoint.stored_parent(model.parent, target)
+    _add_to_config(target, {MERGED: {"parent": parent, "sets": sets, "recipe": config["recipe"]}})
     return target
 
 
@@ -80,7 +81,7 @@ def unmerged(folder: Path, target: Path) -> Path:
     apart = _rebuilt(model, {"adapters": ranks}, weights)
     same = {name for name, tensor in weights.items() if name in below and torch.equal(below[name], tensor)}
     of_base = apart.base.tensors if apart.base else frozenset[str]()
-    apart.parent = Base(facts["parent"]["name"], facts["parent"]["sha256"], frozenset(same - of_base))
+    apart.parent = Base(checkpoint.name_of(place), facts["parent"]["sha256"], frozenset(same - of_base))
     return checkpoint.save(target, apart, weights, facts["recipe"])
 
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from plait import api
 from plait.cli import app
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 
 RUNNER = CliRunner()
 KEPT = {"same_words": True, "regressed": []}
@@ -53,6 +53,29 @@ def test_a_cell_that_got_worse_fails_the_command_by_name(called):
     assert "got worse: text->audio say; more --replay" in done.output
     assert "words: changed" in done.output
     assert RUNNER.invoke(app, ["finetune", "smol", "--data", "data/birds", "--no-guard"]).exit_code == 0
+
+
+def test_words_that_were_to_be_kept_and_changed_fail(called):
+    _, found = called
+    found.append({"same_words": False, "regressed": []})
+    assert RUNNER.invoke(app, ["finetune", "smol", "--data", "data/birds", "--keep-words"]).exit_code == 1
+    assert RUNNER.invoke(app, ["finetune", "smol", "--data", "data/birds"]).exit_code == 0
+
+
+def test_what_could_not_be_guarded_is_no_success(called, monkeypatch):
+    def guard(path, **options):
+        raise DataError("no rows")
+
+    monkeypatch.setattr(api, "guard", guard)
+    done = RUNNER.invoke(app, ["finetune", "smol", "--data", "data/birds"])
+    assert done.exit_code == 3
+    assert "not guarded: no rows" in done.output
+
+
+def test_the_default_run_is_never_the_checkpoints_own(called):
+    calls, _ = called
+    RUNNER.invoke(app, ["finetune", "runs/birds", "--data", "data/birds"])
+    assert calls[-1][2]["out"] == Path("runs/birds-tuned")
 
 
 def test_adapters_are_put_on_experts_or_on_all(called):

@@ -85,9 +85,9 @@ def test_a_name_that_no_module_can_have_is_refused(name):
         TrunkConfig(**TINY.model_dump() | {"adapters": {name: 2}})
 
 
-@pytest.mark.parametrize("rank", [0, -1, 10**6])
+@pytest.mark.parametrize("rank", [0, -1])
 def test_a_rank_that_is_none_is_refused(rank):
-    with pytest.raises(ValidationError, match="expected 1 to dim=32"):
+    with pytest.raises(ValidationError, match="expected one from 1 on"):
         TrunkConfig(**TINY.model_dump() | {"adapters": {"image_given": rank}})
 
 

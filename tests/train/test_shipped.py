@@ -8,7 +8,7 @@ import pytest
 from plait.data import sources
 from plait.eval.card import NAME
 from plait.recipes import smol
-from plait.recipes.finetuning import HELD_OUT
+from plait.recipes.ancestry import HELD_OUT
 from plait.runtime.files import sha256_of
 from plait.train import bases, checkpoint, shipped
 
