@@ -247,11 +247,11 @@ def guard(
 ) -> dict[str, Any]:
     """Measure every cell of what `finetune` wrote, and of the checkpoint that it stands on, on rows that the latter never learned from;
     written to guard.json in the run folder, too. `rows` of each task; as many as are usual if 0. Raises DataError without any."""
-    from plait.recipes import ancestry, finetuning
+    from plait.recipes import finetuning
     from plait.train import checkpoint
 
     folder = checkpoint.locate(Path(path))
-    models = load_several({"before": ancestry.stands_on(folder), "after": folder})
+    models = load_several({"before": finetuning.started_from(folder).folder, "after": folder})
     engines = models["before"].engine, models["after"].engine
     return finetuning.guard(folder, *engines, None if earlier is None else Path(earlier), rows, say)
 

@@ -36,14 +36,14 @@ def finetune(  # noqa: PLR0913 - one parameter an option
         typer.Option(help="Share of rows that it learned from before, such as 0.1; half where there are some."),
     ] = None,
     earlier: Annotated[Optional[Path], typer.Option(help="Folder of those rows, if it is elsewhere now.")] = None,  # noqa: UP045
-    guard: Annotated[bool, typer.Option(help="Measure every cell before and after.")] = True,
+    guard: Annotated[bool, typer.Option(help="Measure every task before and after.")] = True,
     minutes: Annotated[Optional[float], typer.Option(min=0.1, help="Propose steps for about as long (10).")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     threads: Threads = None,
 ) -> None:
-    """Teach a checkpoint your rows, and see that it forgets nothing: the exit code is 1 if a cell that these rows are not of got
-    worse."""
+    """Teach a checkpoint your rows, and see what it forgets: the exit code is 1 if a task that these rows are not of got worse, 3 if
+    nothing could be measured."""
     from plait import api
 
     if lora_on not in ON:

@@ -32,13 +32,13 @@ def write(samples: Iterable[Sample], file: Path) -> int:
     lines = []
     for sample in samples:
         for part in (part for message in sample.messages for part in message.parts if part.type != WORDS):
-            place = file.parent / media_name(part.value)
-            if not place.is_file():
-                place.parent.mkdir(parents=True, exist_ok=True)
+            copy = file.parent / media_name(part.value)
+            if not copy.is_file():
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 content = part.value.read() if isinstance(part.value, Member) else Path(part.value).read_bytes()
-                partial = place.with_name(f"{place.name}.partial")
+                partial = copy.with_name(f"{copy.name}.partial")
                 partial.write_bytes(content)
-                partial.rename(place)  # a kill leaves no half of a medium under its name
+                partial.rename(copy)  # a kill leaves no half of a medium under its name
         lines.append(dump_row(renamed(sample)))
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, "".join(f"{line}\n" for line in lines))

@@ -1,7 +1,7 @@
-"""What a fine-tuning broke: every cell before and after, on rows that the checkpoint never learned from.
+"""What a fine-tuning broke: every task before and after, on rows that the checkpoint never learned from.
 
 Two measures of a task. Its loss on the same rows with the same noise, paired by rows: of words and of media alike, and quick. Of
-answers in words also the scores of the report, on what the model really answers. A cell that was not aimed at and got
+answers in words also the scores of the report, on what the model really answers. A task that was not aimed at and got
 worse past its interval is a regression.
 """
 
@@ -21,6 +21,7 @@ from plait.errors import MissingError, PlaitError
 from plait.eval import statistics
 from plait.eval.compare import SHARES
 from plait.eval.metrics import boxes, score, words
+from plait.eval.metrics.bench import cell
 from plait.eval.runner import Evaluation
 from plait.eval.suites import Measured, Outcome, Suite
 from plait.infer.engine import Engine
@@ -76,7 +77,7 @@ def losses(engine: Engine, samples: Sequence[Sample], group: str, seed: int) -> 
     encoder = Encoder(model.vocabulary, flow, features=engine.encoder.features)
     rows = [encoder.row(sample, np.random.default_rng([seed, 61, number])) for number, sample in enumerate(samples)]
     order = np.argsort([len(row) for row in rows], kind="stable")
-    found = np.full(len(rows), np.nan)
+    row_losses = np.full(len(rows), np.nan)
     for start in range(0, len(rows), AT_ONCE):
         numbers = order[start : start + AT_ONCE]
         chosen = [rows[number] for number in numbers]
@@ -90,10 +91,10 @@ def losses(engine: Engine, samples: Sequence[Sample], group: str, seed: int) -> 
             values, row = ids.loss[is_here], ids.row[is_here]
         else:
             values, row = of_kind[group].loss, of_kind[group].row
-        for place, number in enumerate(numbers):
-            if len(of_row := values[row == place]):
-                found[number] = float(of_row.float().mean())
-    return found
+        for index, number in enumerate(numbers):
+            if len(of_row := values[row == index]):
+                row_losses[number] = float(of_row.float().mean())
+    return row_losses
 
 
 def measure(
@@ -107,10 +108,8 @@ def measure(
         rows = suite.rows.rows(task, task.splits[0])[:limit]
         if not rows:
             continue
-        found = TaskMeasure(task.cell, losses(engine, rows, task.answers_in, seed))
-        if task.answers_in == WORDS:
-            found.scores = list(_scores(evaluation, task, rows))
-        measured[task.name] = found
+        scores = list(_scores(evaluation, task, rows)) if task.answers_in == WORDS else []
+        measured[task.name] = TaskMeasure(task.cell, losses(engine, rows, task.answers_in, seed), scores)
     return measured
 
 
@@ -119,10 +118,8 @@ def _scores(evaluation: Evaluation, task: Measured, rows: Sequence[Sample]) -> I
     answers = evaluation.ask([sample.messages[:-1] for sample in rows], WORDS)
     outcome = Outcome(task, task.splits[0], rows, answers, 0.0)
     for name, right in evaluation.panel.hits(task, answers, rows).items():
-        yield {
-            "metric": f"{name}: exact match", "value": sum(right) / len(right), "ci95": statistics.wilson(sum(right), len(right)),
-            "higher_is_better": True, "n": len(right),
-        }  # fmt: skip
+        interval = statistics.wilson(sum(right), len(right))
+        yield cell(outcome, f"{name}: exact match", sum(right) / len(right), interval, len(right))
     for name in task.scores:
         if name in OF_ANSWERS:
             try:

@@ -24,7 +24,7 @@ from plait.eval.metrics import OF_THE_MODEL, Bench, score
 from plait.eval.metrics.bench import broken_down, cell, entry, texts
 from plait.eval.panel import Panel, share
 from plait.eval.progress import NoProgress, Progress
-from plait.eval.suites import Cycle, Measured, Outcome, Suite, partners
+from plait.eval.suites import Cycle, Measured, Outcome, Suite, about, partners
 from plait.infer.engine import Engine
 from plait.infer.events import Answer
 from plait.infer.likelihood import log_likelihoods
@@ -138,10 +138,7 @@ class Evaluation:
     def _swapped(sample: Sample, other: Sample) -> tuple[Message, ...]:
         """A row's words about another row's media."""
         media = {part.type: part for message in other.messages[:-1] for part in message.parts if part.type != WORDS}
-        return tuple(
-            replace(message, parts=tuple(media.get(part.type, part) for part in message.parts))
-            for message in sample.messages[:-1]
-        )
+        return about(sample.messages[:-1], media)
 
     def _quoted_texts(self, rows: Sequence[Sample], to: str) -> list[str | None]:
         """What a voice that can be told is to say in the answer to each row: the text that the question quotes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +113,11 @@ class Outcome:
     seconds: float
     blank_answers: list[Part | None] = field(default_factory=list)
     swapped_answers: list[Part | None] = field(default_factory=list)
+
+
+def about(question: Sequence[Message], media: Mapping[str, Part]) -> tuple[Message, ...]:
+    """A question's words about other media, by their modality; parts of other modalities stay."""
+    return tuple(replace(m, parts=tuple(media.get(part.type, part) for part in m.parts)) for m in question)
 
 
 def partners(samples: Sequence[Sample], count: int) -> list[int]:

@@ -67,12 +67,12 @@ def sides_of_parameter(name: str, vocabulary: Vocabulary) -> frozenset[str]:
 
 def counts(model: MultimodalTransformer) -> dict[str, tuple[int, int]]:
     """How many parameters move and how many there are, by the sides that they serve (`image-in`, `image-in and image-out`)."""
-    found: dict[str, tuple[int, int]] = {}
+    by_side: dict[str, tuple[int, int]] = {}
     for name, parameter in model.named_parameters():
         key = " and ".join(sorted(sides_of_parameter(name, model.vocabulary)))
-        moves, total = found.get(key, (0, 0))
-        found[key] = moves + parameter.numel() * parameter.requires_grad, total + parameter.numel()
-    return dict(sorted(found.items()))
+        moves, total = by_side.get(key, (0, 0))
+        by_side[key] = moves + parameter.numel() * parameter.requires_grad, total + parameter.numel()
+    return dict(sorted(by_side.items()))
 
 
 def chosen(words: Sequence[str], vocabulary: Vocabulary) -> tuple[frozenset[str], tuple[str, ...]]:

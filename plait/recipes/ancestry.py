@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from plait.eval.suites import Suite
 from plait.eval.user_data import SEEN
 from plait.recipes import measuring
 from plait.recipes.recipe import Recipe, of_language_model
-from plait.train import archive, bases, checkpoint
+from plait.train import archive, bases, checkpoint, shipped
 
 HELD_OUT = "held-out"  # in a checkpoint's folder: rows to guard it with, where it was shipped with some
 
@@ -61,58 +61,56 @@ def start_of(init: str) -> Start:
     return Start(init, folder, config, modalities, vocabulary)
 
 
-def stands_on(folder: Path) -> Path:
-    """The checkpoint that the one in `folder` was trained from, which may be a base. Raises CheckpointError where there is none."""
+def stands_on(folder: Path) -> Path | None:
+    """The checkpoint that the one in `folder` was trained from, which may be a base; None where it was trained from none that is
+    here. Raises CheckpointError for one that it cannot do without and that is not here."""
     config = checkpoint.read_config(folder)
     if config["parent"] is not None:
         return checkpoint.parent_of(folder, config["parent"])
-    init = config["recipe"].get("init")  # of one in which everything moved
+    init = config["recipe"].get("init", "")  # of one in which everything moved
     if init in bases.BASES:
         return bases.folder_of(bases.BASES[init])
-    if not (init and config["recipe"].get("stands")):
-        raise CheckpointError(f"{folder} was trained from no other checkpoint; expected what plait finetune wrote")
-    return checkpoint.locate(Path(init))
+    is_here = config["recipe"].get("stands") and (init in shipped.checkpoints() or Path(init).is_dir())
+    return checkpoint.locate(Path(init)) if is_here else None
 
 
 def lineage(start: Start) -> list[Start]:
     """The checkpoint, and those that it was trained from, the first last."""
-    found = [start]
-    while True:
-        try:
-            found.append(start_of(str(stands_on(found[-1].folder))))
-        except CheckpointError:
-            return found
+    checkpoints = [start]
+    while (below := stands_on(checkpoints[-1].folder)) is not None:
+        checkpoints.append(start_of(str(below)))
+    return checkpoints
 
 
 def earlier_rows(start: Start, given: Path | None) -> Path | None:
     """The folder of the rows that a checkpoint learned from. None where it is not here. Raises DataError for a `given` folder
     without rows."""
-    place = given or Path(start.recipe.data)
-    if (start.recipe.data or given) and store.file_of(place, TRAIN) is not None:
-        return place
+    data = given or (Path(start.recipe.data) if start.recipe.data else None)
+    if data is not None and store.file_of(data, TRAIN) is not None:
+        return data
     if given is not None:
         raise DataError(f"{given} holds no training rows; expected the folder that {start.init} was trained on")
     return None
 
 
+def suite_on(start: Start, data: Path) -> tuple[Suite, frozenset[str], Recipe]:
+    """What a checkpoint is measured on of rows in `data`, the ids of the training rows that it left out, and its recipe there."""
+    there = start.recipe.model_copy(update={"data": str(data)})
+    return (*measuring.suite_of(there, start.run, start.modalities), there)
+
+
 def held_out_rows(start: Start, given: Path | None) -> Suite | None:
     """What a checkpoint is measured on, of rows that it never learned from: those that its data hold out, or those that it is shipped
     with. None where there are none. Raises DataError for a `given` folder of other rows."""
-    place = earlier_rows(start, given)
-    if place is not None:
-        there = start.recipe.model_copy(update={"data": str(place)})
-        suite, skip = measuring.suite_of(there, start.run, start.modalities)
+    if (data := earlier_rows(start, given)) is not None:
+        suite, skip, there = suite_on(start, data)
         try:
             measuring.check_rows(start.folder, there, skip)
-        except DataError:
+        except DataError:  # the rows of another build
             if given is not None:
                 raise
         else:
-            return (
-                suite
-                if any(suite.rows.rows(task, task.splits[0]) for task in suite.tasks if SEEN not in task.splits)
-                else None
-            )
-    shipped = start.folder / HELD_OUT
-    there = start.recipe.model_copy(update={"data": str(shipped)})
-    return measuring.suite_of(there, start.run, start.modalities)[0] if shipped.is_dir() else None
+            held_out = [task for task in suite.tasks if SEEN not in task.splits]
+            return replace(suite, tasks=held_out) if held_out else None
+    shipped_rows = start.folder / HELD_OUT
+    return suite_on(start, shipped_rows)[0] if shipped_rows.is_dir() else None

@@ -25,8 +25,9 @@ from plait.data.mix import group_by_task
 from plait.data.rows import read_rows
 from plait.data.splits import TRAIN
 from plait.data.vocabulary import MARKS
-from plait.errors import ConfigError, DataError
+from plait.errors import CheckpointError, ConfigError, DataError
 from plait.eval import guard as guarding
+from plait.eval.suites import about
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model import sides as parts_of_model
@@ -34,8 +35,8 @@ from plait.model.lora import FURTHER
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.sides import IN, OUT, TRUNK
 from plait.model.transformer import TrunkConfig
-from plait.recipes import autoconfig, measuring, own_data
-from plait.recipes.ancestry import HELD_OUT, Start, earlier_rows, held_out_rows, lineage, stands_on, start_of
+from plait.recipes import autoconfig, own_data
+from plait.recipes.ancestry import HELD_OUT, Start, earlier_rows, held_out_rows, lineage, stands_on, start_of, suite_on
 from plait.recipes.overrides import override
 from plait.recipes.recipe import Recipe
 from plait.runtime import parallel
@@ -191,8 +192,7 @@ def optimizer(before: OptimConfig) -> OptimConfig:
 
 def replayed(start: Start, folder: Path, run: Path) -> Path:
     """Some earlier training rows of each task, copied into the run folder; returns their folder. Raises DataError."""
-    there = start.recipe.model_copy(update={"data": str(folder)})
-    _, skip = measuring.suite_of(there, start.run, start.modalities)
+    _, skip, there = suite_on(start, folder)
     rows = store.open_rows(folder, TRAIN, start.modalities, skip)
     by_task = rows if isinstance(rows, Mapping) else group_by_task(rows)
     rng = np.random.default_rng([2026, 60])
@@ -204,9 +204,7 @@ def replayed(start: Start, folder: Path, run: Path) -> Path:
         if task in wanted
         for index in sorted(rng.permutation(len(of_task))[:of_each])
     ]
-    place = (run / REPLAY).resolve()
-    copies.write(chosen, place / f"{TRAIN}.jsonl")
-    return place
+    return _kept(chosen, run)
 
 
 def own_answers(
@@ -215,9 +213,8 @@ def own_answers(
     """What the checkpoint itself answers in words to questions of its other tasks about the new media, as rows in the run folder:
     learned again they keep it as it is, without any earlier data (Li and Hoiem, 2016). The questions are those of the rows that its
     `ancestor`, or it itself, is shipped with, whose own media are not used. None where it is shipped with none, or none is about such media."""
-    there = ancestor.recipe.model_copy(update={"data": str(ancestor.folder / HELD_OUT)})
-    suite, _ = measuring.suite_of(there, ancestor.run, start.modalities)
-    media = {kind: found for kind, found in distinct_parts(_questions(samples)).items() if kind != WORDS}
+    suite, _, _ = suite_on(ancestor, ancestor.folder / HELD_OUT)
+    media = {kind: parts for kind, parts in distinct_parts(_questions(samples)).items() if kind != WORDS}
     rng = np.random.default_rng([2026, 61])
     asked: list[tuple[str, tuple[Message, ...]]] = []
     tasks = [
@@ -229,8 +226,8 @@ def own_answers(
     for task in tasks:
         questions = [row.messages[:-1] for row in suite.rows.rows(task, task.splits[0])]
         for number in range(of_each if questions else 0):
-            about = {kind: found[int(rng.integers(len(found)))] for kind, found in media.items()}
-            asked.append((task.name, _about(questions[number % len(questions)], about)))
+            shown = {kind: parts[int(rng.integers(len(parts)))] for kind, parts in media.items()}
+            asked.append((task.name, about(questions[number % len(questions)], shown)))
     if not asked:
         return None
     say(f"asking {start.init} {len(asked)} questions of its own about what these rows show")
@@ -243,18 +240,19 @@ def own_answers(
         for (task, question), answer in zip(asked, answers, strict=True)
         if answer.error is None and answer.message.parts
     ]
-    copies.write(rows, run / REPLAY / f"{TRAIN}.jsonl")
-    return (run / REPLAY).resolve()
+    return _kept(rows, run)
+
+
+def _kept(rows: Sequence[Sample], run: Path) -> Path:
+    """The folder of the run in which rows to be replayed are kept with their media."""
+    folder = (run / REPLAY).resolve()
+    copies.write(rows, folder / f"{TRAIN}.jsonl")
+    return folder
 
 
 def _questions(samples: Sequence[Sample]) -> list[Sample]:
     """The rows without what is answered."""
     return [replace(sample, messages=tuple(m for m in sample.messages if m.role == "user")) for sample in samples]
-
-
-def _about(question: Sequence[Message], media: Mapping[str, Part]) -> tuple[Message, ...]:
-    """A question about other media."""
-    return tuple(replace(m, parts=tuple(media.get(part.type, part) for part in m.parts)) for m in question)
 
 
 def _replay(
@@ -270,20 +268,20 @@ def _replay(
     Raises DataError where some are asked for and there are none."""
     if share == 0:
         return None, 0.0
-    place = None
+    folder = None
     for ancestor in lineage(start):
         if (rows := earlier_rows(ancestor, earlier)) is not None:
-            place = replayed(ancestor, rows, run)
+            folder = replayed(ancestor, rows, run)
             break
         if (ancestor.folder / HELD_OUT).is_dir():
-            place = own_answers(start, ancestor, samples, run, say)
+            folder = own_answers(start, ancestor, samples, run, say)
             break
-    if place is None and share:
+    if folder is None and share:
         raise DataError(
             f"got --replay {share}, but the rows that {start.init} learned from are not in {start.recipe.data or 'any folder'}; expected "
             "them: --earlier FOLDER, or no replay"
         )
-    return place, (REPLAYED if share is None else share) if place is not None else 0.0
+    return folder, (REPLAYED if share is None else share) if folder is not None else 0.0
 
 
 def shares(own: Mapping[str, float], earlier: Mapping[str, float], replay: float) -> dict[str, float]:
@@ -364,10 +362,9 @@ def train(
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
     start = start_of(init)
     if resume and checkpoint.steps_of(run):
-        if checkpoint.name_of(stands_on(checkpoint.locate(run))) != checkpoint.name_of(start.folder):
-            raise ConfigError(
-                f"the run in {run} began with {stands_on(checkpoint.locate(run))}, not with {init}; expected the same"
-            )
+        begun_with = stands_on(checkpoint.locate(run))
+        if begun_with is None or checkpoint.name_of(begun_with) != checkpoint.name_of(start.folder):
+            raise ConfigError(f"the run in {run} began with {begun_with}, not with {init}; expected the same")
         say("going on with what the run began with: what moves, replay and minutes are as they were said then")
         return own_data.go_on(data, overrides, run, **options)
     own_data.refuse_several("a fine-tuning")
@@ -377,12 +374,21 @@ def train(
             raise ConfigError(
                 f"the run folder {run} holds {needed}, which this needs; expected another: choose one with --out"
             )
-    place = None if earlier is None else earlier.resolve()
     runs.prepare(run, resume, overwrite)
     parallel.use_threads(options.get("threads"))
     bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
-    proposal = propose(start, data, run, bad, choices, overrides, place, say)
+    proposal = propose(start, data, run, bad, choices, overrides, earlier, say)
     return own_data.as_proposed(proposal, run, say, **options)
+
+
+def started_from(folder: Path) -> Start:
+    """What the checkpoint in `folder` was trained from. Raises CheckpointError where there is nothing, or it is not here."""
+    below = stands_on(folder)
+    if below is None:
+        raise CheckpointError(
+            f"{folder} was trained from no other checkpoint that is here; expected what plait finetune wrote"
+        )
+    return start_of(str(below))
 
 
 def guard(
@@ -390,7 +396,7 @@ def guard(
 ) -> dict[str, Any]:
     """As `plait.api.guard`."""
     recipe = Recipe(**checkpoint.read_config(folder)["recipe"])
-    start = start_of(str(stands_on(folder)))
+    start = started_from(folder)
     suites = [
         (one, suite) for one in lineage(start) if (suite := held_out_rows(one, earlier if one is start else None))
     ]
@@ -402,9 +408,9 @@ def guard(
         fresh = replace(suite, tasks=[task for task in suite.tasks if task.name not in measured[0]])
         aims |= {task.name for task in fresh.tasks if (getattr(task, "task", task.name), task.cell) in keys}
         say(f"measuring {len(fresh.tasks)} tasks of {one.place} on rows that it never learned from")
-        for found, engine in zip(measured, (before, after), strict=True):
-            sampling = one.recipe.sampling.model_dump()
-            found |= guarding.measure(engine, fresh, sampling, one.recipe.seed, rows or guarding.ROWS, say)
+        sampling = one.recipe.sampling.model_dump()
+        for of_engine, engine in zip(measured, (before, after), strict=True):
+            of_engine |= guarding.measure(engine, fresh, sampling, one.recipe.seed, rows or guarding.ROWS, say)
     if not measured[0]:
         raise DataError(
             f"no rows to guard {start.init} with: those that it learned from are not in {start.recipe.data or 'any folder'} or hold none "

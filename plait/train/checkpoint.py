@@ -386,8 +386,8 @@ def name_of(folder: Path) -> str:
 
 def stored_parent(parent: Base, folder: Path) -> dict[str, str]:
     """How config.json of the checkpoint `folder` names the one that it stands on: as it was given, and from its own place."""
-    place = Path(parent.name)
-    beside = os.path.relpath(place.resolve(), folder.resolve()) if place.is_dir() else ""
+    below = Path(parent.name)
+    beside = os.path.relpath(below.resolve(), folder.resolve()) if below.is_dir() else ""
     return {"name": parent.name, "sha256": parent.sha256, "beside": beside}
 
 
@@ -398,14 +398,14 @@ def parent_of(folder: Path, stored: Mapping[str, str]) -> Path:
         name, sha256, beside = (str(stored[key]) for key in ("name", "sha256", "beside"))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: 'parent' is {stored!r}; expected name, sha256 and beside") from error
-    places = [shipped.checkpoints().get(name, Path(name))]
+    candidates = [shipped.checkpoints().get(name, Path(name))]
     if beside:
-        places.append((folder.resolve() / beside).resolve())
-    for place in places:
+        candidates.append((folder.resolve() / beside).resolve())
+    for candidate in candidates:
         try:
-            found = locate(place)
-            if read_stored_config(found).get(SEAL, "") == sha256:
-                return found
+            below = locate(candidate)
+            if read_stored_config(below).get(SEAL, "") == sha256:
+                return below
         except CheckpointError:
             continue
     raise CheckpointError(
@@ -418,12 +418,12 @@ def _weights_and_base(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str
     """All weights, and which of them are the base's and which another checkpoint's."""
     own_weights = migrate_tensors(load_own(folder, config), config[WRITTEN_AS], len(config["vocabulary"]))
     if (stored := config.get("parent")) is not None:
-        place = parent_of(folder, stored)
-        weights, base, _ = _weights_and_base(place, read_config(place))
+        below = parent_of(folder, stored)
+        weights, base, _ = _weights_and_base(below, read_config(below))
         if base is not None:
             base = base.without(own_weights)
         names = frozenset(weights) - frozenset(own_weights) - (base.tensors if base else frozenset[str]())
-        return weights | own_weights, base, Base(name_of(place), stored["sha256"], names)
+        return weights | own_weights, base, Base(name_of(below), stored["sha256"], names)
     if config["base"] is None:
         return own_weights, None, None
     named = bases.find(config["base"])

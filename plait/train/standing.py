@@ -22,7 +22,7 @@ from plait.model.weights import ROWS_BY_MARK, Base, fitted
 from plait.runtime.files import atomic_write
 from plait.train import checkpoint
 
-MERGED = "merged"  # of a checkpoint's recipe: what it was merged from
+MERGED = "merged"  # of config.json: what a checkpoint was merged from
 
 
 def under(model: MultimodalTransformer, folder: Path, config: Mapping[str, Any]) -> Base:
@@ -71,8 +71,8 @@ def unmerged(folder: Path, target: Path) -> Path:
     if not facts:
         raise CheckpointError(f"{folder} was not merged; expected what plait merge wrote")
     _refuse_existing(target)
-    place = checkpoint.parent_of(folder, facts["parent"])
-    below = checkpoint.load_weights(place, checkpoint.read_config(place))
+    parent = checkpoint.parent_of(folder, facts["parent"])
+    below = checkpoint.load_weights(parent, checkpoint.read_config(parent))
     model, _ = checkpoint.load(folder)
     sets: dict[str, dict[str, int]] = facts["sets"]
     weights = {name: tensor for name, tensor in model.state_dict().items() if ".adapters." not in name}
@@ -81,7 +81,7 @@ def unmerged(folder: Path, target: Path) -> Path:
     apart = _rebuilt(model, {"adapters": ranks}, weights)
     same = {name for name, tensor in weights.items() if name in below and torch.equal(below[name], tensor)}
     of_base = apart.base.tensors if apart.base else frozenset[str]()
-    apart.parent = Base(checkpoint.name_of(place), facts["parent"]["sha256"], frozenset(same - of_base))
+    apart.parent = Base(checkpoint.name_of(parent), facts["parent"]["sha256"], frozenset(same - of_base))
     return checkpoint.save(target, apart, weights, facts["recipe"])
 
 

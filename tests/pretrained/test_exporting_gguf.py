@@ -1,5 +1,7 @@
 """A checkpoint's words as a GGUF file: read back they are what they were, and llama.cpp's own settings are there."""
 
+import json
+
 import pytest
 import torch
 from test_exporting import TEXT, folder_of
@@ -9,6 +11,7 @@ from plait import api
 from plait.errors import CheckpointError, ConfigError
 from plait.pretrained import exporter, gguf_exporter
 from plait.pretrained.gguf import GGUF
+from plait.runtime.files import sha256_of
 from plait.train import checkpoint
 
 BYTE_LEVEL = ("llama", "smollm3", "qwen2", "qwen3")
@@ -65,15 +68,15 @@ def test_what_llama_cpp_cannot_run_is_refused_with_the_way_out(tmp_path):
 
 
 def test_another_way_to_cut_is_refused(tmp_path):
-    from tokenizers import pre_tokenizers
-
     (source := tmp_path / "source").mkdir()
     run = api.import_model(folder_of("llama", source), tmp_path / "run", lambda line: None)
-    model, _ = checkpoint.load(run)
-    words = model.vocabulary.modalities["text"]
-    stored = words.state()["tokenizer_json"]
-    whole = {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}]}
-    assert pre_tokenizers.Whitespace()
-    assert not any(
-        gguf_exporter._same_cut({**stored, "pre_tokenizer": whole}, build()) for build in gguf_exporter.CUTS.values()
-    )
+    (file,) = run.glob("*tokenizer*.json")
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored["pre_tokenizer"] = {"type": "Whitespace"}
+    file.write_text(json.dumps(stored), encoding="utf-8")
+    config = json.loads((run / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    config["sha256"][file.name] = sha256_of(file)
+    (run / checkpoint.CONFIG).write_text(json.dumps(checkpoint.sealed(config)), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"not one of byte-level merges.*--to huggingface"):
+        api.export(run, tmp_path / "words.gguf", to="gguf")
+    assert not list(tmp_path.glob("words.gguf*"))

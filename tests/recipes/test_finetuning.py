@@ -12,14 +12,19 @@ from safetensors.torch import load_file, save_file
 import plait
 from plait import api
 from plait.bundle.pack import start_files
-from plait.contract import Message, Part
+from plait.contract import Message, Part, Sample
+from plait.data import copies
+from plait.data.pack import collate
 from plait.data.rows import read_rows
+from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import CheckpointError, ConfigError, DataError
 from plait.eval import guard
 from plait.model import sides
 from plait.model.lora import FURTHER
 from plait.recipes import finetuning
+from plait.runtime.files import sha256_of
 from plait.train import archive, checkpoint, probe, standing
+from plait.train import run as runs
 
 TINY = ("steps=6", "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32", "pack.sequences=4")
 FEW = ("steps=4", "dtype=float32")
@@ -28,8 +33,6 @@ FEW = ("steps=4", "dtype=float32")
 def rows_of(folder, source, task, count=24):
     """Rows of a task of the digits, in a folder of their own."""
     known = plait.registry.build_all(plait.registry.available())
-    from plait.data import copies
-
     rows = [sample for sample in read_rows(source / "train.jsonl", known) if sample.task == task]
     copies.write(rows[:count], folder / "train.jsonl")
     return folder
@@ -51,8 +54,13 @@ def world(quickly, small_digits, tmp_path_factory):
     base = plait.train("digits", f"data={small_digits}", *TINY, out=folder / "base", threads=1)
     reads = rows_of(folder / "reads", small_digits, "read")
     says = rows_of(folder / "says", small_digits, "say")
-    tuned = api.finetune(base, *FEW, data=reads, out=folder / "tuned", say=str, threads=1, choices={"lora": 4})
+    tuned = finetuned(base, reads, folder / "tuned", lora=4)
     return SimpleNamespace(folder=folder, base=base, reads=reads, says=says, tuned=tuned, digits=small_digits)
+
+
+def finetuned(source, data, out, *overrides, **choices):
+    """The checkpoint of a fine-tuning of a few steps."""
+    return api.finetune(source, *(overrides or FEW), data=data, out=out, say=str, threads=1, choices=choices)
 
 
 def own(folder):
@@ -60,7 +68,7 @@ def own(folder):
 
 
 def answers(path, count=3):
-    """Log probabilities of the next word, and what is read and said, whatever the answer's modality."""
+    """Hidden states of questions about pictures and clips, with an answer of each modality."""
     model = plait.load(path, "float32")
     asked = [
         Message("user", (model.network.vocabulary.modalities[kind].example(seed),))
@@ -70,10 +78,6 @@ def answers(path, count=3):
     with torch.inference_mode():
         found = []
         for message in asked:
-            from plait.contract import Sample
-            from plait.data.pack import collate
-            from plait.data.sequence import Encoder, FlowConfig
-
             flow = FlowConfig(null_prob=0.0, context_noise_prob=0.0)
             for kind in ("text", "image", "audio"):
                 answer = Part("text", "one") if kind == "text" else model.network.vocabulary.modalities[kind].example(9)
@@ -102,9 +106,7 @@ def test_it_writes_what_moved_and_stands_on_the_checkpoint(world):
 
 
 def test_words_are_kept_to_the_bit_where_that_is_asked_for(world, tmp_path):
-    kept = api.finetune(
-        world.base, *FEW, data=world.reads, out=tmp_path / "kept", say=str, threads=1, choices={"keep_words": True}
-    )
+    kept = finetuned(world.base, world.reads, tmp_path / "kept", keep_words=True)
     assert not [name for name in own(kept) if "shared" in name or name.startswith(("tables", "categorical"))]
     engines = [plait.load(path).engine for path in (world.base, kept, world.tuned)]
     assert guard.same_words(engines[0], engines[1])
@@ -135,8 +137,6 @@ def test_what_is_said_moves_and_nothing_else(world, choices, expected):
     settings = start.recipe.model_copy(
         update={"trunk": trunk, "trainable": patterns, "init": str(world.base), "stands": True}
     )
-    from plait.train import run as runs
-
     model = runs.start(settings).model
     moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     of_sides = {name: sides.sides_of_parameter(name, start.vocabulary) for name, _ in model.named_parameters()}
@@ -214,9 +214,7 @@ def test_a_folder_where_nothing_was_trained_is_taken_again(world, tmp_path, monk
 
 def test_it_is_found_from_any_folder(world, tmp_path, monkeypatch):
     monkeypatch.chdir(world.folder)
-    saved = api.finetune(
-        "base", *FEW, data="reads", out="relative", say=str, threads=1, choices={"lora": 2, "replay": 0.3}
-    )
+    saved = finetuned("base", "reads", "relative", lora=2, replay=0.3)
     merged = api.merge(saved, "merged")
     monkeypatch.chdir(tmp_path)
     place = world.folder / "relative"
@@ -234,15 +232,7 @@ def test_an_archive_is_refused_with_the_way_out(world, tmp_path):
 
 
 def test_earlier_rows_take_their_share(world, tmp_path):
-    saved = api.finetune(
-        world.base,
-        *FEW,
-        data=world.reads,
-        out=tmp_path / "run",
-        say=str,
-        threads=1,
-        choices={"replay": 0.25, "lora": 2},
-    )
+    saved = finetuned(world.base, world.reads, tmp_path / "run", replay=0.25, lora=2)
     recipe = checkpoint.read_config(saved)["recipe"]
     shares = recipe["weights"]
     earlier = {task: share for task, share in shares.items() if task.startswith("earlier/")}
@@ -285,9 +275,7 @@ def test_merged_answers_are_the_adapters_and_unmerged_is_what_was(world, tmp_pat
 
 
 def test_a_second_fine_tuning_joins_the_first(world, tmp_path):
-    second = api.finetune(
-        world.tuned, *FEW, data=world.says, out=tmp_path / "run", say=str, threads=1, choices={"lora": 2}
-    )
+    second = finetuned(world.tuned, world.says, tmp_path / "run", lora=2)
     adapters = checkpoint.read_config(second)["trunk"]["adapters"]
     assert adapters == {"image_given+reads": 4, "shared+reads": 4, "audio_written+says": 2, "shared+says": 2}
     merged = api.merge(second, tmp_path / "merged")
@@ -320,8 +308,6 @@ def test_without_the_checkpoint_below_or_with_another_it_says_so(world, tmp_path
     weights = own(below)
     save_file({name: tensor + 1 for name, tensor in weights.items()}, below / checkpoint.WEIGHTS)
     changed = json.loads((below / "config.json").read_text())
-    from plait.runtime.files import sha256_of
-
     changed["sha256"][checkpoint.WEIGHTS] = sha256_of(below / checkpoint.WEIGHTS)
     (below / "config.json").write_text(json.dumps(checkpoint.sealed(changed)))
     with pytest.raises(CheckpointError, match=r"stands on the checkpoint elsewhere.*is another.*plait merge"):
@@ -332,9 +318,7 @@ def test_without_the_checkpoint_below_or_with_another_it_says_so(world, tmp_path
 
 
 def test_one_server_keeps_what_they_share_once(world, tmp_path):
-    other = api.finetune(
-        world.base, *FEW, data=world.says, out=tmp_path / "says", say=str, threads=1, choices={"lora": 2}
-    )
+    other = finetuned(world.base, world.says, tmp_path / "says", lora=2)
     models = api.load_several({"base": world.base, "reads": world.tuned, "says": other})
     places = [dict(model.network.named_parameters()) for model in models.values()]
     for tuned in places[1:]:
@@ -387,8 +371,6 @@ def test_the_guard_names_what_got_worse_and_nothing_else(world, tmp_path):
     }
     save_file(stored, folder / checkpoint.WEIGHTS)
     config = json.loads((folder / "config.json").read_text())
-    from plait.runtime.files import sha256_of
-
     config["sha256"][checkpoint.WEIGHTS] = sha256_of(folder / checkpoint.WEIGHTS)
     (folder / "config.json").write_text(json.dumps(checkpoint.sealed(config)))
     worse = api.guard(broken, rows=8, say=str)
@@ -420,24 +402,14 @@ def test_one_lost_answer_is_no_regression_and_two_are():
 
 
 def test_a_second_fine_tuning_is_guarded_on_what_the_first_checkpoint_knew(world, tmp_path):
-    second = api.finetune(
-        world.tuned, *FEW, data=world.says, out=tmp_path / "run", say=str, threads=1, choices={"lora": 2}
-    )
+    second = finetuned(world.tuned, world.says, tmp_path / "run", lora=2)
     result = api.guard(second, rows=2, say=str)
     assert {"draw", "translate", "step"} <= {entry["task"] for entry in result["measures"]}
     assert result["aims"] == ["say"]
 
 
 def test_where_everything_moves_the_result_stands_alone_and_is_guarded(world, tmp_path):
-    full = api.finetune(
-        world.base,
-        *FEW,
-        data=world.reads,
-        out=tmp_path / "full",
-        say=str,
-        threads=1,
-        choices={"full": True, "replay": 0},
-    )
+    full = finetuned(world.base, world.reads, tmp_path / "full", full=True, replay=0)
     assert checkpoint.read_config(full)["parent"] is None
     assert {*own(full)} == {*own(world.base)}
     assert api.guard(full, rows=2, say=str)["aims"] == ["read"]
@@ -454,8 +426,7 @@ def test_losses_do_not_hang_on_the_rows_beside(world):
     assert np.isnan(guard.losses(engine, rows, "image", 0)).all()
 
 
-def test_merging_goes_through_the_words_alone_too(world):
-    """Ranks of several sets come apart where they were joined."""
+def test_sets_come_apart_where_they_were_joined():
     sets = standing._sets({"a": 2, "a+x": 1, "b+x": 3})
     assert sets == {"a": {"a": 2, "a+x": 1}, "b": {"b+x": 3}}
     tensors = {
