@@ -37,7 +37,10 @@ def finetune(  # noqa: PLR0913 - one parameter an option
     ] = None,
     earlier: Annotated[Optional[Path], typer.Option(help="Folder of those rows, if it is elsewhere now.")] = None,  # noqa: UP045
     guard: Annotated[bool, typer.Option(help="Measure every task before and after.")] = True,
-    minutes: Annotated[Optional[float], typer.Option(min=0.1, help="Propose steps for about as long (10).")] = None,  # noqa: UP045
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.1, help="Propose steps for about as long (10); stop after it where they are settled."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
     threads: Threads = None,
@@ -50,7 +53,7 @@ def finetune(  # noqa: PLR0913 - one parameter an option
         raise ConfigError(f"got --lora-on {lora_on}; expected {' or '.join(ON)}")
     choices: dict[str, Any] = {
         "lora": lora, "words": lora_on == ON[1], "full": full, "train": tuple(train or ()), "freeze": tuple(freeze or ()),
-        "keep_words": keep_words, "replay": replay, **({} if minutes is None else {"minutes": minutes}),
+        "keep_words": keep_words, "replay": replay, "minutes": minutes,
     }  # fmt: skip
     folder = out or _free(Path("runs") / data.resolve().name, Path(checkpoint))
     options: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "threads": threads}

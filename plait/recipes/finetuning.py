@@ -65,7 +65,8 @@ GUARD = "guard.json"
 class Choices:
     """What a person says of a fine-tuning. `lora`: rank of new adapters, of words too with `words`; `full`: everything moves;
     `train` and `freeze`: sides, modalities or readers (plait.model.sides); `replay`: share of rows that were learned from before,
-    REPLAYED if None and there are any."""
+    REPLAYED if None and there are any; `minutes`: about which steps are proposed for (MINUTES if None), or training stops after
+    where these are settled."""
 
     lora: int | None = None
     words: bool = False
@@ -74,7 +75,7 @@ class Choices:
     freeze: tuple[str, ...] = ()
     keep_words: bool = False
     replay: float | None = None
-    minutes: float = MINUTES
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         if self.full and (self.lora is not None or self.train or self.keep_words):
@@ -333,7 +334,7 @@ def propose(
     own_a_step = measured.rows_a_step * (1 - share)  # of which the plan tells how often each is seen
     measured = replace(measured, rows=len(samples), rows_a_step=own_a_step)
     if not autoconfig.overrides_steps(overrides):
-        recipe = autoconfig.with_steps(recipe, measured, choices.minutes)
+        recipe = autoconfig.with_steps(recipe, measured, choices.minutes or MINUTES)
     return autoconfig.Proposal(recipe, splits, measured, autoconfig.facts_of(samples, parts))
 
 
@@ -360,12 +361,14 @@ def train(
 ) -> Path:
     """As `plait.api.finetune`."""
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
-    start = start_of(init)
-    if resume and checkpoint.steps_of(run):
+    start, begun = start_of(init), resume and bool(checkpoint.steps_of(run))
+    if choices.minutes is not None and (begun or autoconfig.overrides_steps(overrides)):
+        options["max_seconds"] = 60 * choices.minutes
+    if begun:
         begun_with = stands_on(checkpoint.locate(run))
         if begun_with is None or checkpoint.name_of(begun_with) != checkpoint.name_of(start.folder):
             raise ConfigError(f"the run in {run} began with {begun_with}, not with {init}; expected the same")
-        say("going on with what the run began with: what moves, replay and minutes are as they were said then")
+        say("going on with what the run began with: what moves and what is replayed are as they were said then")
         return own_data.go_on(data, overrides, run, **options)
     own_data.refuse_several("a fine-tuning")
     rows = autoconfig.rows_file(data)

@@ -54,11 +54,11 @@ def merged(folder: Path, target: Path) -> Path:
     whole = _rebuilt(model, {"adapters": ranks}, weights)
     recipe = {**config["recipe"], "stands": False}
     recipe["trunk"] = {**recipe["trunk"], "adapters": ranks}
-    checkpoint.save(target, whole, weights, recipe)
     assert model.parent is not None
     parent = checkpoint.stored_parent(model.parent, target)
-    _add_to_config(target, {MERGED: {"parent": parent, "sets": sets, "recipe": config["recipe"]}})
-    return target
+    saved = checkpoint.save(target.with_name(f"{target.name}.{MERGED}"), whole, weights, recipe)
+    _add_to_config(saved, {MERGED: {"parent": parent, "sets": sets, "recipe": config["recipe"]}})
+    return saved.rename(target)  # only now: one without these facts could not be taken apart
 
 
 def unmerged(folder: Path, target: Path) -> Path:

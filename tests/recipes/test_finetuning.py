@@ -259,6 +259,13 @@ def test_a_run_goes_on_where_it_stopped(world, tmp_path):
     assert all(torch.equal(straight[name], tensor) for name, tensor in resumed.items())
 
 
+def test_time_stops_a_training_whose_steps_are_settled(world, tmp_path):
+    stopped = finetuned(
+        world.base, world.reads, tmp_path / "run", "steps=100000", "dtype=float32", lora=4, minutes=0.01
+    )
+    assert not api.finished(stopped)
+
+
 def test_merged_answers_are_the_adapters_and_unmerged_is_what_was(world, tmp_path):
     merged = api.merge(world.tuned, tmp_path / "merged")
     config = checkpoint.read_config(merged)
