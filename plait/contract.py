@@ -36,13 +36,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation, its task, whatever the evaluation needs to know, the file:line it stands in, the hash of that line."""
+    """A conversation, its task, whatever the evaluation needs to know, the file:line it stands in, the hash of that line.
+    `rejected`: in a preference, what is worse than as many messages at the end."""
 
     messages: tuple[Message, ...]
     task: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     where: str = field(default="", compare=False)
     id: str = field(default="", compare=False)
+    rejected: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

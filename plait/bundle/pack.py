@@ -22,7 +22,7 @@ from plait.contract import WORDS, Modality
 from plait.data import store
 from plait.data.copies import media_name, renamed
 from plait.data.media import Member
-from plait.data.rows import dump_row
+from plait.data.rows import dump_row, parts_of
 from plait.data.splits import TRAIN
 from plait.errors import ConfigError, DataError
 from plait.recipes.recipe import Recipe
@@ -86,7 +86,7 @@ def chosen_rows(
     media: dict[str, str | Member] = {}
     lines, total, full = [], 0.0, False
     for sample in samples:
-        values = [p.value for m in sample.messages for p in m.parts if p.type != WORDS]
+        values = [part.value for part in parts_of(sample) if part.type != WORDS]
         new = {name: value for value in values if (name := media_name(value)) not in media}
         size = sum(size_of(value) + 1024 for value in new.values())
         if new and (full or total + size > budget):

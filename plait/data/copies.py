@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plait.contract import WORDS, Sample
 from plait.data.media import Member
-from plait.data.rows import dump_row
+from plait.data.rows import dump_row, parts_of, with_parts
 from plait.runtime.files import atomic_write
 
 
@@ -20,18 +20,14 @@ def media_name(value: str | Member) -> str:
 
 def renamed(sample: Sample, name: Callable[[str | Member], str] = media_name) -> Sample:
     """The row with other names of its media."""
-    messages = tuple(
-        replace(m, parts=tuple(p if p.type == WORDS else replace(p, value=name(p.value)) for p in m.parts))
-        for m in sample.messages
-    )
-    return replace(sample, messages=messages)
+    return with_parts(sample, lambda part: part if part.type == WORDS else replace(part, value=name(part.value)))
 
 
 def write(samples: Iterable[Sample], file: Path) -> int:
     """Write rows to the JSONL `file` and their media beside it, each once; returns how many rows."""
     lines = []
     for sample in samples:
-        for part in (part for message in sample.messages for part in message.parts if part.type != WORDS):
+        for part in (part for part in parts_of(sample) if part.type != WORDS):
             copy = file.parent / media_name(part.value)
             if not copy.is_file():
                 copy.parent.mkdir(parents=True, exist_ok=True)

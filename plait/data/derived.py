@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plait.contract import WORDS, Part, Sample
+from plait.data.rows import with_parts
 from plait.data.splits import TRAIN
 from plait.errors import DataError
 from plait.runtime.files import MANIFEST, atomic_write, manifest_of, sha256_of
@@ -64,5 +65,4 @@ def relative(sample: Sample, data: Path) -> Sample:
         is_path = of.type != WORDS and isinstance(of.value, str)
         return replace(of, value=of.value.removeprefix(root)) if is_path else of
 
-    messages = tuple(replace(message, parts=tuple(map(part, message.parts))) for message in sample.messages)
-    return replace(sample, messages=messages)
+    return with_parts(sample, part)

@@ -79,6 +79,8 @@ class Batch:
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
     alignment: dict[int, Alignment] = field(default_factory=dict)  # by the number of the row
+    worse: dict[int, int] = field(default_factory=dict)  # the row of what was rejected, by that of what was chosen
+    advantages: dict[int, float] = field(default_factory=dict)  # by the number of the row
     examples: dict[str, tuple[Tensor, Tensor]] = field(
         default_factory=dict
     )  # for trained parts of codecs, by modality: what goes in, what should come out, [n, ...] each
@@ -133,6 +135,8 @@ def collate(
     clean: dict[str, list[FlowArrays]] = {}
     noised: dict[str, list[FlowArrays]] = {}
     alignment: dict[int, Alignment] = {}
+    worse: dict[int, int] = {}
+    advantages: dict[int, float] = {}
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
@@ -148,6 +152,10 @@ def collate(
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
             if row.alignment is not None:
                 alignment[row_number] = row.alignment
+            if row.worse is not None:
+                worse[row_number] = row_number + 1
+            if row.advantage:
+                advantages[row_number] = row.advantage
             for name, *pair in row.examples:
                 examples.setdefault(name, []).append((pair[0], pair[1]))
             start += len(row)
@@ -172,6 +180,8 @@ def collate(
         clean_tokens=clean_tokens,
         used=used,
         alignment=alignment,
+        worse=worse,
+        advantages=advantages,
         examples={
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },

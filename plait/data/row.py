@@ -103,6 +103,8 @@ class Row:
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
     alignment: Alignment | None = None
+    worse: Row | None = None  # the row of the answer that was rejected, of a preference
+    advantage: float = 0.0  # how much better its answer is than others to the same (plait.train.objectives.grpo)
     shared: int = 0  # tokens that it begins with as others do: a batch may hold them once (plait.data.pack.collate)
     examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
         default_factory=list
@@ -217,6 +219,11 @@ class RowBuilder:
             self.clean_length,
             self.spans,
         )
+
+
+def alone_or_with_worse(row: Row) -> tuple[Row, ...]:
+    """A row, and after it that of the answer that was rejected, of a preference."""
+    return (row,) if row.worse is None else (row, row.worse)
 
 
 def join(arrays: list[FlowArrays]) -> FlowArrays:

@@ -37,6 +37,7 @@ from plait.data.row import (
 from plait.data.vocabulary import END, NULL, ROLES, Vocabulary, features_mark
 from plait.errors import RowError
 
+ADVANTAGE = "advantage"  # in a row's meta: how much better its answer is than others to the same
 CTC, MATCH = "ctc", "match"  # how features are aligned with words (plait.train.objectives.align)
 
 
@@ -87,7 +88,8 @@ class Encoder:
 
     `augmenter` augments the parts of a row without loss, or transforms question and answer together. `features` gives the
     features of a part that a reader reads, [n, width], varied where a generator is given. `alignment` maps a task to how
-    features of its questions are aligned with its answers (plait.train.objectives.align). `codecs` names the
+    features of its questions are aligned with its answers (plait.train.objectives.align). `preferring`: whether a preference
+    becomes two rows, or one of what was chosen (plait.train.objectives.dpo). `codecs` names the
     modalities whose media are examples for the trained parts of their codecs (plait.train.objectives.codec).
     """
 
@@ -100,8 +102,10 @@ class Encoder:
         features: Callable[[Part, np.random.Generator | None], np.ndarray] | None = None,
         alignment: Mapping[str, str] | None = None,
         codecs: Collection[str] = (),
+        preferring: bool = False,
     ) -> None:
         self.vocabulary = vocabulary
+        self.preferring = preferring
         self.codecs = frozenset(codecs)
         self.features = features
         self.alignment = dict(alignment or {})
@@ -300,8 +304,10 @@ class Encoder:
     def elements(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
         """Elements of a training sample's row, in order: augmented, or a null row, as `rng` decides. Raises RowError."""
         null = self._null_row(sample, rng)
-        if null is not None:
-            return null
+        return self._answered(sample, rng) if null is None else null
+
+    def _answered(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
+        """Elements of a training sample's row with its question. Raises RowError."""
         variation = None
         if self.augmenter.selects(sample.task, rng):
             if sample.task in self.augmenter.transforms:
@@ -322,7 +328,10 @@ class Encoder:
 
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
+        if sample.rejected and self.preferring:
+            return self._preference(sample, rng)
         row = self.lay_out(self.elements(sample, rng), rng)
+        row.advantage = float(sample.meta.get(ADVANTAGE, 0.0))
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
         row.shared = self._shared(row)
@@ -336,6 +345,23 @@ class Encoder:
             assert weights is not None
             row.examples.append((part.type, *weights.example(self.modality(part.type), with_bytes(part), rng)))
         return row
+
+    def _preference(self, sample: Sample, rng: np.random.Generator) -> Row:
+        """The row of what was chosen, with that of what was rejected as its `worse`: the same noise and the same variation of what
+        is given, and the loss on nothing but the two answers. Raises RowError."""
+        asked = sample.messages[: len(sample.messages) - len(sample.rejected)]
+        seed = int(rng.integers(2**63))
+        rows = []
+        for answered in (sample.messages, (*asked, *sample.rejected)):
+            own = np.random.default_rng(seed)
+            elements = self._answered(replace(sample, messages=answered, rejected=()), own)
+            for element in elements:
+                element.learned = element.learned and element.origin.message >= len(asked)
+            row = self.lay_out(elements, np.random.default_rng(seed + 1))
+            row.shared = self._shared(row)
+            rows.append(row)
+        chosen, worse = rows
+        return replace(chosen, worse=worse)
 
     def alignment_of(self, sample: Sample) -> Alignment | None:
         """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words

@@ -28,7 +28,7 @@ import numpy as np
 
 from plait.contract import Modality, Part, Sample
 from plait.data.media import Member, to_blob
-from plait.data.rows import dump_row, parse_line, row_id
+from plait.data.rows import dump_row, parse_line, row_id, with_parts
 from plait.errors import DataError, RowError
 from plait.runtime.files import atomic_write, sha256_of
 
@@ -64,11 +64,8 @@ class ShardWriter:
         names_by_digest: dict[bytes, str] = {}
         lines = []
         for sample in samples:
-            messages = []
-            for message in sample.messages:
-                parts = (self._store(part, names_by_source, names_by_digest) for part in message.parts)
-                messages.append(replace(message, parts=tuple(parts)))
-            lines.append(dump_row(replace(sample, messages=tuple(messages))))
+            stored = with_parts(sample, lambda part: self._store(part, names_by_source, names_by_digest))
+            lines.append(dump_row(stored))
         self._write(f"{self.groups:08d}.jsonl", ("\n".join(lines) + "\n").encode())
         self.groups += 1
         if self._tar is not None and self._tar.offset >= self.shard_bytes:
@@ -252,11 +249,7 @@ class ShardRows(Mapping[str, Sequence[Sample]]):
             file.seek(int(row["offset"]))
             line = file.read(int(row["length"]))
         sample = parse_line(line, self.paths[shard] / self.paths[shard].name, number + 1, self.modalities)
-        messages = [
-            replace(message, parts=tuple(self._with_member(part, shard, sample.where) for part in message.parts))
-            for message in sample.messages
-        ]
-        return replace(sample, messages=tuple(messages))
+        return with_parts(sample, lambda part: self._with_member(part, shard, sample.where))
 
     def _with_member(self, part: Part, shard: int, where: str) -> Part:
         """The part with its medium as a `Member`. Raises RowError where the shard lacks it."""

@@ -272,8 +272,8 @@ def _rest_of_line(file: BinaryIO) -> bytes:
 def media_of(sample: Sample, modalities: Mapping[str, Modality]) -> Iterator[tuple[str, Medium]]:
     """Yield the FILE:LINE and message of each part of a row, and its medium to decode. Raises RowError naming them for
     problems that show without decoding, and for a row without an assistant's message."""
-    for number, message in enumerate(sample.messages):
-        where = f"{sample.where}, message {number}"
+    for number, message in enumerate((*sample.messages, *sample.rejected)):
+        where = f"{sample.where}, {'message' if number < len(sample.messages) else 'rejected message'} {number}"
         for part in message.parts:
             _check_value(part, where, modalities)
             yield where, (part.type, part.value, json.dumps(dict(part.options)))
@@ -304,6 +304,6 @@ def _encodable(value: str) -> bool:
 
 def key(sample: Sample) -> int:
     """64-bit hash of a row's roles, types and values, without its task and its notes."""
-    content = [[m.role, [[p.type, str(p.value)] for p in m.parts]] for m in sample.messages]
+    content = [[m.role, [[p.type, str(p.value)] for p in m.parts]] for m in (*sample.messages, *sample.rejected)]
     digest = hashlib.blake2b(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")

@@ -13,6 +13,7 @@ from plait.data.augment import AugmentConfig
 from plait.data.loader import PackConfig
 from plait.data.sequence import FlowConfig
 from plait.model.transformer import TrunkConfig, vanilla
+from plait.train.objectives.reference import PreferenceConfig
 from plait.train.optim import OptimConfig
 
 
@@ -48,11 +49,12 @@ class TrainingConfig(BaseModel):
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"
     )
-    objective: Literal["pretrain", "align", "codec", "sketch"] = Field(
+    objective: Literal["pretrain", "align", "codec", "sketch", "dpo", "grpo"] = Field(
         "pretrain",
         description="align: the alignment losses alone; codec: the trained parts of codecs alone, on media; sketch: what tokens are to be "
-        "expected by the symbols around them alone",
+        "expected by the symbols around them alone; dpo: preferences; grpo: own answers with their advantage",
     )
+    preference: PreferenceConfig = PreferenceConfig()
     alignment: dict[str, Literal["ctc", "match"]] = Field(
         default_factory=dict,
         description="task -> how features of its questions are aligned with its answers: ctc with their letters, match with words",

@@ -16,6 +16,7 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.train.checkpoint import TrainState
 from plait.train.objectives import Objective
 from plait.train.objectives.pretrain import Pretrain
+from plait.train.objectives.reference import Reference
 
 
 class Training:
@@ -39,6 +40,11 @@ class Training:
         self.seconds = self.preparing_seconds = 0.0
         self.data = ""  # hash of the training rows: a resumed run goes on with the rows it began with
         self.before_save: Callable[[], Any] = lambda: None  # what is to be on the disk before a checkpoint is
+
+    @property
+    def reference(self) -> Reference | None:
+        """Where the parameters began, if the objective compares with that."""
+        return getattr(self.objective, "reference", None)
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:
@@ -66,6 +72,8 @@ class Training:
         for name, optimizer, parameter in self._optimized():
             for key, value in optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        if self.reference is not None:
+            tensors |= {f"reference.{name}": tensor.contiguous() for name, tensor in self.reference.tensors.items()}
         return TrainState(tensors, self.counters() | {"loader": self.loader.state()})
 
     def counters(self) -> dict[str, Any]:
@@ -89,6 +97,8 @@ class Training:
         for name, parameter, averaged in zip(self.names, self.parameters, self.ema, strict=True):
             parameter.copy_(image.tensors[f"weights.{name}"])
             averaged.copy_(average[name])
+        if self.reference is not None:
+            self.reference.load({name: image.tensors[f"reference.{name}"] for name in self.reference.tensors})
         stored: dict[str, dict[str, Tensor]] = {}
         for key, tensor in image.tensors.items():
             if key.startswith("optimizer."):

@@ -30,7 +30,7 @@ from plait.data.loader_pool import LoaderPool
 from plait.data.media import CachedReader, Member
 from plait.data.mix import Rows, group_by_task
 from plait.data.pack import Batch
-from plait.data.sequence import CTC, MATCH, Encoder
+from plait.data.sequence import ADVANTAGE, CTC, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, TrainingError
 from plait.model import pca, sides
@@ -39,9 +39,11 @@ from plait.runtime.device import resolve_device, resolve_dtype
 from plait.train import checkpoint, optim
 from plait.train.config import TrainingConfig
 from plait.train.distributed import any_rank, loader_ranks, ranks, sum_over_ranks
-from plait.train.objectives import Objective
+from plait.train.objectives import Objective, dpo, grpo
 from plait.train.objectives.align import Align, answers_to_match, answers_to_remember, words_to_expect
 from plait.train.objectives.codec import Codec
+from plait.train.objectives.dpo import Dpo
+from plait.train.objectives.grpo import Grpo
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.objectives.sketch import Sketch
 from plait.train.state import Training
@@ -50,6 +52,7 @@ KEEP = 2  # checkpoints of a run
 TELL_EVERY = 10.0  # seconds between two lines while features are computed
 LOOKED_AT = 50  # rows of a task, for one that teaches an objective something
 WORKER_SEED = 7919  # between the seeds of two workers
+OWN_GROUPS = {"dpo": (dpo.PREFERENCE,), "grpo": (grpo.ADVANCE,)}  # loss groups of objectives that need a reference
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
 
@@ -163,6 +166,10 @@ def _check_objective(
         raise ConfigError(
             "objective=sketch, but no tokens have symbols around them; expected a setting such as modalities.audio.letters=true"
         )
+    needed = {"dpo": lambda row: bool(row.rejected), "grpo": lambda row: ADVANTAGE in row.meta}.get(recipe.objective)
+    if needed and not any(needed(row) for rows in by_task.values() for row in itertools.islice(rows, LOOKED_AT)):
+        has = "'prompt', 'chosen' and 'rejected'" if recipe.objective == "dpo" else f"meta.{ADVANTAGE}"
+        raise ConfigError(f"objective={recipe.objective}, but no row has {has}; expected some in {recipe.data}")
     for task, how in recipe.alignment.items():
         shown = {part.type for row in itertools.islice(by_task.get(task, ()), LOOKED_AT) for part in given_parts([row])}
         readers = [reader for name, reader in model.vocabulary.readers.items() if name in shown]
@@ -183,7 +190,7 @@ def build(
 ) -> Training:
     """Optimizers and loader of a recipe around a model, at step 0, on the recipe's device."""
     vocabulary = model.vocabulary
-    groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()))
+    groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()), *OWN_GROUPS.get(recipe.objective, ()))
     if unknown := set(recipe.loss_weights) - set(groups):
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(groups)}")
     lacking = store.missing_tasks(Path(recipe.data))
@@ -199,7 +206,8 @@ def build(
     reader = CachedReader(vocabulary.modalities)
     augmenter = Augmenter(recipe.augment, vocabulary.modalities)
     features = features_of(recipe, vocabulary, device)
-    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs)
+    is_dpo = recipe.objective == "dpo"
+    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs, is_dpo)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"
@@ -223,8 +231,7 @@ def build(
     model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
-    is_sketch = recipe.objective == "sketch"
-    objective = Sketch(model.sketching) if is_sketch else _objective_of(recipe, codecs, by_task, encoder)
+    objective = _objective_of(recipe, model, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
     drawn = {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}
     if recipe.objective == "pretrain":
@@ -264,10 +271,14 @@ def _shown_wordless(by_task: Mapping[str, Iterable[Sample]], vocabulary: Vocabul
 
 
 def _objective_of(
-    recipe: TrainingConfig, codecs: Collection[str], by_task: Mapping[str, Sequence[Sample]], encoder: Encoder
+    recipe: TrainingConfig, model: MultimodalTransformer, by_task: Mapping[str, Sequence[Sample]], encoder: Encoder
 ) -> Objective:
-    if codecs:
-        return Codec(codecs)
+    if recipe.objective == "codec":
+        return Codec(tuple(model.codecs))
+    if recipe.objective == "sketch":
+        return Sketch(model.sketching)
+    if recipe.objective in OWN_GROUPS:
+        return (Dpo if recipe.objective == "dpo" else Grpo)(model, recipe.preference)
     if not recipe.alignment:
         return Pretrain()
     rows = itertools.chain.from_iterable(by_task.values())

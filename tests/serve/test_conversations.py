@@ -114,12 +114,14 @@ def test_what_people_liked_better_leaves_as_rows(http, talk, tmp_path):
         {"chosen": "b", "rejected": "a", "equal": False, "count": 1},
     ]
     with zipfile.ZipFile(io.BytesIO(http.get("/preferences/rows.zip").content)) as file:
-        rows = [json.loads(line) for line in file.read("preferences.jsonl").splitlines()]
-        media = [part["image"] for row in rows for part in row["messages"][0]["content"] if part["type"] == "image"]
+        rows = [json.loads(line) for line in file.read("train.jsonl").splitlines()]
+        media = [part["image"] for row in rows for part in row["prompt"][0]["content"] if part["type"] == "image"]
         assert all(file.read(name) for name in media)
+        file.extractall(tmp_path)
     assert len(rows) == len(media) == 3, "of two that are equal neither is better"
-    assert rows[0]["chosen"]["content"] == [{"type": "text", "text": "a carrot"}]
-    assert rows[0]["rejected"]["content"] == [{"type": "text", "text": "a stone"}]
+    for row in read_rows(tmp_path / "train.jsonl", registry.build_all(registry.available())):
+        assert [message.role for message in row.messages] == ["user", "assistant"]
+        assert [own[-1].parts[0].value for own in (row.messages, row.rejected)] == ["a carrot", "a stone"]
     assert http.post("/preferences", json=body | {"messages": []}).status_code == 400
 
 

@@ -212,21 +212,21 @@ def as_rows(conversation: dict[str, Any]) -> bytes:
 
 
 def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
-    """A ZIP of preferences.jsonl, rows of `messages`, `chosen` and `rejected`, and their media. Draws are left out."""
+    """A ZIP of train.jsonl, rows of `prompt`, `chosen` and `rejected` (plait.data.rows), and their media. Draws are left out."""
 
     def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
         return [
             {
-                "messages": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(preference["messages"])],
-                "chosen": _stored(preference["chosen"], f"{number}-chosen", file),
-                "rejected": _stored(preference["rejected"], f"{number}-rejected", file),
+                "prompt": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(preference["messages"])],
+                "chosen": [_stored(preference["chosen"], f"{number}-chosen", file)],
+                "rejected": [_stored(preference["rejected"], f"{number}-rejected", file)],
                 "meta": {"models": preference["models"]},
             }
             for number, preference in enumerate(preferences)
             if not preference["equal"]
         ]
 
-    return _zipped("preferences.jsonl", rows)
+    return _zipped("train.jsonl", rows)
 
 
 def _exchanges(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -329,7 +329,7 @@ def preferences(store: Conversations, caller_of: Callable[[HttpRequest], str]) -
 
     @routes.get("/rows.zip", response_class=Response)
     def rows(http: HttpRequest) -> Response:
-        """As rows of messages, chosen and rejected."""
+        """As rows of prompt, chosen and rejected."""
         headers = {"Content-Disposition": 'attachment; filename="preferences.zip"'}
         return Response(
             as_preferences(store.preferences(caller_of(http))), media_type="application/zip", headers=headers

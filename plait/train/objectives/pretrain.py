@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from plait.contract import Sample
 from plait.data.pack import Batch
-from plait.model.multimodal import MultimodalTransformer
+from plait.model.multimodal import MultimodalTransformer, TokenLosses
 
 
 class Pretrain:
@@ -29,10 +29,19 @@ class Pretrain:
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of ids by their owners, and of each flow modality."""
-        losses = model.token_losses(batch)
-        ids = losses.pop("")
-        groups = model.vocabulary.groups
-        assert ids.group is not None
-        by_owner = torch.zeros(len(groups), device=ids.loss.device).index_add(0, ids.group, ids.loss)
-        sums = {group: by_owner[number] for number, group in enumerate(groups) if group not in losses}
-        return sums | {name: of_flow.loss.sum() for name, of_flow in losses.items()}
+        return by_group(model.token_losses(batch), model.vocabulary.groups)
+
+
+def by_group(
+    losses: Mapping[str, TokenLosses], groups: Sequence[str], without: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Sums of token losses by their group; rows whose numbers are in `without` have none."""
+
+    def kept(own: TokenLosses) -> Tensor:
+        return own.loss if without is None else own.loss * ~torch.isin(own.row, without)
+
+    ids = losses[""]
+    assert ids.group is not None
+    by_owner = torch.zeros(len(groups), device=ids.loss.device).index_add(0, ids.group, kept(ids))
+    sums = {group: by_owner[number] for number, group in enumerate(groups) if group not in losses}
+    return sums | {name: kept(of_flow).sum() for name, of_flow in losses.items() if name}
