@@ -134,9 +134,6 @@ def collate(
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
     clean: dict[str, list[FlowArrays]] = {}
     noised: dict[str, list[FlowArrays]] = {}
-    alignment: dict[int, Alignment] = {}
-    worse: dict[int, int] = {}
-    advantages: dict[int, float] = {}
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
@@ -150,12 +147,6 @@ def collate(
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
-            if row.alignment is not None:
-                alignment[row_number] = row.alignment
-            if row.worse is not None:
-                worse[row_number] = row_number + 1
-            if row.advantage:
-                advantages[row_number] = row.advantage
             for name, *pair in row.examples:
                 examples.setdefault(name, []).append((pair[0], pair[1]))
             start += len(row)
@@ -164,6 +155,7 @@ def collate(
         used += start
     ids[row_id == PADDING_ROW] = 0  # <pad>
     flows = {name: modality for name, modality in vocabulary.modalities.items() if modality.head == "flow"}
+    rows = [row for whole_rows in sequences for row in whole_rows]
     return Batch(
         ids=torch.from_numpy(ids),
         row=torch.from_numpy(row_id),
@@ -179,9 +171,9 @@ def collate(
         counts=_counts(vocabulary, target, noised),
         clean_tokens=clean_tokens,
         used=used,
-        alignment=alignment,
-        worse=worse,
-        advantages=advantages,
+        alignment={n: row.alignment for n, row in enumerate(rows) if row.alignment is not None},
+        worse={n: n + 1 for n, row in enumerate(rows) if row.worse is not None},
+        advantages={n: row.advantage for n, row in enumerate(rows) if row.advantage},
         examples={
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },
