@@ -21,6 +21,7 @@ from plait.modalities import (
     Augments,
     Cuts,
     Fetching,
+    Finds,
     Judged,
     Marks,
     Measures,
@@ -183,6 +184,18 @@ def reader_of(modality: Modality) -> Reader | None:
             "folder, or '' for none"
         )
     return reader
+
+
+def finds(modality: Modality) -> Finds | None:
+    """What a finder looks at in parts of a modality that is set up with one. Raises ConfigError where its folder has none."""
+    if not getattr(modality, "finder", False):
+        return None
+    module: Finds | None = _optional(modality.name, "finder")
+    if module is None:
+        raise ConfigError(
+            f"modality {modality.name!r}: got finder=true; expected false: nothing is looked for in its parts"
+        )
+    return module
 
 
 def take_encoder(source: Path, config: Mapping[str, Any]) -> tuple[str, Path] | None:

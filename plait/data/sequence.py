@@ -38,7 +38,7 @@ from plait.data.vocabulary import END, NULL, ROLES, Vocabulary, features_mark
 from plait.errors import RowError
 
 ADVANTAGE = "advantage"  # in a row's meta: how much better its answer is than others to the same
-CTC, MATCH = "ctc", "match"  # how features are aligned with words (plait.train.objectives.align)
+CTC, MATCH, FIND = "ctc", "match", "find"  # how features are aligned with words (plait.train.objectives.align)
 
 
 class FlowConfig(BaseModel):
@@ -198,9 +198,11 @@ class Encoder:
                 )
 
     def _part(
-        self, part: Part, role: str | None, message: int, number: int, variation: Variation | None
+        self, part: Part, whole: Message, message: int, number: int, variation: Variation | None
     ) -> Iterator[Element]:
-        """Elements of a part: of one that is given, what its reader reads, and its own blocks unless those are left out."""
+        """Elements of a part of a `whole` message: of one that is given, what its reader reads, its own blocks unless those are left
+        out, and what its finder reads."""
+        role = whole.role
         learned = role in (None, "assistant")
         reader = None if learned else self.vocabulary.readers.get(part.type)
         if reader is not None and self.features is not None:
@@ -212,19 +214,35 @@ class Encoder:
             features = np.concatenate((features, for_words)) if reader.words else features
             places = np.arange(len(features), dtype=np.float32)[:, None]  # 0 begins a medium
             yield FlowBlock(reader.name, features, places, False, expert=expert, origin=origin)
-            if not getattr(self.modality(part.type), "raw", True):
-                return
-        segment = self.encode_part(part)
-        if variation is not None and not learned:
-            segment = variation.augment(segment)
-        yield from self._segment(segment, learned, message, number)
+        if reader is None or self.features is None or getattr(self.modality(part.type), "raw", True):
+            segment = self.encode_part(part)
+            if variation is not None and not learned:
+                segment = variation.augment(segment)
+            yield from self._segment(segment, learned, message, number)
+        if not learned and part.type in self.vocabulary.finders:
+            yield from self._asked(part, whole, Origin(message, number, -1))
+
+    def _asked(self, part: Part, whole: Message, origin: Origin) -> Iterator[Element]:
+        """What the finder reads of a part and of the words that stand with it; its answer's words take the places of what it
+        read."""
+        layout, modality = self.vocabulary.finders[part.type], self.modality(part.type)
+        finds = registry.finds(modality)
+        assert finds is not None
+        words = " ".join(str(other.value) for other in whole.parts if other.type == WORDS)
+        ids = self.modality(WORDS).read(Part(WORDS, words)).blocks[0].tokens.tolist() if words.strip() else []
+        features = self.features(part, None) if layout.features and self.features is not None else None
+        tokens = layout.join(finds.see(modality, with_bytes(part)), features, ids)
+        opener, expert = modality.grammar()[0], self.vocabulary.expert(part.type, written=False)
+        yield Ids(self.vocabulary.encode((opener, features_mark(layout.name))), False, expert, origin)
+        places = np.arange(layout.places, dtype=np.float32)[:, None]
+        yield FlowBlock(layout.name, tokens, places, False, expert=expert, origin=origin)
 
     def _marked(self, message: Message, number: int, variation: Variation | None) -> Iterator[Element]:
         """Elements of message `number` between the core's own marks."""
         mark = Origin(message=number)
         yield Ids([self.vocabulary.ids[ROLES[message.role]]], False, origin=mark)
         for part_number, part in enumerate(message.parts):
-            yield from self._part(part, message.role, number, part_number, variation)
+            yield from self._part(part, message, number, part_number, variation)
         if message.role == "assistant":
             yield Ids([self.vocabulary.ids[END]], True, origin=mark)
 
@@ -263,7 +281,8 @@ class Encoder:
                         run.append((text, answered, Origin(message, number)))
                     else:
                         close()
-                        elements.extend(self._part(part, roles[message], message, number, variation))
+                        whole = sample.messages[message]
+                        elements.extend(self._part(part, whole, message, number, variation))
         close()
         return elements
 
@@ -365,12 +384,15 @@ class Encoder:
 
     def alignment_of(self, sample: Sample) -> Alignment | None:
         """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words
-        (CTC), or with its ids (MATCH). None where its task is not aligned, or where there are several answers."""
+        (CTC, FIND), or with its ids (MATCH). None where its task is not aligned, or where there are several answers."""
         answers = [message for message in sample.messages if message.role == "assistant"]
         if (how := self.alignment.get(sample.task)) and len(answers) == 1:
             for part in answers[0].parts:
                 if part.type == WORDS:
-                    answer = spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
+                    if how == FIND:
+                        answer = np.frombuffer(str(part.value).strip().encode(), np.uint8)
+                    else:
+                        answer = spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
                     return Alignment(how, sample.task, answer)
         return None
 

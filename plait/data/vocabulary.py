@@ -16,6 +16,7 @@ import numpy as np
 
 from plait import registry
 from plait.contract import WORDS, Modality
+from plait.data.asked import Layout
 from plait.data.chat_template import ChatTemplate
 from plait.errors import ConfigError
 
@@ -45,6 +46,7 @@ class Vocabulary:
     def __init__(self, modalities: Mapping[str, Modality], template: ChatTemplate | None = None) -> None:
         self.modalities, self.template = dict(modalities), template
         self.readers = {name: reader for name, m in modalities.items() if (reader := registry.reader_of(m)) is not None}
+        self.finders = {name: layout for name, m in modalities.items() if (layout := self._finder_of(m)) is not None}
         for reader in self.readers.values():
             if reader.letters and (reader.letters % 2 or reader.width % reader.letters or reader.words):
                 raise ConfigError(
@@ -53,6 +55,7 @@ class Vocabulary:
                 )
         grammar = [name for modality in modalities.values() for name in modality.grammar()]
         grammar += [features_mark(reader.name) for reader in self.readers.values()]
+        grammar += [features_mark(layout.name) for layout in self.finders.values()]
         self.names: tuple[str, ...] = tuple(dict.fromkeys((*CORE, *grammar)))
         self.ids: dict[str, int] = {name: index for index, name in enumerate(self.names)}
         self.openers: dict[int, str] = {
@@ -82,6 +85,14 @@ class Vocabulary:
         if WORDS not in self.offsets:
             raise ConfigError(f"a chat template needs the modality {WORDS!r}; got {', '.join(self.modalities)}")
         return self.offsets[WORDS] + self.template.specials[name]
+
+    def _finder_of(self, modality: Modality) -> Layout | None:
+        """What the finder of a modality reads, if it has one."""
+        finds, reader = registry.finds(modality), self.readers.get(modality.name)
+        if finds is None:
+            return None
+        features = (reader.tokens, reader.width) if reader is not None else (0, 0)
+        return Layout(f"{modality.name}_finder", finds.patches, finds.width, *features, finds.places)
 
     @property
     def experts(self) -> dict[str, int]:

@@ -155,6 +155,18 @@ class Reader(Protocol):
         """The network on a device: prepared inputs -> [n, width] float16 features of each. Raises MissingError."""
 
 
+class Finds(Protocol):
+    """`finder.py`: what is looked at where a question is about things in a medium. A trained finder answers in words, which stand in
+    `places` beside the medium (plait.model.finder). A modality has one where its setting `finder` is true."""
+
+    patches: int
+    width: int  # floats a patch
+    places: int
+
+    def see(self, modality: Any, part: Part) -> np.ndarray:
+        """[patches, width] float16 of a part. Raises RowError."""
+
+
 @dataclass(frozen=True)
 class JudgeView:
     """The input of a convolutional judge for the parts of a modality.

@@ -24,6 +24,7 @@ from plait.heads.speller import Neighbours, Speller
 from plait.heads.symbols import SymbolsEmbedding
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan, settled_tokens
+from plait.model.finder import Finder
 from plait.model.heard import beside_words, letter_slots, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
@@ -95,10 +96,14 @@ class MultimodalTransformer(nn.Module):
                 if reader.letters
             }
         )
+        self.finders = nn.ModuleDict(
+            {layout.name: Finder(layout, config.dim) for layout in vocabulary.finders.values()}
+        )
         self.lexicon: Lexicon | None = None  # of what the spellers may hear
         self._transcripts: dict[
             tuple[tuple[int, ...], bytes], str
         ] = {}  # by the speller's version and a sound's features
+        self._answers: dict[tuple[tuple[int, ...], bytes], str] = {}  # of finders, likewise
         self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         adapted = {expert_of(name) for name in config.adapters}
         if unknown := sorted({*config.split} - set(vocabulary.experts) | adapted - set(vocabulary.expert_numbers)):
@@ -130,7 +135,7 @@ class MultimodalTransformer(nn.Module):
 
     def learners(self) -> dict[str, nn.Module]:
         """Modules that are of no use before a training, by name: what they say then is noise."""
-        groups = {"flows": self.flows, "askers": self.askers, "spellers": self.spellers}
+        groups = {"flows": self.flows, "askers": self.askers, "spellers": self.spellers, "finders": self.finders}
         return {f"{group}.{name}": module for group, modules in groups.items() for name, module in modules.items()}
 
     def ask(self, questions: Mapping[str, Collection[str]], seed: int | None = None) -> None:
@@ -285,6 +290,9 @@ class MultimodalTransformer(nn.Module):
             for name, tokens in flow_tokens.items():
                 if len(tokens.index):
                     indices.append(tokens.index)
+                    if name in self.finders:
+                        vectors.append(self._found(tokens, name) * size)
+                        continue
                     embedded = self.embedders[name](tokens.inputs.to(self.dtype), tokens.coordinates, tokens.time)
                     if name in answering:
                         embedded = self._beside_answers(embedded, tokens, name)
@@ -347,6 +355,42 @@ class MultimodalTransformer(nn.Module):
         table, rms = self._table(WORDS).weight.detach(), self.trunk.config.embedding_rms
         ids = [torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens).to(table.device) for text in texts]
         return beside_words(vectors, counts.tolist(), [(table[own] / rms).to(vectors.dtype) for own in ids])
+
+    def media_of(self, tokens: FlowTokens, name: str) -> Tensor:
+        """[M, numbers] what the finder called `name` reads of each medium."""
+        finder = self.finders[name]
+        assert isinstance(finder, Finder)
+        return tokens.inputs.view(-1, finder.layout.places * finder.layout.token_width)
+
+    def unit_words(self) -> Tensor:
+        """[V, D] the words' table in units of its size."""
+        return self._table(WORDS).weight.detach() / self.trunk.config.embedding_rms
+
+    def found(self, name: str, media: Tensor) -> list[str]:
+        """What the finder called `name` finds of what is asked of [M, numbers] media; nothing where it did not learn."""
+        if f"finders.{name}" in self.unlearned:
+            return [""] * len(media)
+        finder = self.finders[name]
+        assert isinstance(finder, Finder)
+        version = tuple(parameter._version for parameter in finder.parameters())
+        keys = [(version, blake2b(medium.float().cpu().numpy().tobytes()).digest()) for medium in media]
+        if len(self._answers) > HEARD:
+            self._answers.clear()
+        if new := {key: medium for key, medium in zip(keys, media, strict=True) if key not in self._answers}:
+            texts = finder.find(torch.stack(list(new.values())), self.unit_words(), self.dtype)
+            self._answers.update(zip(new, texts, strict=True))
+        return [self._answers[key] for key in keys]
+
+    def _found(self, tokens: FlowTokens, name: str) -> Tensor:
+        """[M * places, D] the words that the finder writes about each medium, then zeros."""
+        table, read = self._table(WORDS).weight.detach(), self.vocabulary.modalities[WORDS].read
+        texts = self.found(name, self.media_of(tokens, name))
+        vectors = torch.zeros(len(texts), len(tokens.index) // max(1, len(texts)), table.shape[1], device=table.device)
+        for own, text in zip(vectors, texts, strict=True):
+            if text:
+                ids = torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens)[: len(own)].to(table.device)
+                own[: len(ids)] = table[ids].float() / self.trunk.config.embedding_rms
+        return vectors.to(self.dtype).flatten(0, 1)
 
     def spells(self, name: str) -> bool:
         """Whether something learned to spell what the reader called `name` hears."""

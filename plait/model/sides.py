@@ -107,7 +107,7 @@ def patterns_of(
 
 
 def _moves(name: str, sides: Collection[str], vocabulary: Vocabulary, sets: Mapping[str, int] | None) -> bool:
-    if name.startswith(("askers.", "spellers.", "codecs.")):  # objectives of their own move these
+    if name.startswith(("askers.", "spellers.", "finders.", "codecs.")):  # objectives of their own move these
         return False
     if sets is not None and ".adapters." in name and name.rpartition(".")[2] not in sets:
         return False

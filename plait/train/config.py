@@ -55,9 +55,10 @@ class TrainingConfig(BaseModel):
         "expected by the symbols around them alone; dpo: preferences; grpo: own answers with their advantage",
     )
     preference: PreferenceConfig = PreferenceConfig()
-    alignment: dict[str, Literal["ctc", "match"]] = Field(
+    alignment: dict[str, Literal["ctc", "match", "find"]] = Field(
         default_factory=dict,
-        description="task -> how features of its questions are aligned with its answers: ctc with their letters, match with words",
+        description="task -> how features of its questions are aligned with its answers: ctc with their letters, match with words; find: a "
+        "finder learns to write them",
     )
     replay: str = Field(
         "", description="folder of rows that were learned from before: their tasks are called earlier/NAME in weights"

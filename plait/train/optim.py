@@ -57,7 +57,8 @@ def build(config: OptimConfig, model: nn.Module) -> list[Optimizer]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if config.name == "muon" and name.startswith("trunk.") and parameter.ndim == 2 and ".adapters." not in name:
+        in_trunk = name.startswith("trunk.") or ".trunk." in name
+        if config.name == "muon" and in_trunk and parameter.ndim == 2 and ".adapters." not in name:
             matrices.append(parameter)
             continue
         share = config.flow_lr_scale if name.endswith(WIDE) else 1.0

@@ -30,7 +30,7 @@ from plait.data.loader_pool import LoaderPool
 from plait.data.media import CachedReader, Member
 from plait.data.mix import Rows, group_by_task
 from plait.data.pack import Batch
-from plait.data.sequence import ADVANTAGE, CTC, MATCH, Encoder
+from plait.data.sequence import ADVANTAGE, CTC, FIND, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, TrainingError
 from plait.model import pca, sides
@@ -172,6 +172,12 @@ def _check_objective(
         raise ConfigError(f"objective={recipe.objective}, but no row has {has}; expected some in {recipe.data}")
     for task, how in recipe.alignment.items():
         shown = {part.type for row in itertools.islice(by_task.get(task, ()), LOOKED_AT) for part in given_parts([row])}
+        if how == FIND:
+            if task in by_task and not shown & set(model.vocabulary.finders):
+                raise ConfigError(
+                    f"alignment.{task}=find: nothing is looked for in what its rows show; expected a setting such as modalities.image.finder=true"
+                )
+            continue
         readers = [reader for name, reader in model.vocabulary.readers.items() if name in shown]
         if task in by_task and not any(reader.letters if how == CTC else reader.words for reader in readers):
             wanted = (
@@ -190,7 +196,11 @@ def build(
 ) -> Training:
     """Optimizers and loader of a recipe around a model, at step 0, on the recipe's device."""
     vocabulary = model.vocabulary
-    groups = (*vocabulary.groups, *((CTC, MATCH) if recipe.alignment else ()), *OWN_GROUPS.get(recipe.objective, ()))
+    groups = (
+        *vocabulary.groups,
+        *((CTC, MATCH, FIND) if recipe.alignment else ()),
+        *OWN_GROUPS.get(recipe.objective, ()),
+    )
     if unknown := set(recipe.loss_weights) - set(groups):
         raise ConfigError(f"loss_weights names {sorted(unknown)}; expected loss groups: {', '.join(groups)}")
     lacking = store.missing_tasks(Path(recipe.data))
@@ -249,7 +259,7 @@ def build(
 def _trained(recipe: TrainingConfig, model: MultimodalTransformer) -> set[str]:
     """Which of the model's learners a training moves."""
     groups = {"flows"} if recipe.objective == "pretrain" else set()
-    groups |= {"askers", "spellers"} if recipe.alignment else set()
+    groups |= {"askers", "spellers", "finders"} if recipe.alignment else set()
     return {
         name
         for name, module in model.learners().items()

@@ -31,7 +31,8 @@ class Image:
     A picture keeps its aspect, shrinks until rows x cols <= `max_patches`, and each side is rounded to whole
     patches; it is never enlarged beyond that rounding.
 
-    `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does.
+    `reader` names a frozen encoder that also reads what is given (`readers`); without `raw` it alone does. With a `finder` what is
+    asked of a picture is looked for in it.
 
     Further settings are those of `Variation`, for `augment`. Raises ConfigError for impossible settings.
     """
@@ -48,6 +49,7 @@ class Image:
         std: float = 1.0,
         reader: str = "",
         raw: bool = True,
+        finder: bool = False,
         **variation: Any,
     ) -> None:
         if patch < 1 or max_patches < 1 or channels not in (1, 3):
@@ -60,7 +62,7 @@ class Image:
                 f"image: mean={mean}, std={std}; expected a mean from -1 (black) to 1 (white) and a deviation from it of at most 1"
             )
         self.patch, self.channels, self.max_patches, self.mean, self.std = patch, channels, max_patches, mean, std
-        self.reader, self.raw = reader, raw
+        self.reader, self.raw, self.finder = reader, raw, finder
         self.variation = Variation(**variation)
         self.max_side = min(max_patches, MAX_SIDE)
 
@@ -189,7 +191,8 @@ class Image:
     def state(self) -> dict[str, Any]:
         names = ("patch", "channels", "max_patches", "mean", "std")
         reads = {"reader": self.reader, "raw": self.raw} if self.reader else {}
-        return {name: getattr(self, name) for name in names} | reads | asdict(self.variation)
+        finds = {"finder": True} if self.finder else {}
+        return {name: getattr(self, name) for name in names} | reads | finds | asdict(self.variation)
 
     def example(self, seed: int) -> Part:
         rng = np.random.default_rng(seed)

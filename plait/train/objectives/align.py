@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,8 +21,9 @@ from plait.contract import WORDS, Sample
 from plait.data.letters import BLANK
 from plait.data.pack import Batch
 from plait.data.row import Alignment
-from plait.data.sequence import CTC, MATCH
+from plait.data.sequence import CTC, FIND, MATCH
 from plait.data.vocabulary import Vocabulary
+from plait.model.finder import Finder, letters_of
 from plait.model.init import generator_of
 from plait.model.lexicon import words_in
 from plait.model.memory import Answer, Directions
@@ -53,19 +55,24 @@ class Align:
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """Those of pretraining, then the two alignments."""
-        return (*(() if self.alone else self.pretrain.groups(model)), CTC, MATCH)
+        return (*(() if self.alone else self.pretrain.groups(model)), CTC, MATCH, FIND)
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """Letters to spell, and rows to match."""
         spelled = sum(len(own.answer) for own in batch.alignment.values() if own.how == CTC)
         matched = sum(own.how == MATCH for own in batch.alignment.values())
-        return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched)}
+        found = sum(len(own.answer) + 1 for own in batch.alignment.values() if own.how == FIND)
+        return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched), FIND: float(found)}
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""
         losses = {} if self.alone else dict(self.pretrain.sums(model, batch))
         zero = sum((p.sum() * 0.0 for p in learners(model)), torch.zeros((), device=model.device))
-        return losses | {CTC: self._spelling(model, batch) + zero, MATCH: self._matching(model, batch) + zero}
+        return losses | {
+            CTC: self._spelling(model, batch) + zero,
+            MATCH: self._matching(model, batch) + zero,
+            FIND: self._finding(model, batch) + zero,
+        }
 
     def _spelling(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
         answers = {row: own.answer for row, own in batch.alignment.items() if own.how == CTC}
@@ -77,6 +84,28 @@ class Align:
                 logits = model.spellers[reader.name](inputs, counts)
                 targets = [torch.from_numpy(answers[row]) for row in numbers.tolist()]
                 losses = losses + ctc(logits, counts * reader.letters, targets)
+        return losses
+
+    def _finding(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
+        """Letters of what is to be found; of questions that are matched, that there is nothing to find."""
+        losses = torch.zeros((), device=model.device)
+        if not any(own.how == FIND for own in batch.alignment.values()):
+            return losses
+        for name, finder in model.finders.items():
+            tokens = batch.clean.get(name)
+            if tokens is None:
+                continue
+            assert isinstance(finder, Finder)
+            media = model.media_of(tokens, name)
+            rows = batch.row.flatten()[tokens.index].view(len(media), -1)[:, 0].tolist()
+            answers = {
+                number: bytes(own.answer.astype(np.uint8).tolist()).decode() if own.how == FIND else ""
+                for number, row in enumerate(rows)
+                if (own := batch.alignment.get(row)) is not None
+            }
+            if answers:
+                letters = letters_of(list(answers.values()), model.device)
+                losses = losses + finder.loss(media[list(answers)], model.unit_words(), letters, model.dtype)
         return losses
 
     def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
@@ -146,7 +175,7 @@ def words_to_expect(rows_by_task: Mapping[str, Iterable[Sample]], alignment: Map
 
 def learners(model: MultimodalTransformer) -> list[Tensor]:
     """Weights that an alignment moves."""
-    return [parameter for module in (model.askers, model.spellers) for parameter in module.parameters()]
+    return [parameter for module in (model.askers, model.spellers, model.finders) for parameter in module.parameters()]
 
 
 def given_in(

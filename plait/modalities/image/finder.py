@@ -1,0 +1,24 @@
+"""What is looked at where a question is about things in a picture (plait.modalities.Finds)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from plait.contract import Part
+
+SIDE, PATCH = 64, 16  # pixels
+patches = (SIDE // PATCH) ** 2
+width = PATCH * PATCH * 3
+places = 64  # three boxes as text, or six words of each of ten answers
+
+
+def see(modality: Any, part: Part) -> np.ndarray:
+    """[patches, width] levels from -1 to 1 of the picture, stretched to a square: boxes are told in shares of its sides."""
+    picture = modality.canvas(part).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    levels = np.asarray(picture, np.float32) / 127.5 - 1.0
+    rows = SIDE // PATCH
+    tokens = levels.reshape(rows, PATCH, rows, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(patches, width)
+    return tokens.astype(np.float16)

@@ -1,0 +1,133 @@
+"""Looks for what is asked: a small transformer that reads patches of a medium and the words of a question, and writes what it finds.
+
+Features of a frozen encoder hardly tell how many of a thing there are and where, and positions of a frozen language model can
+compute nothing new. So what is asked is looked for before the trunk reads: the finder writes the answer letter by letter,
+and its words stand beside the medium as the table has them, for the trunk to read (docs/adr/0045-what-is-asked-is-looked-for.md).
+A question that is not of its kind it answers with nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plait.data.asked import BASE, WORDS_ASKED, Layout
+from plait.model.attention import attend, prepare
+from plait.model.layers import Linear, Norm
+from plait.model.transformer import Trunk, TrunkConfig
+
+DIM, LAYERS, HEADS = 256, 6, 4
+END, CLASSES = 0, 257  # of letters: the end, and bytes
+MOST_LETTERS = 160
+
+
+class Finder(nn.Module):
+    """Media as `Layout.join` joins them, and the words' embeddings of what is asked -> letters."""
+
+    def __init__(self, layout: Layout, dim: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.patch = Linear(layout.width, DIM)
+        self.patch_place = nn.Embedding(layout.patches, DIM)
+        if layout.features:
+            self.feature_norm = Norm(layout.feature_width, bias=True)
+            self.feature = Linear(layout.feature_width, DIM)
+            self.feature_place = nn.Embedding(layout.features, DIM)
+        self.word = Linear(dim, DIM)
+        self.letter = nn.Embedding(CLASSES + 1, DIM)  # the last begins an answer
+        self.trunk = Trunk(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS))
+        self.out = Linear(DIM, CLASSES)
+
+    @property
+    def given(self) -> int:
+        """Tokens before the first letter."""
+        return self.layout.patches + self.layout.features + WORDS_ASKED
+
+    def apart(self, media: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[M, places * token_width] -> patches [M, n, width], features [M, n, width], ids [M, WORDS_ASKED], -1 where there is none."""
+        layout = self.layout
+        sizes = [layout.patches * layout.width, layout.features * layout.feature_width, 2 * WORDS_ASKED]
+        patches, features, asked, _ = torch.split(media, [*sizes, media.shape[1] - sum(sizes)], dim=1)
+        high, low = asked.float().view(len(media), WORDS_ASKED, 2).unbind(dim=-1)
+        ids = torch.where(high < 0, -torch.ones_like(high), BASE * high + low).long()
+        return (
+            patches.reshape(len(media), layout.patches, layout.width),
+            features.reshape(len(media), layout.features, layout.feature_width),
+            ids,
+        )
+
+    def read(self, media: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Media as `apart` takes them and the words' table in units of its size -> [M, given, DIM], and which of them there are."""
+        patches, features, ids = self.apart(media)
+        there = ids >= 0
+        tokens = [self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)]
+        if self.layout.features:
+            normed = self.feature_norm(features.to(dtype).flatten(0, 1)).view(features.shape)
+            tokens.append(self.feature(normed) + self.feature_place.weight.to(dtype))
+        tokens.append(self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None])
+        before = torch.ones(len(media), self.layout.patches + self.layout.features, dtype=torch.bool, device=ids.device)
+        return torch.cat(tokens, dim=1), torch.cat((before, there), dim=1)
+
+    def loss(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
+        """The sum of cross-entropies of `letters` [M, T], -1 behind each answer's END."""
+        x, there = self.read(media, table, dtype)
+        M, T = letters.shape
+        begun = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
+        x = torch.cat((x, self.letter(begun).to(dtype)), dim=1)
+        seen = torch.ones(self.given + T, self.given + T, dtype=torch.bool, device=x.device).tril()
+        seen[: self.given, : self.given] = True
+        keys = torch.cat((there, torch.ones(M, T, dtype=torch.bool, device=x.device)), dim=1)
+        position = torch.arange(self.given + T, device=x.device).expand(M, -1)
+        hidden = self.trunk(x, position, seen & keys[:, None, :])[:, self.given :]
+        return F.cross_entropy(
+            self.out(hidden.flatten(0, 1)).float(), letters.flatten(), ignore_index=-1, reduction="sum"
+        )
+
+    @torch.no_grad()
+    def find(self, media: Tensor, table: Tensor, dtype: torch.dtype) -> list[str]:
+        """The likeliest letters of each medium's answer, one after the other; empty where nothing of its kind is asked."""
+        if not len(media):
+            return []
+        x, there = self.read(media, table, dtype)
+        M, length = len(media), self.given
+        caches = [_Cache(M, there) for _ in range(LAYERS)]
+        position = torch.arange(length, device=x.device).expand(M, -1)
+        self.trunk(x.flatten(0, 1)[None], position.reshape(1, -1), None, caches)
+        letters = torch.full((M,), CLASSES, device=x.device)
+        ended = torch.zeros(M, dtype=torch.bool, device=x.device)
+        written: list[Tensor] = []
+        while len(written) < MOST_LETTERS and not bool(ended.all()):
+            step = self.letter(letters).to(dtype)[None]
+            hidden = self.trunk(step, torch.full((1, M), length + len(written), device=x.device), None, caches)
+            letters = self.out(hidden[0]).argmax(dim=-1).masked_fill(ended, END)
+            ended = ended | (letters == END)
+            written.append(letters)
+        rows = torch.stack(written, dim=1).tolist()
+        return [bytes(c - 1 for c in row if c != END).decode("utf-8", errors="ignore") for row in rows]
+
+
+class _Cache:
+    """Keys and values of M media side by side, of one layer (plait.model.transformer.LayerCache)."""
+
+    def __init__(self, media: int, there: Tensor) -> None:
+        self.media, self.there = media, there
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[M * L, H, K] queries over all so far; the first L see one another where they are there."""
+        q, k, v = (x.view(self.media, -1, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+        self.keys = k if self.keys is None else torch.cat((self.keys, k), dim=2)
+        self.values = v if self.values is None else torch.cat((self.values, v), dim=2)
+        later = torch.ones(self.media, self.keys.shape[2] - self.there.shape[1], dtype=torch.bool, device=k.device)
+        seen = torch.cat((self.there, later), dim=1)[:, None, :].expand(-1, q.shape[2], -1)
+        found = attend(q, self.keys, self.values, prepare(seen, q.dtype))
+        return found.transpose(1, 2).flatten(0, 1)
+
+
+def letters_of(texts: list[str], device: torch.device) -> Tensor:
+    """Texts -> [M, T] letters with their END, -1 behind."""
+    spelled = [[*(byte + 1 for byte in text.encode()[: MOST_LETTERS - 1]), END] for text in texts]
+    longest = max(map(len, spelled))
+    return torch.tensor([row + [-1] * (longest - len(row)) for row in spelled], device=device)
