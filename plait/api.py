@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Model", "Part", "Request", "build", "bundle", "compare", "distill", "evaluate", "export", "finetune", "guard", "import_model", "load",
-    "load_several", "merge", "status", "train", "train_on",
+    "load_several", "merge", "reward", "status", "train", "train_on",
 ]  # fmt: skip
 
 PathLike = str | Path
@@ -256,6 +256,20 @@ def guard(
     return finetuning.guard(folder, *engines, None if earlier is None else Path(earlier), rows, say)
 
 
+def reward(
+    path: PathLike, task: str, *, out: PathLike, data: PathLike | None = None, by: str = "judge", **options: Any
+) -> Path:
+    """Let a checkpoint learn from rewards for its answers to the questions of a task; returns the last checkpoint of the run `out`, whose
+    rewards.json says what it changed. `by`: judge, or FILE.py:NAME of a function (question, answer, expected) -> number. `data`: the
+    rows that it learned from, where they are not where its recipe says. `options`: fields of plait.recipes.rewarding.Rounds; `choices`,
+    as of `finetune`; `say`. Raises ConfigError, DataError, CheckpointError."""
+    from plait.recipes import finetuning, rewarding
+
+    choices, say = finetuning.Choices(**options.pop("choices", {})), options.pop("say", print)
+    rows, rounds = None if data is None else Path(data), rewarding.Rounds(**options)
+    return rewarding.train(str(path), task, Path(out), data=rows, reward=by, rounds=rounds, choices=choices, say=say)
+
+
 def merge(path: PathLike, target: PathLike, undo: bool = False) -> Path:
     """Write what a fine-tuned checkpoint and the one that it stands on are together to the new folder `target`; or, to `undo` that,
     the first apart again. Returns the folder. Raises ConfigError, CheckpointError."""
@@ -293,16 +307,6 @@ def finished(path: PathLike) -> bool:
     return checkpoint.is_done(Path(path))
 
 
-def as_part(value: Any) -> Part:
-    """A Part as it is; else a part of the modality that takes such a value: a string, a PIL picture, (samples, rate)...
-    Raises ConfigError."""
-    if isinstance(value, Part):
-        return value
-    if kind := registry.kind_of(value):
-        return Part(kind, value)
-    raise ConfigError(f"got a {type(value).__name__} as input; expected str, PIL image, (samples, rate) or plait.Part")
-
-
 class Model:
     """A checkpoint ready to answer."""
 
@@ -319,7 +323,7 @@ class Model:
         are not given. A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
         """
         alone = isinstance(inputs, Part) or registry.kind_of(inputs) is not None  # one input without its list
-        question = Message("user", tuple(map(as_part, [inputs] if alone else inputs)))
+        question = Message("user", tuple(map(registry.as_part, [inputs] if alone else inputs)))
         return self.reply((question,), to, **options)
 
     def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:

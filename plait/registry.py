@@ -216,6 +216,16 @@ def kind_of(value: Any) -> str | None:
     return None
 
 
+def as_part(value: Any) -> Part:
+    """A Part as it is; else a part of the modality that takes such a value: a string, a PIL picture, (samples, rate)...
+    Raises ConfigError."""
+    if isinstance(value, Part):
+        return value
+    if kind := kind_of(value):
+        return Part(kind, value)
+    raise ConfigError(f"got a {type(value).__name__} as input; expected str, PIL image, (samples, rate) or plait.Part")
+
+
 def kind_of_file(suffix: str) -> str | None:
     """The modality that reads files with a suffix such as `.png`, in whatever case."""
     return next((name for name in available() if suffix.lower() in suffixes(name)), None)

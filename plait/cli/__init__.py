@@ -1,6 +1,19 @@
 """The command line: one module per group of commands."""
 
-from plait.cli import chat, data, evaluate, finetune, generate, pretrained, provenance, serve, study, system, train
+from plait.cli import (
+    chat,
+    data,
+    evaluate,
+    finetune,
+    generate,
+    pretrained,
+    provenance,
+    reward,
+    serve,
+    study,
+    system,
+    train,
+)
 from plait.cli.app import app, main
 
 __all__ = [
@@ -13,6 +26,7 @@ __all__ = [
     "main",
     "pretrained",
     "provenance",
+    "reward",
     "serve",
     "study",
     "system",

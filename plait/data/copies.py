@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plait.contract import WORDS, Sample
+from plait.data.drawn import SUFFIX
 from plait.data.media import Member
 from plait.data.rows import dump_row, parts_of, with_parts
 from plait.runtime.files import atomic_write
@@ -15,7 +16,8 @@ from plait.runtime.files import atomic_write
 
 def media_name(value: str | Member) -> str:
     """The name of a medium's copy: the hash of where it lies, and its suffix."""
-    return f"media/{hashlib.sha256(str(value).encode()).hexdigest()[:20]}{Path(str(value)).suffix}"
+    suffix = SUFFIX if str(value).endswith(SUFFIX) else Path(str(value)).suffix
+    return f"media/{hashlib.sha256(str(value).encode()).hexdigest()[:20]}{suffix}"
 
 
 def renamed(sample: Sample, name: Callable[[str | Member], str] = media_name) -> Sample:

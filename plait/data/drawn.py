@@ -21,12 +21,12 @@ def is_drawn(part: Part) -> bool:
 
 
 def write_drawn(segment: Segment, path: Path) -> None:
-    """Write a segment whose blocks know their noise. Raises OSError."""
+    """Write a segment, with the noise of blocks that know it. Raises OSError."""
     arrays: dict[str, Any] = {"headers": np.array(json.dumps([block.header for block in segment.blocks]))}
     for number, block in enumerate(segment.blocks):
-        assert block.noise is not None, "a block that no model drew"
         arrays[f"tokens_{number}"] = block.tokens.astype(np.float32)
-        arrays[f"noise_{number}"] = block.noise.astype(np.float16)
+        if block.noise is not None:
+            arrays[f"noise_{number}"] = block.noise.astype(np.float16)
     np.savez(path, **arrays)
 
 
@@ -36,7 +36,11 @@ def read_drawn(modality: Modality, part: Part) -> Segment:
         with open(part.value, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             headers = json.loads(str(arrays["headers"]))
             blocks = tuple(
-                Block(tuple(header), arrays[f"tokens_{n}"], arrays[f"noise_{n}"].astype(np.float32))
+                Block(
+                    tuple(header),
+                    arrays[f"tokens_{n}"],
+                    arrays[f"noise_{n}"].astype(np.float32) if f"noise_{n}" in arrays else None,
+                )
                 for n, header in enumerate(headers)
             )
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
@@ -45,7 +49,7 @@ def read_drawn(modality: Modality, part: Part) -> Segment:
         ) from error
     for block in blocks:
         expected = (modality.block_len(block.header), modality.token_width)
-        if not block.tokens.shape == expected == getattr(block.noise, "shape", None):
+        if not block.tokens.shape == expected == getattr(block.noise, "shape", expected):
             raise RowError(
                 f"{modality.name} part: {part.value} has a block of shape {block.tokens.shape}; expected {expected}: it was "
                 "drawn by a model with other settings"

@@ -119,17 +119,21 @@ class Panel:
                 return share([guess == t for guess, t in zip(guesses, truth, strict=True)])
         classify = None
         if self.in_words(task.answers_in) and self.measures(kind) is not None:
-            if (kind, attribute) not in self._classifiers:
-                self._classifiers[kind, attribute] = self._classifier(kind, attribute)
-            classify = self._classifiers[kind, attribute]
+            classify = self.classifier(kind, attribute)
         if classify is None:
             return Counter(map(str, truth)).most_common(1)[0][1] / len(truth)
         media = [medium(sample, kind) for sample in split_rows]
         labels = classify(self.plain_features(kind, media))
         return share([self.suite.in_words(attribute, label) == t for label, t in zip(labels, truth, strict=True)])
 
-    def _classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
-        """A classifier from plain features to an attribute's values; None where no training medium has the attribute."""
+    def classifier(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
+        """A classifier from plain features to an attribute's values, by the nearest training media; None where none has the
+        attribute. It is another kind of judge than `judges`."""
+        if (kind, attribute) not in self._classifiers:
+            self._classifiers[kind, attribute] = self._fitted(kind, attribute)
+        return self._classifiers[kind, attribute]
+
+    def _fitted(self, kind: str, attribute: str) -> Callable[[np.ndarray], Sequence[Any]] | None:
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler

@@ -69,8 +69,8 @@ class Finder(nn.Module):
         before = torch.ones(len(media), self.layout.patches + self.layout.features, dtype=torch.bool, device=ids.device)
         return torch.cat(tokens, dim=1), torch.cat((before, there), dim=1)
 
-    def loss(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
-        """The sum of cross-entropies of `letters` [M, T], -1 behind each answer's END."""
+    def logits(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
+        """[M, T, CLASSES] float32 of each of `letters` [M, T] after those before it."""
         x, there = self.read(media, table, dtype)
         M, T = letters.shape
         begun = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
@@ -80,9 +80,13 @@ class Finder(nn.Module):
         keys = torch.cat((there, torch.ones(M, T, dtype=torch.bool, device=x.device)), dim=1)
         position = torch.arange(self.given + T, device=x.device).expand(M, -1)
         hidden = self.trunk(x, position, seen & keys[:, None, :])[:, self.given :]
-        return F.cross_entropy(
-            self.out(hidden.flatten(0, 1)).float(), letters.flatten(), ignore_index=-1, reduction="sum"
-        )
+        logits: Tensor = self.out(hidden.flatten(0, 1)).float().view(M, T, CLASSES)
+        return logits
+
+    def loss(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
+        """The sum of cross-entropies of `letters` [M, T], -1 behind each answer's END."""
+        logits = self.logits(media, table, letters, dtype).flatten(0, 1)
+        return F.cross_entropy(logits, letters.flatten(), ignore_index=-1, reduction="sum")
 
     @torch.no_grad()
     def find(self, media: Tensor, table: Tensor, dtype: torch.dtype) -> list[str]:

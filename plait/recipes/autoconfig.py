@@ -18,6 +18,7 @@ from plait.data.augment import AugmentConfig
 from plait.data.fit import distinct_parts, fit
 from plait.data.importers import detect
 from plait.data.loader import PackConfig
+from plait.data.media import CachedReader
 from plait.data.rows import read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
@@ -168,7 +169,8 @@ def longest_row(samples: list[Sample], recipe: Recipe, vocabulary: Vocabulary | 
         fit(modalities, samples, recipe.seed)
         vocabulary = Vocabulary(modalities)
     flow = recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0})
-    encoder = Encoder(vocabulary, flow, features=trainer.features_of(recipe, vocabulary, torch.device("cpu")))
+    features = trainer.features_of(recipe, vocabulary, torch.device("cpu"))
+    encoder = Encoder(vocabulary, flow, CachedReader(vocabulary.modalities), features=features)
     rng = np.random.default_rng([2026, 41])
     indices = rng.permutation(len(samples))[:MEASURED_ROWS]
     longest = max(len(encoder.row(samples[index], rng)) for index in indices)

@@ -56,6 +56,7 @@ MOST_VARIANTS, FEATURES = 8, 400  # varied copies of a medium, and about so many
 REPLAYED_ROWS, READ_ROWS = 6000, 600  # earlier ones at most; where a frozen encoder has to read what they show
 ADAPTER_RATE = 1e-3
 WHOLE_RATE = 0.3  # of the rate that weights learned at before
+PREFERENCE_RATE = 0.1  # of the usual rates, for preferences: a few pairs say much
 REPLAYED = 0.5  # share of the draws
 REPLAY, MOST_ANSWERED = "replay", 64  # a folder of the run; tokens of an answer of its own
 GUARD = "guard.json"
@@ -183,11 +184,11 @@ def _names(start: Start, trunk: TrunkConfig) -> list[str]:
     return [name for name, _ in model.named_parameters()]
 
 
-def optimizer(before: OptimConfig) -> OptimConfig:
+def optimizer(before: OptimConfig, share: float = 1.0) -> OptimConfig:
     """New adapters learn at a rate of their own, which falls from its start to nothing; weights that know something already at a
-    part of that which they learned at."""
-    lr = WHOLE_RATE * before.lr
-    scales = {"*.adapters.*": ADAPTER_RATE / lr, **before.lr_scales}
+    part of that which they learned at. Of both the `share`."""
+    lr = WHOLE_RATE * before.lr * share
+    scales = {"*.adapters.*": ADAPTER_RATE * share / lr, **before.lr_scales}
     return before.model_copy(update={"lr": lr, "lr_scales": scales, "warmup": 10, "decay_fraction": 1.0})
 
 
@@ -318,11 +319,14 @@ def propose(
     before = start.recipe
     replay, share = _replay(start, samples, run, choices.replay, earlier, say)
     parts = distinct_parts(samples)
+    is_preferring = any(sample.rejected for sample in samples)
+    if is_preferring:
+        say("rows of chosen and rejected answers: what was chosen is to become likelier than what was rejected (dpo)")
     turns = [sum(message.role == "user" for message in sample.messages) for sample in samples]
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
         trunk=trunk, init=start.place, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
-        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim),
+        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim, PREFERENCE_RATE if is_preferring else 1.0), objective="dpo" if is_preferring else "pretrain",
         weights=_weights(autoconfig.weights_of(samples), start, replay, share), augment=autoconfig.augment_of(samples),
         replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str((run / "features").resolve()), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,

@@ -1,0 +1,358 @@
+"""Learns from rewards in rounds: a checkpoint answers, a judge says how good each answer is, and what was better than the other
+answers to the same question becomes likelier (plait.train.objectives.grpo). Every round is a training of its own by the one loop, on
+rows that lie in the run folder: one can see what was rewarded.
+
+A model learns what its judge likes, which need not be what people like. So the report comes from another kind of judge, beside how
+alike answers have become and how far the model has gone from where it began.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plait.contract import WORDS, Message, Part, Sample
+from plait.data import copies
+from plait.data.drawn import SUFFIX, write_drawn
+from plait.data.rows import read_rows
+from plait.data.sequence import ADVANTAGE
+from plait.data.splits import TRAIN
+from plait.errors import ConfigError, DataError
+from plait.eval import guard as guarding
+from plait.eval.panel import Panel
+from plait.eval.suites import Measured
+from plait.infer.engine import Engine
+from plait.infer.events import Answer
+from plait.infer.request import Request
+from plait.recipes import autoconfig, finetuning
+from plait.recipes.ancestry import Start, earlier_rows, start_of, suite_on
+from plait.recipes.recipe import Recipe
+from plait.runtime.device import resolve_device, resolve_dtype
+from plait.runtime.files import atomic_write
+from plait.train import checkpoint
+from plait.train import run as runs
+
+REWARDS, ROUND, ROWS, ANSWERS = "rewards.json", "round-{:02d}", "rows", "answers"
+JUDGE = "judge"
+LEAST_SPREAD = 1e-3  # of the rewards of one question: below, no answer is better
+RATE = 0.1  # of the rate that the checkpoint learned at
+ROWS_A_STEP = 32
+SEEDS = 100_000  # between the answers of two rounds
+COPIES = 4  # noised ones of an answer, that its ratio is measured by
+
+Reward = Callable[[Sequence[Sample], Sequence[Part]], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long: so many `rounds` of so many `questions`, each answered so many times (`answers`) and learned from `epochs` times; `held`
+    questions are measured before and after. `temperature`: of answers in words."""
+
+    rounds: int = 5
+    questions: int = 32
+    answers: int = 8
+    epochs: int = 2
+    held: int = 200
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = {"answers": 2, "temperature": 0.01, "seed": 0}.get(name, 1)
+            if value < least:
+                raise ConfigError(f"got {name}={value}; expected at least {least}")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What held-out questions get: the reward's mean, the share that another kind of judge calls right, how different two
+    answers to one question are, and how far the answers are from those of the first checkpoint."""
+
+    reward: float
+    otherwise: float | None
+    diversity: float
+    divergence: float = 0.0
+
+    def __str__(self) -> str:
+        otherwise = "" if self.otherwise is None else f", right by another kind of judge {self.otherwise:.3f}"
+        return f"reward {self.reward:.3f}{otherwise}, diversity {self.diversity:.3f}, divergence {self.divergence:.3f}"
+
+
+def own_reward(place: str) -> Reward:
+    """The function of a Python file, FILE.py:NAME: (question, answer, expected) -> a number, where question and answer are parts and
+    `expected` is the row's. Raises ConfigError."""
+    file, _, name = place.rpartition(":")
+    spec = (
+        importlib.util.spec_from_file_location("reward", file)
+        if file.endswith(".py") and Path(file).is_file()
+        else None
+    )
+    if spec is None or spec.loader is None:
+        raise ConfigError(
+            f"got reward {place!r}; expected {JUDGE}, or FILE.py:NAME of a function (question, answer, expected) -> number"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(
+            f"{file} has no function {name!r}; expected one that takes a question, an answer and what was expected"
+        )
+
+    def rewards(samples: Sequence[Sample], answers: Sequence[Part]) -> list[float]:
+        return [
+            float(
+                function(
+                    [p for m in sample.messages[:-1] for p in m.parts], answer, dict(sample.meta.get("expect", {}))
+                )
+            )
+            for sample, answer in zip(samples, answers, strict=True)
+        ]
+
+    return rewards
+
+
+def judged(task: Measured, panel: Panel) -> Reward:
+    """How likely the judge of a modality calls an answer what was expected, mean over attributes; of words, whether they are right.
+    Raises ConfigError where nothing judges such answers."""
+    kind = task.answers_in
+    if not panel.in_words(kind) and kind not in panel.judges:
+        raise ConfigError(
+            f"nothing judges the answers of {task.name!r} ({kind}) here; expected a reward of your own: --reward FILE.py:NAME"
+        )
+
+    def rewards(samples: Sequence[Sample], answers: Sequence[Part]) -> list[float]:
+        expected = [sample.meta["expect"] for sample in samples]
+        if panel.in_words(kind):
+            hits = panel.hits(task, answers, samples)
+            return list(map(float, np.mean(list(hits.values()), axis=0)))
+        judge = panel.judges[kind]
+        _, scores = judge.judge(answers)
+        return [
+            float(
+                np.mean(
+                    [scores[name][n, judge.classes[name].index(wanted)] for name, wanted in e.items() if name in scores]
+                )
+            )
+            for n, e in enumerate(expected)
+        ]
+
+    return rewards
+
+
+class Rewarding:
+    """A checkpoint's task, its questions, and who judges the answers."""
+
+    def __init__(self, start: Start, data: Path, name: str, reward: str, say: Callable[[str], Any]) -> None:
+        suite, _, recipe = suite_on(start, data)
+        tasks = {task.name: task for task in suite.tasks}
+        if name not in tasks:
+            raise ConfigError(f"got task {name!r}; expected one of {', '.join(sorted(tasks))}")
+        self.start, self.task, self.recipe, self.say = start, tasks[name], recipe, say
+        self.kind = self.task.answers_in
+        judges = {kind: make for kind, make in suite.judges.items() if kind == self.kind}
+        self.panel = Panel(replace(suite, judges=judges), start.modalities, recipe.seed, say)
+        self.panel.prepare()
+        self.reward = judged(self.task, self.panel) if reward == JUDGE else own_reward(reward)
+        self.examples = [sample for sample in suite.rows.examples(self.task) if sample.meta.get("expect")]
+        self.held = suite.rows.rows(self.task, self.task.splits[0])
+        if not self.examples or not self.held:
+            raise DataError(
+                f"{data} has no rows of {name} that say what is expected; expected some to ask, and some held out"
+            )
+
+    def answers(self, engine: Engine, samples: Sequence[Sample], seed: int, temperature: float) -> list[Answer]:
+        """An answer to each question, with its segments."""
+        usual = self.recipe.sampling.model_dump() | {"temperature": temperature}
+        requests = [
+            Request(sample.messages[:-1], to=self.kind, seed=seed + number, **usual)
+            for number, sample in enumerate(samples)
+        ]
+        return engine.generate(requests)
+
+    def measure(self, engine: Engine, first: Engine, rounds: Rounds) -> Measurement:
+        """What the held-out questions get, each asked twice."""
+        samples = [sample for sample in self.held[: rounds.held] for _ in range(2)]
+        answers = self.answers(engine, samples, seed=0, temperature=rounds.temperature)
+        whole = [
+            (sample, answer.message.parts[0])
+            for sample, answer in zip(samples, answers, strict=True)
+            if _is_whole(answer)
+        ]
+        if not whole:
+            return Measurement(0.0, 0.0, 0.0)
+        asked, parts = [sample for sample, _ in whole], [part for _, part in whole]
+        share = len(whole) / len(samples)  # an answer that is none is worth nothing
+        own = [
+            replace(sample, messages=(*sample.messages[:-1], Message("assistant", (part,)))) for sample, part in whole
+        ]
+        own = own[:: max(1, len(own) // guarding.ROWS)]
+        losses = [guarding.losses(one, own, self.kind, self.recipe.seed) for one in (first, engine)]
+        return Measurement(
+            share * float(np.mean(self.reward(asked, parts))),
+            None if (otherwise := self._otherwise(asked, parts)) is None else share * otherwise,
+            self._diversity([answer.message.parts[0] if _is_whole(answer) else None for answer in answers]),
+            float(np.nanmean(losses[0] - losses[1])),
+        )
+
+    def _otherwise(self, samples: Sequence[Sample], parts: Sequence[Part]) -> float | None:
+        """The share of media that the nearest neighbours among the training media call right; None for words, which need no judge."""
+        shares = []
+        for name in () if self.panel.in_words(self.kind) else samples[0].meta["expect"]:
+            if (classify := self.panel.classifier(self.kind, name)) is not None:
+                labels = classify(self.panel.plain_features(self.kind, parts))
+                shares.append(
+                    np.mean([label == s.meta["expect"][name] for label, s in zip(labels, samples, strict=True)])
+                )
+        return float(np.mean(shares)) if shares else None
+
+    def _diversity(self, answers: Sequence[Part | None]) -> float:
+        """How different the two answers to a question are: the mean distance of their plain features; of words, how often they differ."""
+        pairs = [(one, other) for one, other in zip(answers[::2], answers[1::2], strict=True) if one and other]
+        if not pairs:
+            return 0.0
+        if self.panel.in_words(self.kind):
+            return float(np.mean([one.value != other.value for one, other in pairs]))
+        features = [self.panel.plain_features(self.kind, side) for side in zip(*pairs, strict=True)]
+        return float(np.linalg.norm(features[0] - features[1], axis=1).mean())
+
+    def round(self, engine: Engine, number: int, rounds: Rounds, folder: Path) -> tuple[float, int]:
+        """Write the rows of a round to a folder: answers with their advantages; returns their mean reward and how many there are."""
+        rng = np.random.default_rng([rounds.seed, 81, number])
+        chosen = [self.examples[index] for index in rng.permutation(len(self.examples))[: rounds.questions]]
+        samples = [sample for sample in chosen for _ in range(rounds.answers)]
+        answers = self.answers(
+            engine, samples, seed=SEEDS * (1 + number + rounds.rounds * rounds.seed), temperature=rounds.temperature
+        )
+        whole = [index for index, answer in enumerate(answers) if _is_whole(answer)]
+        rewards = np.zeros(len(samples))
+        if whole:
+            rewards[whole] = self.reward([samples[i] for i in whole], [answers[i].message.parts[0] for i in whole])
+        by_question = rewards.reshape(len(chosen), rounds.answers)
+        spread = by_question.std(axis=1, keepdims=True)
+        advantages = np.where(
+            spread > LEAST_SPREAD,
+            (by_question - by_question.mean(axis=1, keepdims=True)) / np.maximum(spread, LEAST_SPREAD),
+            0.0,
+        )
+        rows = []
+        for index in whole:
+            if advantage := float(advantages.flat[index]):
+                meta = {ADVANTAGE: round(advantage, 4), "reward": round(float(rewards[index]), 4)}
+                part = self._kept(answers[index], folder / ANSWERS / f"{index:05d}{SUFFIX}")
+                messages = (*samples[index].messages[:-1], Message("assistant", (part,)))
+                rows.append(Sample(messages, self.task.name, meta))
+        copies.write(rows, folder / f"{TRAIN}.jsonl")
+        shutil.rmtree(folder / ANSWERS, ignore_errors=True)
+        return float(rewards.mean()), len(rows)
+
+    def _kept(self, answer: Answer, file: Path) -> Part:
+        """The part of an answer; of a medium its blocks, without the noise that they were drawn from: another is as good."""
+        part = answer.message.parts[0]
+        if part.type == WORDS:
+            return part
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (segment,) = answer.segments
+        write_drawn(replace(segment, blocks=tuple(replace(block, noise=None) for block in segment.blocks)), file)
+        return Part(part.type, str(file))
+
+
+def _is_whole(answer: Answer) -> bool:
+    return (
+        answer.error is None
+        and answer.reason == "stop"
+        and len(answer.message.parts) == 1
+        and len(answer.segments) == 1
+    )
+
+
+def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning.Choices) -> Recipe:
+    """What a round trains: what moves, how fast, how many rows a step."""
+    trunk, moving = finetuning.what_moves(choices, start, data, samples)
+    before = start.recipe
+    optim = before.optim.model_copy(update={"lr": RATE * before.optim.lr, "warmup": 0, "decay_fraction": 0.0})
+    recipe = Recipe(
+        name=autoconfig.PREFIX + data.parents[1].name, data=str(data), modalities=before.modalities, trunk=trunk, init=start.place,
+        trainable=moving, tied=tuple(start.config["tied"]), optim=optim, objective="grpo", seed=before.seed, dtype=before.dtype,
+        flow=before.flow.model_copy(update={"mask_prob": 0.0, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
+        turns=before.turns, ema_decay=0.0,
+    )  # fmt: skip
+    longest = autoconfig.longest_row(samples, recipe, start.vocabulary)
+    return recipe.model_copy(update={"pack": autoconfig.pack_of(longest, ROWS_A_STEP * longest)})
+
+
+def _engine(folder: Path) -> Engine:
+    network, _ = checkpoint.load(folder, resolve_dtype("auto", resolve_device("auto")))
+    return Engine(network.to(resolve_device("auto")).for_inference())
+
+
+def train(
+    init: str, task: str, run: Path, *, data: Path | None, reward: str, rounds: Rounds, choices: finetuning.Choices,
+    say: Callable[[str], Any],
+) -> Path:  # fmt: skip
+    """As `plait.api.reward`."""
+    start = start_of(init)
+    rows = earlier_rows(start, data)
+    if rows is None:
+        raise DataError(
+            f"the rows that {init} learned from are not in {start.recipe.data or 'any folder'}; expected them: --data FOLDER"
+        )
+    if run.exists() and any(run.iterdir()):
+        raise ConfigError(f"run folder {run} exists; expected a new one: choose another with --out")
+    rewarding = Rewarding(start, rows, task, reward, say)
+    first = _engine(start.folder)
+    before = rewarding.measure(first, first, rounds)
+    say(f"before: {before}")
+    saved, history = _rounds(rewarding, first, run, rounds, choices)
+    after = rewarding.measure(_engine(saved), first, rounds)
+    say(f"after: {after}")
+    told = {"init": start.place, "task": task, "reward": reward, "rounds": asdict(rounds), "history": history}
+    result = {**told, "before": asdict(before), "after": asdict(after)}
+    atomic_write(run / REWARDS, json.dumps(result, indent=1))
+    return saved
+
+
+def _rounds(
+    rewarding: Rewarding, engine: Engine, run: Path, rounds: Rounds, choices: finetuning.Choices
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Answer, judge and learn, again and again: the last checkpoint, and what each round was. Raises ConfigError where nothing can
+    be learned from the first."""
+    start, say = rewarding.start, rewarding.say
+    saved, recipe = start.folder, None
+    history: list[dict[str, Any]] = []
+    for number in range(rounds.rounds):
+        folder = run / ROUND.format(number + 1)
+        mean, count = rewarding.round(engine, number, rounds, folder / ROWS)
+        say(
+            f"round {number + 1}: {rounds.questions * rounds.answers} answers, mean reward {mean:.3f}, {count} to learn from"
+        )
+        if not count and not history:
+            raise ConfigError(
+                f"every answer to a question got the same reward, {mean:.3f} in the mean; expected rewards that differ: another reward, "
+                "a higher --temperature, or harder questions"
+            )
+        if not count:
+            break
+        steps = max(1, -(-count * rounds.epochs // ROWS_A_STEP))
+        samples = list(read_rows(folder / ROWS / f"{TRAIN}.jsonl", start.modalities))
+        recipe = recipe or _recipe(start, folder / ROWS, samples, choices)
+        changes = {
+            "data": str(folder / ROWS),
+            "steps": steps,
+            "save_every": steps,
+            "seed": rounds.rounds * rounds.seed + number,
+        }
+        recipe = recipe.model_copy(update=changes | ({"init": checkpoint.name_of(saved)} if history else {}))
+        before, saved = saved, runs.train(recipe, folder / "training")
+        if history:
+            shutil.rmtree(checkpoint.run_of(before))  # its rows stay
+        engine = _engine(saved)
+        history.append({"round": number + 1, "reward": mean, "rows": count, "steps": steps})
+    return saved, history
