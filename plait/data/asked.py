@@ -1,4 +1,4 @@
-"""What a finder reads of a medium: patches, the features of the modality's reader, and the words that are asked, in one array.
+"""What a finder reads of a medium: patches, and the words that are asked with it, in one array.
 
 The loader makes it and the model takes it apart (plait.model.finder), so that nothing between them has to know of questions.
 """
@@ -17,27 +17,22 @@ PADDING = -1.0
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie: `patches` of `width` numbers, `features` of `feature_width`, and ids; in `places` tokens."""
+    """Where things lie: `patches` of `width` numbers, then ids; in `places` tokens."""
 
     name: str
     patches: int
     width: int
-    features: int
-    feature_width: int
     places: int
 
     @property
     def token_width(self) -> int:
         """Numbers a token."""
-        total = self.patches * self.width + self.features * self.feature_width + 2 * WORDS_ASKED
-        return -(-total // self.places)
+        return -(-(self.patches * self.width + 2 * WORDS_ASKED) // self.places)
 
-    def join(self, patches: np.ndarray, features: np.ndarray | None, ids: Sequence[int]) -> np.ndarray:
-        """[patches, width], [features, feature_width], zeros without them, and ids of words -> [places, token_width] float16."""
+    def join(self, patches: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+        """[patches, width] and ids of words -> [places, token_width] float16."""
         asked = np.full(2 * WORDS_ASKED, PADDING)
         for number, index in enumerate(ids[-WORDS_ASKED:]):
             asked[2 * number : 2 * number + 2] = divmod(index, BASE)
-        read = np.zeros(self.features * self.feature_width) if features is None else features.ravel()
-        parts = (patches.ravel(), read, asked)
-        flat = np.concatenate([part.astype(np.float16) for part in parts])
+        flat = np.concatenate([part.astype(np.float16) for part in (patches.ravel(), asked)])
         return np.pad(flat, (0, self.places * self.token_width - len(flat))).reshape(self.places, self.token_width)

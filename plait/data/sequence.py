@@ -230,8 +230,7 @@ class Encoder:
         assert finds is not None
         words = " ".join(str(other.value) for other in whole.parts if other.type == WORDS)
         ids = self.modality(WORDS).read(Part(WORDS, words)).blocks[0].tokens.tolist() if words.strip() else []
-        features = self.features(part, None) if layout.features and self.features is not None else None
-        tokens = layout.join(finds.see(modality, with_bytes(part)), features, ids)
+        tokens = layout.join(finds.see(modality, with_bytes(part)), ids)
         opener, expert = modality.grammar()[0], self.vocabulary.expert(part.type, written=False)
         yield Ids(self.vocabulary.encode((opener, features_mark(layout.name))), False, expert, origin)
         places = np.arange(layout.places, dtype=np.float32)[:, None]

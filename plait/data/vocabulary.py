@@ -88,11 +88,8 @@ class Vocabulary:
 
     def _finder_of(self, modality: Modality) -> Layout | None:
         """What the finder of a modality reads, if it has one."""
-        finds, reader = registry.finds(modality), self.readers.get(modality.name)
-        if finds is None:
-            return None
-        features = (reader.tokens, reader.width) if reader is not None else (0, 0)
-        return Layout(f"{modality.name}_finder", finds.patches, finds.width, *features, finds.places)
+        finds = registry.finds(modality)
+        return None if finds is None else Layout(f"{modality.name}_finder", finds.patches, finds.width, finds.places)
 
     @property
     def experts(self) -> dict[str, int]:

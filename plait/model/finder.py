@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from plait.data.asked import BASE, WORDS_ASKED, Layout
 from plait.model.attention import attend, prepare
-from plait.model.layers import Linear, Norm
+from plait.model.layers import Linear
 from plait.model.transformer import Trunk, TrunkConfig
 
 DIM, LAYERS, HEADS = 256, 6, 4
@@ -30,56 +30,48 @@ class Finder(nn.Module):
         self.layout = layout
         self.patch = Linear(layout.width, DIM)
         self.patch_place = nn.Embedding(layout.patches, DIM)
-        if layout.features:
-            self.feature_norm = Norm(layout.feature_width, bias=True)
-            self.feature = Linear(layout.feature_width, DIM)
-            self.feature_place = nn.Embedding(layout.features, DIM)
         self.word = Linear(dim, DIM)
         self.letter = nn.Embedding(CLASSES + 1, DIM)  # the last begins an answer
         self.trunk = Trunk(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS))
         self.out = Linear(DIM, CLASSES)
 
     @property
-    def given(self) -> int:
-        """Tokens before the first letter."""
-        return self.layout.patches + self.layout.features + WORDS_ASKED
+    def first_letter(self) -> int:
+        """Position of an answer's first letter, however long the question is."""
+        return self.layout.patches + WORDS_ASKED
 
-    def apart(self, media: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[M, places * token_width] -> patches [M, n, width], features [M, n, width], ids [M, WORDS_ASKED], -1 where there is none."""
+    def apart(self, media: Tensor) -> tuple[Tensor, Tensor]:
+        """[M, places * token_width] -> patches [M, n, width], ids [M, WORDS_ASKED], -1 where there is none."""
         layout = self.layout
-        sizes = [layout.patches * layout.width, layout.features * layout.feature_width, 2 * WORDS_ASKED]
-        patches, features, asked, _ = torch.split(media, [*sizes, media.shape[1] - sum(sizes)], dim=1)
+        sizes = [layout.patches * layout.width, 2 * WORDS_ASKED]
+        patches, asked, _ = torch.split(media, [*sizes, media.shape[1] - sum(sizes)], dim=1)
         high, low = asked.float().view(len(media), WORDS_ASKED, 2).unbind(dim=-1)
         ids = torch.where(high < 0, -torch.ones_like(high), BASE * high + low).long()
-        return (
-            patches.reshape(len(media), layout.patches, layout.width),
-            features.reshape(len(media), layout.features, layout.feature_width),
-            ids,
-        )
+        return patches.reshape(len(media), layout.patches, layout.width), ids
 
     def read(self, media: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Media as `apart` takes them and the words' table in units of its size -> [M, given, DIM], and which of them there are."""
-        patches, features, ids = self.apart(media)
+        """Media as `apart` takes them and the words' table in units of its size -> [M, n, DIM], and which of them there are."""
+        patches, ids = self.apart(media)
         there = ids >= 0
-        tokens = [self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)]
-        if self.layout.features:
-            normed = self.feature_norm(features.to(dtype).flatten(0, 1)).view(features.shape)
-            tokens.append(self.feature(normed) + self.feature_place.weight.to(dtype))
-        tokens.append(self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None])
-        before = torch.ones(len(media), self.layout.patches + self.layout.features, dtype=torch.bool, device=ids.device)
-        return torch.cat(tokens, dim=1), torch.cat((before, there), dim=1)
+        longest = max(1, int(there.sum(dim=1).max()))
+        ids, there = ids[:, :longest], there[:, :longest]
+        seen = self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)
+        words = self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None]
+        all_seen = torch.ones(seen.shape[:2], dtype=torch.bool, device=ids.device)
+        return torch.cat((seen, words), dim=1), torch.cat((all_seen, there), dim=1)
 
     def logits(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
         """[M, T, CLASSES] float32 of each of `letters` [M, T] after those before it."""
         x, there = self.read(media, table, dtype)
         M, T = letters.shape
+        given = x.shape[1]
         begun = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
         x = torch.cat((x, self.letter(begun).to(dtype)), dim=1)
-        seen = torch.ones(self.given + T, self.given + T, dtype=torch.bool, device=x.device).tril()
-        seen[: self.given, : self.given] = True
+        seen = torch.ones(given + T, given + T, dtype=torch.bool, device=x.device).tril()
+        seen[:given, :given] = True
         keys = torch.cat((there, torch.ones(M, T, dtype=torch.bool, device=x.device)), dim=1)
-        position = torch.arange(self.given + T, device=x.device).expand(M, -1)
-        hidden = self.trunk(x, position, seen & keys[:, None, :])[:, self.given :]
+        position = torch.cat((torch.arange(given), self.first_letter + torch.arange(T))).to(x.device).expand(M, -1)
+        hidden = self.trunk(x, position, seen & keys[:, None, :])[:, given:]
         logits: Tensor = self.out(hidden.flatten(0, 1)).float().view(M, T, CLASSES)
         return logits
 
@@ -94,7 +86,7 @@ class Finder(nn.Module):
         if not len(media):
             return []
         x, there = self.read(media, table, dtype)
-        M, length = len(media), self.given
+        M, length = x.shape[:2]
         caches = [_Cache(M, there) for _ in range(LAYERS)]
         position = torch.arange(length, device=x.device).expand(M, -1)
         self.trunk(x.flatten(0, 1)[None], position.reshape(1, -1), None, caches)
@@ -103,7 +95,9 @@ class Finder(nn.Module):
         written: list[Tensor] = []
         while len(written) < MOST_LETTERS and not bool(ended.all()):
             step = self.letter(letters).to(dtype)[None]
-            hidden = self.trunk(step, torch.full((1, M), length + len(written), device=x.device), None, caches)
+            hidden = self.trunk(
+                step, torch.full((1, M), self.first_letter + len(written), device=x.device), None, caches
+            )
             letters = self.out(hidden[0]).argmax(dim=-1).masked_fill(ended, END)
             ended = ended | (letters == END)
             written.append(letters)

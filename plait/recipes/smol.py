@@ -82,15 +82,11 @@ FIND = {
     "trainable": ("finders.*",),
     "objective": "align",
     # of a question that is only matched there is nothing to find
-    "alignment": {
-        "count": "find",
-        "where": "find",
-        "detect": "find",
-        "name": "match",
-        "colour": "match",
-        "category": "match",
+    "alignment": dict.fromkeys(("count", "where", "detect"), "find")
+    | dict.fromkeys(("name", "colour", "category"), "match"),
+    "augment": {
+        task: AugmentConfig(share=0.97, transform="composing.recompose") for task in ("count", "where", "detect")
     },
-    "augment": {},
     "weights": {"count": 3.5, "detect": 4.5, "where": 2.0, "name": 0.2, "colour": 0.2, "category": 0.2},
     "optim": {"lr": 4e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "pack": {"length": 512, "sequences": 12},

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from plait.tasks.composing import CELLS, paper, put
+
 HUES = {"red": 0, "orange": 30, "yellow": 55, "green": 120, "blue": 220, "purple": 285, "pink": 330}  # degrees
 GREYS = {"black": 60, "grey": 190, "white": 256}  # levels below which a colourless pixel is called so
 COLOURLESS = 0.22  # saturation below which a pixel has no hue
 CLEAR = 0.6  # share of a drawing's pixels that its main colour must have
 BACKGROUND = 245  # levels above which all three channels are the paper
-CANVAS = 256  # pixels of a composite's sides
-CELLS = 3  # a side: drawings stand in cells of a grid, so that none covers another
 
 
 def main_colour(picture: Image.Image) -> str | None:
@@ -42,19 +42,12 @@ def composite(
 
     At most CELLS x CELLS drawings. A box encloses what is drawn, without the drawing's white margin.
     """
-    canvas = Image.new("RGB", (CANVAS, CANVAS), tuple(map(int, rng.integers(225, 256, 3))))
-    side = CANVAS // CELLS
+    canvas = paper(rng)
     boxes = []
     for cell, (label, drawing) in zip(rng.permutation(CELLS * CELLS), drawings, strict=False):
         mask = Image.fromarray((np.asarray(drawing.convert("RGB")) < BACKGROUND).any(axis=2).astype(np.uint8) * 255)
         extent = mask.getbbox()
-        if extent is None:
-            continue
-        thing, mask = drawing.convert("RGB").crop(extent), mask.crop(extent)
-        scale = side * rng.uniform(0.55, 0.95) / max(thing.size)
-        size = (max(4, round(thing.width * scale)), max(4, round(thing.height * scale)))
-        left = int(cell % CELLS) * side + int(rng.integers(0, side - size[0] + 1))
-        top = int(cell // CELLS) * side + int(rng.integers(0, side - size[1] + 1))
-        canvas.paste(thing.resize(size, Image.Resampling.LANCZOS), (left, top), mask.resize(size))
-        boxes.append({"label": label, "box": [left, top, left + size[0], top + size[1]]})
+        if extent is not None:
+            thing = drawing.convert("RGB").crop(extent)
+            boxes.append({"label": label, "box": put(canvas, thing, mask.crop(extent), cell, rng)})
     return canvas, boxes
