@@ -6,6 +6,7 @@ noised copies iff the loss falls on it. Storage order carries no meaning: the ma
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -88,8 +89,8 @@ class Encoder:
 
     `augmenter` augments the parts of a row without loss, or transforms question and answer together. `features` gives the
     features of a part that a reader reads, [n, width], varied where a generator is given. `alignment` maps a task to how
-    features of its questions are aligned with its answers (plait.train.objectives.align). `preferring`: whether a preference
-    becomes two rows, or one of what was chosen (plait.train.objectives.dpo). `codecs` names the
+    features of its questions are aligned with its answers (plait.train.objectives.align). Under the `objective` dpo a preference
+    becomes two rows, else one of what was chosen; under align, what is to be found needs no features. `codecs` names the
     modalities whose media are examples for the trained parts of their codecs (plait.train.objectives.codec).
     """
 
@@ -102,10 +103,10 @@ class Encoder:
         features: Callable[[Part, np.random.Generator | None], np.ndarray] | None = None,
         alignment: Mapping[str, str] | None = None,
         codecs: Collection[str] = (),
-        preferring: bool = False,
+        objective: str = "pretrain",
     ) -> None:
         self.vocabulary = vocabulary
-        self.preferring = preferring
+        self.objective = objective
         self.codecs = frozenset(codecs)
         self.features = features
         self.alignment = dict(alignment or {})
@@ -346,8 +347,10 @@ class Encoder:
 
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
-        if sample.rejected and self.preferring:
+        if sample.rejected and self.objective == "dpo":
             return self._preference(sample, rng)
+        if self.objective == "align" and self.alignment.get(sample.task) == FIND and self.features is not None:
+            return self._without_features.row(sample, rng)
         row = self.lay_out(self.elements(sample, rng), rng)
         row.advantage = float(sample.meta.get(ADVANTAGE, 0.0))
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
@@ -363,6 +366,13 @@ class Encoder:
             assert weights is not None
             row.examples.append((part.type, *weights.example(self.modality(part.type), with_bytes(part), rng)))
         return row
+
+    @cached_property
+    def _without_features(self) -> Encoder:
+        """The same, but for features: reading a picture that was composed anew takes longer than looking for things in it."""
+        encoder = copy.copy(self)
+        encoder.features = None
+        return encoder
 
     def _preference(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of what was chosen, with that of what was rejected as its `worse`: the same noise and the same variation of what

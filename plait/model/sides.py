@@ -58,7 +58,8 @@ def sides_of_parameter(name: str, vocabulary: Vocabulary) -> frozenset[str]:
         return frozenset({_side_of_expert(rest[0], vocabulary) if key == "experts" else TRUNK})
     if owner in ("tables", "categorical"):
         return frozenset({key})
-    reads = {reader.name: modality for modality, reader in vocabulary.readers.items()}
+    read_by = (vocabulary.readers, vocabulary.finders)
+    reads = {each.name: modality for known in read_by for modality, each in known.items()}
     reader = key.partition("/")[0]  # an asker's name has its question behind
     if reader in reads:
         return frozenset({f"{reads[reader]}-{IN}"})

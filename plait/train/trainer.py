@@ -216,8 +216,7 @@ def build(
     reader = CachedReader(vocabulary.modalities)
     augmenter = Augmenter(recipe.augment, vocabulary.modalities)
     features = features_of(recipe, vocabulary, device)
-    is_dpo = recipe.objective == "dpo"
-    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs, is_dpo)
+    encoder = Encoder(vocabulary, recipe.flow, reader, augmenter, features, recipe.alignment, codecs, recipe.objective)
     if recipe.pack.sequences < ranks()[1]:
         raise ConfigError(
             f"pack.sequences={recipe.pack.sequences} for {ranks()[1]} processes; expected at least one sequence each: raise it"

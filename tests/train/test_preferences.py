@@ -35,7 +35,7 @@ def world():
 
 @pytest.fixture
 def encoder(world):
-    return Encoder(world.vocabulary, FlowConfig(copies=2), preferring=True)
+    return Encoder(world.vocabulary, FlowConfig(copies=2), objective="dpo")
 
 
 def numbers(sums):
