@@ -41,7 +41,7 @@ from plait.train import run as runs
 
 REWARDS, ROUND, ROWS, ANSWERS = "rewards.json", "round-{:02d}", "rows", "answers"
 JUDGE = "judge"
-LEAST_SPREAD = 1e-3  # of the rewards of one question: below, no answer is better
+LEAST_SPREAD = 0.01  # by which a reward must differ from the mean of its question to count
 RATE = 0.1  # of the rate that the checkpoint learned at
 ROWS_A_STEP = 32
 SEEDS = 100_000  # between the answers of two rounds
@@ -236,12 +236,9 @@ class Rewarding:
         if whole:
             rewards[whole] = self.reward([samples[i] for i in whole], [answers[i].message.parts[0] for i in whole])
         by_question = rewards.reshape(len(chosen), rounds.answers)
-        spread = by_question.std(axis=1, keepdims=True)
-        advantages = np.where(
-            spread > LEAST_SPREAD,
-            (by_question - by_question.mean(axis=1, keepdims=True)) / np.maximum(spread, LEAST_SPREAD),
-            0.0,
-        )
+        better = by_question - by_question.mean(axis=1, keepdims=True)
+        better[np.abs(better) < LEAST_SPREAD] = 0.0
+        advantages = better / max(float(better.std()), LEAST_SPREAD)  # of all questions: a question's own would make much of little
         rows = []
         for index in whole:
             if advantage := float(advantages.flat[index]):
