@@ -23,7 +23,7 @@ def reward(  # noqa: PLR0913 - one parameter an option
     by: Annotated[
         str, typer.Option(help="judge: of the recipe; FILE.py:NAME: your own function (question, answer, expected).")
     ] = "judge",
-    rounds: Annotated[int, typer.Option(help="Times that it answers and learns.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Times that it answers and learns.")] = 8,
     questions: Annotated[int, typer.Option(help="Of each round.")] = 32,
     answers: Annotated[int, typer.Option(help="To each question; they are compared with one another.")] = 8,
     temperature: Annotated[float, typer.Option(help="Of answers in words.")] = 1.0,

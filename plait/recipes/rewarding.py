@@ -38,11 +38,12 @@ from plait.runtime.device import resolve_device, resolve_dtype
 from plait.runtime.files import atomic_write
 from plait.train import checkpoint
 from plait.train import run as runs
+from plait.train.objectives.reference import PreferenceConfig
 
 REWARDS, ROUND, ROWS, ANSWERS = "rewards.json", "round-{:02d}", "rows", "answers"
 JUDGE = "judge"
 LEAST_SPREAD = 0.01  # by which a reward must differ from the mean of its question to count
-RATE = 0.1  # of the rate that the checkpoint learned at
+RATE, FLOW_BETA = 0.03, 10.0  # of the rate that the checkpoint learned at; as of PreferenceConfig
 ROWS_A_STEP = 32
 SEEDS = 100_000  # between the answers of two rounds
 COPIES = 4  # noised ones of an answer, that its ratio is measured by
@@ -55,7 +56,7 @@ class Rounds:
     """How long: so many `rounds` of so many `questions`, each answered so many times (`answers`) and learned from `epochs` times; `held`
     questions are measured before and after. `temperature`: of answers in words."""
 
-    rounds: int = 5
+    rounds: int = 8
     questions: int = 32
     answers: int = 8
     epochs: int = 2
@@ -238,7 +239,9 @@ class Rewarding:
         by_question = rewards.reshape(len(chosen), rounds.answers)
         better = by_question - by_question.mean(axis=1, keepdims=True)
         better[np.abs(better) < LEAST_SPREAD] = 0.0
-        advantages = better / max(float(better.std()), LEAST_SPREAD)  # of all questions: a question's own would make much of little
+        advantages = better / max(
+            float(better.std()), LEAST_SPREAD
+        )  # of all questions: a question's own would make much of little
         rows = []
         for index in whole:
             if advantage := float(advantages.flat[index]):
@@ -279,7 +282,7 @@ def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning
         name=autoconfig.PREFIX + data.parents[1].name, data=str(data), modalities=before.modalities, trunk=trunk, init=start.place,
         trainable=moving, tied=tuple(start.config["tied"]), optim=optim, objective="grpo", seed=before.seed, dtype=before.dtype,
         flow=before.flow.model_copy(update={"mask_prob": 0.0, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
-        turns=before.turns, ema_decay=0.0,
+        turns=before.turns, ema_decay=0.0, preference=PreferenceConfig(flow_beta=FLOW_BETA),
     )  # fmt: skip
     longest = autoconfig.longest_row(samples, recipe, start.vocabulary)
     return recipe.model_copy(update={"pack": autoconfig.pack_of(longest, ROWS_A_STEP * longest)})
