@@ -236,6 +236,10 @@ class Rewarding:
         rewards = np.zeros(len(samples))
         if whole:
             rewards[whole] = self.reward([samples[i] for i in whole], [answers[i].message.parts[0] for i in whole])
+        if not np.isfinite(rewards).all():
+            raise ConfigError(
+                f"the reward of an answer is {rewards[~np.isfinite(rewards)][0]}; expected a finite number"
+            )
         by_question = rewards.reshape(len(chosen), rounds.answers)
         better = by_question - by_question.mean(axis=1, keepdims=True)
         better[np.abs(better) < LEAST_SPREAD] = 0.0

@@ -1,0 +1,124 @@
+"""Rewards: rounds of own answers, what judges them, what is written, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import plait
+from plait import api
+from plait.data.drawn import SUFFIX
+from plait.data.rows import read_rows
+from plait.data.sequence import ADVANTAGE
+from plait.errors import ConfigError, DataError
+from plait.recipes import rewarding
+from plait.train import checkpoint
+
+TINY = ("steps=40", "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32", "pack.sequences=8")
+SHORT = {"rounds": 2, "questions": 6, "answers": 4, "held": 8}
+
+
+@pytest.fixture(scope="module")
+def start(small_digits, tmp_path_factory):
+    """A checkpoint that has learned little, so that its answers differ."""
+    return plait.train(
+        "digits", f"data={small_digits}", *TINY, out=tmp_path_factory.mktemp("rewarding") / "base", threads=1
+    )
+
+
+def write_reward(folder, body):
+    (folder / "own.py").write_text(f"def worth(question, answer, expected):\n    return {body}\n", encoding="utf-8")
+    return f"{folder / 'own.py'}:worth"
+
+
+def rewarded(start, out, task="read", **options):
+    said = []
+    saved = api.reward(start, task, out=out, say=said.append, choices={"full": True}, **SHORT | options)
+    return saved, json.loads((out / rewarding.REWARDS).read_text()), said
+
+
+def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path):
+    by = write_reward(tmp_path, "len(answer.value)")
+    saved, report, _ = rewarded(start, tmp_path / "run", by=by)
+    known = plait.registry.build_all(plait.registry.available())
+    for number in (1, 2):
+        rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
+        assert len(rows) == report["history"][number - 1]["rows"]
+        rewards = np.array([row.meta["reward"] for row in rows])
+        advantages = np.array([row.meta[ADVANTAGE] for row in rows])
+        assert (rewards == [len(row.messages[-1].parts[0].value) for row in rows]).all()
+        assert np.corrcoef(rewards, advantages)[0, 1] > 0.5
+        assert all(
+            part.type != "image" or part.value.startswith(str(tmp_path))
+            for row in rows
+            for m in row.messages
+            for part in m.parts
+        )
+    assert saved == checkpoint.locate(tmp_path / "run" / "round-02" / "training")
+    assert not (tmp_path / "run" / "round-01" / "training").exists(), "only the last one stays"
+    assert report["before"]["divergence"] == 0
+    assert report["before"]["otherwise"] is None, "words need no other judge"
+    assert plait.load(saved).generate("hello", to="text")
+
+
+def test_what_is_rewarded_becomes_likelier(start, tmp_path):
+    by = write_reward(tmp_path, "float('e' in answer.value) ")
+    _, report, _ = rewarded(start, tmp_path / "run", by=by, rounds=6, questions=16, held=24)
+    assert report["after"]["reward"] > report["before"]["reward"]
+
+
+def test_pictures_are_judged_and_told_by_another_kind_of_judge(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(rewarding, "LEAST_SPREAD", 1e-9)  # after so few steps it draws noise, one like the other
+    _, report, _ = rewarded(start, tmp_path / "run", task="draw", rounds=1)
+    for when in ("before", "after"):
+        assert 0 < report[when]["reward"] < 1
+        assert 0 <= report[when]["otherwise"] <= 1
+        assert report[when]["diversity"] > 0
+    names = [path.name for path in (tmp_path / "run" / "round-01" / "rows" / "media").iterdir()]
+    assert names
+    assert all(name.endswith(SUFFIX) for name in names), "as they were drawn, not as files round them"
+
+
+def test_a_reward_that_is_constant_says_so_and_nothing_is_lost(start, tmp_path):
+    before = {path: path.read_bytes() for path in start.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match="same reward"):
+        rewarded(start, tmp_path / "run", by=write_reward(tmp_path, "0.0"))
+    assert {path: path.read_bytes() for path in start.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"task": "nonsense"}, "expected one of .*draw"),
+        ({"by": "nowhere.py:worth"}, "FILE.py:NAME"),
+        ({"by": "worth"}, "FILE.py:NAME"),
+        ({"answers": 1}, "at least 2"),
+        ({"rounds": 0}, "at least 1"),
+        ({"temperature": 0.0}, "temperature"),
+    ],
+)
+def test_what_cannot_be_is_refused(start, tmp_path, options, said):
+    with pytest.raises(ConfigError, match=said):
+        rewarded(start, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_without_the_function_and_a_folder_in_use_are_refused(start, tmp_path):
+    place = write_reward(tmp_path, "1.0")
+    with pytest.raises(ConfigError, match="no function 'other'"):
+        rewarded(start, tmp_path / "run", by=place.replace(":worth", ":other"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("kept")
+    with pytest.raises(ConfigError, match="exists"):
+        rewarded(start, tmp_path / "run", by=place)
+    assert (tmp_path / "run" / "mine.txt").read_text() == "kept"
+
+
+def test_without_the_rows_that_it_learned_from_it_says_so(start, tmp_path):
+    with pytest.raises(DataError, match="no training rows"):
+        rewarded(start, tmp_path / "run", data=tmp_path)
+
+
+def test_a_reward_that_is_no_number_says_what_it_was(start, tmp_path):
+    with pytest.raises(ConfigError, match="nan"):
+        rewarded(start, tmp_path / "run", by=write_reward(tmp_path, "float('nan')"))
