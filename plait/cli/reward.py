@@ -29,6 +29,9 @@ def reward(  # noqa: PLR0913 - one parameter an option
     temperature: Annotated[float, typer.Option(help="Of answers in words.")] = 1.0,
     held: Annotated[int, typer.Option(help="Held-out questions that are measured before and after.")] = 200,
     lora: Annotated[Optional[int], typer.Option(help="Rank of new adapters; everything moves if not given.")] = None,  # noqa: UP045
+    objective: Annotated[
+        str, typer.Option(help="grpo: all answers as they compare; dpo: the best against the worst.")
+    ] = "grpo",
     seed: Annotated[int, typer.Option(help="Of questions and answers.")] = 0,
     threads: Threads = None,
 ) -> None:
@@ -42,6 +45,6 @@ def reward(  # noqa: PLR0913 - one parameter an option
     choices = {"full": True} if lora is None else {"lora": lora}
     api.reward(
         checkpoint, task, out=folder, data=data, by=by, rounds=rounds, questions=questions, answers=answers, temperature=temperature,
-        held=held, seed=seed, choices=choices, say=typer.echo,
+        held=held, seed=seed, objective=objective, choices=choices, say=typer.echo,
     )  # fmt: skip
     typer.echo(f"next: plait chat {folder}")

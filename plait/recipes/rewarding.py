@@ -1,5 +1,6 @@
 """Learns from rewards in rounds: a checkpoint answers, a judge says how good each answer is, and what was better than the other
-answers to the same question becomes likelier (plait.train.objectives.grpo). Every round is a training of its own by the one loop, on
+answers to the same question becomes likelier: each answer as much as it is better (plait.train.objectives.grpo), or the best of a
+question against the worst (plait.train.objectives.dpo). Every round is a training of its own by the one loop, on
 rows that lie in the run folder: one can see what was rewarded.
 
 A model learns what its judge likes, which need not be what people like. So the report comes from another kind of judge, beside how
@@ -11,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ from plait.train.objectives.reference import PreferenceConfig
 REWARDS, ROUND, ROWS, ANSWERS = "rewards.json", "round-{:02d}", "rows", "answers"
 JUDGE = "judge"
 LEAST_SPREAD = 0.01  # by which a reward must differ from the mean of its question to count
-RATE, FLOW_BETA = 0.03, 10.0  # of the rate that the checkpoint learned at; as of PreferenceConfig
+RATE = 0.03  # of the rate that the checkpoint learned at
+GRPO, DPO = "grpo", "dpo"
+FLOW_BETAS = {GRPO: 10.0, DPO: 50.0}  # as of PreferenceConfig
 ROWS_A_STEP = 32
 SEEDS = 100_000  # between the answers of two rounds
 COPIES = 4  # noised ones of an answer, that its ratio is measured by
@@ -54,7 +57,7 @@ Reward = Callable[[Sequence[Sample], Sequence[Part]], Sequence[float]]
 @dataclass(frozen=True)
 class Rounds:
     """How long: so many `rounds` of so many `questions`, each answered so many times (`answers`) and learned from `epochs` times; `held`
-    questions are measured before and after. `temperature`: of answers in words."""
+    questions are measured before and after. `temperature`: of answers in words. `objective`: grpo or dpo."""
 
     rounds: int = 8
     questions: int = 32
@@ -63,9 +66,14 @@ class Rounds:
     held: int = 200
     temperature: float = 1.0
     seed: int = 0
+    objective: str = GRPO
 
     def __post_init__(self) -> None:
+        if self.objective not in FLOW_BETAS:
+            raise ConfigError(f"got objective={self.objective}; expected {' or '.join(FLOW_BETAS)}")
         for name, value in asdict(self).items():
+            if isinstance(value, str):
+                continue
             least = {"answers": 2, "temperature": 0.01, "seed": 0}.get(name, 1)
             if value < least:
                 raise ConfigError(f"got {name}={value}; expected at least {least}")
@@ -243,19 +251,38 @@ class Rewarding:
         by_question = rewards.reshape(len(chosen), rounds.answers)
         better = by_question - by_question.mean(axis=1, keepdims=True)
         better[np.abs(better) < LEAST_SPREAD] = 0.0
-        advantages = better / max(
-            float(better.std()), LEAST_SPREAD
-        )  # of all questions: a question's own would make much of little
-        rows = []
-        for index in whole:
-            if advantage := float(advantages.flat[index]):
-                meta = {ADVANTAGE: round(advantage, 4), "reward": round(float(rewards[index]), 4)}
-                part = self._kept(answers[index], folder / ANSWERS / f"{index:05d}{SUFFIX}")
-                messages = (*samples[index].messages[:-1], Message("assistant", (part,)))
-                rows.append(Sample(messages, self.task.name, meta))
+        make = self._advantages if rounds.objective == GRPO else self._preferences
+        rows = list(make(samples, answers, better, folder / ANSWERS))
         copies.write(rows, folder / f"{TRAIN}.jsonl")
         shutil.rmtree(folder / ANSWERS, ignore_errors=True)
         return float(rewards.mean()), len(rows)
+
+    def _advantages(
+        self, samples: Sequence[Sample], answers: Sequence[Answer], better: np.ndarray, folder: Path
+    ) -> Iterator[Sample]:
+        """A row an answer, with its advantage: by how much [questions, answers] it is `better` than the mean of its question."""
+        scale = max(float(better.std()), LEAST_SPREAD)  # of all questions: a question's own would make much of little
+        for index, own in enumerate(better.flat):
+            if own and _is_whole(answers[index]):
+                message = Message("assistant", (self._kept(answers[index], folder / f"{index:05d}{SUFFIX}"),))
+                meta = {ADVANTAGE: round(float(own) / scale, 4)}
+                yield Sample((*samples[index].messages[:-1], message), self.task.name, meta)
+
+    def _preferences(
+        self, samples: Sequence[Sample], answers: Sequence[Answer], better: np.ndarray, folder: Path
+    ) -> Iterator[Sample]:
+        """A row a question: its best answer, and its worst rejected."""
+        count = better.shape[1]
+        for question, own in enumerate(better):
+            whole = [n for n in range(count) if _is_whole(answers[question * count + n])]
+            if len(whole) < 2 or max(own[whole]) - min(own[whole]) < LEAST_SPREAD:
+                continue
+            numbers = [question * count + pick(whole, key=lambda n: own[n]) for pick in (max, min)]
+            chosen, rejected = (
+                Message("assistant", (self._kept(answers[n], folder / f"{n:05d}{SUFFIX}"),)) for n in numbers
+            )
+            asked = samples[numbers[0]].messages[:-1]
+            yield Sample((*asked, chosen), self.task.name, rejected=(rejected,))
 
     def _kept(self, answer: Answer, file: Path) -> Part:
         """The part of an answer; of a medium its blocks, without the noise that they were drawn from: another is as good."""
@@ -277,18 +304,19 @@ def _is_whole(answer: Answer) -> bool:
     )
 
 
-def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning.Choices) -> Recipe:
+def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning.Choices, objective: str) -> Recipe:
     """What a round trains: what moves, how fast, how many rows a step."""
     trunk, moving = finetuning.what_moves(choices, start, data, samples)
     before = start.recipe
     optim = before.optim.model_copy(update={"lr": RATE * before.optim.lr, "warmup": 0, "decay_fraction": 0.0})
     recipe = Recipe(
         name=autoconfig.PREFIX + data.parents[1].name, data=str(data), modalities=before.modalities, trunk=trunk, init=start.place,
-        trainable=moving, tied=tuple(start.config["tied"]), optim=optim, objective="grpo", seed=before.seed, dtype=before.dtype,
+        trainable=moving, tied=tuple(start.config["tied"]), optim=optim, objective=objective, seed=before.seed, dtype=before.dtype,
         flow=before.flow.model_copy(update={"mask_prob": 0.0, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
-        turns=before.turns, ema_decay=0.0, preference=PreferenceConfig(flow_beta=FLOW_BETA),
+        turns=before.turns, ema_decay=0.0, preference=PreferenceConfig(flow_beta=FLOW_BETAS[objective]),
     )  # fmt: skip
     longest = autoconfig.longest_row(samples, recipe, start.vocabulary)
+    longest *= 2 if objective == DPO else 1
     return recipe.model_copy(update={"pack": autoconfig.pack_of(longest, ROWS_A_STEP * longest)})
 
 
@@ -346,7 +374,7 @@ def _rounds(
             break
         steps = max(1, -(-count * rounds.epochs // ROWS_A_STEP))
         samples = list(read_rows(folder / ROWS / f"{TRAIN}.jsonl", start.modalities))
-        recipe = recipe or _recipe(start, folder / ROWS, samples, choices)
+        recipe = recipe or _recipe(start, folder / ROWS, samples, choices, rounds.objective)
         changes = {
             "data": str(folder / ROWS),
             "steps": steps,

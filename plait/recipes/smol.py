@@ -88,7 +88,7 @@ FIND = {
         task: AugmentConfig(share=0.97, transform="composing.recompose") for task in ("count", "where", "detect")
     },
     "weights": {"count": 3.5, "detect": 4.5, "where": 2.0, "name": 0.2, "colour": 0.2, "category": 0.2},
-    "optim": {"lr": 4e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
+    "optim": {"lr": 1.5e-3, "warmup": 50, "decay_fraction": 0.8, "lr_scales": {}},
     "pack": {"length": 512, "sequences": 12},
     "loss_weights": {},
     "steps": 3000,

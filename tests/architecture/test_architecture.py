@@ -29,7 +29,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 MANY_PARAMETERS = {
     "cli/train.py:train": 9,
     "cli/finetune.py:finetune": 17,
-    "cli/reward.py:reward": 13,
+    "cli/reward.py:reward": 14,
 }  # one a command-line option
 
 

@@ -15,7 +15,7 @@ from plait.recipes import rewarding
 from plait.train import checkpoint
 
 TINY = ("steps=40", "trunk.dim=32", "trunk.num_layers=2", "trunk.num_heads=2", "dtype=float32", "pack.sequences=8")
-SHORT = {"rounds": 2, "questions": 6, "answers": 4, "held": 8}
+SHORT = {"rounds": 2, "questions": 12, "answers": 4, "held": 8, "temperature": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,8 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
     for number in (1, 2):
         rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
         assert len(rows) == report["history"][number - 1]["rows"]
-        rewards = np.array([row.meta["reward"] for row in rows])
+        rewards = np.array([len(row.messages[-1].parts[0].value) for row in rows])
         advantages = np.array([row.meta[ADVANTAGE] for row in rows])
-        assert (rewards == [len(row.messages[-1].parts[0].value) for row in rows]).all()
         assert np.corrcoef(rewards, advantages)[0, 1] > 0.5
         assert all(
             part.type != "image" or part.value.startswith(str(tmp_path))
@@ -61,10 +60,23 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
     assert plait.load(saved).generate("hello", to="text")
 
 
-def test_what_is_rewarded_becomes_likelier(start, tmp_path):
+def test_what_is_rewarded_becomes_likelier(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(rewarding, "RATE", 1.0)  # a model that knows nothing has nothing to lose
     by = write_reward(tmp_path, "float('e' in answer.value) ")
     _, report, _ = rewarded(start, tmp_path / "run", by=by, rounds=6, questions=16, held=24)
     assert report["after"]["reward"] > report["before"]["reward"]
+
+
+def test_the_best_answer_of_a_question_is_preferred_to_the_worst(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(rewarding, "RATE", 1.0)
+    by = write_reward(tmp_path, "len(answer.value)")
+    saved, _, _ = rewarded(start, tmp_path / "run", by=by, objective="dpo", questions=16)
+    known = plait.registry.build_all(plait.registry.available())
+    rows = list(read_rows(tmp_path / "run" / "round-01" / "rows" / "train.jsonl", known))
+    assert rows
+    for row in rows:
+        assert len(row.messages[-1].parts[0].value) > len(row.rejected[0].parts[0].value)
+    assert checkpoint.read_config(saved)["recipe"]["objective"] == "dpo"
 
 
 def test_pictures_are_judged_and_told_by_another_kind_of_judge(start, tmp_path, monkeypatch):
@@ -95,6 +107,7 @@ def test_a_reward_that_is_constant_says_so_and_nothing_is_lost(start, tmp_path):
         ({"answers": 1}, "at least 2"),
         ({"rounds": 0}, "at least 1"),
         ({"temperature": 0.0}, "temperature"),
+        ({"objective": "ppo"}, "grpo or dpo"),
     ],
 )
 def test_what_cannot_be_is_refused(start, tmp_path, options, said):
