@@ -224,14 +224,14 @@ def _no_constant(name: str) -> None:
 def dump_row(sample: Sample) -> str:
     """A Sample as one line of JSONL; its values must be text or paths relative to the file."""
 
+    def content(message: Message) -> Any:
+        (first, *others) = message.parts
+        if sample.rejected and first.type == WORDS and not others and not first.options:
+            return first.value  # as trainers of language models want it
+        return [{"type": part.type, part.type: part.value, **part.options} for part in message.parts]
+
     def raw(messages: Sequence[Message]) -> list[dict[str, Any]]:
-        return [
-            {
-                "role": message.role,
-                "content": [{"type": part.type, part.type: part.value, **part.options} for part in message.parts],
-            }
-            for message in messages
-        ]
+        return [{"role": message.role, "content": content(message)} for message in messages]
 
     row: dict[str, Any] = {"task": sample.task}
     if sample.rejected:

@@ -5,7 +5,7 @@ import json
 import pytest
 from worlds import World
 
-from plait.data.rows import BOM, parse_line, read_rows, row_id
+from plait.data.rows import BOM, dump_row, parse_line, parse_row, read_rows, row_id
 from plait.data.validate import list_bad_rows
 from plait.errors import RowError
 
@@ -64,3 +64,47 @@ def test_progress_is_told_as_rows_are_checked(tmp_path):
 def test_the_id_of_a_sample_is_that_of_its_line(tmp_path):
     sample = parse_line(line("a") + b"\r\n", tmp_path / "x.jsonl", 7, KNOWN)
     assert (sample.id, sample.where) == (row_id(line("a")), "x.jsonl:7")
+
+
+PROMPT = [{"role": "user", "content": "Count to three."}]
+CHOSEN, REJECTED = ([{"role": "assistant", "content": text}] for text in ("1, 2, 3", "1, 3, 2"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED},
+        {"messages": PROMPT, "chosen": CHOSEN, "rejected": REJECTED},
+        {"messages": PROMPT, "chosen": CHOSEN[0], "rejected": REJECTED[0]},
+        {"prompt": "Count to three.", "chosen": "1, 2, 3", "rejected": "1, 3, 2"},
+        {"chosen": PROMPT + CHOSEN, "rejected": PROMPT + REJECTED},
+    ],
+)
+def test_a_preference_is_read_in_the_forms_that_others_write(row, tmp_path):
+    sample = parse_row(row, tmp_path, KNOWN)
+    assert [(m.role, m.parts[0].value) for m in sample.messages] == [
+        ("user", "Count to three."),
+        ("assistant", "1, 2, 3"),
+    ]
+    assert [(m.role, m.parts[0].value) for m in sample.rejected] == [("assistant", "1, 3, 2")]
+    written = json.loads(dump_row(sample))
+    assert written == {"task": "", "prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED, "meta": {}}
+    assert parse_row(written, tmp_path, KNOWN) == sample
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": PROMPT, "chosen": CHOSEN}, "expected 'chosen', 'rejected'"),
+        ({"prompt": PROMPT, "messages": PROMPT, "chosen": CHOSEN, "rejected": REJECTED}, "one of 'prompt'"),
+        ({"prompt": PROMPT, "chosen": CHOSEN, "rejected": CHOSEN}, "the same"),
+        ({"chosen": CHOSEN, "rejected": REJECTED}, "expected a prompt"),
+        ({"prompt": PROMPT, "chosen": PROMPT, "rejected": REJECTED}, "one assistant's message"),
+        ({"prompt": PROMPT, "chosen": CHOSEN * 2, "rejected": REJECTED}, "one assistant's message"),
+        ({"prompt": PROMPT, "chosen": [], "rejected": REJECTED}, "at least one message"),
+        ({"prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED, "score": 2}, "unknown keys"),
+    ],
+)
+def test_a_bad_preference_says_what_is_expected(row, said, tmp_path):
+    with pytest.raises(RowError, match=said):
+        parse_row(row, tmp_path, KNOWN)

@@ -451,3 +451,23 @@ def test_sets_come_apart_where_they_were_joined():
     parted = standing._parted(joined, sets)
     assert {*parted} == {*tensors}
     assert all(torch.equal(parted[name], tensors[name]) for name in tensors)
+
+
+def test_rows_of_preferences_are_taught_as_such_and_replayed_ones_as_ever(world):
+    known = plait.registry.build_all(plait.registry.available())
+    rows = list(read_rows(world.reads / "train.jsonl", known))
+    others = [next(o for o in rows if o.messages[-1] != row.messages[-1]).messages[-1:] for row in rows]
+    pairs = [Sample(row.messages, "better", rejected=rejected) for row, rejected in zip(rows, others, strict=True)]
+    folder = world.folder / "pairs"
+    copies.write(pairs, folder / "train.jsonl")
+    said = []
+    tuned = api.finetune(
+        world.base, *FEW, data=folder, out=world.folder / "better", say=said.append, threads=1, choices={"replay": 0.5}
+    )
+    assert any("chosen" in line for line in said)
+    recipe = checkpoint.read_config(tuned)["recipe"]
+    assert recipe["objective"] == "dpo"
+    assert any(task.startswith("earlier/") for task in recipe["weights"])
+    log = (world.folder / "better" / "train.log").read_text()
+    assert "preference" in log
+    assert any(group in log for group in ("image", "audio")), "earlier rows have losses of their own"

@@ -192,6 +192,12 @@ def _stored(message: dict[str, Any], stem: str, file: zipfile.ZipFile) -> dict[s
     return {"role": message["role"], "content": content}
 
 
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of a row whose words, where there is nothing else, are a string, as trainers of language models want it."""
+    (first, *others) = message["content"]
+    return message | {"content": first["text"]} if first["type"] == "text" and not others else message
+
+
 def _zipped(name: str, rows: Callable[[zipfile.ZipFile], list[dict[str, Any]]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -217,9 +223,11 @@ def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
     def rows(file: zipfile.ZipFile) -> list[dict[str, Any]]:
         return [
             {
-                "prompt": [_stored(m, f"{number}-{place}", file) for place, m in enumerate(preference["messages"])],
-                "chosen": [_stored(preference["chosen"], f"{number}-chosen", file)],
-                "rejected": [_stored(preference["rejected"], f"{number}-rejected", file)],
+                "prompt": [
+                    _plain(_stored(m, f"{number}-{place}", file)) for place, m in enumerate(preference["messages"])
+                ],
+                "chosen": [_plain(_stored(preference["chosen"], f"{number}-chosen", file))],
+                "rejected": [_plain(_stored(preference["rejected"], f"{number}-rejected", file))],
                 "meta": {"models": preference["models"]},
             }
             for number, preference in enumerate(preferences)
