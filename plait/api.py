@@ -256,17 +256,15 @@ def guard(
     return finetuning.guard(folder, *engines, None if earlier is None else Path(earlier), rows, say)
 
 
-def reward(
-    path: PathLike, task: str, *, out: PathLike, data: PathLike | None = None, by: str = "judge", **options: Any
-) -> Path:
-    """Let a checkpoint learn from rewards for its answers to the questions of a task; returns the last checkpoint of the run `out`, whose
-    rewards.json says what it changed. `by`: judge, or FILE.py:NAME of a function (question, answer, expected) -> number. `data`: the
-    rows that it learned from, where they are not where its recipe says. `options`: fields of plait.recipes.rewarding.Rounds; `choices`,
-    as of `finetune`; `say`. Raises ConfigError, DataError, CheckpointError."""
+def reward(path: PathLike, task: str, *, out: PathLike, by: str = "judge", **options: Any) -> Path:
+    """Let a checkpoint learn from rewards for its answers to a task's questions; returns the last checkpoint of the run `out`, beside whose
+    rewards.json. `by`: judge, or FILE.py:NAME of (question, answer, expected) -> number. `options`: those of
+    plait.recipes.rewarding.Rounds, choices, say; `data`, the rows that it learned from, if they are elsewhere. Raises ConfigError, DataError, CheckpointError."""
     from plait.recipes import finetuning, rewarding
 
     choices, say = finetuning.Choices(**options.pop("choices", {})), options.pop("say", print)
-    rows, rounds = None if data is None else Path(data), rewarding.Rounds(**options)
+    rows = None if (data := options.pop("data", None)) is None else Path(data)
+    rounds = rewarding.Rounds(**options)
     return rewarding.train(str(path), task, Path(out), data=rows, reward=by, rounds=rounds, choices=choices, say=say)
 
 

@@ -13,6 +13,18 @@ import numpy as np
 WORDS_ASKED = 32  # ids of a question, its last ones
 BASE = 1024  # an id is two numbers below it, which float16 holds exactly
 PADDING = -1.0
+MOST_LETTERS = 160  # of an answer in UTF-8, its end included
+SUFFIX = "_finder"
+
+
+def finder_of(modality: str) -> str:
+    """The name of a modality's finder."""
+    return f"{modality}{SUFFIX}"
+
+
+def is_finder(name: str) -> bool:
+    """Whether continuous tokens of this name are a finder's."""
+    return name.endswith(SUFFIX)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from plait.contract import Modality, Part, Sample
 from plait.data.media import with_bytes
+from plait.data.rows import parts_of
 
 MAX_FIT_PARTS = 2000  # media files that normalisation statistics are computed on
 
@@ -16,9 +17,8 @@ def distinct_parts(samples: Iterable[Sample]) -> dict[str, list[Part]]:
     """Distinct parts of `samples` by modality, sorted by value."""
     by_modality: dict[str, dict[str, Part]] = {}
     for sample in samples:
-        for message in sample.messages:
-            for part in message.parts:
-                by_modality.setdefault(part.type, {})[str(part.value)] = part
+        for part in parts_of(sample):
+            by_modality.setdefault(part.type, {})[str(part.value)] = part
     return {name: [parts[key] for key in sorted(parts)] for name, parts in by_modality.items()}
 
 

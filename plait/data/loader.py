@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from plait.contract import Sample
 from plait.data.mix import Mix, Rows
 from plait.data.pack import Batch, best_fit, collate
-from plait.data.row import Row, alone_or_with_worse
+from plait.data.row import Row, with_rejected
 from plait.data.sequence import Encoder
 from plait.errors import ConfigError, RowError
 
@@ -98,8 +98,8 @@ class Loader:
         than the room takes it all, since it needs a sequence to itself; one longer than a sequence has its own length."""
         if len(row) > self.config.length:
             return len(row)
-        worse = self._places(row.worse) if row.worse is not None else 0
-        return min(len(row) - row.shared, self.room) + worse
+        rejected = self._places(row.rejected) if row.rejected is not None else 0
+        return min(len(row) - row.shared, self.room) + rejected
 
     def _measure(self, samples: Sequence[Drawn], ranks: Ranks) -> None:
         """Set the lengths of rows. Each rank encodes every `world`-th; if one cannot, all raise RowError."""
@@ -167,7 +167,7 @@ class Loader:
     def next_sequences(self, ranks: Ranks = ALONE) -> list[list[Row]]:
         """Rows of this rank's part of the next optimizer step: one list per sequence. Raises RowError."""
         plan = self._plan(ranks)[ranks.rank :: ranks.world]
-        return [[row for drawn in contents for row in alone_or_with_worse(self._row(drawn))] for contents in plan]
+        return [[row for drawn in contents for row in with_rejected(self._row(drawn))] for contents in plan]
 
     def next_step(self, ranks: Ranks = ALONE) -> list[Batch]:
         """Micro-batches of this rank's part of the next optimizer step. Raises RowError."""

@@ -79,7 +79,7 @@ class Batch:
     clean_tokens: int  # tokens counted once: the unit of tokens/s
     used: int  # tokens of B * L that are not padding
     alignment: dict[int, Alignment] = field(default_factory=dict)  # by the number of the row
-    worse: dict[int, int] = field(default_factory=dict)  # the row of what was rejected, by that of what was chosen
+    rejected: dict[int, int] = field(default_factory=dict)  # the row of what was rejected, by that of what was chosen
     advantages: dict[int, float] = field(default_factory=dict)  # by the number of the row
     examples: dict[str, tuple[Tensor, Tensor]] = field(
         default_factory=dict
@@ -172,8 +172,8 @@ def collate(
         clean_tokens=clean_tokens,
         used=used,
         alignment={n: row.alignment for n, row in enumerate(rows) if row.alignment is not None},
-        worse={n: n + 1 for n, row in enumerate(rows) if row.worse is not None},
-        advantages={n: row.advantage for n, row in enumerate(rows) if row.advantage},
+        rejected={n: n + 1 for n, row in enumerate(rows) if row.rejected is not None},
+        advantages={n: row.advantage for n, row in enumerate(rows) if row.advantage is not None},
         examples={
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },

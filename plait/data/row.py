@@ -103,8 +103,10 @@ class Row:
     clean_tokens: int = 0  # tokens counted once: no copies, no padding
     spans: list[Span] = field(default_factory=list)
     alignment: Alignment | None = None
-    worse: Row | None = None  # the row of the answer that was rejected, of a preference
-    advantage: float = 0.0  # how much better its answer is than others to the same (plait.train.objectives.grpo)
+    rejected: Row | None = None  # the row of the answer that was rejected, of a preference
+    advantage: float | None = (
+        None  # how much better its answer is than others to the same (plait.train.objectives.grpo)
+    )
     shared: int = 0  # tokens that it begins with as others do: a batch may hold them once (plait.data.pack.collate)
     examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
         default_factory=list
@@ -221,9 +223,9 @@ class RowBuilder:
         )
 
 
-def alone_or_with_worse(row: Row) -> tuple[Row, ...]:
+def with_rejected(row: Row) -> tuple[Row, ...]:
     """A row, and after it that of the answer that was rejected, of a preference."""
-    return (row,) if row.worse is None else (row, row.worse)
+    return (row,) if row.rejected is None else (row, row.rejected)
 
 
 def join(arrays: list[FlowArrays]) -> FlowArrays:

@@ -7,6 +7,7 @@ noised copies iff the loss falls on it. Storage order carries no meaning: the ma
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plait import registry
 from plait.contract import WORDS, Message, Modality, Part, Sample, Segment
+from plait.data.asked import MOST_LETTERS
 from plait.data.augment import Augmenter, Variation
 from plait.data.chat_template import Fixed, Special
 from plait.data.hidden import hide_in_features, hide_now_and_then
@@ -82,6 +84,12 @@ def _up_to_last_target(elements: list[Element]) -> list[Element]:
     """Elements up to the last with loss: those after it teach nothing. All of them where none has loss."""
     last = max((number for number, element in enumerate(elements) if element.learned), default=len(elements) - 1)
     return elements[: last + 1]
+
+
+def _unlearn(elements: list[Element], before: int) -> None:
+    """Take the loss from elements of the messages before a number."""
+    for element in elements:
+        element.learned = element.learned and element.origin.message >= before
 
 
 class Encoder:
@@ -351,8 +359,9 @@ class Encoder:
             return self._preference(sample, rng)
         if self.objective == "align" and self.alignment.get(sample.task) == FIND and self.features is not None:
             return self._without_features.row(sample, rng)
+        if self.objective == "grpo" and ADVANTAGE in sample.meta:
+            return self._own_answer(sample, rng)
         row = self.lay_out(self.elements(sample, rng), rng)
-        row.advantage = float(sample.meta.get(ADVANTAGE, 0.0))
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
         row.shared = self._shared(row)
@@ -374,8 +383,19 @@ class Encoder:
         encoder.features = None
         return encoder
 
+    def _own_answer(self, sample: Sample, rng: np.random.Generator) -> Row:
+        """The row of a model's own answer, with its advantage, and the loss on that answer alone. Raises RowError."""
+        advantage = sample.meta[ADVANTAGE]
+        if isinstance(advantage, bool) or not isinstance(advantage, int | float) or not math.isfinite(advantage):
+            raise RowError(f"{sample.where}: got meta.{ADVANTAGE} {advantage!r}; expected a finite number")
+        elements = self._answered(sample, rng)
+        _unlearn(elements, before=len(sample.messages) - 1)
+        row = self.lay_out(elements, rng)
+        row.advantage, row.shared = float(advantage), self._shared(row)
+        return row
+
     def _preference(self, sample: Sample, rng: np.random.Generator) -> Row:
-        """The row of what was chosen, with that of what was rejected as its `worse`: the same noise and the same variation of what
+        """The row of what was chosen, with that of what was rejected as `rejected`: the same noise and the same variation of what
         is given, and the loss on nothing but the two answers. Raises RowError."""
         asked = sample.messages[: len(sample.messages) - len(sample.rejected)]
         seed = int(rng.integers(2**63))
@@ -383,13 +403,12 @@ class Encoder:
         for answered in (sample.messages, (*asked, *sample.rejected)):
             own = np.random.default_rng(seed)
             elements = self._answered(replace(sample, messages=answered, rejected=()), own)
-            for element in elements:
-                element.learned = element.learned and element.origin.message >= len(asked)
+            _unlearn(elements, before=len(asked))
             row = self.lay_out(elements, np.random.default_rng(seed + 1))
             row.shared = self._shared(row)
             rows.append(row)
-        chosen, worse = rows
-        return replace(chosen, worse=worse)
+        chosen, rejected = rows
+        return replace(chosen, rejected=rejected)
 
     def alignment_of(self, sample: Sample) -> Alignment | None:
         """How the features of a sample's questions are aligned, and with what: with the letters of its first answer in words
@@ -400,6 +419,8 @@ class Encoder:
                 if part.type == WORDS:
                     if how == FIND:
                         answer = np.frombuffer(str(part.value).strip().encode(), np.uint8)
+                        if len(answer) >= MOST_LETTERS:
+                            return None  # half an answer would be a wrong one
                     else:
                         answer = spelled(str(part.value)) if how == CTC else self.encode_part(part).blocks[0].tokens
                     return Alignment(how, sample.task, answer)

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from plait.contract import Modality, Sample
-from plait.data.rows import read_rows
+from plait.data.rows import parts_of, read_rows
 from plait.runtime.files import atomic_write, sha256_of
 
 TRAIN, APART = "train", "apart"
@@ -96,7 +96,7 @@ def _hash_of_words(words: str) -> int:
 
 def groups(sample: Sample, modalities: Mapping[str, Modality]) -> set[int]:
     """64-bit hashes of the groups of a row (see the module's docstring)."""
-    parts = [part for message in sample.messages for part in message.parts]
+    parts = list(parts_of(sample))
     media = {hash_of_file(part.value) for part in parts if modalities[part.type].head == "flow"}
     if media:
         return media

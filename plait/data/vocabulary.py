@@ -16,7 +16,7 @@ import numpy as np
 
 from plait import registry
 from plait.contract import WORDS, Modality
-from plait.data.asked import Layout
+from plait.data.asked import Layout, finder_of
 from plait.data.chat_template import ChatTemplate
 from plait.errors import ConfigError
 
@@ -89,7 +89,7 @@ class Vocabulary:
     def _finder_of(self, modality: Modality) -> Layout | None:
         """What the finder of a modality reads, if it has one."""
         finds = registry.finds(modality)
-        return None if finds is None else Layout(f"{modality.name}_finder", finds.patches, finds.width, finds.places)
+        return None if finds is None else Layout(finder_of(modality.name), finds.patches, finds.width, finds.places)
 
     @property
     def experts(self) -> dict[str, int]:

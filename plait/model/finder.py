@@ -8,18 +8,21 @@ A question that is not of its kind it answers with nothing.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plait.data.asked import BASE, WORDS_ASKED, Layout
+from plait.data.asked import BASE, MOST_LETTERS, WORDS_ASKED, Layout
 from plait.model.attention import attend, prepare
 from plait.model.layers import Linear
 from plait.model.transformer import Trunk, TrunkConfig
 
 DIM, LAYERS, HEADS = 256, 6, 4
 END, CLASSES = 0, 257  # of letters: the end, and bytes
-MOST_LETTERS = 160
+REMEMBERED = 4096  # answers
 
 
 class Finder(nn.Module):
@@ -124,8 +127,34 @@ class _Cache:
         return found.transpose(1, 2).flatten(0, 1)
 
 
-def letters_of(texts: list[str], device: torch.device) -> Tensor:
-    """Texts -> [M, T] letters with their END, -1 behind."""
-    spelled = [[*(byte + 1 for byte in text.encode()[: MOST_LETTERS - 1]), END] for text in texts]
+def letters_of(texts: Sequence[bytes], device: torch.device) -> Tensor:
+    """Texts in UTF-8 -> [M, T] letters with their END, -1 behind."""
+    spelled = [[*(byte + 1 for byte in text), END] for text in texts]
     longest = max(map(len, spelled))
     return torch.tensor([row + [-1] * (longest - len(row)) for row in spelled], device=device)
+
+
+class Findings:
+    """What a finder found, remembered while it and the words' table stay as they are: conversations come back with every turn."""
+
+    def __init__(self) -> None:
+        self.texts: dict[tuple[Hashable, bytes], str] = {}
+
+    def of(self, finder: Finder, media: Tensor, table: Tensor, version: Hashable, dtype: torch.dtype) -> list[str]:
+        """As `Finder.find`; `version` is that of the table."""
+        now = (version, tuple(parameter._version for parameter in finder.parameters()))
+        keys = [(now, blake2b(medium.float().cpu().numpy().tobytes()).digest()) for medium in media]
+        if len(self.texts) > REMEMBERED:
+            self.texts.clear()
+        if new := {key: medium for key, medium in zip(keys, media, strict=True) if key not in self.texts}:
+            self.texts.update(zip(new, finder.find(torch.stack(list(new.values())), table, dtype), strict=True))
+        return [self.texts[key] for key in keys]
+
+
+def in_places(texts: Sequence[Sequence[int]], table: Tensor, places: int) -> Tensor:
+    """Ids of the words of each text, and the words' table [V, D] -> [M * places, D] their embeddings, as many as there is room for,
+    then zeros."""
+    vectors = torch.zeros(len(texts), places, table.shape[1], device=table.device)
+    for own, ids in zip(vectors, texts, strict=True):
+        own[: len(ids)] = table[torch.tensor(ids[:places], dtype=torch.long, device=table.device)].float()
+    return vectors.flatten(0, 1)

@@ -24,7 +24,7 @@ from plait.heads.speller import Neighbours, Speller
 from plait.heads.symbols import SymbolsEmbedding
 from plait.model.attention import prepare
 from plait.model.experts import Split, plan, settled_tokens
-from plait.model.finder import Finder
+from plait.model.finder import Finder, Findings, in_places
 from plait.model.heard import beside_words, letter_slots, transcripts
 from plait.model.init import initialise
 from plait.model.layers import Linear, Norm
@@ -103,7 +103,7 @@ class MultimodalTransformer(nn.Module):
         self._transcripts: dict[
             tuple[tuple[int, ...], bytes], str
         ] = {}  # by the speller's version and a sound's features
-        self._answers: dict[tuple[tuple[int, ...], bytes], str] = {}  # of finders, likewise
+        self.findings = Findings()
         self._directions: tuple[tuple[int, int], Directions] | None = None  # of the table at this place in this version
         adapted = {expert_of(name) for name in config.adapters}
         if unknown := sorted({*config.split} - set(vocabulary.experts) | adapted - set(vocabulary.expert_numbers)):
@@ -368,29 +368,18 @@ class MultimodalTransformer(nn.Module):
 
     def found(self, name: str, media: Tensor) -> list[str]:
         """What the finder called `name` finds of what is asked of [M, numbers] media; nothing where it did not learn."""
+        finder, weight = self.finders[name], self._table(WORDS).weight
+        assert isinstance(finder, Finder)
         if f"finders.{name}" in self.unlearned:
             return [""] * len(media)
-        finder = self.finders[name]
-        assert isinstance(finder, Finder)
-        version = tuple(parameter._version for parameter in finder.parameters())
-        keys = [(version, blake2b(medium.float().cpu().numpy().tobytes()).digest()) for medium in media]
-        if len(self._answers) > HEARD:
-            self._answers.clear()
-        if new := {key: medium for key, medium in zip(keys, media, strict=True) if key not in self._answers}:
-            texts = finder.find(torch.stack(list(new.values())), self.unit_words(), self.dtype)
-            self._answers.update(zip(new, texts, strict=True))
-        return [self._answers[key] for key in keys]
+        return self.findings.of(finder, media, self.unit_words(), (weight.data_ptr(), weight._version), self.dtype)
 
     def _found(self, tokens: FlowTokens, name: str) -> Tensor:
         """[M * places, D] the words that the finder writes about each medium, then zeros."""
-        table, read = self._table(WORDS).weight.detach(), self.vocabulary.modalities[WORDS].read
+        read = self.vocabulary.modalities[WORDS].read
         texts = self.found(name, self.media_of(tokens, name))
-        vectors = torch.zeros(len(texts), len(tokens.index) // max(1, len(texts)), table.shape[1], device=table.device)
-        for own, text in zip(vectors, texts, strict=True):
-            if text:
-                ids = torch.from_numpy(read(Part(WORDS, text)).blocks[0].tokens)[: len(own)].to(table.device)
-                own[: len(ids)] = table[ids].float() / self.trunk.config.embedding_rms
-        return vectors.to(self.dtype).flatten(0, 1)
+        ids = [read(Part(WORDS, text)).blocks[0].tokens.tolist() if text else [] for text in texts]
+        return in_places(ids, self.unit_words(), len(tokens.index) // max(1, len(texts))).to(self.dtype)
 
     def spells(self, name: str) -> bool:
         """Whether something learned to spell what the reader called `name` hears."""

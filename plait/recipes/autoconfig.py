@@ -19,6 +19,7 @@ from plait.data.fit import distinct_parts, fit
 from plait.data.importers import detect
 from plait.data.loader import PackConfig
 from plait.data.media import CachedReader
+from plait.data.row import with_rejected
 from plait.data.rows import read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.data.splits import TRAIN, Splits
@@ -162,19 +163,25 @@ def augment_of(samples: list[Sample]) -> dict[str, AugmentConfig]:
 
 
 def longest_row(samples: list[Sample], recipe: Recipe, vocabulary: Vocabulary | None = None) -> int:
-    """Tokens of the longest row, noised copies included, estimated from MEASURED_ROWS of the samples; in a `vocabulary` that is
-    known, or in one that is fit to them."""
+    """The longest of `lengths`; with some room where rows are augmented."""
+    longest = max(lengths(samples, recipe, vocabulary))
+    return longest if recipe.augment == {} else math.ceil(1.15 * longest)
+
+
+def lengths(samples: list[Sample], recipe: Recipe, vocabulary: Vocabulary | None = None) -> list[int]:
+    """Tokens of MEASURED_ROWS of the samples, noised copies and rejected answers included; in a `vocabulary` that is known, or in one that
+    is fit to them."""
     if vocabulary is None:
         modalities = registry.build_all(recipe.modalities)
         fit(modalities, samples, recipe.seed)
         vocabulary = Vocabulary(modalities)
     flow = recipe.flow.model_copy(update={"null_prob": 0.0, "end_prob": 1.0})
     features = trainer.features_of(recipe, vocabulary, torch.device("cpu"))
-    encoder = Encoder(vocabulary, flow, CachedReader(vocabulary.modalities), features=features)
+    reader = CachedReader(vocabulary.modalities)
+    encoder = Encoder(vocabulary, flow, reader, features=features, objective=recipe.objective)
     rng = np.random.default_rng([2026, 41])
-    indices = rng.permutation(len(samples))[:MEASURED_ROWS]
-    longest = max(len(encoder.row(samples[index], rng)) for index in indices)
-    return longest if recipe.augment == {} else math.ceil(1.15 * longest)
+    rows = (encoder.row(samples[index], rng) for index in rng.permutation(len(samples))[:MEASURED_ROWS])
+    return [sum(map(len, with_rejected(row))) for row in rows]
 
 
 def pack_of(longest: int, tokens: int = TOKENS_A_STEP) -> PackConfig:

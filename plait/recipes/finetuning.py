@@ -96,7 +96,7 @@ def used_sides(samples: Sequence[Sample], has_base: bool) -> frozenset[str]:
     language model knows them."""
     sides = set[str]()
     for sample in samples:
-        for message in sample.messages:
+        for message in (*sample.messages, *sample.rejected):
             learned = message.role in ("assistant", None)
             sides |= {f"{part.type}-{OUT if learned else IN}" for part in message.parts if part.type != WORDS}
     in_words_alone = not any(part.type != WORDS for s in samples for m in s.messages for part in m.parts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -81,17 +82,18 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What held-out questions get: the reward's mean, the share that another kind of judge calls right, how different two
-    answers to one question are, and how far the answers are from those of the first checkpoint."""
+    """What held-out questions get: the share of answers that are whole, and of these the reward's mean, the share that another kind of
+    judge calls right, how different two to one question are, and the loss that they have gained on the first checkpoint."""
 
+    whole: float
     reward: float
     otherwise: float | None
     diversity: float
-    divergence: float = 0.0
+    gained: float = 0.0
 
     def __str__(self) -> str:
         otherwise = "" if self.otherwise is None else f", right by another kind of judge {self.otherwise:.3f}"
-        return f"reward {self.reward:.3f}{otherwise}, diversity {self.diversity:.3f}, divergence {self.divergence:.3f}"
+        return f"whole {self.whole:.3f}, reward {self.reward:.3f}{otherwise}, diversity {self.diversity:.3f}, gained {self.gained:.3f}"
 
 
 def own_reward(place: str) -> Reward:
@@ -108,7 +110,10 @@ def own_reward(place: str) -> Reward:
             f"got reward {place!r}; expected {JUDGE}, or FILE.py:NAME of a function (question, answer, expected) -> number"
         )
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a person's file raises
+        raise ConfigError(f"{file} cannot be imported: {error!r}; expected a Python file that can") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(
@@ -116,14 +121,21 @@ def own_reward(place: str) -> Reward:
         )
 
     def rewards(samples: Sequence[Sample], answers: Sequence[Part]) -> list[float]:
-        return [
-            float(
-                function(
-                    [p for m in sample.messages[:-1] for p in m.parts], answer, dict(sample.meta.get("expect", {}))
+        numbers = []
+        for sample, answer in zip(samples, answers, strict=True):
+            question = [part for message in sample.messages[:-1] for part in message.parts]
+            try:
+                number = float(function(question, answer, dict(sample.meta.get("expect", {}))))
+            except Exception as error:  # whatever a person's function raises
+                raise ConfigError(
+                    f"{place} failed at the answer {answer.value!r:.80}: {error!r}; expected a number"
+                ) from error
+            if not math.isfinite(number):
+                raise ConfigError(
+                    f"{place} gives {number} for the answer {answer.value!r:.80}; expected a finite number"
                 )
-            )
-            for sample, answer in zip(samples, answers, strict=True)
-        ]
+            numbers.append(number)
+        return numbers
 
     return rewards
 
@@ -134,7 +146,7 @@ def judged(task: Measured, panel: Panel) -> Reward:
     kind = task.answers_in
     if not panel.in_words(kind) and kind not in panel.judges:
         raise ConfigError(
-            f"nothing judges the answers of {task.name!r} ({kind}) here; expected a reward of your own: --reward FILE.py:NAME"
+            f"nothing judges the answers of {task.name!r} ({kind}) here; expected a reward of your own: --by FILE.py:NAME"
         )
 
     def rewards(samples: Sequence[Sample], answers: Sequence[Part]) -> list[float]:
@@ -170,11 +182,12 @@ class Rewarding:
         self.panel = Panel(replace(suite, judges=judges), start.modalities, recipe.seed, say)
         self.panel.prepare()
         self.reward = judged(self.task, self.panel) if reward == JUDGE else own_reward(reward)
-        self.examples = [sample for sample in suite.rows.examples(self.task) if sample.meta.get("expect")]
+        self.examples = [s for s in suite.rows.examples(self.task) if s.meta.get("expect") or reward != JUDGE]
         self.held = suite.rows.rows(self.task, self.task.splits[0])
         if not self.examples or not self.held:
             raise DataError(
-                f"{data} has no rows of {name} that say what is expected; expected some to ask, and some held out"
+                f"{data} has no rows of {name} to ask or to hold out{' that say what is expected' if reward == JUDGE else ''}; expected some, "
+                f"or a reward of your own: --by FILE.py:NAME"
             )
 
     def answers(self, engine: Engine, samples: Sequence[Sample], seed: int, temperature: float) -> list[Answer]:
@@ -196,17 +209,17 @@ class Rewarding:
             if _is_whole(answer)
         ]
         if not whole:
-            return Measurement(0.0, 0.0, 0.0)
+            return Measurement(0.0, 0.0, None, 0.0)
         asked, parts = [sample for sample, _ in whole], [part for _, part in whole]
-        share = len(whole) / len(samples)  # an answer that is none is worth nothing
         own = [
             replace(sample, messages=(*sample.messages[:-1], Message("assistant", (part,)))) for sample, part in whole
         ]
         own = own[:: max(1, len(own) // guarding.ROWS)]
         losses = [guarding.losses(one, own, self.kind, self.recipe.seed) for one in (first, engine)]
         return Measurement(
-            share * float(np.mean(self.reward(asked, parts))),
-            None if (otherwise := self._otherwise(asked, parts)) is None else share * otherwise,
+            len(whole) / len(samples),
+            float(np.mean(self.reward(asked, parts))),
+            self._otherwise(asked, parts),
             self._diversity([answer.message.parts[0] if _is_whole(answer) else None for answer in answers]),
             float(np.nanmean(losses[0] - losses[1])),
         )
@@ -214,7 +227,7 @@ class Rewarding:
     def _otherwise(self, samples: Sequence[Sample], parts: Sequence[Part]) -> float | None:
         """The share of media that the nearest neighbours among the training media call right; None for words, which need no judge."""
         shares = []
-        for name in () if self.panel.in_words(self.kind) else samples[0].meta["expect"]:
+        for name in () if self.panel.in_words(self.kind) else samples[0].meta.get("expect", ()):
             if (classify := self.panel.classifier(self.kind, name)) is not None:
                 labels = classify(self.panel.plain_features(self.kind, parts))
                 shares.append(
@@ -241,21 +254,15 @@ class Rewarding:
             engine, samples, seed=SEEDS * (1 + number + rounds.rounds * rounds.seed), temperature=rounds.temperature
         )
         whole = [index for index, answer in enumerate(answers) if _is_whole(answer)]
-        rewards = np.zeros(len(samples))
+        rewards = np.full(len(samples), np.nan)  # of an answer that is none
         if whole:
             rewards[whole] = self.reward([samples[i] for i in whole], [answers[i].message.parts[0] for i in whole])
-        if not np.isfinite(rewards).all():
-            raise ConfigError(
-                f"the reward of an answer is {rewards[~np.isfinite(rewards)][0]}; expected a finite number"
-            )
-        by_question = rewards.reshape(len(chosen), rounds.answers)
-        better = by_question - by_question.mean(axis=1, keepdims=True)
-        better[np.abs(better) < LEAST_SPREAD] = 0.0
+        better = advantages(rewards.reshape(len(chosen), rounds.answers))
         make = self._advantages if rounds.objective == GRPO else self._preferences
         rows = list(make(samples, answers, better, folder / ANSWERS))
         copies.write(rows, folder / f"{TRAIN}.jsonl")
         shutil.rmtree(folder / ANSWERS, ignore_errors=True)
-        return float(rewards.mean()), len(rows)
+        return float(np.nanmean(rewards)) if whole else 0.0, len(rows)
 
     def _advantages(
         self, samples: Sequence[Sample], answers: Sequence[Answer], better: np.ndarray, folder: Path
@@ -263,7 +270,7 @@ class Rewarding:
         """A row an answer, with its advantage: by how much [questions, answers] it is `better` than the mean of its question."""
         scale = max(float(better.std()), LEAST_SPREAD)  # of all questions: a question's own would make much of little
         for index, own in enumerate(better.flat):
-            if own and _is_whole(answers[index]):
+            if abs(own) >= LEAST_SPREAD and _is_whole(answers[index]):
                 message = Message("assistant", (self._kept(answers[index], folder / f"{index:05d}{SUFFIX}"),))
                 meta = {ADVANTAGE: round(float(own) / scale, 4)}
                 yield Sample((*samples[index].messages[:-1], message), self.task.name, meta)
@@ -295,6 +302,16 @@ class Rewarding:
         return Part(part.type, str(file))
 
 
+def advantages(rewards: np.ndarray) -> np.ndarray:
+    """[questions, answers] rewards, NaN for an answer that is none -> by how much each is better than the mean of its question. What is
+    none counts as the worst of its question."""
+    known = np.where(np.isnan(rewards), np.inf, rewards)
+    worst = np.where(np.isinf(known.min(axis=1)), 0.0, known.min(axis=1))[:, None]
+    counted = np.where(np.isnan(rewards), worst, rewards)
+    better: np.ndarray = counted - counted.mean(axis=1, keepdims=True)
+    return better
+
+
 def _is_whole(answer: Answer) -> bool:
     return (
         answer.error is None
@@ -315,9 +332,20 @@ def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning
         flow=before.flow.model_copy(update={"mask_prob": 0.0, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
         turns=before.turns, ema_decay=0.0, preference=PreferenceConfig(flow_beta=FLOW_BETAS[objective]),
     )  # fmt: skip
-    longest = autoconfig.longest_row(samples, recipe, start.vocabulary)
-    longest *= 2 if objective == DPO else 1
-    return recipe.model_copy(update={"pack": autoconfig.pack_of(longest, ROWS_A_STEP * longest)})
+    return recipe
+
+
+def _steps(recipe: Recipe, samples: list[Sample], start: Start, epochs: int) -> dict[str, Any]:
+    """Sequences that hold the rows, about ROWS_A_STEP of them a step, and as many steps as see each `epochs` times."""
+    lengths = autoconfig.lengths(samples, recipe, start.vocabulary)
+    mean = sum(lengths) / len(lengths)
+    pack = autoconfig.pack_of(max(lengths), round(ROWS_A_STEP * mean))
+    if max(lengths) > pack.length:
+        raise ConfigError(
+            f"an answer takes {max(lengths)} tokens with its question; expected at most {pack.length}: a lower max_tokens"
+        )
+    steps = max(1, math.ceil(epochs * len(samples) * mean / (pack.length * pack.sequences)))
+    return {"pack": pack, "steps": steps, "save_every": steps}
 
 
 def _engine(folder: Path) -> Engine:
@@ -367,24 +395,19 @@ def _rounds(
         )
         if not count and not history:
             raise ConfigError(
-                f"every answer to a question got the same reward, {mean:.3f} in the mean; expected rewards that differ: another reward, "
+                f"all answers to a question got the same reward, within {LEAST_SPREAD}, {mean:.3f} in the mean; expected rewards that differ: another reward, "
                 "a higher --temperature, or harder questions"
             )
         if not count:
             break
-        steps = max(1, -(-count * rounds.epochs // ROWS_A_STEP))
         samples = list(read_rows(folder / ROWS / f"{TRAIN}.jsonl", start.modalities))
         recipe = recipe or _recipe(start, folder / ROWS, samples, choices, rounds.objective)
-        changes = {
-            "data": str(folder / ROWS),
-            "steps": steps,
-            "save_every": steps,
-            "seed": rounds.rounds * rounds.seed + number,
-        }
+        changes = _steps(recipe, samples, start, rounds.epochs)
+        changes |= {"data": str(folder / ROWS), "seed": rounds.rounds * rounds.seed + number}
         recipe = recipe.model_copy(update=changes | ({"init": checkpoint.name_of(saved)} if history else {}))
         before, saved = saved, runs.train(recipe, folder / "training")
         if history:
             shutil.rmtree(checkpoint.run_of(before))  # its rows stay
         engine = _engine(saved)
-        history.append({"round": number + 1, "reward": mean, "rows": count, "steps": steps})
+        history.append({"round": number + 1, "reward": mean, "rows": count, "steps": recipe.steps})
     return saved, history

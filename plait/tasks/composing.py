@@ -48,6 +48,13 @@ def put(canvas: Image.Image, thing: Image.Image, mask: Image.Image, cell: int, r
     return [left, top, left + size[0], top + size[1]]
 
 
+def _is_composed(picture: Image.Image) -> bool:
+    """Whether there is nothing but paper in the last row and column, which belong to no cell."""
+    levels = np.asarray(picture)
+    edges = np.concatenate((levels[-1], levels[:, -1]))
+    return bool((edges == edges[0]).all() and (edges[0] >= GROUND[0]).all())
+
+
 def _taken_apart(picture: Image.Image) -> dict[int, tuple[Image.Image, Image.Image]]:
     """The thing in each cell that has one, with its mask."""
     levels = np.asarray(picture, np.int16)
@@ -71,7 +78,7 @@ def recompose(sample: Sample, rng: np.random.Generator) -> Sample:
         raise RowError(f"{sample.where or sample.task}: expected a question about one picture, answered in words")
     value = shown[0].value
     picture = to_canvas(open_picture(value.read() if isinstance(value, Member) else value), 3)
-    if picture.size != (CANVAS, CANVAS):
+    if picture.size != (CANVAS, CANVAS) or not _is_composed(picture):
         return sample
     things = _taken_apart(picture)
     cells = rng.permutation(CELLS * CELLS)[: len(things)].tolist()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plait.contract import Sample
 from plait.data.media import CachedReader
+from plait.data.rows import parts_of
 from plait.train import trainer
 from plait.train.config import TrainingConfig
 from plait.train.run import peak_rss_mb, start
@@ -42,7 +43,7 @@ class Probe:
 
 
 def _distinct(samples: Sequence[Sample]) -> int:
-    return len({(p.type, str(p.value)) for sample in samples for m in sample.messages for p in m.parts})
+    return len({(part.type, str(part.value)) for sample in samples for part in parts_of(sample)})
 
 
 def probe(recipe: TrainingConfig, skip: Collection[str]) -> Probe:

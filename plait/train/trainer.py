@@ -52,7 +52,8 @@ KEEP = 2  # checkpoints of a run
 TELL_EVERY = 10.0  # seconds between two lines while features are computed
 LOOKED_AT = 50  # rows of a task, for one that teaches an objective something
 WORKER_SEED = 7919  # between the seeds of two workers
-OWN_GROUPS = {"dpo": (dpo.PREFERENCE,), "grpo": (grpo.ADVANCE,)}  # loss groups of objectives that need a reference
+OWN_GROUPS = {"dpo": (dpo.PREFERENCE,), "grpo": (grpo.POLICY,)}  # loss groups of objectives that need a reference
+TEACHING = ("pretrain", *OWN_GROUPS)  # objectives by which the trunk learns to answer
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
 
@@ -167,7 +168,7 @@ def _check_objective(
             "objective=sketch, but no tokens have symbols around them; expected a setting such as modalities.audio.letters=true"
         )
     needed = {"dpo": lambda row: bool(row.rejected), "grpo": lambda row: ADVANTAGE in row.meta}.get(recipe.objective)
-    if needed and not any(needed(row) for rows in by_task.values() for row in itertools.islice(rows, LOOKED_AT)):
+    if needed and not any(needed(row) for rows in by_task.values() for row in rows):
         has = "'prompt', 'chosen' and 'rejected'" if recipe.objective == "dpo" else f"meta.{ADVANTAGE}"
         raise ConfigError(f"objective={recipe.objective}, but no row has {has}; expected some in {recipe.data}")
     for task, how in recipe.alignment.items():
@@ -232,18 +233,15 @@ def build(
     model.base, model.parent = (below and below.without(moving_names) for below in (model.base, model.parent))
     if model.parent is not None and not model.parent.tensors:  # all of it moves
         model.parent = None
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad and recipe.init and not name.startswith("codecs."):
-            parameter.data = parameter.data.to(
-                model.dtype
-            )  # what does not move needs no precision beyond the arithmetic's
+    if recipe.init:
+        _round_frozen(model)
     model = model.to(device).train()
     if recipe.compile:
         model.compile_trunk(recipe.flex_attention)
     objective = _objective_of(recipe, model, by_task, encoder)
     weights = _weights_of(recipe, by_task, objective, lacking)
     drawn = {task: rows for task, rows in by_task.items() if weights.get(task, 1.0)}
-    if recipe.objective == "pretrain":
+    if recipe.objective in TEACHING:
         model.shown_wordless |= _shown_wordless(drawn, vocabulary)
     if features is not None:
         compute_features(features, drawn, say)
@@ -255,10 +253,18 @@ def build(
     return Training(model, optim.build(recipe.optim, model), loader, objective)
 
 
+def _round_frozen(model: MultimodalTransformer) -> None:
+    """Keep what does not move in the model's dtype: it needs no precision beyond the arithmetic's."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad and not name.startswith("codecs."):
+            parameter.data = parameter.data.to(model.dtype)
+
+
 def _trained(recipe: TrainingConfig, model: MultimodalTransformer) -> set[str]:
     """Which of the model's learners a training moves."""
-    groups = {"flows"} if recipe.objective == "pretrain" else set()
-    groups |= {"askers", "spellers", "finders"} if recipe.alignment else set()
+    groups = {"flows"} if recipe.objective in TEACHING else set()
+    groups |= {"askers", "spellers"} if recipe.alignment else set()
+    groups |= {"finders"} if FIND in recipe.alignment.values() else set()
     return {
         name
         for name, module in model.learners().items()

@@ -1,5 +1,7 @@
 """What is asked is looked for: what a finder reads and writes, how it learns, and how its words reach the trunk."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model.finder import END, Finder, letters_of
 from plait.model.multimodal import MultimodalTransformer
+from plait.train import trainer
 from plait.train.objectives.align import Align
 
 
@@ -122,7 +125,7 @@ def test_an_answer_is_the_same_alone_and_beside_others(world, model):
 
 
 def test_letters_end_and_what_is_behind_counts_nothing():
-    letters = letters_of(["2", "", "[1, 2]"], torch.device("cpu"))
+    letters = letters_of([b"2", b"", b"[1, 2]"], torch.device("cpu"))
     assert letters[0].tolist() == [ord("2") + 1, END, -1, -1, -1, -1, -1]
     assert letters[1].tolist() == [END, -1, -1, -1, -1, -1, -1]
 
@@ -205,3 +208,51 @@ class _Sounds:
 
     def __getattr__(self, name):
         return getattr(self.modality, name)
+
+
+def test_its_loss_is_the_same_in_one_batch_and_in_several(world, model):
+    alignment = {"count": FIND, "name": MATCH}
+    encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.0), alignment=alignment)
+    samples = [asked("draw seven", squares(2), "2"), asked("what is this?", squares(1), "yes", "name")]
+    rows = [encoder.row(sample, np.random.default_rng(0)) for sample in samples]
+    objective = Align(True, alignment)
+
+    def summed(*batches):
+        made = [collate([list(own)], sum(map(len, own)), world.vocabulary) for own in batches]
+        sums = sum(float(objective.sums(model, batch)[FIND].detach()) for batch in made)
+        return sums, sum(objective.counts(batch)[FIND] for batch in made)
+
+    together, apart = summed(rows), summed(rows[:1], rows[1:])
+    assert together[0] == pytest.approx(apart[0], rel=1e-5)
+    assert together[1] == apart[1] == 3, "a letter and its end, and an end"
+
+
+def test_an_answer_that_has_no_room_teaches_nothing(world):
+    encoder = Encoder(world.vocabulary, alignment={"count": FIND})
+    assert encoder.alignment_of(asked("yes", squares(1), "1 " * 100)) is None
+    assert encoder.alignment_of(asked("yes", squares(1), "1")) is not None
+
+
+def test_only_what_learns_to_find_makes_a_finder_speak(world, model):
+    assert not trainer._trained(SimpleNamespace(objective="align", alignment={"name": MATCH}), model) & {
+        "finders.image_finder"
+    }
+    assert "finders.image_finder" in trainer._trained(
+        SimpleNamespace(objective="align", alignment={"name": FIND}), model
+    )
+
+
+def test_what_was_found_is_remembered_while_words_stay_as_they_are(world, model):
+    _, media = media_of(world, model, [asked("draw seven", squares(2))])
+    model.unlearned.discard("finders.image_finder")
+    calls = []
+    finder = finder_of(model)
+    find = finder.find
+    finder.find = lambda *given: calls.append(len(given[0])) or find(*given)
+    model.found("image_finder", media)
+    model.found("image_finder", media)
+    assert calls == [1]
+    with torch.no_grad():
+        model.tables["text"].weight.mul_(1.0)
+    model.found("image_finder", media)
+    assert calls == [1, 1]

@@ -1,6 +1,7 @@
 """Rewards: rounds of own answers, what judges them, what is written, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,15 +48,12 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
         rewards = np.array([len(row.messages[-1].parts[0].value) for row in rows])
         advantages = np.array([row.meta[ADVANTAGE] for row in rows])
         assert np.corrcoef(rewards, advantages)[0, 1] > 0.5
-        assert all(
-            part.type != "image" or part.value.startswith(str(tmp_path))
-            for row in rows
-            for m in row.messages
-            for part in m.parts
-        )
+        media = [part.value for row in rows for m in row.messages for part in m.parts if part.type == "image"]
+        assert media
+        assert all(Path(value).is_file() for value in media), "the rows are whole without the data"
     assert saved == checkpoint.locate(tmp_path / "run" / "round-02" / "training")
     assert not (tmp_path / "run" / "round-01" / "training").exists(), "only the last one stays"
-    assert report["before"]["divergence"] == 0
+    assert report["before"]["gained"] == 0
     assert report["before"]["otherwise"] is None, "words need no other judge"
     assert plait.load(saved).generate("hello", to="text")
 
@@ -135,3 +133,16 @@ def test_without_the_rows_that_it_learned_from_it_says_so(start, tmp_path):
 def test_a_reward_that_is_no_number_says_what_it_was(start, tmp_path):
     with pytest.raises(ConfigError, match="nan"):
         rewarded(start, tmp_path / "run", by=write_reward(tmp_path, "float('nan')"))
+
+
+def test_an_answer_that_is_none_counts_as_the_worst_of_its_question():
+    nothing = np.nan
+    better = rewarding.advantages(np.array([[-3.0, -1.0, nothing, -2.0], [nothing] * 4, [1.0, 1.0, 1.0, 1.0]]))
+    assert better[0].tolist() == [-0.75, 1.25, -0.75, 0.25]
+    assert not better[1:].any()
+
+
+@pytest.mark.parametrize("body", ["None", "answer.nothing", "'much'"])
+def test_a_reward_that_fails_says_at_which_answer(start, tmp_path, body):
+    with pytest.raises(ConfigError, match="failed at the answer"):
+        rewarded(start, tmp_path / "run", by=write_reward(tmp_path, body))

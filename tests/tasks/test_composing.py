@@ -100,6 +100,9 @@ def test_the_same_draw_gives_the_same_picture(scene):
 def test_what_is_no_composite_stays_as_it_is():
     sample = asked(Image.new("RGB", (100, 80), "white"), "3")
     assert recompose(sample, np.random.default_rng(0)) is sample
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (CANVAS, CANVAS, 3), np.uint8))
+    of_a_photo = asked(photo, "3")
+    assert recompose(of_a_photo, np.random.default_rng(0)) is of_a_photo
     canvas = Image.new("RGB", (CANVAS, CANVAS), "white")
     nothing = asked(canvas, "[1, 1, 200, 200]")
     assert recompose(nothing, np.random.default_rng(0)) is nothing, "an answer about a cell with nothing in it"

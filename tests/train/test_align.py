@@ -16,7 +16,7 @@ from plait.data.features import FeatureReader
 from plait.data.letters import spelled
 from plait.data.pack import collate
 from plait.data.row import Alignment
-from plait.data.sequence import CTC, MATCH, Encoder
+from plait.data.sequence import CTC, FIND, MATCH, Encoder
 from plait.data.vocabulary import Vocabulary
 from plait.modalities.image import readers
 from plait.model.memory import directions
@@ -187,7 +187,7 @@ def test_beside_pretraining_every_group_is_there(world):
     objective = Align(False, ("spell", "name"))
     rows = batch(("spell", picture(9), "ab"))
     sums = objective.sums(model, rows)
-    assert set(sums) == set(objective.groups(model)) == {"grammar", "image", "text", CTC, MATCH}
+    assert set(sums) == set(objective.groups(model)) == {"grammar", "image", "text", CTC, MATCH, FIND}
     assert set(objective.counts(rows)) >= set(sums)
 
 

@@ -17,10 +17,10 @@ from plait.contract import Message, Sample
 from plait.data.loader import Loader, PackConfig
 from plait.data.pack import collate
 from plait.data.sequence import ADVANTAGE, Encoder, FlowConfig
-from plait.errors import ConfigError
+from plait.errors import ConfigError, RowError
 from plait.train import checkpoint
-from plait.train.objectives.dpo import GAIN, PREFERENCE, PREFERRED, Dpo
-from plait.train.objectives.grpo import ADVANCE, CLIPPED, DRIFT, Grpo
+from plait.train.objectives.dpo import ACCURACY, CHOSEN, PREFERENCE, Dpo
+from plait.train.objectives.grpo import CLIPPED, KL, POLICY, Grpo
 from plait.train.objectives.pretrain import Pretrain
 from plait.train.objectives.reference import PreferenceConfig
 from plait.train.run import train
@@ -59,7 +59,7 @@ def pairs(world):
 def batch_of(world, encoder, samples, length=192):
     rows = [encoder.row(sample, np.random.default_rng(n)) for n, sample in enumerate(samples)]
     return collate(
-        [[own for row in rows for own in ((row, row.worse) if row.worse else (row,))]], length, world.vocabulary
+        [[own for row in rows for own in ((row, row.rejected) if row.rejected else (row,))]], length, world.vocabulary
     )
 
 
@@ -74,26 +74,26 @@ def test_a_preference_is_two_rows_under_the_same_noise_that_teach_the_answers_al
     same = world.part("image", 1)
     sample = pair(world, text("draw"), same, world.part("image", 2))
     row = encoder.row(sample, np.random.default_rng(0))
-    assert row.worse is not None
-    assert row.worse.worse is None
-    (chosen,), (rejected,) = row.noised.values(), row.worse.noised.values()
+    assert row.rejected is not None
+    assert row.rejected.rejected is None
+    (chosen,), (rejected,) = row.noised.values(), row.rejected.noised.values()
     assert chosen.time.tolist() == rejected.time.tolist()
     noises = [(own.inputs - own.time[:, None] * own.clean) / (1 - own.time[:, None]) for own in (chosen, rejected)]
     assert np.allclose(*noises, atol=1e-4)
     alone = encoder.row(Sample(sample.messages), np.random.default_rng(0))
     assert (row.target >= 0).sum() < (alone.target >= 0).sum(), "an earlier turn is no answer to prefer"
     without = Encoder(world.vocabulary, FlowConfig(copies=2)).row(sample, np.random.default_rng(0))
-    assert without.worse is None, "another objective learns what was chosen"
+    assert without.rejected is None, "another objective learns what was chosen"
 
 
 def test_the_loader_keeps_a_pair_together(world, encoder):
     loader = Loader(pairs(world), {}, encoder, PackConfig(length=128, sequences=3, micro=1), seed=0)
     for _ in range(6):
         for batch in loader.next_step():
-            assert batch.worse, "every sequence has one"
+            assert batch.rejected, "every sequence has one"
             numbers = set(batch.row.unique().tolist())
-            assert all({chosen, rejected} <= numbers for chosen, rejected in batch.worse.items())
-            assert not set(batch.worse) & set(batch.worse.values())
+            assert all({chosen, rejected} <= numbers for chosen, rejected in batch.rejected.items())
+            assert not set(batch.rejected) & set(batch.rejected.values())
 
 
 def test_at_first_nothing_is_preferred(world, encoder):
@@ -101,7 +101,7 @@ def test_at_first_nothing_is_preferred(world, encoder):
     batch = batch_of(world, encoder, pairs(world))
     sums = numbers(Dpo(model, SETTINGS).sums(model, batch))
     assert sums[PREFERENCE] == pytest.approx(3 * math.log(2), abs=1e-5)
-    assert sums[GAIN] == pytest.approx(0.0, abs=1e-5)
+    assert sums[CHOSEN] == pytest.approx(0.0, abs=1e-5)
 
 
 def slow_margins(model, before, world, encoder, samples):
@@ -110,7 +110,7 @@ def slow_margins(model, before, world, encoder, samples):
     for number, sample in enumerate(samples):
         row = encoder.row(sample, np.random.default_rng(number))
         gains = []
-        for own in (row, row.worse):
+        for own in (row, row.rejected):
             batch = collate([[own]], 192, world.vocabulary)
             gain = 0.0
             for of, sign in ((before, 1.0), (model, -1.0)):
@@ -172,7 +172,7 @@ def test_every_kind_of_answer_can_be_preferred(world, encoder):
         model = world.model()
         ended = learn(model, Dpo(model, SETTINGS), batch_of(world, encoder, [sample]))
         assert ended[PREFERENCE] < 0.3, sample.messages[-1]
-        assert ended[PREFERRED] == 1.0
+        assert ended[ACCURACY] == 1.0
 
 
 def answers(world, advantages):
@@ -190,16 +190,16 @@ def whole():
 
 
 def test_the_ratio_of_an_answer_is_one_at_first_and_moves_as_its_advantage_says(world, whole):
-    encoder = Encoder(world.vocabulary, whole)
+    encoder = Encoder(world.vocabulary, whole, objective="grpo")
     batch = batch_of(world, encoder, answers(world, (1.0, -2.0, 0.5)))
     model = world.model()
     objective = Grpo(model, SETTINGS)
     begun = numbers(objective.sums(model, batch))
-    assert begun[ADVANCE] == pytest.approx(0.5, abs=1e-5)
+    assert begun[POLICY] == pytest.approx(0.5, abs=1e-5)
     assert begun[CLIPPED] == 0.0
-    assert begun[DRIFT] == pytest.approx(0.0, abs=1e-5)
+    assert begun[KL] == pytest.approx(0.0, abs=1e-5)
     ended = learn(model, objective, batch, steps=10, lr=0.002)
-    assert ended[ADVANCE] < begun[ADVANCE]
+    assert ended[POLICY] < begun[POLICY]
     losses = model.token_losses(batch)
     with torch.no_grad():
         likelier = objective.reference.likelier(model, batch, losses, [0, 1, 2])
@@ -209,15 +209,15 @@ def test_the_ratio_of_an_answer_is_one_at_first_and_moves_as_its_advantage_says(
 
 
 def test_what_is_clipped_moves_nothing_any_more(world, whole):
-    encoder = Encoder(world.vocabulary, whole)
+    encoder = Encoder(world.vocabulary, whole, objective="grpo")
     batch = batch_of(world, encoder, answers(world, (1.0, 0.0, 0.0))[:1])
     model = world.model()
     objective = Grpo(model, SETTINGS)
     ended = learn(model, objective, batch)
     assert ended[CLIPPED] == 1.0
-    assert ended[ADVANCE] == pytest.approx(-1.2, abs=1e-5)
+    assert ended[POLICY] == pytest.approx(-1.2, abs=1e-5)
     gradient = torch.autograd.grad(
-        objective.sums(model, batch)[ADVANCE], model.tables["text"].weight, allow_unused=True
+        objective.sums(model, batch)[POLICY], model.tables["text"].weight, allow_unused=True
     )[0]
     assert gradient is None or not gradient.any()
 
@@ -278,3 +278,53 @@ def test_loss_groups_of_an_objective_can_be_weighted(tmp_path):
     train(settings, tmp_path / "run")
     with pytest.raises(ConfigError, match="loss groups"):
         train(config(data, ("text", "image"), loss_weights={PREFERENCE: 2.0}), tmp_path / "other")
+
+
+@pytest.mark.parametrize("objective", [Dpo, Grpo])
+def test_a_batch_without_any_preference_or_advantage_is_learned_as_ever(world, objective):
+    model, encoder = world.model(), Encoder(world.vocabulary, FlowConfig(null_prob=0.0), objective="grpo")
+    batch = batch_of(world, encoder, [sample for sample in world.samples() if sample.task == "text->text"])
+    own = objective(model, SETTINGS)
+    assert numbers(own.sums(model, batch))["text"] == pytest.approx(
+        numbers(Pretrain().sums(model, batch))["text"], rel=1e-5
+    )
+    assert own.counts(batch)["text"] == batch.counts["text"]
+
+
+def test_an_advantage_is_of_the_last_answer_alone_and_nothing_is_one_too(world):
+    encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.9), objective="grpo")
+    last = Message("assistant", (world.part("image", 1),))
+    turns = (
+        Message("user", (text("say"),)),
+        Message("assistant", (text("yes"),)),
+        Message("user", (text("draw"),)),
+        last,
+    )
+    alone, later = (Sample(messages, "own", {ADVANTAGE: 0.0}) for messages in (turns[2:], turns))
+    rows = [encoder.row(sample, np.random.default_rng(0)) for sample in (alone, later)]
+    one, other = (int((row.target >= 0).sum()) for row in rows)
+    assert one == other
+    assert all(row.advantage == 0.0 for row in rows), "and no row lost its question"
+    batch = collate([rows], 128, world.vocabulary)
+    counts = Grpo(world.model(), SETTINGS).counts(batch)
+    assert counts[POLICY] == 2
+    assert counts["image"] == 0
+
+
+@pytest.mark.parametrize("advantage", ["speed", None, True, float("nan")])
+def test_an_advantage_that_is_none_is_refused_and_is_nothing_to_other_objectives(world, advantage):
+    sample = Sample(
+        (Message("user", (text("draw"),)), Message("assistant", (text("yes"),))), "own", {ADVANTAGE: advantage}
+    )
+    with pytest.raises(RowError, match="expected a finite number"):
+        Encoder(world.vocabulary, objective="grpo").row(sample, np.random.default_rng(0))
+    assert Encoder(world.vocabulary, FlowConfig(null_prob=0.0)).row(sample, np.random.default_rng(0)).advantage is None
+
+
+def test_what_is_clipped_from_below_moves_nothing_either(world, whole):
+    encoder = Encoder(world.vocabulary, whole, objective="grpo")
+    batch = batch_of(world, encoder, answers(world, (-1.0, 0.0, 0.0))[:1])
+    model = world.model()
+    ended = learn(model, Grpo(model, SETTINGS), batch)
+    assert ended[CLIPPED] == 1.0
+    assert ended[POLICY] == pytest.approx(0.8, abs=1e-5)

@@ -19,7 +19,7 @@ def see(modality: Any, part: Part) -> np.ndarray:
     """[patches, width] levels of the picture, centred as the modality's tokens are, stretched to a square: boxes are told in shares of
     its sides."""
     picture = modality.canvas(part).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    levels = (np.asarray(picture, np.float32) / 127.5 - 1.0 - modality.mean) / modality.std
+    levels: np.ndarray = (np.asarray(picture, np.float32) / 127.5 - 1.0 - modality.mean) / modality.std
     rows = SIDE // PATCH
-    tokens = levels.reshape(rows, PATCH, rows, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(patches, width)
+    tokens: np.ndarray = levels.reshape(rows, PATCH, rows, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(patches, width)
     return tokens.astype(np.float16)

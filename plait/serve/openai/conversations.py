@@ -192,6 +192,12 @@ def _stored(message: dict[str, Any], stem: str, file: zipfile.ZipFile) -> dict[s
     return {"role": message["role"], "content": content}
 
 
+def _is_told(preference: dict[str, Any]) -> bool:
+    """Whether none of the messages is empty, and the answers differ: else there is nothing to learn."""
+    messages = (*preference["messages"], preference["chosen"], preference["rejected"])
+    return all(message["content"] for message in messages) and preference["chosen"] != preference["rejected"]
+
+
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
     """A message of a row whose words, where there is nothing else, are a string, as trainers of language models want it."""
     (first, *others) = message["content"]
@@ -231,7 +237,7 @@ def as_preferences(preferences: list[dict[str, Any]]) -> bytes:
                 "meta": {"models": preference["models"]},
             }
             for number, preference in enumerate(preferences)
-            if not preference["equal"]
+            if not preference["equal"] and _is_told(preference)
         ]
 
     return _zipped("train.jsonl", rows)

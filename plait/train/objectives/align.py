@@ -10,7 +10,7 @@ It compares directions, centred on the mean of the table, which itself stays as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plait.contract import WORDS, Sample
+from plait.data.asked import is_finder
 from plait.data.letters import BLANK
 from plait.data.pack import Batch
 from plait.data.row import Alignment
@@ -38,7 +39,7 @@ SHARPNESS = 32.0  # of a cosine, as a logit
 class Align:
     """Alignment losses, each a group of its own: beside those of `Pretrain`, or `alone`.
 
-    `tasks` are those that are aligned; `others`: answers by task that `match` tells from a row's own, beside those of its
+    `tasks` are those that are aligned, and how; `others`: answers by task that `match` tells from a row's own, beside those of its
     batch.
     """
 
@@ -46,6 +47,7 @@ class Align:
         self, alone: bool, tasks: Collection[str], others: Mapping[str, Sequence[Answer]] | None = None
     ) -> None:
         self.alone, self.tasks = alone, frozenset(tasks)
+        self.finds = isinstance(tasks, Mapping) and FIND in tasks.values()
         self.others = dict(others or {})
         self.pretrain = Pretrain()
 
@@ -61,7 +63,7 @@ class Align:
         """Letters to spell, and rows to match."""
         spelled = sum(len(own.answer) for own in batch.alignment.values() if own.how == CTC)
         matched = sum(own.how == MATCH for own in batch.alignment.values())
-        found = sum(len(own.answer) + 1 for own in batch.alignment.values() if own.how == FIND)
+        found = sum(len(text) + 1 for _, of_media in self._to_find(batch) for _, text in of_media)
         return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched), FIND: float(found)}
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
@@ -86,26 +88,26 @@ class Align:
                 losses = losses + ctc(logits, counts * reader.letters, targets)
         return losses
 
+    def _to_find(self, batch: Batch) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
+        """What each finder should write: the number of a medium among those that it reads, and the answer; nothing, of questions
+        that are matched."""
+        for name in filter(is_finder, batch.clean if self.finds else ()):
+            tokens = batch.clean[name]
+            begins = (tokens.coordinates[:, 0] == 0).nonzero().flatten()
+            rows = batch.row.flatten()[tokens.index[begins]].tolist()
+            known = [(number, own) for number, row in enumerate(rows) if (own := batch.alignment.get(row)) is not None]
+            yield name, [(n, own.answer.astype(np.uint8).tobytes() if own.how == FIND else b"") for n, own in known]
+
     def _finding(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
-        """Letters of what is to be found; of questions that are matched, that there is nothing to find."""
+        """Of letters of what is to be found, and of its end."""
         losses = torch.zeros((), device=model.device)
-        if not any(own.how == FIND for own in batch.alignment.values()):
-            return losses
-        for name, finder in model.finders.items():
-            tokens = batch.clean.get(name)
-            if tokens is None:
-                continue
+        for name, of_media in self._to_find(batch):
+            finder = model.finders[name]
             assert isinstance(finder, Finder)
-            media = model.media_of(tokens, name)
-            rows = batch.row.flatten()[tokens.index].view(len(media), -1)[:, 0].tolist()
-            answers = {
-                number: bytes(own.answer.astype(np.uint8).tolist()).decode() if own.how == FIND else ""
-                for number, row in enumerate(rows)
-                if (own := batch.alignment.get(row)) is not None
-            }
-            if answers:
-                letters = letters_of(list(answers.values()), model.device)
-                losses = losses + finder.loss(media[list(answers)], model.unit_words(), letters, model.dtype)
+            if of_media:
+                media = model.media_of(batch.clean[name], name)[[number for number, _ in of_media]]
+                letters = letters_of([text for _, text in of_media], model.device)
+                losses = losses + finder.loss(media, model.unit_words(), letters, model.dtype)
         return losses
 
     def _matching(self, model: MultimodalTransformer, batch: Batch) -> Tensor:

@@ -16,13 +16,13 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import by_group
 from plait.train.objectives.reference import PreferenceConfig, Reference, counts_without
 
-PREFERENCE, PREFERRED, GAIN = "preference", "preferred", "gain of chosen"
+PREFERENCE, ACCURACY, CHOSEN = "preference", "reward accuracy", "chosen reward"
 
 
 class Dpo:
     """Three groups beside those of `Pretrain`, which rows without a rejected answer have: the loss a pair; the share of pairs whose
-    chosen answer has gained more; what the chosen answer itself has gained, which mostly falls. Only the first has a gradient.
-    """
+    chosen answer has gained more; what the chosen answer itself has gained, which rises first and falls later. Only the first
+    has a gradient."""
 
     def __init__(self, model: MultimodalTransformer, settings: PreferenceConfig) -> None:
         self.reference, self.settings, self.vocabulary = Reference(model), settings, model.vocabulary
@@ -33,23 +33,23 @@ class Dpo:
 
     def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
         """Those of pretraining, then three of pairs."""
-        return (*model.vocabulary.groups, PREFERENCE, PREFERRED, GAIN)
+        return (*model.vocabulary.groups, PREFERENCE, ACCURACY, CHOSEN)
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """Targets of rows without a pair, and pairs."""
-        others = counts_without(batch, self.vocabulary, {*batch.worse, *batch.worse.values()})
-        return others | dict.fromkeys((PREFERENCE, PREFERRED, GAIN), float(len(batch.worse)))
+        others = counts_without(batch, self.vocabulary, {*batch.rejected, *batch.rejected.values()})
+        return others | dict.fromkeys((PREFERENCE, ACCURACY, CHOSEN), float(len(batch.rejected)))
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""
         losses = model.token_losses(batch)
-        chosen, rejected = list(batch.worse), list(batch.worse.values())
+        chosen, rejected = list(batch.rejected), list(batch.rejected.values())
         paired = torch.tensor([*chosen, *rejected], dtype=torch.long, device=model.device)
         sums = by_group(losses, model.vocabulary.groups, paired)
         gained = self.reference.likelier(model, batch, losses, [*chosen, *rejected]).gained(self.settings)
         margin = gained[: len(chosen)] - gained[len(chosen) :]
         return sums | {
             PREFERENCE: -F.logsigmoid(self.settings.beta * margin).sum(),
-            PREFERRED: (margin.detach() > 0).float().sum(),
-            GAIN: gained[: len(chosen)].detach().sum(),
+            ACCURACY: (margin.detach() > 0).float().sum(),
+            CHOSEN: gained[: len(chosen)].detach().sum(),
         }

@@ -100,7 +100,7 @@ def _by_row(losses: Mapping[str, TokenLosses], rows: Sequence[int], batch: Batch
     """Losses of `rows`, in their order: sums over ids, means over noised tokens of flow modalities."""
     device = batch.row.device
     place = torch.full((int(batch.row.max()) + 2,), len(rows), device=device)  # the last: rows that are not asked for
-    place[torch.tensor(rows, device=device)] = torch.arange(len(rows), device=device)
+    place[torch.tensor(rows, dtype=torch.long, device=device)] = torch.arange(len(rows), device=device)
 
     def sums(values: Tensor, row: Tensor) -> Tensor:
         chosen = place[row.clamp(min=-1)]
