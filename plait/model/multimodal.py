@@ -96,9 +96,7 @@ class MultimodalTransformer(nn.Module):
                 if reader.letters
             }
         )
-        self.finders = nn.ModuleDict(
-            {layout.name: Finder(layout, config.dim) for layout in vocabulary.finders.values()}
-        )
+        self.finders = nn.ModuleDict({each.name: Finder(each, config.dim) for each in vocabulary.finders.values()})
         self.lexicon: Lexicon | None = None  # of what the spellers may hear
         self._transcripts: dict[
             tuple[tuple[int, ...], bytes], str

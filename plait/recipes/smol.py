@@ -48,7 +48,7 @@ from plait.train.optim import OptimConfig
 MODALITIES = {
     "text": {},
     "image": {
-        "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0", "finder": True,
+        "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
     },
     "audio": {
         "frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256, "letters": True, "pronounced": True,
@@ -75,23 +75,6 @@ ALIGN = {
     "optim": {"lr": 1e-3, "warmup": 50, "decay_fraction": 0.7, "lr_scales": {}},
     "loss_weights": {},
     "steps": 1600,
-    "ema_decay": 0.99,
-}
-FIND = {
-    "trunk": {"adapters": {}, "split": {}, "split_every": {}},
-    "trainable": ("finders.*",),
-    "objective": "align",
-    # of a question that is only matched there is nothing to find
-    "alignment": dict.fromkeys(("count", "where", "detect"), "find")
-    | dict.fromkeys(("name", "colour", "category"), "match"),
-    "augment": {
-        task: AugmentConfig(share=0.97, transform="composing.recompose") for task in ("count", "where", "detect")
-    },
-    "weights": {"count": 3.5, "detect": 4.5, "where": 2.0, "name": 0.2, "colour": 0.2, "category": 0.2},
-    "optim": {"lr": 1.5e-3, "warmup": 50, "decay_fraction": 0.8, "lr_scales": {}},
-    "pack": {"length": 512, "sequences": 12},
-    "loss_weights": {},
-    "steps": 3000,
     "ema_decay": 0.99,
 }
 VOCODER = {
@@ -129,7 +112,7 @@ RECIPE = Recipe(
         split_every={"audio_written": 3},
     ),
     init="smollm2-135m-instruct",
-    stages={"align": ALIGN, "find": FIND, "vocoder": VOCODER, "sketch": SKETCH},
+    stages={"align": ALIGN, "vocoder": VOCODER, "sketch": SKETCH},
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),

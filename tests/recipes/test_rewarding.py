@@ -12,6 +12,7 @@ from plait.data.drawn import SUFFIX
 from plait.data.rows import read_rows
 from plait.data.sequence import ADVANTAGE
 from plait.errors import ConfigError, DataError
+from plait.eval import guard
 from plait.recipes import rewarding
 from plait.train import checkpoint
 
@@ -59,10 +60,15 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
 
 
 def test_what_is_rewarded_becomes_likelier(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(rewarding, "RATE", 1.0)  # a model that knows nothing has nothing to lose
-    by = write_reward(tmp_path, "float('e' in answer.value) ")
-    _, report, _ = rewarded(start, tmp_path / "run", by=by, rounds=6, questions=16, held=24)
-    assert report["after"]["reward"] > report["before"]["reward"]
+    monkeypatch.setattr(rewarding, "RATE", 0.3)  # a model that knows nothing has little to lose
+    by = write_reward(tmp_path, "-len(answer.value)")
+    saved, _, _ = rewarded(start, tmp_path / "run", by=by, rounds=1, questions=16, answers=6)
+    known = plait.registry.build_all(plait.registry.available())
+    rows = list(read_rows(tmp_path / "run" / "round-01" / "rows" / "train.jsonl", known))
+    losses = [guard.losses(plait.load(path, "float32").engine, rows, "text", 0) for path in (start, saved)]
+    better = np.array([row.meta[ADVANTAGE] for row in rows])
+    assert {*np.sign(better)} >= {-1, 1}
+    assert (better * (losses[0] - losses[1])).sum() > 0
 
 
 def test_the_best_answer_of_a_question_is_preferred_to_the_worst(start, tmp_path, monkeypatch):
