@@ -21,6 +21,7 @@ MACHINERY = {
     "ancestry",
     "finetuning",
     "own_data",
+    "rewarding",
     "measuring",
     "fast",
     "replies",
