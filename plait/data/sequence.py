@@ -401,8 +401,7 @@ class Encoder:
         seed = int(rng.integers(2**63))
         rows = []
         for answered in (sample.messages, (*asked, *sample.rejected)):
-            own = np.random.default_rng(seed)
-            elements = self._answered(replace(sample, messages=answered, rejected=()), own)
+            elements = self._answered(replace(sample, messages=answered, rejected=()), np.random.default_rng(seed))
             _unlearn(elements, before=len(asked))
             row = self.lay_out(elements, np.random.default_rng(seed + 1))
             row.shared = self._shared(row)

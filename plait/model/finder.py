@@ -58,23 +58,23 @@ class Finder(nn.Module):
         there = ids >= 0
         longest = max(1, int(there.sum(dim=1).max()))
         ids, there = ids[:, :longest], there[:, :longest]
-        seen = self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)
-        words = self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None]
-        all_seen = torch.ones(seen.shape[:2], dtype=torch.bool, device=ids.device)
-        return torch.cat((seen, words), dim=1), torch.cat((all_seen, there), dim=1)
+        patch_vectors = self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)
+        word_vectors = self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None]
+        all_patches = torch.ones(patch_vectors.shape[:2], dtype=torch.bool, device=ids.device)
+        return torch.cat((patch_vectors, word_vectors), dim=1), torch.cat((all_patches, there), dim=1)
 
     def logits(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
         """[M, T, CLASSES] float32 of each of `letters` [M, T] after those before it."""
         x, there = self.read(media, table, dtype)
         M, T = letters.shape
-        given = x.shape[1]
-        begun = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
-        x = torch.cat((x, self.letter(begun).to(dtype)), dim=1)
-        seen = torch.ones(given + T, given + T, dtype=torch.bool, device=x.device).tril()
-        seen[:given, :given] = True
+        prefix = x.shape[1]  # tokens before the first letter, which see one another
+        inputs = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
+        x = torch.cat((x, self.letter(inputs).to(dtype)), dim=1)
+        mask = torch.ones(prefix + T, prefix + T, dtype=torch.bool, device=x.device).tril()
+        mask[:prefix, :prefix] = True
         keys = torch.cat((there, torch.ones(M, T, dtype=torch.bool, device=x.device)), dim=1)
-        position = torch.cat((torch.arange(given), self.first_letter + torch.arange(T))).to(x.device).expand(M, -1)
-        hidden = self.trunk(x, position, seen & keys[:, None, :])[:, given:]
+        position = torch.cat((torch.arange(prefix), self.first_letter + torch.arange(T))).to(x.device).expand(M, -1)
+        hidden = self.trunk(x, position, mask & keys[:, None, :])[:, prefix:]
         logits: Tensor = self.out(hidden.flatten(0, 1)).float().view(M, T, CLASSES)
         return logits
 
@@ -122,9 +122,9 @@ class _Cache:
         self.keys = k if self.keys is None else torch.cat((self.keys, k), dim=2)
         self.values = v if self.values is None else torch.cat((self.values, v), dim=2)
         later = torch.ones(self.media, self.keys.shape[2] - self.there.shape[1], dtype=torch.bool, device=k.device)
-        seen = torch.cat((self.there, later), dim=1)[:, None, :].expand(-1, q.shape[2], -1)
-        found = attend(q, self.keys, self.values, prepare(seen, q.dtype))
-        return found.transpose(1, 2).flatten(0, 1)
+        mask = torch.cat((self.there, later), dim=1)[:, None, :].expand(-1, q.shape[2], -1)
+        outputs = attend(q, self.keys, self.values, prepare(mask, q.dtype))
+        return outputs.transpose(1, 2).flatten(0, 1)
 
 
 def letters_of(texts: Sequence[bytes], device: torch.device) -> Tensor:

@@ -211,11 +211,11 @@ class Rewarding:
         if not whole:
             return Measurement(0.0, 0.0, None, 0.0)
         asked, parts = [sample for sample, _ in whole], [part for _, part in whole]
-        own = [
-            replace(sample, messages=(*sample.messages[:-1], Message("assistant", (part,)))) for sample, part in whole
+        answered = [
+            replace(sample, messages=(*sample.messages[:-1], Message("assistant", (part,))))
+            for sample, part in whole[:: max(1, len(whole) // guarding.ROWS)]
         ]
-        own = own[:: max(1, len(own) // guarding.ROWS)]
-        losses = [guarding.losses(one, own, self.kind, self.recipe.seed) for one in (first, engine)]
+        losses = [guarding.losses(one, answered, self.kind, self.recipe.seed) for one in (first, engine)]
         return Measurement(
             len(whole) / len(samples),
             float(np.mean(self.reward(asked, parts))),
@@ -373,9 +373,11 @@ def train(
     saved, history = _rounds(rewarding, first, run, rounds, choices)
     after = rewarding.measure(_engine(saved), first, rounds)
     say(f"after: {after}")
-    told = {"init": start.place, "task": task, "reward": reward, "rounds": asdict(rounds), "history": history}
-    result = {**told, "before": asdict(before), "after": asdict(after)}
-    atomic_write(run / REWARDS, json.dumps(result, indent=1))
+    report = {
+        "init": start.place, "task": task, "reward": reward, "rounds": asdict(rounds), "history": history,
+        "before": asdict(before), "after": asdict(after),
+    }  # fmt: skip
+    atomic_write(run / REWARDS, json.dumps(report, indent=1))
     return saved
 
 

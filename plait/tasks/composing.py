@@ -64,8 +64,8 @@ def _taken_apart(picture: Image.Image) -> dict[int, tuple[Image.Image, Image.Ima
         left, top = cell % CELLS * SIDE, cell // CELLS * SIDE
         mask = Image.fromarray(drawn[top : top + SIDE, left : left + SIDE].astype(np.uint8) * 255)
         if (extent := mask.getbbox()) is not None:
-            place = (left + extent[0], top + extent[1], left + extent[2], top + extent[3])
-            things[cell] = picture.crop(place), mask.crop(extent)
+            box = (left + extent[0], top + extent[1], left + extent[2], top + extent[3])
+            things[cell] = picture.crop(box), mask.crop(extent)
     return things
 
 
@@ -75,7 +75,10 @@ def recompose(sample: Sample, rng: np.random.Generator) -> Sample:
     shown = [part for message in sample.messages for part in message.parts if part.type == "image"]
     answer = sample.messages[-1].parts[0]
     if len(shown) != 1 or answer.type != "text" or shown[0] in sample.messages[-1].parts:
-        raise RowError(f"{sample.where or sample.task}: expected a question about one picture, answered in words")
+        raise RowError(
+            f"{sample.where or sample.task}: got {len(shown)} pictures and an answer of type {answer.type}; expected a question about one "
+            "picture, answered in words: use composing.recompose for such tasks alone"
+        )
     value = shown[0].value
     picture = to_canvas(open_picture(value.read() if isinstance(value, Member) else value), 3)
     if picture.size != (CANVAS, CANVAS) or not _is_composed(picture):
@@ -105,15 +108,14 @@ def _moved_answer(text: str, moved: dict[int, int], boxes: dict[int, list[int]])
     if text.strip() in PARTS:
         cell = moved.get(PARTS.index(text.strip()))
         return None if cell is None else PARTS[cell]
-    told = boxes_in_text(text, (CANVAS, CANVAS))
-    found: list[dict[str, Any]] = []
-    for box in told:
+    moved_boxes: list[dict[str, Any]] = []
+    for box in boxes_in_text(text, (CANVAS, CANVAS)):
         x1, y1, x2, y2 = box["box"]
         cell = min(CELLS - 1, int((x1 + x2) / 2 / SIDE)) + CELLS * min(CELLS - 1, int((y1 + y2) / 2 / SIDE))
         if cell not in boxes:
             return None
-        found.append({"label": box["label"], "box": boxes[cell]})
-    return boxes_as_text(found, (CANVAS, CANVAS)) if found else None
+        moved_boxes.append({"label": box["label"], "box": boxes[cell]})
+    return boxes_as_text(moved_boxes, (CANVAS, CANVAS)) if moved_boxes else None
 
 
 TRANSFORMS = {"recompose": recompose}

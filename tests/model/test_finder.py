@@ -18,7 +18,6 @@ from plait.errors import ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model.finder import END, Finder, letters_of
-from plait.model.multimodal import MultimodalTransformer
 from plait.train import trainer
 from plait.train.objectives.align import Align
 
@@ -36,13 +35,7 @@ def world():
 
 @pytest.fixture
 def model(world):
-    model = MultimodalTransformer(TINY, world.vocabulary, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():  # branches that begin at zero would hide mistakes
-        for name, parameter in model.named_parameters():
-            if name.endswith(("out.weight", "down.weight")):
-                parameter.normal_(std=0.2, generator=generator)
-    return model
+    return world.model()
 
 
 def squares(count, seed=0):

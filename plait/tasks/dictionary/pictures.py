@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from plait.contract import Part
 from plait.data.sources import Asset
 from plait.modalities.image.boxes import boxes_as_text
+from plait.tasks.composing import part_of
 from plait.tasks.dictionary.group import LANGUAGES, NOTICE, Group, GroupTask, say, short
 from plait.tasks.task import Item, Slots
 
@@ -176,7 +177,7 @@ def _part(box: list[float], size: list[int]) -> str:
     across, down = (
         min(2, int(3 * (box[axis] + box[axis + 2]) / 2 / size[axis])) for axis in (0, 1)
     )  # 0, 1, 2 from the left and from the top
-    return f"{('top', '', 'bottom')[down]} {('left', '', 'right')[across]}".strip() or "middle"
+    return part_of(3 * down + across)
 
 
 def where(group: Group) -> Iterator[Item]:

@@ -63,8 +63,8 @@ class Align:
         """Letters to spell, and rows to match."""
         spelled = sum(len(own.answer) for own in batch.alignment.values() if own.how == CTC)
         matched = sum(own.how == MATCH for own in batch.alignment.values())
-        found = sum(len(text) + 1 for _, of_media in self._to_find(batch) for _, text in of_media)
-        return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched), FIND: float(found)}
+        letters = sum(len(text) + 1 for _, of_media in self._to_find(batch) for _, text in of_media)
+        return {**self.pretrain.counts(batch), CTC: float(spelled), MATCH: float(matched), FIND: float(letters)}
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""

@@ -10,35 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import by_group
-from plait.train.objectives.reference import PreferenceConfig, Reference, counts_without
+from plait.train.objectives.reference import Compared
 
 PREFERENCE, ACCURACY, CHOSEN = "preference", "reward accuracy", "chosen reward"
 
 
-class Dpo:
+class Dpo(Compared):
     """Three groups beside those of `Pretrain`, which rows without a rejected answer have: the loss a pair; the share of pairs whose
     chosen answer has gained more; what the chosen answer itself has gained, which rises first and falls later. Only the first
     has a gradient."""
 
-    def __init__(self, model: MultimodalTransformer, settings: PreferenceConfig) -> None:
-        self.reference, self.settings, self.vocabulary = Reference(model), settings, model.vocabulary
-
-    def learns_from(self, sample: Sample) -> bool:
-        """Always."""
-        return True
-
-    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
-        """Those of pretraining, then three of pairs."""
-        return (*model.vocabulary.groups, PREFERENCE, ACCURACY, CHOSEN)
+    own_groups = (PREFERENCE, ACCURACY, CHOSEN)
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """Targets of rows without a pair, and pairs."""
-        others = counts_without(batch, self.vocabulary, {*batch.rejected, *batch.rejected.values()})
-        return others | dict.fromkeys((PREFERENCE, ACCURACY, CHOSEN), float(len(batch.rejected)))
+        return self.counts_beside(batch, {*batch.rejected, *batch.rejected.values()}, len(batch.rejected))
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""

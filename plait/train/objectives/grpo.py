@@ -10,36 +10,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer
 from plait.train.objectives.pretrain import by_group
-from plait.train.objectives.reference import PreferenceConfig, Reference, counts_without
+from plait.train.objectives.reference import Compared
 
 POLICY, CLIPPED, KL = "policy", "clipped", "kl"
 LARGEST = 10.0  # log ratio; beyond, nothing moves, as by dual clipping (Ye et al., 2020, arXiv 1912.09729)
 
 
-class Grpo:
+class Grpo(Compared):
     """Three groups beside those of `Pretrain`, which rows without an advantage have: the policy loss an answer; the share of answers
     whose ratio is clipped; an estimate of the divergence from the weights that gave the answers (Schulman, 2020), of the same ratio, so
     in nats an id, or in `flow_beta` times a flow loss. Only the first has a gradient."""
 
-    def __init__(self, model: MultimodalTransformer, settings: PreferenceConfig) -> None:
-        self.reference, self.settings, self.vocabulary = Reference(model), settings, model.vocabulary
-
-    def learns_from(self, sample: Sample) -> bool:
-        """Always."""
-        return True
-
-    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
-        """Those of pretraining, then three of answers."""
-        return (*model.vocabulary.groups, POLICY, CLIPPED, KL)
+    own_groups = (POLICY, CLIPPED, KL)
 
     def counts(self, batch: Batch) -> Mapping[str, float]:
         """Targets of rows without an advantage, and answers with one."""
-        others = counts_without(batch, self.vocabulary, batch.advantages)
-        return others | dict.fromkeys((POLICY, CLIPPED, KL), float(len(batch.advantages)))
+        return self.counts_beside(batch, batch.advantages, len(batch.advantages))
 
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""

@@ -14,8 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from plait.contract import Sample
 from plait.data.pack import Batch
-from plait.data.vocabulary import Vocabulary
 from plait.model.multimodal import MultimodalTransformer, TokenLosses
 
 
@@ -83,35 +83,50 @@ class Reference:
         return Likelier(then.ids - now.ids, then.flow - now.flow, now.counts)
 
 
-def counts_without(batch: Batch, vocabulary: Vocabulary, rows: Collection[int]) -> dict[str, float]:
-    """Targets of each loss group of a batch, but for those of `rows`."""
-    if not rows:
-        return {group: float(count) for group, count in batch.counts.items()}
-    numbers = torch.tensor(sorted(rows), device=batch.row.device)
-    left = torch.isin(batch.row, numbers)
-    targets = batch.target[left & (batch.target >= 0)].cpu().numpy()
-    own = dict(zip(vocabulary.groups, vocabulary.counts(targets).tolist(), strict=True))
-    for name, tokens in batch.noised.items():
-        own[name] += int(left.flatten()[tokens.index].sum())
-    return {group: float(count - own[group]) for group, count in batch.counts.items()}
+class Compared:
+    """What objectives share that compare rows with the reference: loss groups of their own, of which the first alone has a gradient,
+    beside those of `Pretrain`, which all other rows have."""
+
+    own_groups: tuple[str, ...]
+
+    def __init__(self, model: MultimodalTransformer, settings: PreferenceConfig) -> None:
+        self.reference, self.settings, self.vocabulary = Reference(model), settings, model.vocabulary
+
+    def learns_from(self, sample: Sample) -> bool:
+        """Always."""
+        return True
+
+    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
+        """Those of pretraining, then its own."""
+        return (*model.vocabulary.groups, *self.own_groups)
+
+    def counts_beside(self, batch: Batch, rows: Collection[int], compared: int) -> dict[str, float]:
+        """Targets of each group of pretraining, but for those of `rows`, and how many are `compared`."""
+        in_rows = torch.isin(batch.row, torch.tensor(sorted(rows), dtype=torch.long, device=batch.row.device))
+        targets = batch.target[in_rows & (batch.target >= 0)].cpu().numpy()
+        excluded = dict(zip(self.vocabulary.groups, self.vocabulary.counts(targets).tolist(), strict=True))
+        for name, tokens in batch.noised.items():
+            excluded[name] += int(in_rows.flatten()[tokens.index].sum())
+        others = {group: float(count - excluded[group]) for group, count in batch.counts.items()}
+        return others | dict.fromkeys(self.own_groups, float(compared))
 
 
 def _by_row(losses: Mapping[str, TokenLosses], rows: Sequence[int], batch: Batch) -> Likelier:
     """Losses of `rows`, in their order: sums over ids, means over noised tokens of flow modalities."""
     device = batch.row.device
-    place = torch.full((int(batch.row.max()) + 2,), len(rows), device=device)  # the last: rows that are not asked for
-    place[torch.tensor(rows, dtype=torch.long, device=device)] = torch.arange(len(rows), device=device)
+    order = torch.full((int(batch.row.max()) + 2,), len(rows), device=device)  # the last: rows that are not asked for
+    order[torch.tensor(rows, dtype=torch.long, device=device)] = torch.arange(len(rows), device=device)
 
     def sums(values: Tensor, row: Tensor) -> Tensor:
-        chosen = place[row.clamp(min=-1)]
-        return torch.zeros(len(rows) + 1, device=device).index_add(0, chosen, values.float())[:-1]
+        number = order[row.clamp(min=-1)]
+        return torch.zeros(len(rows) + 1, device=device).index_add(0, number, values.float())[:-1]
 
     ids = losses[""]
     flow, tokens = torch.zeros(len(rows), device=device), torch.zeros(len(rows), device=device)
-    for name, own in losses.items():
+    for name, of_flow in losses.items():
         if name:
-            flow = flow + sums(own.loss, own.row)
-            tokens = tokens + sums(torch.ones_like(own.loss), own.row)
+            flow = flow + sums(of_flow.loss, of_flow.row)
+            tokens = tokens + sums(torch.ones_like(of_flow.loss), of_flow.row)
     return Likelier(
         sums(ids.loss, ids.row), flow / tokens.clamp(min=1.0), sums(torch.ones_like(ids.loss), ids.row).detach()
     )
