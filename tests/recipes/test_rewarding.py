@@ -40,13 +40,13 @@ def rewarded(start, out, task="read", **options):
 
 
 def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path):
-    by = write_reward(tmp_path, "len(answer.value)")
-    saved, report, _ = rewarded(start, tmp_path / "run", by=by)
+    by = write_reward(tmp_path, "sum(map(ord, answer.value)) % 7")
+    saved, report, _ = rewarded(start, tmp_path / "run", by=by, questions=24, answers=6, temperature=2.0)
     known = plait.registry.build_all(plait.registry.available())
     for number in (1, 2):
         rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
         assert len(rows) == report["history"][number - 1]["rows"]
-        rewards = np.array([len(row.messages[-1].parts[0].value) for row in rows])
+        rewards = np.array([sum(map(ord, row.messages[-1].parts[0].value)) % 7 for row in rows])
         advantages = np.array([row.meta[ADVANTAGE] for row in rows])
         assert np.corrcoef(rewards, advantages)[0, 1] > 0.5
         media = [part.value for row in rows for m in row.messages for part in m.parts if part.type == "image"]
