@@ -58,6 +58,12 @@ def answers(model: plait.Model, questions: list[str], temperature: float = 0.0, 
     ]
 
 
+def first_sentence(answer: str) -> str | None:
+    """Return an answer up to the end of its first sentence; None where no sentence ends."""
+    found = SENTENCE.match(answer)
+    return found[0] if found else None
+
+
 def make(checkpoint: str, folder: Path) -> None:
     """Write the rows."""
     questions = [
@@ -65,9 +71,9 @@ def make(checkpoint: str, folder: Path) -> None:
     ]
     lines = []
     for question, answer in zip(questions, answers(plait.load(checkpoint), questions), strict=True):
-        first = SENTENCE.match(answer)
-        if first and len(first[0]) < len(answer):
-            lines.append(json.dumps({"task": "brief", "prompt": question, "chosen": first[0], "rejected": answer}))
+        first = first_sentence(answer)
+        if first and len(first) < len(answer):
+            lines.append(json.dumps({"task": "brief", "prompt": question, "chosen": first, "rejected": answer}))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print(f"{len(lines)} preferences in {folder}")
@@ -91,7 +97,7 @@ def measure(before: str, after: list[str]) -> None:
         ]
         gained = [guard.losses(of.engine, rows, "text", 0) for of in (first, model)]
         right = np.mean([capital in a for a, capital in zip(answers(model, facts), CAPITALS.values(), strict=True)])
-        brief = np.mean([bool(found := SENTENCE.match(a)) and found[0] == a for a in plain])
+        brief = np.mean([first_sentence(a) == a for a in plain])
         words = np.mean([len(a.split()) for a in plain])
         differ = np.mean([one != other for one, other in pairs])
         print(
