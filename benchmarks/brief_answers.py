@@ -106,7 +106,8 @@ def measure(before: str, after: list[str]) -> None:
         )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Make the rows, or measure checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("make", "measure"))
     parser.add_argument("checkpoint")
@@ -116,3 +117,7 @@ if __name__ == "__main__":
         make(arguments.checkpoint, Path(arguments.others[0]))
     else:
         measure(arguments.checkpoint, arguments.others)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import torch
 from test_exporting import TEXT, folder_of
 from worlds import World
 
-from plait import api
+from plait import api, registry
 from plait.errors import CheckpointError, ConfigError
 from plait.pretrained import exporter, gguf_exporter
 from plait.pretrained.gguf import GGUF
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_back(family, precision, tmp_path):
             expected = tensor.to(torch.bfloat16).float() if precision == "bfloat16" and tensor.ndim == 2 else tensor
             assert torch.equal(states[1][name], expected), name
     old, new = (model.vocabulary.modalities["text"] for model in (before, after))
-    ids = [modality.read(api.as_part(TEXT)).blocks[0].tokens.tolist() for modality in (old, new)]
+    ids = [modality.read(registry.as_part(TEXT)).blocks[0].tokens.tolist() for modality in (old, new)]
     assert ids[0] == ids[1]
     assert after.vocabulary.template.source == before.vocabulary.template.source
     assert after.vocabulary.end == before.vocabulary.end
