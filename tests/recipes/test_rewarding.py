@@ -41,7 +41,7 @@ def rewarded(start, out, task="read", **options):
 
 def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path):
     by = write_reward(tmp_path, "sum(map(ord, answer.value)) % 7")
-    saved, report, _ = rewarded(start, tmp_path / "run", by=by, temperature=20.0)
+    saved, report, _ = rewarded(start, tmp_path / "run", by=by, questions=40, answers=8)
     known = plait.registry.build_all(plait.registry.available())
     for number in (1, 2):
         rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
