@@ -392,13 +392,13 @@ def load_several(paths: Mapping[str, PathLike], dtype: str = "auto", device: str
 
 
 def export(path: PathLike, target: PathLike, precision: Precision | None = None, to: str = "archive") -> Path:
-    """A checkpoint or run folder to the single file `target`, its weights as they are or in float32, bfloat16 or int8; an
-    archive to the new folder `target`. `to` huggingface or gguf: the words alone, a folder for transformers or a file for llama.cpp.
-    Raises ConfigError, CheckpointError, MissingError."""
-    from plait.train import archive, checkpoint, words
+    """A checkpoint or run folder to the file `target`, its weights as they are or in float32, bfloat16 or int8; an archive to the new
+    folder `target`; `to` another program: plait.portable.formats. Raises ConfigError, CheckpointError, MissingError."""
+    from plait.portable import formats
+    from plait.train import archive, checkpoint
 
     if to != "archive":
-        return words.export(checkpoint.locate(Path(path)), Path(target), to, precision)
+        return formats.export(checkpoint.locate(Path(path)), Path(target), to, precision)
     if not archive.is_archive(Path(path)):
         return archive.pack(checkpoint.locate(Path(path)), Path(target), precision)
     if precision is not None:

@@ -26,6 +26,7 @@ from plait.modalities import (
     Marks,
     Measures,
     Places,
+    Portable,
     Provenance,
     Reader,
     Renders,
@@ -38,6 +39,7 @@ from plait.modalities import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 TASKS = "plait.tasks"
@@ -165,6 +167,11 @@ def codec_parts(modality: Modality) -> nn.Module | None:
     """New trained parts of a modality's codec; None where its settings want none."""
     module = weights(modality.name)
     return module.parts(modality) if module is not None else None
+
+
+def networks(reader: Reader) -> Mapping[str, tuple[nn.Module, torch.Tensor]]:
+    """The networks of a reader that run elsewhere, too, by name, each with an example of what it takes."""
+    return reader.networks() if isinstance(reader, Portable) else {}
 
 
 def reader_of(modality: Modality) -> Reader | None:

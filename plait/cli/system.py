@@ -21,13 +21,14 @@ def export(
         ),
     ] = None,
     to: Annotated[
-        Literal["archive", "huggingface", "gguf"],
+        Literal["archive", "huggingface", "gguf", "onnx", "page"],
         typer.Option(
-            help="The words alone: huggingface, a folder that transformers loads; gguf, a file for llama.cpp."
+            help="onnx: a folder of graphs; page: one that runs in a browser. Its words alone: huggingface, a folder that transformers "
+            "loads; gguf, a file for llama.cpp."
         ),
     ] = "archive",
 ) -> None:
-    """Put a checkpoint into one file that describes itself, or unpack such a file; or take its words elsewhere."""
+    """Put a checkpoint into one file that describes itself, or unpack such a file; or take it, or its words, elsewhere."""
     from plait import api
 
     typer.echo(api.export(checkpoint, target, precision, to))

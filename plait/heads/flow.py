@@ -36,9 +36,12 @@ class FlowEmbedding(nn.Module):
         self.dim, self.num_coordinates = dim, num_coordinates
 
     def forward(self, tokens: Tensor, coordinates: Tensor, time: Tensor) -> Tensor:
-        times, index = torch.unique(time, return_inverse=True)  # once a block, not once a token
-        time_vectors = self.time(sinusoids(times * 1000.0, TIME_WIDTH).to(tokens.dtype))
-        embedded: Tensor = self.tokens(tokens) + time_vectors[index]
+        if torch.compiler.is_exporting():
+            time_vectors = self.time(sinusoids(time * 1000.0, TIME_WIDTH).to(tokens.dtype))
+        else:
+            times, index = torch.unique(time, return_inverse=True)  # once a block, not once a token
+            time_vectors = self.time(sinusoids(times * 1000.0, TIME_WIDTH).to(tokens.dtype))[index]
+        embedded: Tensor = self.tokens(tokens) + time_vectors
         if self.num_coordinates:
             embedded += self.position_features(coordinates).to(tokens.dtype)
         return embedded

@@ -155,6 +155,14 @@ class Reader(Protocol):
         """The network on a device: prepared inputs -> [n, width] float16 features of each. Raises MissingError."""
 
 
+@runtime_checkable
+class Portable(Protocol):
+    """What a reader has beside whose network runs elsewhere, too."""
+
+    def networks(self) -> Mapping[str, tuple[nn.Module, torch.Tensor]]:
+        """By name a network in float32, and an example of what it takes: one prepared medium -> [1, n, width] features."""
+
+
 class Finds(Protocol):
     """`finder.py`: what is looked at where a question is about things in a medium. A trained finder answers in words, which stand in
     `places` beside the medium (plait.model.finder). A modality has one where its setting `finder` is true."""

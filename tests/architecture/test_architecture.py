@@ -131,9 +131,12 @@ LAYERS = {
         "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "tasks/", "train/", "infer/", "model/",
         "modalities/", "registry", "runtime/",
     ),
+    "portable/": (
+        "pretrained/", "train/", "infer/", "data/", "model/", "model/layers", "heads/", "registry", "runtime/",
+    ),
     "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
     "api": (
-        "bundle/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
+        "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
     "studies/": ("api", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
     "serve/": ("api", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from plait.contract import Part
-from plait.modalities import Reader
+from plait.modalities import Portable, Reader
 from plait.modalities.audio.mel import HOP, RATE, filterbank
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 WINDOW = 400  # samples, 25 ms
 STACKED = 4  # frames of 20 ms in one feature token
@@ -104,3 +104,7 @@ class Spelled:
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """As `Reader.load`."""
         return self.reader.load(device)
+
+    def networks(self) -> Mapping[str, tuple[nn.Module, Tensor]]:
+        """As `Portable.networks`."""
+        return self.reader.networks() if isinstance(self.reader, Portable) else {}

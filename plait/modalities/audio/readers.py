@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from plait.modalities import Reader, encoders
 from plait.modalities.audio.backbone import Backbone, accepts
 from plait.modalities.audio.hearing import SPELLED, STACKED, Listener, Spelled, whisper_mel
-from plait.modalities.audio.mel import HOP, RATE
+from plait.modalities.audio.mel import HOP, MELS, RATE
 from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import unpacked
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 WINDOWS = (2.0, 4.0, 8.0)  # seconds that are encoded at once: as many as Whisper's 30 change little, and cost far more
 WIDTH = 384
+
+
+class Hearing(nn.Module):
+    """[B, 80, T] log-mel spectrograms as Whisper takes them -> [B, T // (2 * STACKED), STACKED * WIDTH]: its frames, stacked."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        frames: Tensor = self.network(spectra.to(next(self.network.parameters()).dtype)).last_hidden_state
+        return frames.reshape(len(frames), -1, STACKED * frames.shape[-1])
 
 
 class WhisperTiny(Listener):
@@ -45,15 +54,15 @@ class WhisperTiny(Listener):
 
         dtype = resolve_dtype("auto", device)
         networks = {
-            size: encoder(size // (2 * HOP)).to(device, dtype) for size in (int(RATE * seconds) for seconds in WINDOWS)
+            size: Hearing(encoder(size // (2 * HOP))).to(device, dtype)
+            for size in (int(RATE * seconds) for seconds in WINDOWS)
         }
         longest = max(networks)
 
         @torch.inference_mode()
         def tokens_of(pieces: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
             samples = torch.from_numpy(np.stack([np.pad(piece, (0, size - len(piece))) for piece in pieces])).to(device)
-            frames: Tensor = networks[size](whisper_mel(samples).to(dtype)).last_hidden_state
-            tokens = frames.reshape(len(frames), -1, STACKED * frames.shape[-1]).half()
+            tokens: Tensor = networks[size](whisper_mel(samples)).half()
             counts = [min(tokens.shape[1], max(1, -(-len(piece) // (2 * HOP * STACKED)))) for piece in pieces]
             return [of_piece[:count].numpy(force=True) for of_piece, count in zip(tokens, counts, strict=True)]
 
@@ -74,6 +83,16 @@ class WhisperTiny(Listener):
             return [np.concatenate(own) for own in features]
 
         return encode
+
+    def networks(self) -> Mapping[str, tuple[nn.Module, Tensor]]:
+        """As `Portable.networks`: one for each of WINDOWS, which takes spectrograms."""
+        from plait.modalities.audio.whisper import encoder
+
+        sizes = {seconds: int(RATE * seconds) // HOP for seconds in WINDOWS}
+        return {
+            f"{self.name}_{seconds:.0f}s": (Hearing(encoder(frames // 2)), torch.zeros(1, MELS, frames))
+            for seconds, frames in sizes.items()
+        }
 
 
 READERS: dict[str, Reader] = {reader.name: reader for reader in (WhisperTiny(), Spelled(WhisperTiny()))}

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from plait.contract import Part
 from plait.modalities import Reader, encoders
 from plait.modalities.image.augment import Variation
 from plait.modalities.image.backbone import FEATURES, LAYOUT, NAMED, Backbone, accepts, laid_out
-from plait.modalities.image.efficientnet import PACKAGE, WEIGHTS, WIDTH, fused, pretrained, see
+from plait.modalities.image.efficientnet import PACKAGE, SIDE, WEIGHTS, WIDTH, fused, pretrained, see
+from plait.modalities.image.efficientnet import EfficientNetLite0 as Network
 from plait.runtime.device import resolve_dtype
 from plait.runtime.packages import places, unpacked
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 # a picture keeps its sides and its hues: names tell left from right, and colours
 VARIATION = Variation(flip=False, move=0.7, crop=0.15, colour=0.0, erase=0.05)
+
+
+class Looking(nn.Module):
+    """[B, side, side, 3] levels from 0 to 255 -> [B, FEATURES, WIDTH]: a network's maps, laid out."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, levels: Tensor) -> Tensor:
+        levels = levels.permute(0, 3, 1, 2).float()  # channels stay last
+        dtype = next(self.network.parameters()).dtype
+        maps: Tensor = self.network.maps(((levels - 127.0) / 128.0).to(dtype)).float()
+        return laid_out(maps.mean(dim=(2, 3)), maps, levels / 255.0)
 
 
 class EfficientNetLite0:
@@ -49,15 +62,18 @@ class EfficientNetLite0:
     def load(self, device: torch.device) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         """As `Reader.load`."""
         dtype = resolve_dtype("auto", device)
-        network = fused(pretrained(places())).to(device, dtype)
+        looking = Looking(fused(pretrained(places()))).to(device, dtype)
 
         @torch.inference_mode()
         def encode(prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
-            levels = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float()  # channels stay last
-            maps: Tensor = network.maps(((levels - 127.0) / 128.0).to(dtype)).float()
-            return list(laid_out(maps.mean(dim=(2, 3)), maps, levels / 255.0).half().numpy(force=True))
+            features: Tensor = looking(torch.from_numpy(np.stack(prepared)).to(device))
+            return list(features.half().numpy(force=True))
 
         return encode
+
+    def networks(self) -> Mapping[str, tuple[nn.Module, Tensor]]:
+        """As `Portable.networks`."""
+        return {self.name: (Looking(fused(pretrained(places()))), torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8))}
 
 
 READERS: dict[str, Reader] = {reader.name: reader for reader in (EfficientNetLite0(),)}

@@ -1,0 +1,1 @@
+"""A model without PyTorch: its graphs in ONNX, what runs them, and a page that does so in a browser."""
