@@ -8,16 +8,18 @@ earlier tokens comes in, what later ones need comes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from plait.data.vocabulary import MARKS, ROLES, SHARED_EXPERT
 from plait.heads.categorical import side_by_side
 from plait.heads.symbols import SymbolsEmbedding
 from plait.model.attention import attend
+from plait.model.experts import plan
 from plait.model.layers import sinusoids
 from plait.model.lora import Gates, gates
 from plait.model.mask import bias
@@ -180,3 +182,50 @@ class Clean(nn.Module):
     def forward(self, hidden: Tensor, noised: Tensor, coordinates: Tensor, time: Tensor) -> Tensor:
         expected = self.embedder.expected(coordinates) if isinstance(self.embedder, SymbolsEmbedding) else None
         return self.head(hidden, noised, time, expected)  # type: ignore[no-any-return]
+
+
+class Given(nn.Module):
+    """Tokens of one block that a user gives, under a `header`: [B, n, W] of a flow modality, or [B, n] ids of a categorical one, its
+    own -> [B, n, D] hidden states."""
+
+    def __init__(self, network: MultimodalTransformer, name: str, header: Sequence[str]) -> None:
+        super().__init__()
+        vocabulary = network.vocabulary
+        modality = vocabulary.modalities[name]
+        self.trunk = network.trunk
+        self.is_flow = name in network.flows
+        self.tokens = network.embedders[name] if self.is_flow else network.tables[name]
+        self.marks = network.tables[MARKS]
+        self.numbers, self.expert = vocabulary.expert_numbers, vocabulary.expert(name, written=False)
+        self.size = network.trunk.config.embedding_rms * network.trunk.config.embedding_scale
+        self.scale = network.trunk.config.embedding_scale
+        self.before = vocabulary.encode((ROLES["user"], *header))
+        self.coordinates = torch.from_numpy(modality.coordinates(header)) if self.is_flow else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        B, n = tokens.shape[:2]
+        before = torch.tensor(self.before, device=tokens.device)
+        vectors = (self.marks(before) * self.scale).expand(B, -1, -1)
+        if self.is_flow:
+            assert self.coordinates is not None
+            flat = tokens.float().flatten(0, 1)
+            embedded = (
+                self.tokens(flat, self.coordinates.to(flat).repeat(B, 1), torch.ones_like(flat[:, 0])).view(B, n, -1)
+                * self.size
+            )
+        else:
+            embedded = self.tokens(tokens.long()) * self.scale
+        first, L = len(before), len(before) + n
+        block = torch.arange(L, device=tokens.device)
+        if self.is_flow:
+            block[first:] = first
+        experts = torch.full((B, L), SHARED_EXPERT, device=tokens.device)
+        experts[:, 1:] = self.expert
+        config = self.trunk.config
+        routing = (
+            plan(experts, self.numbers, config.adapters, config.split) if config.adapters or config.split else None
+        )
+        mask = (block[None, :] <= block[:, None]).expand(B, L, L)
+        position = torch.arange(L, device=tokens.device).expand(B, L)
+        hidden: Tensor = self.trunk(torch.cat((vectors, embedded), dim=1), position, mask, routing=routing)
+        return hidden[:, first:]
