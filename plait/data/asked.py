@@ -1,4 +1,4 @@
-"""What a finder reads of a medium: patches, and the words that are asked with it, in one array.
+"""What a finder reads of a medium: patches, features of a frozen encoder, and the words that are asked with it, in one array.
 
 The loader makes it and the model takes it apart (plait.model.finder), so that nothing between them has to know of questions.
 """
@@ -29,22 +29,31 @@ def is_finder(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie: `patches` of `width` numbers, then ids; in `places` tokens."""
+    """Where things lie: `patches` of `width` numbers, `features` of `feature_width`, then ids; in `places` tokens."""
 
     name: str
     patches: int
     width: int
     places: int
+    features: int = 0
+    feature_width: int = 0
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Numbers of patches, of features and of what is asked."""
+        return self.patches * self.width, self.features * self.feature_width, 2 * WORDS_ASKED
 
     @property
     def token_width(self) -> int:
         """Numbers a token."""
-        return -(-(self.patches * self.width + 2 * WORDS_ASKED) // self.places)
+        return -(-sum(self.sizes) // self.places)
 
-    def join(self, patches: np.ndarray, ids: Sequence[int]) -> np.ndarray:
-        """[patches, width] and ids of words -> [places, token_width] float16."""
+    def join(self, patches: np.ndarray, ids: Sequence[int], features: np.ndarray | None = None) -> np.ndarray:
+        """[patches, width], ids of words and [features, feature_width], zeros for None -> [places, token_width] float16."""
+        if features is None:
+            features = np.zeros(self.sizes[1])
         asked = np.full(2 * WORDS_ASKED, PADDING)
         for number, index in enumerate(ids[-WORDS_ASKED:]):
             asked[2 * number : 2 * number + 2] = divmod(index, BASE)
-        flat = np.concatenate([part.astype(np.float16) for part in (patches.ravel(), asked)])
+        flat = np.concatenate([part.astype(np.float16) for part in (patches.ravel(), features.ravel(), asked)])
         return np.pad(flat, (0, self.places * self.token_width - len(flat))).reshape(self.places, self.token_width)

@@ -116,7 +116,7 @@ class Encoder:
         self.vocabulary = vocabulary
         self.objective = objective
         self.codecs = frozenset(codecs)
-        self.features = features
+        self.features = self.features_to_find_by = features
         self.alignment = dict(alignment or {})
         self.flow = flow or FlowConfig()
         self.encode_part = encode_part or self._read
@@ -239,7 +239,8 @@ class Encoder:
         assert finds is not None
         words = " ".join(str(other.value) for other in whole.parts if other.type == WORDS)
         ids = self.modality(WORDS).read(Part(WORDS, words)).blocks[0].tokens.tolist() if words.strip() else []
-        tokens = layout.join(finds.see(modality, with_bytes(part)), ids)
+        features = self.features_to_find_by(part, None) if layout.features and self.features_to_find_by else None
+        tokens = layout.join(finds.see(modality, with_bytes(part)), ids, features)
         opener, expert = modality.grammar()[0], self.vocabulary.expert(part.type, written=False)
         yield Ids(self.vocabulary.encode((opener, features_mark(layout.name))), False, expert, origin)
         places = np.arange(layout.places, dtype=np.float32)[:, None]

@@ -88,8 +88,11 @@ class Vocabulary:
 
     def _finder_of(self, modality: Modality) -> Layout | None:
         """What the finder of a modality reads, if it has one."""
-        finds = registry.finds(modality)
-        return None if finds is None else Layout(finder_of(modality.name), finds.patches, finds.width, finds.places)
+        finds, reader = registry.finds(modality), self.readers.get(modality.name)
+        if finds is None:
+            return None
+        features = (reader.tokens, reader.width) if reader is not None and reader.tokens else (0, 0)
+        return Layout(finder_of(modality.name), finds.patches, finds.width, finds.places, *features)
 
     @property
     def experts(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""Looks for what is asked: a small transformer that reads patches of a medium and the words of a question, and writes what it finds.
+"""Looks for what is asked: a small transformer that reads a medium and the words of a question, and writes what it finds.
 
-Features of a frozen encoder hardly tell how many of a thing there are and where, and positions of a frozen language model can
+It reads patches, and what a frozen encoder gives of the medium's places, if there is one. Such features alone hardly tell how many of a thing there are and where, and positions of a frozen language model can
 compute nothing new. So what is asked is looked for before the trunk reads: the finder writes the answer letter by letter,
 and its words stand beside the medium as the table has them, for the trunk to read (docs/adr/0045-what-is-asked-is-looked-for.md).
 A question that is not of its kind it answers with nothing.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from plait.data.asked import BASE, MOST_LETTERS, WORDS_ASKED, Layout
 from plait.model.attention import attend, prepare
-from plait.model.layers import Linear
+from plait.model.layers import Linear, Norm
 from plait.model.transformer import Trunk, TrunkConfig
 
 DIM, LAYERS, HEADS = 256, 6, 4
@@ -32,7 +32,9 @@ class Finder(nn.Module):
         super().__init__()
         self.layout = layout
         self.patch = Linear(layout.width, DIM)
-        self.patch_place = nn.Embedding(layout.patches, DIM)
+        self.place = nn.Embedding(layout.patches + layout.features, DIM)
+        if layout.features:
+            self.feature = nn.Sequential(Norm(layout.feature_width, bias=True), Linear(layout.feature_width, DIM))
         self.word = Linear(dim, DIM)
         self.letter = nn.Embedding(CLASSES + 1, DIM)  # the last begins an answer
         self.trunk = Trunk(TrunkConfig(dim=DIM, num_layers=LAYERS, num_heads=HEADS))
@@ -41,27 +43,31 @@ class Finder(nn.Module):
     @property
     def first_letter(self) -> int:
         """Position of an answer's first letter, however long the question is."""
-        return self.layout.patches + WORDS_ASKED
+        return self.layout.patches + self.layout.features + WORDS_ASKED
 
-    def apart(self, media: Tensor) -> tuple[Tensor, Tensor]:
-        """[M, places * token_width] -> patches [M, n, width], ids [M, WORDS_ASKED], -1 where there is none."""
+    def apart(self, media: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[M, places * token_width] -> patches [M, n, width], features [M, n, feature_width], ids [M, WORDS_ASKED], -1 where there is
+        none."""
         layout = self.layout
-        sizes = [layout.patches * layout.width, 2 * WORDS_ASKED]
-        patches, asked, _ = torch.split(media, [*sizes, media.shape[1] - sum(sizes)], dim=1)
+        patches, features, asked, _ = torch.split(media, [*layout.sizes, media.shape[1] - sum(layout.sizes)], dim=1)
         high, low = asked.float().view(len(media), WORDS_ASKED, 2).unbind(dim=-1)
         ids = torch.where(high < 0, -torch.ones_like(high), BASE * high + low).long()
-        return patches.reshape(len(media), layout.patches, layout.width), ids
+        seen = patches.reshape(len(media), layout.patches, layout.width)
+        return seen, features.reshape(len(media), layout.features, layout.feature_width), ids
 
     def read(self, media: Tensor, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Media as `apart` takes them and the words' table in units of its size -> [M, n, DIM], and which of them there are."""
-        patches, ids = self.apart(media)
+        patches, features, ids = self.apart(media)
         there = ids >= 0
         longest = max(1, int(there.sum(dim=1).max()))
         ids, there = ids[:, :longest], there[:, :longest]
-        patch_vectors = self.patch(patches.to(dtype)) + self.patch_place.weight.to(dtype)
+        seen = self.patch(patches.to(dtype))
+        if self.layout.features:
+            seen = torch.cat((seen, self.feature(features.to(dtype))), dim=1)
+        seen = seen + self.place.weight.to(dtype)
         word_vectors = self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None]
-        all_patches = torch.ones(patch_vectors.shape[:2], dtype=torch.bool, device=ids.device)
-        return torch.cat((patch_vectors, word_vectors), dim=1), torch.cat((all_patches, there), dim=1)
+        all_seen = torch.ones(seen.shape[:2], dtype=torch.bool, device=ids.device)
+        return torch.cat((seen, word_vectors), dim=1), torch.cat((all_seen, there), dim=1)
 
     def logits(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
         """[M, T, CLASSES] float32 of each of `letters` [M, T] after those before it."""

@@ -22,6 +22,7 @@ SCALES = (0.55, 0.95)  # of a cell, that the longer side of a thing takes
 GROUND = (225, 256)  # levels of the paper
 LIKE_GROUND = 3  # levels that a pixel of the paper may differ from it by
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
+ARRANGEMENTS = 10  # of the things of a picture: few enough that what an encoder gives of each is computed once
 COUNT = re.compile(r"\d+")
 
 
@@ -70,7 +71,8 @@ def _taken_apart(picture: Image.Image) -> dict[int, tuple[Image.Image, Image.Ima
 
 
 def recompose(sample: Sample, rng: np.random.Generator) -> Sample:
-    """A question about a composite, about its things in other cells and other sizes: the answer moves along, a number stays. Rows
+    """A question about a composite, about its things in other cells and other sizes, in one of ARRANGEMENTS: the answer moves along, a
+    number stays. Rows
     about other pictures stay as they are. Raises RowError where the picture cannot be opened."""
     shown = [part for message in sample.messages for part in message.parts if part.type == "image"]
     answer = sample.messages[-1].parts[0]
@@ -84,6 +86,9 @@ def recompose(sample: Sample, rng: np.random.Generator) -> Sample:
     if picture.size != (CANVAS, CANVAS) or not _is_composed(picture):
         return sample
     things = _taken_apart(picture)
+    rng = np.random.default_rng(
+        [len(things), int(np.asarray(picture, np.int64).sum()), int(rng.integers(ARRANGEMENTS))]
+    )
     cells = rng.permutation(CELLS * CELLS)[: len(things)].tolist()
     moved = dict(zip(things, cells, strict=True))
     composed = paper(rng)

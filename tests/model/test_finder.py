@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from worlds import SETTINGS, TINY, World, text
+from worlds import SETTINGS, TINY, PixelReader, World, text
 
 from plait import registry
 from plait.contract import Message, Part, Sample
 from plait.data.asked import WORDS_ASKED, Layout
+from plait.data.features import FeatureReader
 from plait.data.pack import collate
 from plait.data.sequence import FIND, MATCH, Encoder, FlowConfig
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
+from plait.modalities.image import readers
 from plait.model.finder import END, Finder, letters_of
+from plait.model.multimodal import MultimodalTransformer
 from plait.train import trainer
 from plait.train.objectives.align import Align
 
@@ -66,16 +69,21 @@ def media_of(world, model, samples):
 
 
 def test_what_is_joined_comes_apart_again_and_ids_are_exact():
-    layout = Layout("x", patches=3, width=5, places=7)
+    layout = Layout("x", patches=3, width=5, places=7, features=2, feature_width=3)
+    features = np.random.default_rng(1).random((2, 3)).astype(np.float16)
     patches = np.random.default_rng(0).random((3, 5)).astype(np.float16)
     ids = [0, 1, 1023, 1024, 49_151, 1_000_000]
-    joined = torch.from_numpy(layout.join(patches, ids))
+    joined = torch.from_numpy(layout.join(patches, ids, features))
     assert joined.shape == (7, layout.token_width)
-    seen, words = Finder(layout, 8).apart(joined.flatten()[None])
+    seen, given, words = Finder(layout, 8).apart(joined.flatten()[None])
+    assert torch.equal(given[0], torch.from_numpy(features))
     assert torch.equal(seen[0], torch.from_numpy(patches))
     assert words[0, : len(ids)].tolist() == ids
     assert (words[0, len(ids) :] == -1).all()
-    _, longest = Finder(layout, 8).apart(torch.from_numpy(layout.join(patches, list(range(50)))).flatten()[None])
+    _, without, longest = Finder(layout, 8).apart(
+        torch.from_numpy(layout.join(patches, list(range(50)))).flatten()[None]
+    )
+    assert not without.any(), "zeros, where no encoder gives any"
     assert longest[0].tolist() == list(range(50 - WORDS_ASKED, 50)), "the last words of a long question"
 
 
@@ -84,7 +92,7 @@ def test_it_reads_the_words_of_the_message_whether_they_stand_before_or_after(wo
     after = Sample((Message("user", (part, text("draw seven"))),))
     before = Sample((Message("user", (text("draw seven"), part)),))
     other = Sample((Message("user", (part, text("yes"))),))
-    ids = [finder_of(model).apart(media_of(world, model, [sample])[1])[1] for sample in (after, before, other)]
+    ids = [finder_of(model).apart(media_of(world, model, [sample])[1])[2] for sample in (after, before, other)]
     expected = world.modalities["text"].read(text("draw seven")).blocks[0].tokens.tolist()
     assert ids[0][0][ids[0][0] >= 0].tolist() == expected
     assert torch.equal(ids[0], ids[1])
@@ -123,7 +131,7 @@ def test_letters_end_and_what_is_behind_counts_nothing():
     assert letters[1].tolist() == [END, -1, -1, -1, -1, -1, -1]
 
 
-def learned(world, model, samples, alignment, steps=60):
+def learned(world, model, samples, alignment, steps=150):
     encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.0), alignment=alignment)
     rows = [encoder.row(sample, np.random.default_rng(0)) for sample in samples]
     batch = collate([rows], sum(map(len, rows)), world.vocabulary)
@@ -249,3 +257,44 @@ def test_what_was_found_is_remembered_while_words_stay_as_they_are(world, model)
         model.tables["text"].weight.mul_(1.0)
     model.found("image_finder", media)
     assert calls == [1, 1]
+
+
+class Corners(PixelReader):
+    """Two features of a picture: the mean colour of its left half, and of its right."""
+
+    name, tokens, width = "corners", 2, 3
+
+    def features(self, pixels):
+        """As `PixelReader.features`."""
+        half = pixels.shape[1] // 2
+        return np.stack([pixels[:, :half].mean(axis=(0, 1)), pixels[:, half:].mean(axis=(0, 1))])
+
+
+def test_what_an_encoder_sees_is_read_too_and_stays_out_of_the_row_that_learns_to_find(world, monkeypatch):
+    monkeypatch.setitem(readers.READERS, Corners.name, Corners())
+    settings = SETTINGS | {"image": {"patch": 16, "channels": 3, "finder": True, "reader": Corners.name}}
+    modalities = registry.build_all(settings) | {"text": world.modalities["text"]}
+    vocabulary = Vocabulary(modalities)
+    layout = vocabulary.finders["image"]
+    assert (layout.features, layout.feature_width) == (2, 3)
+    levels = np.zeros((64, 64, 3), np.uint8)
+    levels[:, 32:] = 255
+    sample = asked("draw seven", Part("image", Image.fromarray(levels)), "2")
+    expected = [[0, 0, 0], [1, 1, 1]]
+    features = FeatureReader(modalities, vocabulary.readers, torch.device("cpu"))
+    for objective, shown in (("align", False), ("pretrain", True)):
+        encoder = Encoder(vocabulary, features=features, alignment={"count": FIND}, objective=objective)
+        row = encoder.row(sample, np.random.default_rng(0))
+        assert (Corners.name in row.clean) == shown
+        media = torch.from_numpy(row.clean["image_finder"].inputs).flatten()[None]
+        _, given, _ = Finder(layout, 8).apart(media)
+        assert given[0].tolist() == expected
+    model = MultimodalTransformer(TINY, vocabulary, seed=0)
+    finder, other = finder_of(model), media.clone()
+    for layer in finder.trunk.layers:
+        torch.nn.init.normal_(layer.attention.out.weight, std=0.2)  # branches begin at zero
+    other[0, layout.sizes[0]] += 1.0
+    letters, table = torch.tensor([[1, END]]), model.unit_words()
+    with torch.no_grad():
+        scores = [finder.logits(each, table, letters, torch.float32) for each in (media, other)]
+    assert not torch.allclose(*scores)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from plait.contract import Part
 
-SIDE, PATCH = 64, 16  # pixels
+SIDE, PATCH = 64, 32  # pixels; patches of 16 hardly learn places (docs/experiments/finding.md)
 patches = (SIDE // PATCH) ** 2
 width = PATCH * PATCH * 3
 places = 64  # three boxes as text, or six words of each of ten answers
