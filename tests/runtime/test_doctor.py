@@ -48,7 +48,11 @@ def test_an_extra_with_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(doctor, "_is_installed", lambda package: package not in gone)
     lines = {finding.what: finding for finding in doctor.findings()}
     assert lines["extra recorded"] == doctor.Finding("extra recorded", doctor.GOOD, doctor.EXTRAS["recorded"].purpose)
-    for name, missing in (("scores", "sacrebleu"), ("judges", "sacrebleu, onnxruntime"), ("dev", "sacrebleu")):
+    for name, missing in (
+        ("scores", "sacrebleu"),
+        ("judges", "sacrebleu, onnxruntime"),
+        ("dev", "sacrebleu, onnxruntime"),
+    ):
         assert lines[f"extra {name}"].state == doctor.NOTE, "nobody needs an extra"
         assert lines[f"extra {name}"].advice.endswith(f"; missing {missing}: python -m pip install 'plait[{name}]'")
 
