@@ -27,6 +27,8 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.rope import rotary_table
 from plait.model.transformer import Expert, Layer, Trunk, mix
 
+EMPTY = -1  # the expert of a kept place that holds no token
+
 
 class Kept:
     """Keys and values of a layer's earlier tokens, as `plait.model.transformer.LayerCache` wants them; the new ones are in
@@ -47,8 +49,9 @@ class Step(nn.Module):
     """The trunk: `vectors` [n, D], `position`, `block` and `expert` [n], and of kept tokens `keys` and `values` [layers, G, T, K] and
     `kept_experts` [T] -> [n, D] hidden states, and keys and values [layers, G, n, K] of the new tokens.
 
-    Tokens see all that are kept, and of the new ones those of their own block and of earlier ones. Every token passes every
-    expert, and keeps what its own makes of it.
+    Tokens see all that are kept, and of the new ones those of their own block and of earlier ones. A kept place of expert EMPTY is
+    seen by none, for runtimes that want as many places every time. Every token passes every expert, and keeps what its own makes
+    of it.
     """
 
     def __init__(self, trunk: Trunk, numbers: Mapping[str, int]) -> None:
@@ -69,7 +72,7 @@ class Step(nn.Module):
         trunk, config = self.trunk, self.trunk.config
         key_experts = torch.cat((kept_experts, expert))
         key_blocks = torch.cat((torch.full_like(kept_experts, -1), block))
-        sees = key_blocks[None, :] <= block[:, None]
+        sees = (key_blocks[None, :] <= block[:, None]) & (key_experts > EMPTY)[None, :]
         x, rotary = vectors[None], None
         if config.positions == "rotary":
             rotary = rotary_table(position[None], config.head_width, config.rotary_base, config.rotary_scaling)

@@ -15,7 +15,7 @@ from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model.transformer import vanilla
 from plait.portable import exporter, page
-from plait.portable.graphs import Step
+from plait.portable.graphs import EMPTY, Step
 from plait.portable.player import Player
 from plait.train import checkpoint
 
@@ -104,6 +104,21 @@ def test_a_step_is_the_same_for_any_number_of_tokens(exported, new, kept):
     for ours, theirs in zip(got, expected, strict=True):
         assert ours.shape == tuple(theirs.shape)
         assert np.abs(ours - theirs.numpy()).max() < NEAR
+
+
+def test_empty_places_are_seen_by_none(exported):
+    _, model, player = exported
+    config, generator = model.trunk.config, torch.Generator().manual_seed(5)
+    state = torch.randn(2, config.num_layers, config.kv_heads, 9, config.head_width, generator=generator).numpy()
+    vectors = torch.randn(2, config.dim, generator=generator).numpy()
+    new = {"vectors": vectors, "position": np.array([4, 5]), "block": np.array([0, 1]), "expert": np.zeros(2, np.int64)}
+    full = player.run("step", **new, keys=state[0, :, :, :4], values=state[1, :, :, :4], kept_experts=np.zeros(4, np.int64))  # fmt: skip
+    places = np.array([0, 0, 0, 0, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY])
+    padded = player.run("step", **new, keys=state[0], values=state[1], kept_experts=places)
+    seen = player.run("step", **new, keys=state[0], values=state[1], kept_experts=np.zeros(9, np.int64))
+    for ours, theirs in zip(padded, full, strict=True):
+        assert np.abs(ours - theirs).max() < NEAR
+    assert np.abs(seen[0] - full[0]).max() > NEAR
 
 
 def test_weights_stand_in_one_file_once(exported, tmp_path):
