@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plait import registry
+from plait.contract import Part
 from plait.data.chat_template import ChatTemplate
 from plait.data.vocabulary import Vocabulary
 from plait.errors import ConfigError, MissingError, RowError
@@ -70,19 +71,16 @@ class Medium(keras.layers.Layer):  # type: ignore[misc]
             "modalities": {name: each.state() for name, each in vocabulary.modalities.items()},
             "template": vocabulary.template.state() if vocabulary.template else None,
         }
-        part = registry.as_part(like)
-        if part.type != modality or modality not in vocabulary.modalities:
-            raise ConfigError(
-                f"got {part.type} for modality={modality!r}; expected one of {', '.join(vocabulary.modalities)}, and a part of it"
-            )
-        header = vocabulary.modalities[modality].read(part).blocks[0].header
+        if modality not in vocabulary.modalities:
+            raise ConfigError(f"got modality {modality!r}; expected one of {', '.join(vocabulary.modalities)}")
+        header = vocabulary.modalities[modality].read(Part(modality, like)).blocks[0].header
         layer = cls(described, modality, header, pooled, **settings)
         layer.given.module.load_state_dict(Given(network, modality, header).state_dict())
         return layer
 
     def tokens(self, value: Any) -> Any:
         """[n, W] or [n] tokens of a medium. Raises RowError for one of another size than the layer is for, or of several blocks."""
-        blocks = self.codec.read(registry.as_part(value)).blocks
+        blocks = self.codec.read(Part(self.modality, value)).blocks
         if len(blocks) > 1:
             raise RowError(
                 f"got {self.modality} of {len(blocks)} blocks; expected one block: cut it into shorter parts"

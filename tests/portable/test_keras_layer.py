@@ -43,7 +43,9 @@ for name, modality in modalities.items():
     assert np.abs(hidden[1] - expected).max() < 1e-4, name
 
 picture = modalities["image"].example(1).value
-layer = Medium.of(run, "image", like=picture)
+picture.save(f"{folder}/picture.png")
+layer = Medium.of(run, "image", like=f"{folder}/picture.png")
+assert np.array_equal(layer.tokens(f"{folder}/picture.png"), layer.tokens(picture))
 tokens = layer.tokens(picture)
 model = keras.Sequential([keras.Input(tokens.shape), layer, keras.layers.Dense(3)])
 assert model.output_shape == (None, 3)
@@ -93,7 +95,7 @@ def test_it_gives_what_the_trunk_gives_learns_and_is_saved(tmp_path, experts):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "expected <open:image>" in done.stdout
     assert "blocks; expected one block: cut it" in done.stdout
-    assert "modality='smell'; expected one of" in done.stdout
+    assert "got modality 'smell'; expected one of" in done.stdout
 
 
 def test_another_backend_is_refused():
