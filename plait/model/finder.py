@@ -25,6 +25,11 @@ END, CLASSES = 0, 257  # of letters: the end, and bytes
 REMEMBERED = 4096  # answers
 
 
+def unit(x: Tensor) -> Tensor:
+    """Vectors centred and of size 1: whatever enters the finder's trunk weighs the same, and places are not drowned by pixels."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
 class Finder(nn.Module):
     """Media as `Layout.join` joins them, and the words' embeddings of what is asked -> letters."""
 
@@ -61,11 +66,11 @@ class Finder(nn.Module):
         there = ids >= 0
         longest = max(1, int(there.sum(dim=1).max()))
         ids, there = ids[:, :longest], there[:, :longest]
-        seen = self.patch(patches.to(dtype))
+        seen = unit(self.patch(patches.to(dtype)))
         if self.layout.features:
-            seen = torch.cat((seen, self.feature(features.to(dtype))), dim=1)
-        seen = seen + self.place.weight.to(dtype)
-        word_vectors = self.word(table[ids.clamp(min=0)].to(dtype)) * there[..., None]
+            seen = torch.cat((seen, unit(self.feature(features.to(dtype)))), dim=1)
+        seen = seen + unit(self.place.weight.to(dtype))
+        word_vectors = unit(self.word(table[ids.clamp(min=0)].to(dtype))) * there[..., None]
         all_seen = torch.ones(seen.shape[:2], dtype=torch.bool, device=ids.device)
         return torch.cat((seen, word_vectors), dim=1), torch.cat((all_seen, there), dim=1)
 
@@ -75,7 +80,7 @@ class Finder(nn.Module):
         M, T = letters.shape
         prefix = x.shape[1]  # tokens before the first letter, which see one another
         inputs = torch.cat((letters.new_full((M, 1), CLASSES), letters[:, :-1].clamp(min=0)), dim=1)
-        x = torch.cat((x, self.letter(inputs).to(dtype)), dim=1)
+        x = torch.cat((x, unit(self.letter(inputs).to(dtype))), dim=1)
         mask = torch.ones(prefix + T, prefix + T, dtype=torch.bool, device=x.device).tril()
         mask[:prefix, :prefix] = True
         keys = torch.cat((there, torch.ones(M, T, dtype=torch.bool, device=x.device)), dim=1)
@@ -103,7 +108,7 @@ class Finder(nn.Module):
         ended = torch.zeros(M, dtype=torch.bool, device=x.device)
         written: list[Tensor] = []
         while len(written) < MOST_LETTERS and not bool(ended.all()):
-            step = self.letter(letters).to(dtype)[None]
+            step = unit(self.letter(letters).to(dtype))[None]
             hidden = self.trunk(
                 step, torch.full((1, M), self.first_letter + len(written), device=x.device), None, caches
             )
