@@ -127,22 +127,22 @@ def check(rows: PathLike, out: PathLike | None = None, say: Callable[[str], Any]
     return found
 
 
-def import_model(source: PathLike, dest: PathLike | None = None, say: Callable[[str], Any] = print) -> Path:
-    """Make a checkpoint in `dest` from a language model that exists: a GGUF file, a folder of Hugging Face, or a base by its
-    name, which is fetched and needs no `dest`.
-
-    The folder of a frozen encoder (ViT, CLIP, wav2vec 2.0...) becomes a reader, known by the name that is said; it needs no
-    `dest` either. Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError where `dest` holds
-    something or is needed.
+def import_model(
+    source: PathLike, dest: PathLike | None = None, say: Callable[[str], Any] = print, reader: bool = False
+) -> Path:
+    """Make a checkpoint in `dest` from a language model that exists: a GGUF file, a folder of Hugging Face, or a base by its name, which
+    needs no `dest`. The folder of a frozen encoder (ViT, CLIP, wav2vec 2.0, BERT...), and with `reader` that of a language model, becomes
+    a reader, known by the name that is said. Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError
+    where `dest` holds something or is needed.
     """
     from plait.pretrained import hub, importer
     from plait.recipes.recipe import of_language_model
     from plait.train import bases, checkpoint
 
-    if Path(source).is_dir() and (taken := registry.take_encoder(Path(source), hub.read_config(Path(source)))):
-        modality, folder = taken
-        say(f"modalities.{modality}.reader={folder.name} reads with it; its licence stays that of its makers")
-        return folder
+    config = hub.read_config(Path(source)) if reader or Path(source).is_dir() else {}
+    if config and (taken := registry.take_encoder(Path(source), config, asked=reader)):
+        say(f"modalities.{taken[0]}.reader={taken[1].name} reads with it; its licence stays that of its makers")
+        return taken[1]
 
     base = bases.BASES.get(str(source))
     if dest is None:

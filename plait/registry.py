@@ -205,12 +205,14 @@ def finds(modality: Modality) -> Finds | None:
     return module
 
 
-def take_encoder(source: Path, config: Mapping[str, Any]) -> tuple[str, Path] | None:
+def take_encoder(source: Path, config: Mapping[str, Any], asked: bool = False) -> tuple[str, Path] | None:
     """Take the folder of a frozen encoder with this configuration of transformers into the folder of sources; returns the
-    modality that it reads and its folder there, named as recipes name the reader. None for a model that is no encoder. Raises
-    CheckpointError."""
-    modules = ((name, _optional(name, "readers")) for name in available())
-    fitting = next(((name, module) for name, module in modules if module is not None and module.accepts(config)), None)
+    modality that it reads and its folder there, named as recipes name the reader. None for a model that is no encoder, or that
+    also writes, unless an encoder is `asked` for. Raises CheckpointError."""
+    modules = {name: module for name in available() if (module := _optional(name, "readers")) is not None}
+    fitting = next(((name, module) for name, module in modules.items() if module.accepts(config)), None)
+    if fitting is not None and not asked and getattr(fitting[1], "writes", lambda config: False)(config):
+        return None
     return None if fitting is None else (fitting[0], fitting[1].take(source))
 
 

@@ -1,11 +1,11 @@
-"""`plait generate`: any mix of inputs, settings as `key=value`."""
+"""`plait generate`: any mix of inputs, settings as `key=value`; `plait fuse`: a medium and words to a new medium."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -17,6 +17,7 @@ SETTINGS = ("seed", "steps", "guidance", "temperature", "max_tokens", "choices")
 FORMER = {  # flags that were settings once, by the name of the setting now
     "seed": "seed", "steps": "steps", "guidance": "guidance", "temperature": "temperature", "size": "image.size",
 }  # fmt: skip
+FUSED = Path("runs/fuse")  # what plait train fuse makes
 USAGE = "plait generate RUN --text WORDS --image FILE --to audio seed=1 steps=20 image.size=28x28"
 
 
@@ -124,6 +125,55 @@ def generate(
     reply = api.load(line.checkpoint).generate(parts, to=None if to == "auto" else to, **options)
     for number, part in enumerate(reply.parts):
         typer.echo(write_part(part, out, number, mark))
+
+
+@app.command()
+def fuse(
+    medium: Annotated[
+        Path, typer.Argument(metavar="PICTURE", help="A picture, or another medium that the model reads and writes.")
+    ],
+    words: Annotated[str, typer.Argument(help="What is to become of it.")],
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[key=value]...", help="seed, steps, guidance, image.size=WIDTHxHEIGHT."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The new file.")] = Path("fused.png"),
+    model: Annotated[Path, typer.Option(help="A checkpoint, run folder or archive.")] = FUSED,
+    mark: Annotated[bool, typer.Option(help="Whether it says that a model made it.")] = True,
+) -> None:
+    """Make a new picture of a picture and words; the model for it: plait train fuse."""
+    kind = registry.kind_of_file(medium.suffix)
+    if kind is None or not medium.is_file():
+        raise ConfigError(f"got {medium}; expected a file that is there, of a kind such as .png")
+    transfers = registry.transfers(kind)
+    form = out.suffix.lower().removeprefix(".")
+    if transfers is None or form not in transfers.formats() or out.exists():
+        known = " or ".join(f".{name}" for name in (transfers.formats() if transfers else ()))
+        raise ConfigError(
+            f"got --out {out}; expected the name of a new file that ends in {known or 'nothing: it cannot be written'}"
+        )
+    if model == FUSED and not model.exists():
+        raise ConfigError(
+            f"{model} is not there; train it with plait train fuse, or name another with --model, such as smol"
+        )
+    if odd := [word for word in settings or () if "=" not in word]:
+        raise ConfigError(
+            f"got {odd[0]!r} after the words; expected key=value: put what you want of the medium in one pair of quotes"
+        )
+    pairs = dict(word.split("=", 1) for word in settings or ())
+    options = request_options(pairs, registry.available())
+    make_folder(out.parent)
+    from plait import api
+
+    reply = api.load(model).generate([api.Part(kind, str(medium)), words], to=kind, **options)
+    answers = [part for part in reply.parts if part.type == kind]
+    if not answers:
+        raise ConfigError(
+            f"{model} made nothing of the kind {kind}; expected a model that was trained to: plait train fuse"
+        )
+    marks = registry.marks(kind)
+    out.write_bytes(transfers.encode(marks.mark(answers[0]) if marks is not None and mark else answers[0], form))
+    typer.echo(out)
 
 
 def free_stem(out: Path, number: int) -> str:

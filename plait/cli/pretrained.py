@@ -16,11 +16,14 @@ def import_model(
         str, typer.Argument(help="A .gguf file, a model's folder as Hugging Face lays it out, or the name of a base.")
     ],
     dest: Annotated[Optional[Path], typer.Argument(help="The new folder of the checkpoint; a base needs none.")] = None,  # noqa: UP045
+    reader: Annotated[
+        bool, typer.Option("--reader", help="Take a language model as a frozen reader of words, as BERT is taken.")
+    ] = False,
 ) -> None:
     """Make a checkpoint from a language model that exists: Llama, SmolLM, Qwen2 and 3, Gemma 1, GPT-2."""
     from plait import api
 
-    api.import_model(source, dest, typer.echo)
+    api.import_model(source, dest, typer.echo, reader)
 
 
 @app.command()

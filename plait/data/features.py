@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plait.contract import Modality, Part
+from plait.contract import WORDS, Modality, Part
 from plait.data.media import Member, with_bytes
 from plait.errors import DataError
 from plait.modalities import Reader
@@ -33,8 +33,10 @@ Key = tuple[str, int]  # hash of the content; number of the variant, 0 for the m
 
 
 def content_hash(part: Part) -> str:
-    """Hash of a medium's bytes, wherever they lie."""
+    """Hash of a medium's bytes, wherever they lie, or of words."""
     value = part.value.read() if isinstance(part.value, Member) else part.value
+    if part.type == WORDS:
+        value = str(value).encode("utf-8", "surrogatepass")
     if isinstance(value, str | Path):
         value = Path(value).read_bytes()
     digest = hashlib.sha256(part.type.encode())
@@ -139,7 +141,7 @@ class FeatureReader:
         self.stores = {name: Store(folder, reader) for name, reader in self.readers.items()}
 
     def _hash(self, part: Part) -> str:
-        if not isinstance(part.value, str | Member):
+        if part.type == WORDS or not isinstance(part.value, str | Member):
             return content_hash(part)
         key = (part.type, part.value, _stamp(part.value))
         if key not in self.hashes:

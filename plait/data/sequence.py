@@ -215,10 +215,10 @@ class Encoder:
         learned = role in (None, "assistant")
         reader = None if learned else self.vocabulary.readers.get(part.type)
         if reader is not None and self.features is not None:
-            opener = self.modality(part.type).grammar()[0]
+            opener = self.modality(part.type).grammar()[:1]  # words have none
             expert, origin = self.vocabulary.expert(part.type, written=False), Origin(message, number, -1)
             features = self.features(part, variation.rng if variation else None)
-            yield Ids(self.vocabulary.encode((opener, features_mark(reader.name))), False, expert, origin)
+            yield Ids(self.vocabulary.encode((*opener, features_mark(reader.name))), False, expert, origin)
             for_words = np.zeros((reader.words, reader.width), features.dtype)  # empty places
             features = np.concatenate((features, for_words)) if reader.words else features
             places = np.arange(len(features), dtype=np.float32)[:, None]  # 0 begins a medium

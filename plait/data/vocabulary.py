@@ -40,12 +40,18 @@ class Vocabulary:
     """Bijection of names and ids; categorical modality `m` owns the ids `offsets[m] .. offsets[m] + token_width - 1`.
 
     With a `template`, conversations are laid out as it says, in special tokens of the words' table, and `end` is the one
-    that ends an answer; without one, in the core's own marks. Raises ConfigError for a template without words.
+    that ends an answer; without one, in the core's own marks. Raises ConfigError for a template without words, or whose words
+    have a reader.
     """
 
     def __init__(self, modalities: Mapping[str, Modality], template: ChatTemplate | None = None) -> None:
         self.modalities, self.template = dict(modalities), template
         self.readers = {name: reader for name, m in modalities.items() if (reader := registry.reader_of(m)) is not None}
+        if template is not None and WORDS in self.readers:
+            raise ConfigError(
+                f"modality {WORDS!r}: got reader {self.readers[WORDS].name!r} beside a chat template; expected '': a language model reads "
+                "its own words"
+            )
         self.finders = {name: layout for name, m in modalities.items() if (layout := self._finder_of(m)) is not None}
         for reader in self.readers.values():
             if reader.letters and (reader.letters % 2 or reader.width % reader.letters or reader.words):

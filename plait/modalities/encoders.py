@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ def taken() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in configurations if not path.parent.name.endswith(PARTIAL)}
 
 
-def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None) -> Path:
-    """Copy an encoder's folder into the folder of sources, unless the same is there; returns its folder, whose name is the
-    reader's. `check` is called with the name and the copy before it counts.
+def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None, also: Sequence[str] = ()) -> Path:
+    """Copy an encoder's folder, and files that are there `also`, into the folder of sources, unless the same is there; returns its
+    folder, whose name is the reader's. `check` is called with the name and the copy before it counts.
 
     Raises CheckpointError without safetensors, and what `check` raises.
     """
@@ -47,7 +47,11 @@ def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: 
             f"{source} has no weights as safetensors; expected model.safetensors (pickles may run any code). Where you trust "
             f'its source, convert it with python -c "{CONVERT}"'
         )
-    sources = [path for path in (source / CONFIG, source / PREPROCESSOR, *weights) if path.is_file()]
+    sources = [
+        path
+        for path in (source / CONFIG, source / PREPROCESSOR, *(source / name for name in also), *weights)
+        if path.is_file()
+    ]
     digest = hashlib.sha256("".join(sha256_of(path) for path in sources).encode()).hexdigest()
     name = f"{re.sub(r'[^a-z0-9]+', '_', source.resolve().name.lower()).strip('_')}_{digest[:DIGITS]}"
     destination = places() / FOLDER / name

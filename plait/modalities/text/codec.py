@@ -21,20 +21,26 @@ class Text:
 
     `vocab_size` is the largest vocabulary that `fit` may learn (256 bytes and the merges); `tokenizer_json` is a
     trained tokenizer in the format of the `tokenizers` library. Before `fit` the vocabulary is the 256 bytes.
-    `careless` is the probability of each slip of `augment`. Raises ConfigError for impossible settings.
+    `careless` is the probability of each slip of `augment`. `reader` names a frozen language model that also reads what is given
+    (`readers`); without `raw` it alone does. Raises ConfigError for impossible settings.
     """
 
     name = "text"
     head: HeadKind = "categorical"
 
     def __init__(
-        self, vocab_size: int = 1024, tokenizer_json: Mapping[str, Any] | None = None, careless: float = 0.0
+        self,
+        vocab_size: int = 1024,
+        tokenizer_json: Mapping[str, Any] | None = None,
+        careless: float = 0.0,
+        reader: str = "",
+        raw: bool = True,
     ) -> None:
         if vocab_size < 256:
             raise ConfigError(f"text: vocab_size is {vocab_size}; expected at least 256, one id for each byte")
         if not 0 <= careless <= 1:
             raise ConfigError(f"text: careless is {careless}; expected a chance from 0 to 1")
-        self.vocab_size, self.careless = vocab_size, careless
+        self.vocab_size, self.careless, self.reader, self.raw = vocab_size, careless, reader, raw
         self._tokenizer = Tokenizer.from_str(json.dumps(tokenizer_json)) if tokenizer_json else self._train([])
 
     @property
@@ -101,7 +107,8 @@ class Text:
 
     def state(self) -> dict[str, Any]:
         tokenizer = json.loads(self._tokenizer.to_str())
-        return {"vocab_size": self.vocab_size, "tokenizer_json": tokenizer, "careless": self.careless}
+        reads = {"reader": self.reader, "raw": self.raw} if self.reader else {}
+        return {"vocab_size": self.vocab_size, "tokenizer_json": tokenizer, "careless": self.careless} | reads
 
     def example(self, seed: int) -> Part:
         return Part(self.name, ("seven", "四十二", "vingt et un", "a\nb 🙂")[seed % 4])
