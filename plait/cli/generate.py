@@ -142,6 +142,12 @@ def fuse(
     mark: Annotated[bool, typer.Option(help="Whether it says that a model made it.")] = True,
 ) -> None:
     """Make a new picture of a picture and words; the model for it: plait train fuse."""
+    if odd := [word for word in settings or () if "=" not in word]:
+        raise ConfigError(
+            f"got {odd[0]!r} after the words; expected key=value: put what you want of the medium in one pair of quotes"
+        )
+    pairs = dict(word.split("=", 1) for word in settings or ())
+    options = request_options(pairs, registry.available())
     kind = registry.kind_of_file(medium.suffix)
     if kind is None or not medium.is_file():
         raise ConfigError(f"got {medium}; expected a file that is there, of a kind such as .png")
@@ -156,12 +162,6 @@ def fuse(
         raise ConfigError(
             f"{model} is not there; train it with plait train fuse, or name another with --model, such as smol"
         )
-    if odd := [word for word in settings or () if "=" not in word]:
-        raise ConfigError(
-            f"got {odd[0]!r} after the words; expected key=value: put what you want of the medium in one pair of quotes"
-        )
-    pairs = dict(word.split("=", 1) for word in settings or ())
-    options = request_options(pairs, registry.available())
     make_folder(out.parent)
     from plait import api
 

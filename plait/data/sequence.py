@@ -331,11 +331,15 @@ class Encoder:
 
     def elements(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
         """Elements of a training sample's row, in order: augmented, or a null row, as `rng` decides. Raises RowError."""
-        null = self._null_row(sample, rng)
-        return self._answered(sample, rng) if null is None else null
+        return self._drawn(sample, rng)[0]
 
-    def _answered(self, sample: Sample, rng: np.random.Generator) -> list[Element]:
-        """Elements of a training sample's row with its question. Raises RowError."""
+    def _drawn(self, sample: Sample, rng: np.random.Generator) -> tuple[list[Element], Sample]:
+        """As `elements`, and the sample that they are of, which a transformation may have changed with its answer."""
+        null = self._null_row(sample, rng)
+        return self._answered(sample, rng) if null is None else (null, sample)
+
+    def _answered(self, sample: Sample, rng: np.random.Generator) -> tuple[list[Element], Sample]:
+        """Elements of a training sample's row with its question, and the sample as it was transformed. Raises RowError."""
         variation = None
         if self.augmenter.selects(sample.task, rng):
             if sample.task in self.augmenter.transforms:
@@ -352,7 +356,7 @@ class Encoder:
             and rng.random() >= self.flow.end_prob
         ):
             elements.pop()  # a final block then needs no clean copy
-        return elements
+        return elements, sample
 
     def row(self, sample: Sample, rng: np.random.Generator) -> Row:
         """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
@@ -362,7 +366,8 @@ class Encoder:
             return self._without_features.row(sample, rng)
         if self.objective == "grpo" and ADVANTAGE in sample.meta:
             return self._own_answer(sample, rng)
-        row = self.lay_out(self.elements(sample, rng), rng)
+        elements, sample = self._drawn(sample, rng)
+        row = self.lay_out(elements, rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
         row.shared = self._shared(row)
@@ -389,7 +394,7 @@ class Encoder:
         advantage = sample.meta[ADVANTAGE]
         if isinstance(advantage, bool) or not isinstance(advantage, int | float) or not math.isfinite(advantage):
             raise RowError(f"{sample.where}: got meta.{ADVANTAGE} {advantage!r}; expected a finite number")
-        elements = self._answered(sample, rng)
+        elements, sample = self._answered(sample, rng)
         _unlearn(elements, before=len(sample.messages) - 1)
         row = self.lay_out(elements, rng)
         row.advantage, row.shared = float(advantage), self._shared(row)
@@ -402,7 +407,8 @@ class Encoder:
         seed = int(rng.integers(2**63))
         rows = []
         for answered in (sample.messages, (*asked, *sample.rejected)):
-            elements = self._answered(replace(sample, messages=answered, rejected=()), np.random.default_rng(seed))
+            alternative = replace(sample, messages=answered, rejected=())
+            elements, _ = self._answered(alternative, np.random.default_rng(seed))
             _unlearn(elements, before=len(asked))
             row = self.lay_out(elements, np.random.default_rng(seed + 1))
             row.shared = self._shared(row)

@@ -11,6 +11,7 @@ from worlds import SETTINGS, TINY, PixelReader, World, text
 from plait import registry
 from plait.contract import Message, Part, Sample
 from plait.data.asked import WORDS_ASKED, Layout
+from plait.data.augment import AugmentConfig, Augmenter
 from plait.data.features import FeatureReader
 from plait.data.pack import collate
 from plait.data.sequence import FIND, MATCH, Encoder, FlowConfig
@@ -298,3 +299,19 @@ def test_what_an_encoder_sees_is_read_too_and_stays_out_of_the_row_that_learns_t
     with torch.no_grad():
         scores = [finder.logits(each, table, letters, torch.float32) for each in (media, other)]
     assert not torch.allclose(*scores)
+
+
+@pytest.mark.parametrize("how", [FIND, MATCH])
+def test_what_is_aligned_is_the_answer_of_the_row_as_it_was_transformed(world, how):
+    def turned(sample, rng):
+        return Sample((sample.messages[0], Message("assistant", (text("bottom left"),))), sample.task)
+
+    augmenter = Augmenter({"count": AugmentConfig(share=1.0)}, world.modalities)
+    augmenter.transforms["count"] = turned
+    encoder = Encoder(world.vocabulary, FlowConfig(null_prob=0.0), augmenter=augmenter, alignment={"count": how})
+    row = encoder.row(asked("where?", squares(1), "top right"), np.random.default_rng(0))
+    if how == FIND:
+        assert row.alignment.answer.tobytes() == b"bottom left"
+    else:
+        words = world.modalities["text"].read(text("bottom left")).blocks[0].tokens
+        assert row.alignment.answer.tolist() == words.tolist()

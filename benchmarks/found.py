@@ -1,0 +1,82 @@
+"""What a checkpoint's finder writes about held-out rows: counts and places to the letter, boxes by F1 at 0.5; the trunk is not asked.
+
+python benchmarks/found.py runs/finding --data data/smol --limit 150
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from plait import api, recipes
+from plait.contract import WORDS, Sample
+from plait.data.pack import collate
+from plait.modalities.image.boxes import boxes_in_text
+from plait.tasks.composing import CANVAS
+
+TASKS = ("count", "where", "detect")
+
+
+def found(model: api.Model, rows: Sequence[Sample]) -> list[str]:
+    """What the finder writes about the picture and the question of each row."""
+    network, encoder = model.network, model.engine.encoder
+    (name,) = network.finders
+    texts = []
+    for row in rows:
+        laid = encoder.lay_out(encoder.prompt(Sample(row.messages[:-1])), np.random.default_rng(0))
+        batch = collate([[laid]], len(laid), network.vocabulary).to(network.device)
+        with torch.inference_mode():
+            texts += network.found(name, network.media_of(batch.clean[name], name))
+    return texts
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of [x1, y1, x2, y2]."""
+    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
+    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return width * height / max(1e-9, areas - width * height)
+
+
+def f1(texts: Sequence[str], answers: Sequence[str]) -> float:
+    """F1 of the boxes in texts, matched greedily at an overlap of 0.5."""
+    matched = predicted = true = 0
+    for text, answer in zip(texts, answers, strict=True):
+        guessed, wanted = ([box["box"] for box in boxes_in_text(each, (CANVAS, CANVAS))] for each in (text, answer))
+        predicted, true = predicted + len(guessed), true + len(wanted)
+        for box in guessed:
+            best = max(wanted, key=lambda other: overlap(box, other), default=None)
+            if best is not None and overlap(box, best) >= 0.5:
+                matched += 1
+                wanted.remove(best)
+    return 2 * matched / max(1, predicted + true)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("data/smol"))
+    parser.add_argument("--limit", type=int, default=150, help="held-out rows a task")
+    options = parser.parse_args()
+    model = api.load(options.checkpoint)
+    suite = recipes.module("smol").suite(options.data, model.network.vocabulary.modalities)
+    for task in TASKS:
+        rows = suite.rows.rows(suite.task(task), "test")
+        rows = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[: options.limit]]
+        answers = [str(next(part.value for part in row.messages[-1].parts if part.type == WORDS)) for row in rows]
+        texts = found(model, rows)
+        right = (
+            f1(texts, answers) if task == "detect" else np.mean([a == b for a, b in zip(texts, answers, strict=True)])
+        )
+        silent = np.mean([not text for text in texts])
+        print(
+            f"{task}: {100 * right:.1f} % of {len(rows)}, {100 * silent:.1f} % without an answer; such as {texts[0]!r} for {answers[0]!r}"
+        )
+
+
+if __name__ == "__main__":
+    main()
