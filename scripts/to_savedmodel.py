@@ -15,6 +15,7 @@ layers, heads, `--new` and `--kept` are equal, it may turn the wrong ones, and a
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,15 @@ from typing import Any
 TOLERANCE = 1e-4
 
 
-def example(session: Any, shapes: dict[str, list[int]], new: int, kept: int) -> dict[str, Any]:
-    """Arguments of a graph: positions and blocks that follow each other, half of the kept places empty."""
+def example(session: Any, shapes: dict[str, list[int]], new: int, kept: int, experts: int) -> dict[str, Any]:
+    """Arguments of a graph: positions and blocks that follow each other, tokens of all `experts` in turn, half of the kept places
+    empty."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     numbers = {
-        "ids": np.arange(new), "position": kept + np.arange(new), "block": np.arange(new), "expert": np.zeros(new),
-        "kept_experts": np.where(np.arange(kept) % 2, -1, 0),
+        "ids": np.arange(new), "position": kept + np.arange(new), "block": np.arange(new), "expert": np.arange(new) % experts,
+        "kept_experts": np.where(np.arange(kept) % 2, -1, np.arange(kept) // 2 % experts),
     }  # fmt: skip
     return {
         each.name: numbers[each.name].astype(np.int64)
@@ -96,13 +98,14 @@ def main() -> None:
     import onnxruntime
 
     sizes = arguments.new, arguments.kept
+    experts = len(json.loads((arguments.graphs / "model.json").read_text(encoding="utf-8"))["experts"])
     sessions = {path: onnxruntime.InferenceSession(path) for path in found}
     shapes = {path: shapes_of(session, *sizes) for path, session in sessions.items()}
     for path in found:
         fix(path, arguments.target / path.name, shapes[path])
     differences = {}
     for path, session in sessions.items():
-        fixed, given = arguments.target / path.name, example(session, shapes[path], *sizes)
+        fixed, given = arguments.target / path.name, example(session, shapes[path], *sizes, experts)
         differences[path.stem] = convert(session, fixed, arguments.target / path.stem, shapes[path], given)
         fixed.unlink()
     for name, difference in differences.items():

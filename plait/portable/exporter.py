@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,24 +48,35 @@ TOKENS, KEPT = 3, 5  # tokens of the examples that graphs are written down from;
 def write(network: MultimodalTransformer, folder: Path, sampling: Mapping[str, Any] | None = None) -> Path:
     """Write the new folder; returns it. `sampling`: settings of answers that model.json passes on.
 
-    Raises CheckpointError for a folder that is there, MissingError without the packages onnx and onnxscript."""
-    check_new(folder)
-    graphs = {name: _traced(*graph) for name, graph in _graphs(network).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / WEIGHTS).open("wb") as file:
-        places: dict[bytes, tuple[int, int]] = {}
-        for name, model in graphs.items():
-            _move_weights(model, file, places)
-            (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    described = describe(network) | {"graphs": {name: _inputs(model) for name, model in graphs.items()}, "sampling": dict(sampling or {})}  # fmt: skip
-    (folder / MANIFEST).write_text(json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    Raises CheckpointError for something that is there, MissingError without the packages onnx and onnxscript."""
+    with new_folder(folder) as partial:
+        graphs = {name: _traced(*graph) for name, graph in _graphs(network).items()}
+        with (partial / WEIGHTS).open("wb") as file:
+            places: dict[bytes, tuple[int, int]] = {}
+            for name, model in graphs.items():
+                _move_weights(model, file, places)
+                (partial / f"{name}.onnx").write_bytes(model.SerializeToString())
+        described = describe(network) | {"graphs": {name: _inputs(model) for name, model in graphs.items()}, "sampling": dict(sampling or {})}  # fmt: skip
+        (partial / MANIFEST).write_text(json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return folder
 
 
-def check_new(folder: Path) -> None:
-    """Raise CheckpointError for a folder that holds something."""
-    if folder.exists() and any(folder.iterdir()):
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that becomes it once it is complete; of one that is not, nothing stays. Raises CheckpointError where
+    something is there already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is there already; expected a new folder")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def describe(network: MultimodalTransformer) -> dict[str, Any]:

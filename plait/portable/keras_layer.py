@@ -44,12 +44,16 @@ class Medium(keras.layers.Layer):  # type: ignore[misc]
         self, network: dict[str, Any], modality: str, header: Sequence[str], pooled: bool = True, **settings: Any
     ) -> None:
         """`network`: how the model is made, and `header`, what stands before the tokens: `of` knows both. Raises ConfigError for a
-        modality that the trunk does not read."""
+        modality that the trunk does not read, and for a model with a chat template."""
         super().__init__(**settings)
         self.described, self.modality, self.header, self.pooled = network, modality, tuple(header), pooled
         template = network["template"]
         modalities = {name: registry.build(name, state) for name, state in network["modalities"].items()}
         vocabulary = Vocabulary(modalities, ChatTemplate(**template) if template else None)
+        if template:
+            raise ConfigError(
+                "this model lays conversations out by a chat template, of which a medium alone is no part; expected a model without one"
+            )
         if modality not in modalities:
             raise ConfigError(f"got modality {modality!r}; expected one of {', '.join(modalities)}")
         if modality in vocabulary.readers:

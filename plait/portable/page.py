@@ -13,7 +13,7 @@ from typing import Any
 from plait import registry
 from plait.contract import WORDS, Sample
 from plait.data.rows import read_rows
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, ConfigError
 from plait.model.multimodal import MultimodalTransformer
 from plait.portable import exporter
 from plait.runtime.packages import Package, places, unpacked
@@ -45,26 +45,37 @@ TAKEN = (
 )  # files of packages, and what the page calls them
 
 
-def write(network: MultimodalTransformer, folder: Path, sampling: Mapping[str, Any] | None, data: Path) -> Path:
+def write(network: MultimodalTransformer, folder: Path, sampling: Mapping[str, Any] | None, data: Path | None) -> Path:
     """Write the new folder of a page; returns it. `data`: rows, of which one of each task is offered as a question, if they are there.
 
-    Raises CheckpointError for a model that the page cannot run or a folder that is there, MissingError without the packages of ONNX
-    or npm, DataError where the page's libraries cannot be fetched."""
+    Raises CheckpointError for a model that the page cannot run or something that is there, ConfigError for more steps than the page
+    has times of, RowError for damaged rows, MissingError without the packages of ONNX or npm, DataError where the page's libraries
+    cannot be fetched."""
     _check(network)
-    exporter.check_new(folder)
-    sources = {package: unpacked(package, places()) for package, _, _ in TAKEN}
-    exporter.write(network, folder / MODEL, sampling)
-    offered = json.dumps({"prompts": list(prompts(network, data))}, ensure_ascii=False, indent=1)
-    (folder / MODEL / PROMPTS).write_text(offered + "\n", encoding="utf-8")
-    web = files("plait") / "web"
-    with as_file(web) as pages:
-        shutil.copytree(pages / "page", folder, dirs_exist_ok=True)
-        for name in SHARED:
-            shutil.copy(pages / name, folder)
-    (folder / VENDOR).mkdir()
-    for package, source, name in TAKEN:
-        shutil.copy(sources[package] / source, folder / VENDOR / name)
+    _check_steps((sampling or {}).get("steps"))
+    with exporter.new_folder(folder) as partial:
+        offered = json.dumps({"prompts": list(prompts(network, data))}, ensure_ascii=False, indent=1)
+        sources = {package: unpacked(package, places()) for package, _, _ in TAKEN}
+        exporter.write(network, partial / MODEL, sampling)
+        (partial / MODEL / PROMPTS).write_text(offered + "\n", encoding="utf-8")
+        with as_file(files("plait") / "web") as pages:
+            shutil.copytree(pages / "page", partial, dirs_exist_ok=True)
+            for name in SHARED:
+                shutil.copy(pages / name, partial)
+        (partial / VENDOR).mkdir()
+        for package, source, name in TAKEN:
+            shutil.copy(sources[package] / source, partial / VENDOR / name)
     return folder
+
+
+def _check_steps(told: int | Mapping[str, int] | None) -> None:
+    """Raise ConfigError for more steps a block than the page knows times of."""
+    most = max(told.values(), default=0) if isinstance(told, Mapping) else told or 0
+    if most > exporter.MOST_STEPS:
+        raise ConfigError(
+            f"the recipe draws by {most} steps a block; expected at most {exporter.MOST_STEPS} for a page: train or finetune with "
+            f"sampling.steps={exporter.MOST_STEPS}"
+        )
 
 
 def _check(network: MultimodalTransformer) -> None:
@@ -83,10 +94,10 @@ def _check(network: MultimodalTransformer) -> None:
         )
 
 
-def prompts(network: MultimodalTransformer, data: Path) -> Iterator[dict[str, Any]]:
+def prompts(network: MultimodalTransformer, data: Path | None) -> Iterator[dict[str, Any]]:
     """One question of each task of a folder of rows: its parts, of media only what they are, and the modality of the answer."""
     modalities = network.vocabulary.modalities
-    if not (data / TRAIN).is_file():
+    if data is None or not (data / TRAIN).is_file():
         return
     first: dict[str, Sample] = {}
     for sample in islice(read_rows(data / TRAIN, modalities), SCANNED):

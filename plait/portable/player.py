@@ -78,12 +78,15 @@ class Player:
         return outputs
 
     def generate(self, request: Request) -> Answer:
-        """One answer. Raises ConfigError for media that go through a reader, and what reading them raises."""
-        read = {part.type for message in request.messages for part in message.parts} & set(self.vocabulary.readers)
-        if read:
+        """One answer. Raises ConfigError for media that go through a reader or a finder and for an answer that the model has not learned
+        to write, and what reading media raises."""
+        search = {*self.vocabulary.readers, *self.vocabulary.finders}
+        if read := {part.type for message in request.messages for part in message.parts} & search:
             raise ConfigError(
-                f"got {', '.join(sorted(read))}, which a reader reads; expected words, or a model without one"
+                f"got {', '.join(sorted(read))}, which a reader or a finder reads; expected words, or a model without one"
             )
+        if f"flows.{request.to}" in self.manifest["unlearned"]:
+            raise ConfigError(f"this model has not learned to write {request.to}; expected another modality, or none")
         decoder = Decoder(request, self.encoder)
         steps, main, null = decoder.run(), self._new(), self._new()
         result: Any = None

@@ -14,7 +14,7 @@ from plait.errors import CheckpointError, ConfigError, MissingError
 from plait.infer.engine import Engine
 from plait.infer.request import Request
 from plait.model.transformer import vanilla
-from plait.portable import exporter, page
+from plait.portable import exporter, formats, page
 from plait.portable.graphs import EMPTY, Step
 from plait.portable.player import Player
 from plait.train import checkpoint
@@ -143,6 +143,12 @@ def test_what_cannot_be_is_said(exported, tmp_path, monkeypatch):
         exporter.write(model, player.folder)
     with pytest.raises(ConfigError, match="steps=33; expected at most 32"):
         player.generate(asked(world.part("text", 0), to="image", steps=33))
+    monkeypatch.setitem(player.manifest, "unlearned", ["flows.image"])
+    with pytest.raises(ConfigError, match="has not learned to write image"):
+        player.generate(asked(world.part("text", 0), to="image"))
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="got to='onxx'; expected one of archive, huggingface"):
+        formats.export(tmp_path, tmp_path / "new", "onxx", None)
     with pytest.raises(CheckpointError, match="expected a folder of plait export"):
         Player(tmp_path)
     told = player.manifest | {"format": 99}

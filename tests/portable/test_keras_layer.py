@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 import torch
-from worlds import TINY, World
+from worlds import TINY, World, templated
 
 from plait.train import checkpoint
 
@@ -61,6 +61,8 @@ model.save(f"{folder}/model.keras")
 again = keras.saving.load_model(f"{folder}/model.keras")
 assert np.allclose(again.predict(batch, verbose=0), model.predict(batch, verbose=0), atol=1e-6)
 assert again.layers[0].get_config() == layer.get_config()
+np.save(f"{folder}/batch.npy", batch)
+np.save(f"{folder}/answers.npy", model.predict(batch, verbose=0))
 try:
     layer.tokens(modalities["image"].example(3).value)
 except Exception as error:
@@ -74,6 +76,19 @@ try:
     Medium.of(run, "smell", like=picture)
 except Exception as error:
     print(error)
+"""
+
+
+LATER = """
+import sys
+import numpy as np
+import keras
+import plait.portable.keras_layer
+
+folder = sys.argv[1]
+model = keras.saving.load_model(f"{folder}/model.keras")
+answers = model.predict(np.load(f"{folder}/batch.npy"), verbose=0)
+assert np.allclose(answers, np.load(f"{folder}/answers.npy"), atol=1e-6)
 """
 
 
@@ -93,6 +108,8 @@ def test_it_gives_what_the_trunk_gives_learns_and_is_saved(tmp_path, experts):
     run = checkpoint.save(tmp_path / "run", model, model.state_dict(), {"pack": {"length": 64}})
     done = python(SCRIPT, run, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
+    later = python(LATER, tmp_path)
+    assert later.returncode == 0, later.stderr[-3000:]
     assert "expected <open:image>" in done.stdout
     assert "blocks; expected one block: cut it" in done.stdout
     assert "got modality 'smell'; expected one of" in done.stdout
@@ -101,3 +118,10 @@ def test_it_gives_what_the_trunk_gives_learns_and_is_saved(tmp_path, experts):
 def test_another_backend_is_refused():
     done = python("import plait.portable.keras_layer", backend="tensorflow")
     assert "KERAS_BACKEND=torch before keras is imported; got" in done.stderr
+
+
+def test_a_model_with_a_chat_template_is_refused(tmp_path):
+    model = templated(World()).model()
+    run = checkpoint.save(tmp_path / "run", model, model.state_dict(), {"pack": {"length": 64}})
+    done = python(f"from plait.portable.keras_layer import Medium; Medium.of({str(run)!r}, 'text', like='yes')")
+    assert "lays conversations out by a chat template" in done.stderr

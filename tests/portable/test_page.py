@@ -11,13 +11,20 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from worlds import World
 
+from plait import api
 from plait.contract import Message, Part
+from plait.data.vocabulary import MARKS
+from plait.errors import CheckpointError, ConfigError, RowError
+from plait.infer.decoder import LOOP, goes_round
 from plait.infer.request import Request
 from plait.modalities.audio.mel import RATE, griffin_lim, log_mel
 from plait.portable import page
 from plait.portable.player import Player
+from plait.train import checkpoint
 
 selenium = pytest.importorskip("selenium")
 pytest.importorskip("onnxruntime")
@@ -32,16 +39,17 @@ pytestmark = pytest.mark.skipif(
 PATIENCE = 60  # seconds
 NEAR = 1e-3
 SAMPLING = {"steps": 4, "guidance": 3.0, "max_tokens": 14}
+MOST, OPENS = 14, 4.0
 ANSWER = """
-const [parts, to, noise, done] = arguments;
+const [parts, settings, noise, done] = arguments;
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const values = { text: (value) => value, audio: (value) => Float32Array.from(value), image: (value) => createImageBitmap(new Blob([bytes(value)])) };
 let at = 0;
 const given = (count) => Float32Array.from(noise.slice(at, (at += count)));
 (async () => {
   const filled = await Promise.all(parts.map(async ([type, value]) => ({ type, value: await values[type](value) })));
-  const answers = await plait.model.answer(filled, { to, noise: given });
-  return answers.map(({ type, ids, blocks }) => ({ type, ids, blocks: blocks?.map(({ header, tokens }) => [header, [...tokens]]) }));
+  const answers = await plait.model.answer(filled, { ...settings, noise: given });
+  return answers.map(({ type, ids, value, blocks }) => ({ type, ids, value: ids && value, blocks: blocks?.map(({ header, tokens }) => [header, [...tokens]]) }));
 })().then(done, (error) => done(String(error)));
 """
 
@@ -63,7 +71,10 @@ def exported(tmp_path_factory):
             "messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "yes"}],
         }
         (folder / page.TRAIN).write_text(json.dumps(row) + "\n")
-        return world, page.write(world.model(), folder / "page", SAMPLING, folder)
+        model = world.model()
+        with torch.no_grad():  # where it may choose, it begins a picture, and goes on behind it
+            model.categorical[MARKS].logits.bias[world.vocabulary.ids["<open:image>"]] = OPENS
+        return world, page.write(model, folder / "page", SAMPLING, folder)
 
 
 @pytest.fixture(scope="module")
@@ -104,26 +115,132 @@ def as_json(part):
     return ["image", base64.b64encode(file.getvalue()).decode()]
 
 
-@pytest.mark.parametrize("to", ["text", "image", "audio", None])
-def test_the_page_answers_as_the_player(exported, browser, to):
+def both(exported, browser, settings, sampling):
+    """What the player answers, and what the page does with the same noise."""
     world, folder = exported
     player = Player(folder / page.MODEL)
     picture = world.part("image", 2)
     parts = (Part("image", picture.value.convert("L")), world.part("audio", 3), Part("text", "what is this? 12 四"))
-    answer = player.generate(Request((Message("user", parts),), to=to, seed=5, **SAMPLING))
+    answer = player.generate(Request((Message("user", parts),), seed=5, **settings, **sampling))
     noise = [block.noise.ravel() for s in answer.segments for block in s.blocks if block.noise is not None]
-    told = np.concatenate([*noise, np.zeros(1, np.float32)]).tolist()
-    got = browser.execute_async_script(ANSWER, [as_json(part) for part in parts], to, told)
+    numbers = np.concatenate([*noise, np.zeros(1, np.float32)]).tolist()
+    browser.execute_script("plait.model.manifest.sampling = arguments[0]", sampling)
+    got = browser.execute_async_script(ANSWER, [as_json(part) for part in parts], settings, numbers)
     assert isinstance(got, list), got
+    return answer, got
+
+
+def are_the_same(world, answer, got):
+    """Fails where an answer of the page is not the player's."""
     assert [each["type"] for each in got] == [segment.modality for segment in answer.segments]
     for each, segment in zip(got, answer.segments, strict=True):
         if each["ids"] is not None:
             assert each["ids"] == [int(number) for block in segment.blocks for number in block.tokens]
+            assert each["value"] == world.modalities["text"].write(segment).value
             continue
         assert [tuple(header) for header, _ in each["blocks"]] == [block.header for block in segment.blocks]
         for (_, tokens), block in zip(each["blocks"], segment.blocks, strict=True):
             step = 2 / 255 if each["type"] == "image" else NEAR  # pixels are rounded to levels
             assert np.abs(np.reshape(tokens, block.tokens.shape) - block.tokens).max() <= step
+
+
+@pytest.mark.parametrize("to", ["text", "image", "audio", None])
+def test_the_page_answers_as_the_player(exported, browser, to):
+    answer, got = both(exported, browser, {"to": to}, SAMPLING | {"max_tokens": 60 if to is None else MOST})
+    if to is None:
+        kinds = [segment.modality for segment in answer.segments]
+        assert "image" in kinds[:-1], f"a picture, and something behind it; got {kinds}"
+    are_the_same(exported[0], answer, got)
+
+
+def test_settings_of_the_recipe_are_the_pages(exported, browser):
+    by_modality = {"steps": {"image": 3}, "guidance": {"audio": 1.0, "image": 2.0}, "max_tokens": 60}
+    for to in ("image", "audio"):
+        are_the_same(exported[0], *both(exported, browser, {"to": to}, by_modality))
+
+
+def test_an_answer_that_goes_round_ends_where_the_engine_ends_it(browser):
+    rng = np.random.default_rng(0)
+    lists = [[*rng.integers(0, 9, rng.integers(0, 5)).tolist(), *(rng.integers(0, 3, unit).tolist() * times)] for unit in range(1, 9) for times in range(1, 20)]  # fmt: skip
+    script = "const [lists, done] = arguments; import('./model.js').then(({ goesRound }) => done(lists.map((ids) => goesRound(ids, 4))));"
+    expected = [goes_round(ids, 4) for ids in lists]
+    assert browser.execute_async_script(script, lists) == expected
+    assert {True, False} == set(expected)
+    ends = (
+        "return plait.model.answer([{ type: 'text', value: 'a' }], { to: 'text' }).then(([said]) => said.ids.length);"
+    )
+    always = "plait.model.choose = async () => plait.model.manifest.offsets.text; plait.model.manifest.sampling = { max_tokens: 60, repeats: arguments[0] };"
+    assert browser.execute_script(f"{always} {ends}", 4) == LOOP
+    assert browser.execute_script(f"{always} {ends}", 0) == 60
+    browser.execute_script("delete plait.model.choose")
+
+
+def test_with_a_temperature_ids_are_drawn_as_likely_as_they_are(browser):
+    """The likeliest of three is drawn as often as its share says, and always at 0."""
+    script = """
+    const [temperature, done] = arguments;
+    const model = Object.create(plait.model);
+    model.feed = async () => [new Float32Array(4), 4];
+    model.run = async () => [{ data: [0, 1, 2] }];
+    (async () => {
+      const counts = [0, 0, 0], { uniform } = await import("./model.js");
+      const turn = { temperature, chance: uniform(1) };
+      for (let i = 0; i < 4000; i++) counts[await model.choose(turn, [0, 1, 2])] += 1;
+      return counts;
+    })().then(done, (error) => done(String(error)));
+    """
+    assert browser.execute_async_script(script, 0) == [0, 0, 4000]
+    shares = np.exp(np.arange(3) / 0.7)
+    drawn = np.array(browser.execute_async_script(script, 0.7)) / 4000
+    assert np.abs(drawn - shares / shares.sum()).max() < 0.03
+
+
+def test_words_are_written_as_the_tokenizer_writes_them(exported, browser):
+    modality = exported[0].modalities["text"]
+    for words in ("it 's . ok , do n't !", " two  blanks", "四十二 ?"):
+        ids = modality.read(Part("text", words)).blocks[0].tokens.tolist()
+        assert browser.execute_script("return plait.model.codecs.text.write(arguments[0])", ids) == words
+
+
+@pytest.mark.parametrize("size", [(35, 35), (63, 35), (20, 90), (7, 7), (300, 200)])
+def test_a_picture_has_the_grid_that_the_codec_gives_it(exported, browser, size):
+    modality = exported[0].modalities["image"]
+    header = modality.read(Part("image", Image.new("L", size, 200))).blocks[0].header
+    script = """
+    const canvas = new OffscreenCanvas(...arguments[0]);
+    canvas.getContext("2d").fillRect(0, 0, 1, 1);
+    return plait.model.codecs.image.read(canvas)[0].header;
+    """
+    assert browser.execute_script(script, list(size)) == list(header)
+
+
+def test_an_export_that_fails_leaves_nothing(exported, tmp_path):
+    world, _ = exported
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / page.TRAIN).write_text("no row\n")
+    with pytest.raises(RowError):
+        page.write(world.model(), tmp_path / "page", SAMPLING, tmp_path / "data")
+    with pytest.raises(ConfigError, match="by 33 steps a block; expected at most 32"):
+        page.write(world.model(), tmp_path / "page", {"steps": {"image": 33}}, None)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match="is there already"):
+        page.write(world.model(), tmp_path / "file", SAMPLING, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+
+
+def test_rows_of_the_current_folder_are_not_published(exported, tmp_path, monkeypatch):
+    world, _ = exported
+    monkeypatch.chdir(tmp_path)
+    row = {"task": "a", "messages": [{"role": "user", "content": "secret"}, {"role": "assistant", "content": "yes"}]}
+    (tmp_path / page.TRAIN).write_text(json.dumps(row) + "\n")
+    assert list(page.prompts(world.model(), None)) == []
+    assert len(list(page.prompts(world.model(), tmp_path))) == 1
+    asked_for = []
+    monkeypatch.setattr(page, "write", lambda network, folder, settings, data: asked_for.append(data) or folder)
+    model = world.model()
+    run = checkpoint.save(tmp_path / "run", model, model.state_dict(), {"data": "", "pack": {"length": 64}})
+    api.export(run, tmp_path / "new", to="page")
+    assert asked_for == [None]
 
 
 def test_sound_becomes_tokens_and_sound_again(exported, browser):
@@ -176,7 +293,7 @@ def test_what_is_missing_is_said(exported, browser):
     browser.find_element(By.ID, "words").clear()
     browser.find_element(By.ID, "go").click()
     comes(browser, "#state", "write something first")
-    long = browser.execute_async_script(ANSWER, [["audio", [0.0] * int((most + 1) * RATE)]], "text", [])
+    long = browser.execute_async_script(ANSWER, [["audio", [0.0] * int((most + 1) * RATE)]], {"to": "text"}, [])
     assert f"expected at most {most:g} s" in long
     errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert all("something first" in error for error in errors), errors

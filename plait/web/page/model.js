@@ -2,21 +2,40 @@
 
 const MARKS = { null: "<null>", end: "<end>", user: "<user>", assistant: "<assistant>" };
 const SHARED = "shared";
+const STEPS = 12, GUIDANCE = 3, MOST = 64, LOOP = 16; // where the recipe says nothing
 
 const int64 = (numbers) => BigInt64Array.from(numbers, BigInt);
 
 
-/** Numbers of a standard normal distribution, the same for the same seed (mulberry32, then Box and Muller). */
-export function gaussian(seed) {
+/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+export function uniform(seed) {
   let state = seed >>> 0;
-  const uniform = () => {
+  return () => {
     state = (state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(state ^ (state >>> 15), state | 1);
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** Numbers of a standard normal distribution from such numbers (Box and Muller). */
+export function gaussian(chance) {
   return (count) => Float32Array.from({ length: count }, () =>
-    Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()));
+    Math.sqrt(-2 * Math.log(1 - chance())) * Math.cos(2 * Math.PI * chance()));
+}
+
+/** A setting that may be told by modality. */
+const of = (told, name, usual) => (typeof told === "object" && told !== null ? told[name] ?? usual : told ?? usual);
+
+/** Whether the last ids are the same ones `repeats` times in a row, at least LOOP ids in all (plait/infer/decoder.py). */
+export function goesRound(ids, repeats) {
+  for (let unit = 1; repeats && unit <= Math.floor(ids.length / repeats); unit++) {
+    const length = unit * Math.max(repeats, Math.ceil(LOOP / unit));
+    if (length > ids.length) continue;
+    const last = ids.slice(-length);
+    if (last.slice(unit).every((id, i) => id === last[i])) return true;
+  }
+  return false;
 }
 
 /** What is kept of one sequence: keys and values [layers, heads, tokens, width], and the expert of each token. */
@@ -83,13 +102,15 @@ export class Model {
 
   /**
    * One answer to parts {type, value}: its own parts, as they come in `told` too. `to`: the modality of the answer; without one
-   * the model chooses. `noise(count)`: numbers that blocks are drawn from.
+   * the model chooses. `chance()`: numbers from 0 to 1 that ids are drawn by, where the temperature is above 0; `noise(count)`: numbers
+   * that blocks are drawn from.
    */
-  async answer(parts, { to = null, seed = 0, steps, guidance, most, noise = gaussian(seed), told = () => {} } = {}) {
+  async answer(parts, { to = null, seed = 0, steps, guidance, most, chance = uniform(seed), noise = gaussian(chance), told = () => {} } = {}) {
     const { sampling, end } = this.manifest;
     const turn = {
-      main: new Stream(this.manifest.kept), null: new Stream(this.manifest.kept), unfed: this.prompt(parts), unfedNull: [], drawn: 0, noise,
-      steps: steps ?? sampling.steps ?? 12, guidance: guidance ?? sampling.guidance ?? 3, most: most ?? sampling.max_tokens ?? 64,
+      main: new Stream(this.manifest.kept), null: new Stream(this.manifest.kept), unfed: this.prompt(parts), unfedNull: [], drawn: 0, to, chance, noise,
+      steps: steps ?? sampling.steps, guidance: guidance ?? sampling.guidance, most: most ?? sampling.max_tokens ?? MOST,
+      temperature: sampling.temperature ?? 0, repeats: sampling.repeats ?? 0,
     };
     const openers = Object.entries(this.codecs).filter(([name, codec]) => codec.grammar && !this.manifest.unlearned.includes(`flows.${name}`));
     const answers = [];
@@ -113,6 +134,7 @@ export class Model {
       words.ids.push(id - offset);
       words.value = this.codecs[name].write(words.ids);
       told(answers);
+      if (goesRound(words.ids, turn.repeats)) break;
     }
     return answers;
   }
@@ -149,11 +171,15 @@ export class Model {
     return [this.manifest.end, ...ids, ...words.flatMap(([name, first]) => Array.from({ length: this.codecs[name].size }, (_, i) => first + i))];
   }
 
-  /** The likeliest of the legal ids, once all that was said is fed. */
+  /** One of the legal ids, once all that was said is fed: the likeliest, or with a temperature one that is drawn. */
   async choose(turn, legal) {
     const [hidden, width] = await this.feed(turn);
-    const [logits] = await this.run("logits", { hidden: [hidden.subarray(-width), [1, width]] });
-    return legal.reduce((best, id) => (logits.data[id] > logits.data[best] ? id : best), legal[0]);
+    const [{ data }] = await this.run("logits", { hidden: [hidden.subarray(-width), [1, width]] });
+    const best = legal.reduce((likeliest, id) => (data[id] > data[likeliest] ? id : likeliest), legal[0]);
+    if (turn.temperature <= 0) return best;
+    const weights = legal.map((id) => Math.exp((data[id] - data[best]) / turn.temperature));
+    let left = turn.chance() * weights.reduce((sum, weight) => sum + weight, 0);
+    return legal.find((_, i) => (left -= weights[i]) < 0) ?? best;
   }
 
   /** Feed what both streams have not seen; the main one's hidden states. */
@@ -197,7 +223,7 @@ export class Model {
 
   /** The blocks of one segment: headers that the model chooses, tokens that it draws from noise. */
   async segment(turn, name, codec) {
-    const expert = this.manifest.experts[`${name}_written`], guided = turn.guidance !== 1;
+    const expert = this.manifest.experts[`${name}_written`], guided = of(turn.guidance, name, GUIDANCE) !== 1;
     const blocks = [];
     if (guided) {
       turn.null = new Stream(this.manifest.kept);
@@ -217,20 +243,21 @@ export class Model {
       turn.drawn += count;
       const tokens = codec.canonical(await this.draw(turn, name, header, turn.noise(count * codec.width), expert, guided));
       blocks.push({ header, tokens });
-      if (codec.ends(header) || turn.drawn >= turn.most) return blocks;
-      say(this.block(name, header, tokens, 1, expert));
+      const last = codec.ends(header) || turn.drawn >= turn.most;
+      if (!last || turn.to === null) say(this.block(name, header, tokens, 1, expert)); // what follows reads it, too
+      if (last) return blocks;
     }
   }
 
   /** Clean tokens of a block, from noise by Euler's method. */
   async draw(turn, name, header, noise, expert, guided) {
-    const times = this.manifest.times[name][turn.steps - 1];
+    const times = this.manifest.times[name][of(turn.steps, name, STEPS) - 1], guidance = of(turn.guidance, name, GUIDANCE);
     let z = noise;
     for (let step = 0; step + 1 < times.length; step++) {
       const t = times[step], share = (times[step + 1] - t) / (1 - t);
       const main = await this.clean(turn.main, name, header, z, t, expert);
       const nothing = guided ? await this.clean(turn.null, name, header, z, t, expert) : main;
-      z = z.map((value, i) => value + share * (nothing[i] + turn.guidance * (main[i] - nothing[i]) - value));
+      z = z.map((value, i) => value + share * (nothing[i] + guidance * (main[i] - nothing[i]) - value));
     }
     return z;
   }

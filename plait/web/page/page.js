@@ -16,7 +16,7 @@ ort.env.wasm.wasmPaths = { mjs: new URL("vendor/ort-wasm-simd-threaded.mjs", loc
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1; // threads need COOP and COEP headers
 
 const given = { image: null, audio: null };
-let drawn = false, model, asking = false, seed = 0;
+let drawn = false, filed = false, model, asking = false, seed = 0; // filed: a file lies under what is drawn
 
 const board = $("board"), pen = board.getContext("2d", { willReadFrequently: true });
 const ground = () => ($("dark").checked ? "black" : "white");
@@ -24,13 +24,15 @@ const ground = () => ($("dark").checked ? "black" : "white");
 function clear() {
   pen.fillStyle = ground();
   pen.fillRect(0, 0, board.width, board.height);
-  [drawn, given.image] = [false, null];
+  [drawn, filed, given.image] = [false, false, null];
   $("picture").value = "";
 }
 
 let last = null; // where the pen was
 function stroke(event) {
   if (!event.buttons) return;
+  if (given.image) $("picture").value = "";
+  given.image = null; // what is on the board now is asked about, the file with what was drawn over it
   const x = (event.offsetX * board.width) / board.clientWidth, y = (event.offsetY * board.height) / board.clientHeight;
   Object.assign(pen, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: $("dark").checked ? "white" : "black" });
   pen.beginPath();
@@ -63,7 +65,7 @@ function centred() {
 function pictureGiven() {
   if (given.image) return given.image;
   if (!drawn) return null;
-  return model.codecs.image.channels === 1 ? centred() : board;
+  return model.codecs.image.channels === 1 && !filed ? centred() : board;
 }
 
 function wav(samples) {
@@ -103,17 +105,31 @@ async function samplesOf(file) {
   return (await mixed.startRendering()).getChannelData(0);
 }
 
+/** Give back the memory of the sounds in a place. */
+function free(place) {
+  place.querySelectorAll("audio").forEach((sound) => URL.revokeObjectURL(sound.src));
+}
+
 function hear(samples) {
   given.audio = samples;
+  free($("heard"));
   $("heard").replaceChildren(...(samples ? [shown.audio(samples)] : []));
   $("forget").hidden = !samples;
   if (!samples) $("sound").value = "";
 }
 
-let recorder = null;
+let recorder = null, opening = false;
 async function record() {
-  if (recorder) return recorder.stop();
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  if (recorder) return recorder.state === "recording" && recorder.stop();
+  if (!navigator.mediaDevices) throw new Error("a browser records on https and localhost alone: choose a file");
+  if (opening) return;
+  opening = true;
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  } finally {
+    opening = false;
+  }
   const pieces = [];
   recorder = new MediaRecorder(stream);
   recorder.ondataavailable = ({ data }) => pieces.push(data);
@@ -164,7 +180,10 @@ async function ask(parts, to) {
     entry.append(question, answer);
     $("answers").prepend(entry);
     const began = performance.now();
-    const told = (answers) => answer.replaceChildren(...answers.map(({ type, value }) => shown[type](value)));
+    const told = (answers) => { // all but the last part stay as they are
+      while (answer.children.length >= Math.max(1, answers.length)) answer.lastChild.remove();
+      answers.slice(answer.children.length).forEach(({ type, value }) => answer.append(shown[type](value)));
+    };
     const answers = await model.answer(asked, { to: to || null, seed: seed++, told });
     const seconds = (performance.now() - began) / 1000;
     entry.append(Object.assign(document.createElement("p"), { className: "soft small", textContent: `${seconds.toFixed(2)} s` }));
@@ -195,7 +214,7 @@ async function begin() {
   $("progress").hidden = true;
   for (const [name, codec] of Object.entries(model.codecs)) {
     if ($(name)) $(name).hidden = false;
-    if (name in VERBS) $("to").append(new Option(VERBS[name], name));
+    if (name in VERBS && !model.manifest.unlearned.includes(`flows.${name}`)) $("to").append(new Option(VERBS[name], name));
     if (name === "image") $("dark").checked = codec.channels === 1;
   }
   clear();
@@ -206,6 +225,7 @@ async function begin() {
 
 board.onpointerdown = (event) => { board.setPointerCapture(event.pointerId); stroke(event); };
 board.onpointermove = stroke;
+board.onpointerup = board.onpointercancel = () => { last = null; };
 $("clear").onclick = $("dark").onchange = clear;
 $("record").onclick = () => guarded(record);
 $("forget").onclick = () => hear(null);
@@ -215,7 +235,7 @@ $("picture").onchange = () => guarded(async () => {
   clear();
   const scale = Math.min(board.width / picture.width, board.height / picture.height);
   pen.drawImage(picture, 0, 0, picture.width * scale, picture.height * scale);
-  given.image = picture;
+  [filed, given.image] = [true, picture];
 });
 $("ask").onsubmit = (event) => {
   event.preventDefault();

@@ -8,9 +8,11 @@ export function codec({ patch, channels, max_patches: most, mean, std }) {
   const level = (byte) => (byte / 127.5 - 1 - mean) / std;
   const byte = (token) => Math.round((Math.min(1, Math.max(-1, token * std + mean)) + 1) * 127.5);
 
+  const whole = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // a half to the even neighbour, as Python does
+
   function grid(wide, high) {
     for (let scale = 1; ;) {
-      const rows = Math.max(1, Math.round((high * scale) / patch)), cols = Math.max(1, Math.round((wide * scale) / patch));
+      const rows = Math.max(1, whole((high * scale) / patch)), cols = Math.max(1, whole((wide * scale) / patch));
       if (rows * cols <= most && Math.max(rows, cols) <= longest) return [rows, cols];
       if (Math.min(rows, cols) === 1) return [Math.min(rows, longest), Math.min(cols, longest)];
       scale *= 0.99 * Math.min(1, Math.sqrt(most / (rows * cols)));
