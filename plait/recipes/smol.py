@@ -1,8 +1,8 @@
 """A small language model that learns to see, hear, draw and speak, and keeps every word it had.
 
 SmolLM2-135M-Instruct is the trunk and stays frozen. Whisper tiny.en and EfficientNet-Lite0, frozen too, read what is given.
-First, as stages, a speller learns the letters of what is heard and a projector for each question the answers to what is seen,
-a vocoder to write waveforms, and a sketch how letters sound; then adapters of what is given, narrow layers of what is written, embedders and heads.
+First, as stages, a speller learns the letters of what is heard and a projector for each question the answers to what is seen, a finder
+to count and to place, a vocoder to write waveforms, and a sketch how letters sound; then adapters of what is given, narrow layers of what is written, embedders and heads.
 
 plait data build smol && plait train smol
 plait bundle smol --to bundle && python bundle/run_bundle.py bundle      # on a machine without internet
@@ -48,7 +48,7 @@ from plait.train.optim import OptimConfig
 MODALITIES = {
     "text": {},
     "image": {
-        "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0",
+        "patch": 16, "channels": 3, "max_patches": 16, "mean": 0.6, "std": 0.55, "reader": "efficientnet_lite0", "finder": True,
     },
     "audio": {
         "frames": 8, "block": 8, "max_seconds": 8.0, "reader": "whisper_tiny_en_spelled", "raw": False, "vocoder": 256, "letters": True, "pronounced": True,
@@ -77,6 +77,23 @@ ALIGN = {
     "steps": 1600,
     "ema_decay": 0.99,
 }
+RECOMPOSED = dict.fromkeys(("count", "where", "detect"), AugmentConfig(share=0.97, transform="composing.recompose"))
+FIND = {
+    "trunk": {"adapters": {}, "split": {}, "split_every": {}},
+    "trainable": ("finders.*",),
+    "objective": "align",
+    "alignment": {
+        "count": "find", "where": "find", "detect": "find", "name": "match", "colour": "match", "category": "match",
+    },
+    "augment": RECOMPOSED,
+    "weights": {"count": 3.5, "where": 2.0, "detect": 4.5, "name": 0.2, "colour": 0.2, "category": 0.2},
+    "optim": {"lr": 1.5e-3, "warmup": 50, "decay_fraction": 0.6, "lr_scales": {}},
+    "pack": {"length": 512, "sequences": 12},
+    "loss_weights": {},
+    "variants": 0,
+    "steps": 1800,
+    "ema_decay": 0.99,
+}  # fmt: skip
 VOCODER = {
     "trunk": {"adapters": {}, "split": {}, "split_every": {}},
     "trainable": ("codecs.*",),
@@ -112,7 +129,7 @@ RECIPE = Recipe(
         split_every={"audio_written": 3},
     ),
     init="smollm2-135m-instruct",
-    stages={"align": ALIGN, "vocoder": VOCODER, "sketch": SKETCH},
+    stages={"align": ALIGN, "find": FIND, "vocoder": VOCODER, "sketch": SKETCH},
     trainable=("embedders.*", "flows.*", "tables.marks.*", "categorical.marks.*", "trunk.*.adapters.*", "trunk.experts.*"),
     variants=2,
     flow=FlowConfig(copies=2, time_mean=-2.0, time_std=1.2, mask_prob=0.05),
@@ -127,7 +144,7 @@ RECIPE = Recipe(
         "detect": 1.0, "clothes": 0.7, "talk": 2.0, "describe": 2.0, "draw": 8.0, "restyle": 2.0, "say-picture": 0.7,
         "draw-heard": 1.0,
     },
-    augment=VARIED,
+    augment=VARIED | RECOMPOSED,
     loss_weights={"image": 1.0, "audio": 1.0},
     pca=384,
     steps=4000,
