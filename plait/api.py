@@ -135,14 +135,13 @@ def import_model(
     a reader, known by the name that is said. Returns the folder. Raises CheckpointError for a source that cannot be taken, ConfigError
     where `dest` holds something or is needed.
     """
-    from plait.pretrained import hub, importer
+    from plait.pretrained import encoders, importer
     from plait.recipes.recipe import of_language_model
     from plait.train import bases, checkpoint
 
-    config = hub.read_config(Path(source)) if reader or Path(source).is_dir() else {}
-    if config and (taken := registry.take_encoder(Path(source), config, asked=reader)):
-        say(f"modalities.{taken[0]}.reader={taken[1].name} reads with it; its licence stays that of its makers")
-        return taken[1]
+    if taken := encoders.taken(Path(source), None if dest is None else Path(dest), asked=reader):
+        say(f"modalities.{taken[0]}.reader={taken[1]} reads with it; its licence stays that of its makers")
+        return taken[2]
 
     base = bases.BASES.get(str(source))
     if dest is None:

@@ -3,7 +3,7 @@
     python scripts/merge_reports.py docs/smol/report.json new.json merged.json --given image
 
 Cells, checks and cascades whose question holds that modality come from the new report, and are left out where it lacks them; all others
-come from the old one. What they came of is noted. That the others' weights are the same is for the caller to see to:
+come from the old one. Some scores of what is drawn are asked of the model's own askers, so these may not have changed either. What they came of is noted. That the others' weights are the same is for the caller to see to:
 `scripts/same_weights.py` compares two checkpoints.
 """
 
@@ -28,7 +28,7 @@ def merged(old: dict[str, Any], new: dict[str, Any], given: str) -> dict[str, An
     }
     gone = sorted({cell["task"] for cell in old["cells"]} - {cell["task"] for cell in parts["cells"]})
     note = (
-        f"cells of questions without {given} are of an earlier evaluation, at commit {old['commit']}: the weights that such questions "
+        f"cells of questions without {given} are of an earlier evaluation, at commit {old['commit']}: the weights that they "
         f"reach have not changed by a bit since"
     )
     lacking = f"; not evaluated anew, and left out: {', '.join(gone)}" if gone else ""

@@ -37,7 +37,7 @@ def main() -> None:
         for name in {*before, *after}
         if name not in before or name not in after or not torch.equal(before[name], after[name])
     )
-    others = [name for name in differing if not any(fnmatchcase(name, f"{pattern}*") for pattern in options.but)]
+    others = [name for name in differing if not any(fnmatchcase(name, pattern) for pattern in options.but)]
     print(f"{len(before)} and {len(after)} tensors; {len(differing)} differ, {len(others)} of them beside what may")
     if others:
         sys.exit(", ".join(others[:20]))

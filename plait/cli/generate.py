@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,11 +150,11 @@ def fuse(
     pairs = dict(word.split("=", 1) for word in settings or ())
     options = request_options(pairs, registry.available())
     kind = registry.kind_of_file(medium.suffix)
-    if kind is None or not medium.is_file():
+    if kind is None or not os.path.isfile(medium):  # not `Path.is_file`, which raises for a name that is too long
         raise ConfigError(f"got {medium}; expected a file that is there, of a kind such as .png")
     transfers = registry.transfers(kind)
-    form = out.suffix.lower().removeprefix(".")
-    if transfers is None or form not in transfers.formats() or out.exists():
+    form = out.suffix.lower().removeprefix(".").replace("jpg", "jpeg")
+    if transfers is None or form not in transfers.formats() or os.path.lexists(out):
         known = " or ".join(f".{name}" for name in (transfers.formats() if transfers else ()))
         raise ConfigError(
             f"got --out {out}; expected the name of a new file that ends in {known or 'nothing: it cannot be written'}"
@@ -163,6 +164,8 @@ def fuse(
             f"{model} is not there; train it with plait train fuse, or name another with --model, such as smol"
         )
     make_folder(out.parent)
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"got --out {out}; expected a folder that may be written to")
     from plait import api
 
     reply = api.load(model).generate([api.Part(kind, str(medium)), words], to=kind, **options)
@@ -172,7 +175,11 @@ def fuse(
             f"{model} made nothing of the kind {kind}; expected a model that was trained to: plait train fuse"
         )
     marks = registry.marks(kind)
-    out.write_bytes(transfers.encode(marks.mark(answers[0]) if marks is not None and mark else answers[0], form))
+    data = transfers.encode(marks.mark(answers[0]) if marks is not None and mark else answers[0], form)
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {error.strerror}; expected a file that may be written") from error
     typer.echo(out)
 
 

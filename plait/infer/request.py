@@ -70,7 +70,8 @@ class Request:
             raise ConfigError(
                 f"request: repeats={self.repeats}; expected a whole number from 2 on, or 0 for no such end"
             )
-        if not all(0 <= value <= LARGEST for value in (*guidances, self.temperature)):
+        numbers = (*guidances, self.temperature)
+        if not all(isinstance(value, int | float) and 0 <= value <= LARGEST for value in numbers):
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
             )

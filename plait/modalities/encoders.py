@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 
 from plait.errors import CheckpointError, MissingError, PlaitError
@@ -24,6 +26,7 @@ from plait.runtime.packages import places
 
 FOLDER = "encoders"  # in the folder of sources
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors*"
+UNUSED = ("pooler", "masked_spec_embed", "mask_token", "position_ids")  # weights that no feature passes through
 DIGITS = 8  # of the hash of all its files
 PARTIAL = ".partial"
 CONVERT = "from transformers import AutoModel; AutoModel.from_pretrained('FOLDER').save_pretrained('OTHER')"
@@ -68,8 +71,10 @@ def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: 
         shutil.copyfile(path, partial / path.name)
     try:
         check(name, partial)
-    except Exception:
+    except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, PlaitError):  # the copy that it names is gone
+            raise type(error)(str(error).replace(str(partial), str(source))) from error
         raise
     partial.rename(destination)
     return destination
@@ -101,12 +106,19 @@ def network(folder: Path) -> nn.Module:
     except ImportError as error:
         raise MissingError("encoders of other makers need transformers: pip install 'plait[pretrained]'") from error
     try:
-        model: nn.Module = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model, told = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
             f"{folder} cannot be opened by transformers: {error}; expected a whole encoder: plait import its source anew"
         ) from error
-    return model.float().requires_grad_(False).eval()
+    if lacking := sorted(name for name in told["missing_keys"] if not any(part in name for part in UNUSED)):
+        raise CheckpointError(
+            f"{folder} lacks {len(lacking)} of its weights, such as {lacking[0]}; expected a whole encoder: plait import its source anew"
+        )
+    encoder: nn.Module = model
+    return encoder.float().requires_grad_(False).eval()
 
 
 def whole_config(folder: Path) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def whole_config(folder: Path) -> dict[str, Any]:
     settings(folder)  # names the file if it is damaged
     try:
         values: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}; expected an encoder that transformers knows") from error
     return values
 

@@ -62,7 +62,8 @@ def sides_of_parameter(name: str, vocabulary: Vocabulary) -> frozenset[str]:
     reads = {each.name: modality for known in read_by for modality, each in known.items()}
     reader = key.partition("/")[0]  # an asker's name has its question behind
     if reader in reads:
-        return frozenset({f"{reads[reader]}-{IN}"})
+        modality = reads[reader]
+        return frozenset({modality if modality in vocabulary.offsets else f"{modality}-{IN}"})
     return _of_embedder(key, vocabulary) if owner == "embedders" else frozenset({f"{key}-{OUT}"})
 
 

@@ -1,11 +1,14 @@
 """Language models that read words: their features are the hidden states of transformers' own classes, and a model learns from them."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 from worlds import SETTINGS, text
 
@@ -18,6 +21,7 @@ from plait.data.sequence import Encoder
 from plait.data.vocabulary import Vocabulary, features_mark
 from plait.errors import CheckpointError, ConfigError, RowError
 from plait.modalities.text import readers
+from plait.model.sides import chosen, sides_of_parameter
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 FAMILIES = {
@@ -138,3 +142,78 @@ def test_its_settings_come_back_with_the_state(tmp_path):
     again = registry.build("text", json.loads(json.dumps(modality.state())))
     assert (again.reader, again.raw) == (reader.name, False)
     assert "reader" not in registry.build("text").state()
+
+
+def test_an_encoder_without_some_of_its_weights_is_refused(tmp_path):
+    stored("gpt2", tmp_path / "gpt2")
+    file = tmp_path / "gpt2" / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if ".1." not in name}, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"gpt2 lacks 12 of its weights, such as h\.1\.attn"):
+        api.import_model(tmp_path / "gpt2", reader=True)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"gpt2 cannot be opened by transformers"):
+        api.import_model(tmp_path / "gpt2", reader=True)
+    assert not list((tmp_path / "sources" / "encoders").iterdir())
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    config = FAMILIES["gpt2"].to_dict() | {"vocab_size": 100}
+    transformers.AutoModel.from_config(transformers.GPT2Config(**config)).save_pretrained(tmp_path / "gpt2")
+    (tmp_path / "gpt2" / readers.TOKENIZER).write_text(json.dumps(registry.build("text").state()["tokenizer_json"]))
+    with pytest.raises(CheckpointError, match="numbers tokens up to 255, the model knows 100"):
+        api.import_model(tmp_path / "gpt2", reader=True)
+
+
+def test_padding_and_ends_of_the_tokenizer_s_own_are_off(tmp_path):
+    stored("bert", tmp_path / "bert")
+    file = tmp_path / "bert" / readers.TOKENIZER
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.enable_padding(length=40)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(file))
+    _, reader = reader_of(tmp_path / "bert")
+    assert [len(reader.prepare(None, text(words))) for words in ("Hi.", "Hello there.")] == [3, 12]
+
+
+def test_a_reader_travels_to_other_processes_by_its_name(tmp_path):
+    stored("gpt2", tmp_path / "gpt2")
+    _, reader = reader_of(tmp_path / "gpt2")
+    reader.load(CPU)
+    assert len(pickle.dumps(reader)) < 1000
+    again = pickle.loads(pickle.dumps(reader))
+    assert (again.name, again.version, again.width) == (reader.name, reader.version, reader.width)
+    assert (
+        pickle.loads(pickle.dumps(readers.READERS["smollm2_135m_instruct"])) is readers.READERS["smollm2_135m_instruct"]
+    )
+
+
+def test_words_that_no_file_can_hold_are_refused(tmp_path):
+    stored("gpt2", tmp_path / "gpt2")
+    modality, reader = reader_of(tmp_path / "gpt2")
+    for read in (modality.read, lambda part: reader.prepare(modality, part)):
+        with pytest.raises(RowError, match="characters that UTF-8 can write"):
+            read(text("\udcff"))
+
+
+def test_what_is_asked_for_as_a_reader_and_is_none_says_so(tmp_path):
+    (tmp_path / "t5").mkdir()
+    (tmp_path / "t5" / "config.json").write_text('{"model_type": "t5"}')
+    stored("gpt2", tmp_path / "gpt2")
+    for source, dest, error, message in (
+        (tmp_path / "t5", None, CheckpointError, "of the family 't5', which nothing reads with"),
+        ("smollm2-135m-instruct", None, CheckpointError, "modalities.text.reader=smollm2_135m_instruct"),
+        (tmp_path / "gpt2", tmp_path / "new", ConfigError, "beside --reader; expected none"),
+    ):
+        with pytest.raises(error, match=message):
+            api.import_model(source, dest, reader=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_reads_words_moves_with_words(tmp_path):
+    stored("gpt2", tmp_path / "gpt2")
+    modality, reader = reader_of(tmp_path / "gpt2")
+    vocabulary = Vocabulary(registry.build_all(SETTINGS) | {"text": modality})
+    assert sides_of_parameter(f"embedders.{reader.name}.out.weight", vocabulary) == {"text"}
+    sides, _ = chosen(["text"], vocabulary)
+    assert sides == {"text"}

@@ -136,9 +136,11 @@ def test_the_recipe_trains_and_the_command_draws(run, place, readers, monkeypatc
     again = CliRunner().invoke(app, [*arguments, "--out", str(out)])
     assert again.exit_code != 0
     assert out.read_bytes() == before
-    other = CliRunner().invoke(app, [*arguments, "--out", str(out.with_name("other.jpeg"))])
+    other = CliRunner().invoke(app, [*arguments, "--out", str(out.with_name("other.jpg"))])
     assert other.exit_code == 0, other.output
-    with Image.open(out.with_name("other.jpeg")) as picture:
+    no_number = CliRunner().invoke(app, [*arguments, "guidance=nan", "--out", str(out.with_name("third.png"))])
+    assert "expected numbers from 0 to" in " ".join(str(no_number.exception).split())
+    with Image.open(out.with_name("other.jpg")) as picture:
         assert picture.format == "JPEG"
 
 
@@ -162,6 +164,9 @@ def test_the_words_reach_the_answer(run, place, readers, monkeypatch):
         (["picture.xyz", "Fill it."], "expected a file that is there"),
         (["picture.png", "Fill", "it."], "expected key=value"),
         (["picture.png", "Fill it.", "colour=red"], "the setting 'colour'"),
+        (["picture.png", "Fill it.", "--model", ".", "guidance=nan"], "holds no checkpoint"),
+        (["p" * 300 + ".png", "Fill it."], "expected a file that is there"),
+        (["picture.png", "Fill it.", "--out", "picture.xyz/new.png", "--model", "."], "picture.xyz"),
         (["picture.png", "Fill it.", "--out", "new.txt"], "ends in .png or .jpeg or .webp"),
         (["picture.png", "Fill it.", "--out", "picture.png"], "the name of a new file"),
         (["picture.png", "Fill it."], "train it with plait train fuse"),

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def check(part: Part) -> None:
+    """Raises RowError for what is no text, or none that UTF-8 can write."""
+    if not isinstance(part.value, str):
+        raise RowError(f"text part: got {type(part.value).__name__}; expected a string")
+    try:
+        part.value.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"text part: {error}; expected characters that UTF-8 can write") from error
+
+
 class Text:
     """Categorical modality; every token is a block of its own and needs no header.
 
@@ -77,8 +87,7 @@ class Text:
         return np.zeros((1, 0), np.float32)
 
     def check(self, part: Part) -> None:
-        if not isinstance(part.value, str):
-            raise RowError(f"text part: got {type(part.value).__name__}; expected a string")
+        check(part)
 
     def tokenise(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """[n] ids of a text, and the number of the first character of each."""

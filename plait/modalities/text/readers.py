@@ -6,7 +6,7 @@ Beside causal models (GPT-2, Llama, SmolLM, Qwen...) encoders of texts such as B
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ import torch
 from tokenizers import Tokenizer
 
 from plait.contract import WORDS, Part
-from plait.errors import CheckpointError, RowError
+from plait.errors import CheckpointError
 from plait.modalities import Reader, encoders
+from plait.modalities.text.codec import check
 from plait.runtime import smollm2
 from plait.runtime.packages import places, unpacked
 
@@ -55,21 +56,18 @@ class Backbone:
         self.version = f"{name}, last layer, {self.longest} tokens"
         self.width = int(config.get("hidden_size") or config.get("n_embd") or config.get("dim") or 0)
 
-    @cached_property
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: a process that prepares inputs has a tokenizer of its own, and no network."""
+        return find, (self.name,)
+
+    @property
     def tokenizer(self) -> Tokenizer:
-        """The model's own. Raises CheckpointError."""
-        try:
-            return Tokenizer.from_file(str(self.folder / TOKENIZER))
-        except Exception as error:  # the library raises nothing more exact
-            raise CheckpointError(
-                f"{self.folder / TOKENIZER} cannot be read: {error}; expected a tokenizer of the tokenizers library: "
-                "AutoTokenizer.from_pretrained('FOLDER').save_pretrained('FOLDER') writes one"
-            ) from error
+        """The model's own, without padding and without an end of its own. Raises CheckpointError."""
+        return _tokenizer(self.folder / TOKENIZER)
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
         """[n] int64 ids of the first tokens, at least one. Raises RowError."""
-        if not isinstance(part.value, str):
-            raise RowError(f"text part: got {type(part.value).__name__}; expected a string")
+        check(part)
         ids = self.tokenizer.encode(part.value).ids or self.tokenizer.encode(FULL_STOP).ids
         return np.asarray(ids[: self.longest], np.int64)
 
@@ -113,15 +111,10 @@ class SmolLM2(Backbone):
     def __init__(self) -> None:
         pass
 
-    @cached_property
-    def _loaded(self) -> tuple[Tokenizer, nn.Module]:
-        tokenizer, model = smollm2.load(places())
-        return tokenizer.backend_tokenizer, model.model.requires_grad_(False)
-
     @property
     def tokenizer(self) -> Tokenizer:
         """As the file describes it. Raises as `network` does."""
-        return self._loaded[0]
+        return _tokenizer_of_smollm2(places())
 
     def files(self, folder: Path) -> Mapping[str, bytes]:
         """As `Reader.files`."""
@@ -130,7 +123,27 @@ class SmolLM2(Backbone):
 
     def network(self) -> nn.Module:
         """The model without its head, fetched at first use. Raises MissingError and DataError, as `smollm2.load` does."""
-        return self._loaded[1]
+        model: nn.Module = smollm2.load(places())[1].model
+        return model.requires_grad_(False)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(file: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more exact
+        raise CheckpointError(
+            f"{file} cannot be read: {error}; expected a tokenizer of the tokenizers library: "
+            "AutoTokenizer.from_pretrained('FOLDER').save_pretrained('FOLDER') writes one"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_of_smollm2(folder: Path) -> Tokenizer:
+    return smollm2.tokenizer_of(smollm2.facts_of(folder))
 
 
 READERS: dict[str, Reader] = {reader.name: reader for reader in (SmolLM2(),)}
@@ -144,8 +157,16 @@ def find(name: str) -> Reader | None:
 def take(source: Path) -> Path:
     """As `encoders.take`, once the model has read a full stop."""
 
-    def check(name: str, folder: Path) -> None:
+    def is_whole(name: str, folder: Path) -> None:
         reader = Backbone(name, folder)
+        numbered, known = (
+            max(reader.tokenizer.get_vocab().values(), default=0),
+            encoders.whole_config(folder)["vocab_size"],
+        )
+        if numbered >= known:
+            raise CheckpointError(
+                f"{source / TOKENIZER} numbers tokens up to {numbered:,}, the model knows {known:,}; expected the tokenizer of this model"
+            )
         encoders.checked(reader, reader.prepare(None, Part(WORDS, FULL_STOP)))
 
-    return encoders.take(source, check, also=(TOKENIZER,))
+    return encoders.take(source, is_whole, also=(TOKENIZER,))
