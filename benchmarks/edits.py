@@ -4,7 +4,7 @@ python benchmarks/edits.py runs/fuse runs/fuse-pixels --data data/fuse --limit 2
 
 Drawings are compared as 64 x 64 pixels on white. *As asked*: among all drawings of the thing in other styles (or tones), and the
 given one, the one that was asked for is the nearest. *The thing*: so it is among nine drawings of other held-out things in that style.
-The picture given back, and the drawing of another thing that was asked for, stand beside the models.
+The picture given back, and the answer to another row, stand beside the models.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def measured(task: str, rows: Sequence[Sample], drawn: Sequence[np.ndarray], dra
     """Shares of answers as asked and of the thing, and the mean distance to what was asked for."""
     targets = [pixels(row.messages[-1].parts[0]) for row in rows]
     names = [Path(str(row.messages[-1].parts[0].value)).name for row in rows]
-    as_asked, chance, kept, error = [], [], [], []
+    as_asked, chance, right_thing, errors = [], [], [], []
     for number, (answer, target, name) in enumerate(zip(drawn, targets, names, strict=True)):
         mine = distance(answer, target)
         others = drawings.alternatives(task, name)
@@ -94,12 +94,12 @@ def measured(task: str, rows: Sequence[Sample], drawn: Sequence[np.ndarray], dra
             if drawings.facts[other]["style"] == style and key_of(task, drawings.facts[other]) != key
         ]
         if len(strangers) >= OTHERS:
-            some = np.random.default_rng(number).permutation(len(strangers))[:OTHERS]
-            kept.append(all(mine < distance(answer, strangers[index]) for index in some))
-        error.append(mine)
+            chosen = np.random.default_rng(number).permutation(len(strangers))[:OTHERS]
+            right_thing.append(all(mine < distance(answer, strangers[index]) for index in chosen))
+        errors.append(mine)
     return {
         "as asked": 100 * float(np.mean(as_asked)), "chance": 100 * float(np.mean(chance)),
-        "the thing": 100 * float(np.mean(kept)) if kept else float("nan"), "of": len(kept), "distance": float(np.mean(error)),
+        "the thing": 100 * float(np.mean(right_thing)) if right_thing else float("nan"), "of": len(right_thing), "distance": float(np.mean(errors)),
     }  # fmt: skip
 
 
@@ -136,12 +136,12 @@ def main() -> None:
         given = [pixels(next(part for part in row.messages[0].parts if part.type == "image")) for row in rows]
         wanted = [pixels(row.messages[-1].parts[0]) for row in rows]
         drawn = {str(path): answers_of(path, rows) for path in options.checkpoints}
-        beside = {"the given picture": given, "another thing": wanted[1:] + wanted[:1]}
+        beside = {"the given picture": given, "another row's answer": wanted[1:] + wanted[:1]}
         for name, pictures in (beside | drawn).items():
-            found = measured(task, rows, pictures, drawings)
+            measures = measured(task, rows, pictures, drawings)
             print(
-                f"{task}, {name}: as asked {found['as asked']:.1f} % (chance {found['chance']:.1f}), the thing {found['the thing']:.1f} % "
-                f"(chance {100 / (OTHERS + 1):.0f}, n {found['of']}), distance {found['distance']:.3f}; n {len(rows)}",
+                f"{task}, {name}: as asked {measures['as asked']:.1f} % (chance {measures['chance']:.1f}), the thing {measures['the thing']:.1f} % "
+                f"(chance {100 / (OTHERS + 1):.0f}, n {measures['of']}), distance {measures['distance']:.3f}; n {len(rows)}",
                 flush=True,
             )
         shown += rows[:SHEET]

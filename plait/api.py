@@ -139,7 +139,7 @@ def import_model(
     from plait.recipes.recipe import of_language_model
     from plait.train import bases, checkpoint
 
-    if taken := encoders.taken(Path(source), None if dest is None else Path(dest), asked=reader):
+    if taken := encoders.taken(Path(source), None if dest is None else Path(dest), as_reader=reader):
         say(f"modalities.{taken[0]}.reader={taken[1]} reads with it; its licence stays that of its makers")
         return taken[2]
 

@@ -205,13 +205,13 @@ def finds(modality: Modality) -> Finds | None:
     return module
 
 
-def take_encoder(source: Path, config: Mapping[str, Any], asked: bool = False) -> tuple[str, Path] | None:
+def take_encoder(source: Path, config: Mapping[str, Any], as_reader: bool = False) -> tuple[str, Path] | None:
     """Take the folder of a frozen encoder with this configuration of transformers into the folder of sources; returns the
     modality that it reads and its folder there, named as recipes name the reader. None for a model that is no encoder, or that
-    also writes, unless an encoder is `asked` for. Raises CheckpointError."""
+    also writes, unless it is taken `as_reader`. Raises CheckpointError."""
     modules = {name: module for name in available() if (module := _optional(name, "readers")) is not None}
     fitting = next(((name, module) for name, module in modules.items() if module.accepts(config)), None)
-    if fitting is not None and not asked and getattr(fitting[1], "writes", lambda config: False)(config):
+    if fitting is not None and not as_reader and getattr(fitting[1], "writes", lambda config: False)(config):
         return None
     return None if fitting is None else (fitting[0], fitting[1].take(source))
 

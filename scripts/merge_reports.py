@@ -3,8 +3,8 @@
     python scripts/merge_reports.py docs/smol/report.json new.json merged.json --given image
 
 Cells, checks and cascades whose question holds that modality come from the new report, and are left out where it lacks them; all others
-come from the old one. Some scores of what is drawn are asked of the model's own askers, so these may not have changed either. What they came of is noted. That the others' weights are the same is for the caller to see to:
-`scripts/same_weights.py` compares two checkpoints.
+come from the old one. Scores of drawings that the model's own askers give need unchanged askers. A note says which cells are old. That the
+others' weights are the same is for the caller to see to: `scripts/same_weights.py` compares two checkpoints.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ def merged(old: dict[str, Any], new: dict[str, Any], given: str) -> dict[str, An
         + [entry for entry in old[name] if entry["task"] not in anew]
         for name in LISTS
     }
-    gone = sorted({cell["task"] for cell in old["cells"]} - {cell["task"] for cell in parts["cells"]})
+    missing = {
+        name: sorted({entry["task"] for entry in old[name]} - {entry["task"] for entry in parts[name]})
+        for name in LISTS
+    }
+    left_out = "; ".join(f"{name} of {', '.join(tasks)}" for name, tasks in missing.items() if tasks)
     note = (
-        f"cells of questions without {given} are of an earlier evaluation, at commit {old['commit']}: the weights that they "
-        f"reach have not changed by a bit since"
+        f"cells of questions without {given} are of an earlier evaluation, at commit {old['commit']}; scripts/same_weights.py "
+        "compares the weights"
     )
-    lacking = f"; not evaluated anew, and left out: {', '.join(gone)}" if gone else ""
-    notes = [*dict.fromkeys([*new["notes"], *old["notes"], note + lacking])]
+    notes = [*dict.fromkeys([*new["notes"], *old["notes"], note + (f"; left out: {left_out}" if left_out else "")])]
     return {**new, **parts, "notes": notes, "data": old["data"]}
 
 

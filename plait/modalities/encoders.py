@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -38,8 +37,10 @@ def taken() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in configurations if not path.parent.name.endswith(PARTIAL)}
 
 
-def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None, also: Sequence[str] = ()) -> Path:
-    """Copy an encoder's folder, and files that are there `also`, into the folder of sources, unless the same is there; returns its
+def take(
+    source: Path, check: Callable[[str, Path], Any] = lambda name, folder: None, more_files: Sequence[str] = ()
+) -> Path:
+    """Copy an encoder's folder, and those of `more_files` that are there, into the folder of sources, unless the same is there; returns its
     folder, whose name is the reader's. `check` is called with the name and the copy before it counts.
 
     Raises CheckpointError without safetensors, and what `check` raises.
@@ -52,7 +53,7 @@ def take(source: Path, check: Callable[[str, Path], Any] = lambda name, folder: 
         )
     sources = [
         path
-        for path in (source / CONFIG, source / PREPROCESSOR, *(source / name for name in also), *weights)
+        for path in (source / CONFIG, source / PREPROCESSOR, *(source / name for name in more_files), *weights)
         if path.is_file()
     ]
     digest = hashlib.sha256("".join(sha256_of(path) for path in sources).encode()).hexdigest()
@@ -106,19 +107,29 @@ def network(folder: Path) -> nn.Module:
     except ImportError as error:
         raise MissingError("encoders of other makers need transformers: pip install 'plait[pretrained]'") from error
     try:
-        model, told = AutoModel.from_pretrained(
+        model, loading_info = AutoModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, *_strict()) as error:
         raise CheckpointError(
             f"{folder} cannot be opened by transformers: {error}; expected a whole encoder: plait import its source anew"
         ) from error
-    if lacking := sorted(name for name in told["missing_keys"] if not any(part in name for part in UNUSED)):
+    missing_weights = sorted(name for name in loading_info["missing_keys"] if not any(part in name for part in UNUSED))
+    if missing_weights:
         raise CheckpointError(
-            f"{folder} lacks {len(lacking)} of its weights, such as {lacking[0]}; expected a whole encoder: plait import its source anew"
+            f"{folder} lacks {len(missing_weights)} of its weights, such as {missing_weights[0]}; expected a whole encoder: plait import its source anew"
         )
     encoder: nn.Module = model
     return encoder.float().requires_grad_(False).eval()
+
+
+def _strict() -> tuple[type[Exception], ...]:
+    """What the hub's strict configurations raise; nothing where the hub is older than they are."""
+    try:
+        from huggingface_hub.errors import StrictDataclassError
+    except ImportError:
+        return ()
+    return (StrictDataclassError,)
 
 
 def whole_config(folder: Path) -> dict[str, Any]:
@@ -130,7 +141,7 @@ def whole_config(folder: Path) -> dict[str, Any]:
     settings(folder)  # names the file if it is damaged
     try:
         values: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, *_strict()) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}; expected an encoder that transformers knows") from error
     return values
 

@@ -18,6 +18,7 @@ import inspect
 import json
 import logging
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,20 +64,19 @@ def write(network: MultimodalTransformer, folder: Path, sampling: Mapping[str, A
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that becomes it once it is complete; of one that is not, nothing stays. Raises CheckpointError where
-    something is there already."""
+    """A folder whose contents move into `folder` once they are complete; of one that is not, nothing stays. Raises CheckpointError
+    where something is there already."""
+    folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is there already; expected a new folder")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        partial = Path(scratch) / folder.name
+        partial.mkdir()
         yield partial
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        for path in partial.iterdir():
+            shutil.move(path, folder / path.name)
 
 
 def describe(network: MultimodalTransformer) -> dict[str, Any]:

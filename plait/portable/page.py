@@ -68,9 +68,9 @@ def write(network: MultimodalTransformer, folder: Path, sampling: Mapping[str, A
     return folder
 
 
-def _check_steps(told: int | Mapping[str, int] | None) -> None:
+def _check_steps(steps: int | Mapping[str, int] | None) -> None:
     """Raise ConfigError for more steps a block than the page knows times of."""
-    most = max(told.values(), default=0) if isinstance(told, Mapping) else told or 0
+    most = max(steps.values(), default=0) if isinstance(steps, Mapping) else steps or 0
     if most > exporter.MOST_STEPS:
         raise ConfigError(
             f"the recipe draws by {most} steps a block; expected at most {exporter.MOST_STEPS} for a page: train or finetune with "

@@ -83,7 +83,7 @@ class Player:
         search = {*self.vocabulary.readers, *self.vocabulary.finders}
         if read := {part.type for message in request.messages for part in message.parts} & search:
             raise ConfigError(
-                f"got {', '.join(sorted(read))}, which a reader or a finder reads; expected words, or a model without one"
+                f"got {', '.join(sorted(read))}, which a reader or a finder reads; expected a model without one, or a question without them"
             )
         if f"flows.{request.to}" in self.manifest["unlearned"]:
             raise ConfigError(f"this model has not learned to write {request.to}; expected another modality, or none")

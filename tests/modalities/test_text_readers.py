@@ -165,7 +165,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
         api.import_model(tmp_path / "gpt2", reader=True)
 
 
-def test_padding_and_ends_of_the_tokenizer_s_own_are_off(tmp_path):
+def test_padding_and_truncation_of_the_tokenizer_are_off(tmp_path):
     stored("bert", tmp_path / "bert")
     file = tmp_path / "bert" / readers.TOKENIZER
     tokenizer = Tokenizer.from_file(str(file))

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,3 +199,25 @@ def test_one_question_of_each_task_is_offered(tmp_path):
     expected = {"task": "a", "parts": [{"type": "image"}, {"type": "text", "text": "what is this?"}], "to": "text"}
     assert list(page.prompts(world.model(), tmp_path)) == [expected]
     assert list(page.prompts(world.model(), tmp_path / "nowhere")) == []
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path, monkeypatch):
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "mine").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for target in (tmp_path / "new", tmp_path / "deep" / "er", tmp_path / "link", Path(".")):
+        with suppress(RuntimeError), exporter.new_folder(target) as folder:
+            (folder / "half").write_text("half")
+            raise RuntimeError
+        assert not target.exists() or not any(target.iterdir())
+        with exporter.new_folder(target) as folder:
+            (folder / "file").write_text("whole")
+            (folder / "model").mkdir()
+        assert sorted(path.name for path in target.iterdir()) == ["file", "model"]
+        with pytest.raises(CheckpointError, match="is there already"), exporter.new_folder(target):
+            pass
+        for path in target.iterdir():
+            path.rmdir() if path.is_dir() else path.unlink()
+    assert (tmp_path / "new.partial" / "mine").read_text() == "kept"

@@ -62,7 +62,7 @@ class Backbone:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's own, without padding and without an end of its own. Raises CheckpointError."""
+        """The model's own, with its special tokens, without padding or truncation. Raises CheckpointError."""
         return _tokenizer(self.folder / TOKENIZER)
 
     def prepare(self, modality: Any, part: Part) -> np.ndarray:
@@ -92,11 +92,11 @@ class Backbone:
             lengths = [len(ids) for ids in prepared]
             ids = torch.full((len(prepared), max(lengths)), PADDING)
             mask = torch.zeros_like(ids)
-            for number, own in enumerate(prepared):
-                ids[number, : len(own)] = torch.from_numpy(own)
-                mask[number, : len(own)] = 1
+            for number, ids_of_text in enumerate(prepared):
+                ids[number, : len(ids_of_text)] = torch.from_numpy(ids_of_text)
+                mask[number, : len(ids_of_text)] = 1
             hidden = network(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-            return [own[:length].half().numpy(force=True) for own, length in zip(hidden, lengths, strict=True)]
+            return [states[:length].half().numpy(force=True) for states, length in zip(hidden, lengths, strict=True)]
 
         return encode
 
@@ -169,4 +169,4 @@ def take(source: Path) -> Path:
             )
         encoders.checked(reader, reader.prepare(None, Part(WORDS, FULL_STOP)))
 
-    return encoders.take(source, is_whole, also=(TOKENIZER,))
+    return encoders.take(source, is_whole, more_files=(TOKENIZER,))
