@@ -3,7 +3,8 @@ conversation that shows what it can do.
 
     python scripts/ship.py runs/smol --data data/smol --conversation docs/smol/conversation
 
-Without the conversation's folder there is none. Replaces what was shipped under the name.
+Without the conversation's folder there is none. Replaces what was shipped under the name. Where a training has moved a part alone, --before
+and --changed keep the rest as it was stored.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from held_out_rows import copy_rows
+from safetensors.torch import save_file
+from same_weights import stored
 
 from plait import recipes
 from plait.eval.card import NAME, source_line
 from plait.model.multimodal import MultimodalTransformer
 from plait.recipes import smol
 from plait.recipes.ancestry import HELD_OUT
-from plait.runtime.files import manifest_of
+from plait.runtime.files import manifest_of, sha256_of
 from plait.train import checkpoint, shipped
-from plait.train.precision import Precision
+from plait.train.precision import Precision, shards
 
 LARGEST = 60.0  # MB of weights
 WEIGHTS = ".safetensors"
@@ -54,6 +58,35 @@ def without_vocoder(model: MultimodalTransformer, recipe: Mapping[str, Any]) -> 
     modalities = dict(recipe["modalities"])
     modalities["audio"] = {**modalities["audio"], "vocoder": 0}
     return {**recipe, "modalities": modalities}
+
+
+def as_before(new: Path, before: Path, changed: Sequence[str]) -> None:
+    """Store the weights of the checkpoint `new` as those of `before` are stored, bit for bit, but for names that fit one of the patterns
+    `changed` and for rows of marks that are new. Raises SystemExit where the two do not fit."""
+    config, known = checkpoint.read_stored_config(new), stored(before)
+    rows = {mark: row for row, mark in enumerate(checkpoint.read_stored_config(before)["vocabulary"])}
+    weights = stored(new)
+    for name, tensor in weights.items():
+        if any(fnmatchcase(name, pattern) for pattern in changed):
+            continue
+        if name not in known or known[name].dtype != tensor.dtype:
+            raise SystemExit(f"{before} stores {name} otherwise; expected a pattern of --changed that names it")
+        if known[name].shape == tensor.shape:
+            weights[name] = known[name]
+        elif ".marks." in name:
+            for row, mark in enumerate(config["vocabulary"]):
+                if mark in rows:
+                    tensor[row] = known[name][rows[mark]]
+        else:
+            raise SystemExit(f"{before} stores {name} as {tuple(known[name].shape)}, not {tuple(tensor.shape)}")
+    for file in new.glob(f"*{WEIGHTS}"):
+        file.unlink()
+    for number, shard in enumerate(shards(weights, SHARD_MIB), 1):
+        save_file(shard, new / f"model-{number:05d}{WEIGHTS}")
+    others = {name: digest for name, digest in config["sha256"].items() if not name.endswith(WEIGHTS)}
+    sums = others | {file.name: sha256_of(file) for file in sorted(new.glob(f"*{WEIGHTS}"))}
+    sealed = checkpoint.sealed({**config, "sha256": sums})
+    (new / checkpoint.CONFIG).write_text(checkpoint.as_json(sealed), encoding="utf-8")
 
 
 def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -91,6 +124,8 @@ def main() -> None:
     parser.add_argument(
         "--held-out", type=Path, help="rows to guard with; without it of --data, all of whose tasks should be there"
     )
+    parser.add_argument("--before", type=Path, help="a checkpoint whose weights stay, but for --changed")
+    parser.add_argument("--changed", nargs="+", default=[], help="patterns of names that a training has changed")
     parser.add_argument("--without-vocoder", action="store_true")
     options = parser.parse_args()
     manifest = manifest_of(options.data)
@@ -111,6 +146,8 @@ def main() -> None:
             recipe = without_vocoder(model, recipe)
         folder = checkpoint.save(Path(place) / "whole", model, model.state_dict(), recipe)
         new = checkpoint.lean(folder, Path(place) / "lean", PRECISIONS, shard_mib=SHARD_MIB)
+        if options.before:
+            as_before(new, options.before, options.changed)
         (new / NAME).write_text(card(options.name, config, manifest), encoding="utf-8")
         for file in sorted(options.conversation.iterdir()) if options.conversation else ():
             shutil.copyfile(file, new / file.name)
