@@ -1,6 +1,9 @@
-"""What a checkpoint's finder writes about held-out rows: counts and places to the letter, boxes by F1 at 0.5; the trunk is not asked.
+"""What a checkpoint says about held-out rows: counts and places to the letter, boxes by F1 at 0.5.
 
 python benchmarks/found.py runs/finding --data data/smol --limit 150
+python benchmarks/found.py smol --data data/smol --by model
+
+`--by` says who answers: the finder alone, or the model, which reads what the finder writes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from plait import api, recipes
 from plait.contract import WORDS, Sample
 from plait.data.pack import collate
+from plait.infer.request import Request
 from plait.modalities.image.boxes import boxes_in_text
 from plait.tasks.composing import CANVAS
 
@@ -32,6 +36,12 @@ def found(model: api.Model, rows: Sequence[Sample]) -> list[str]:
         with torch.inference_mode():
             texts += network.found(name, network.media_of(batch.clean[name], name))
     return texts
+
+
+def answered(model: api.Model, rows: Sequence[Sample]) -> list[str]:
+    """What the model answers."""
+    answers = model.generate_all([Request(row.messages[:-1], to=WORDS, max_tokens=160) for row in rows])
+    return ["".join(str(part.value) for part in answer.message.parts) for answer in answers]
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
@@ -61,6 +71,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, default=Path("data/smol"))
     parser.add_argument("--limit", type=int, default=150, help="held-out rows a task")
+    parser.add_argument("--by", choices=("finder", "model"), default="finder", help="who answers")
     options = parser.parse_args()
     model = api.load(options.checkpoint)
     suite = recipes.module("smol").suite(options.data, model.network.vocabulary.modalities)
@@ -68,7 +79,7 @@ def main() -> None:
         rows = suite.rows.rows(suite.task(task), "test")
         rows = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))[: options.limit]]
         answers = [str(next(part.value for part in row.messages[-1].parts if part.type == WORDS)) for row in rows]
-        texts = found(model, rows)
+        texts = found(model, rows) if options.by == "finder" else answered(model, rows)
         right = (
             f1(texts, answers) if task == "detect" else np.mean([a == b for a, b in zip(texts, answers, strict=True)])
         )

@@ -96,7 +96,7 @@ def card(name: str, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> s
         [
             f"# {name}, as it comes with Plait",
             "",
-            f"Adapters, projectors, a speller and layers that speak in int8, layers that draw in int4, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
+            f"Adapters, projectors, a speller and layers that speak in int8, layers that draw and look for things in int4, on {base['name']} (sha256 {base['sha256'][:12]}), which is fetched",
             "at first use together with the encoders that read pictures and sound. `plait chat` opens it. What it can and cannot do:",
             f"docs/{name}/README.md.",
             "",
