@@ -72,7 +72,7 @@ class Request:
                 f"request: repeats={self.repeats}; expected a whole number from 2 on, or 0 for no such end"
             )
         numbers = (*guidances, self.temperature)
-        if not all(isinstance(value, Real) and 0 <= value <= LARGEST for value in numbers):
+        if not all(isinstance(value, Real) and 0 <= float(value) <= LARGEST for value in numbers):
             raise ConfigError(
                 f"request: guidance={self.guidance}, temperature={self.temperature}; expected numbers from 0 to {LARGEST}"
             )

@@ -31,6 +31,20 @@ PARTIAL = ".partial"
 CONVERT = "from transformers import AutoModel; AutoModel.from_pretrained('FOLDER').save_pretrained('OTHER')"
 
 
+def _strict() -> tuple[type[Exception], ...]:
+    """What the hub's strict configurations raise; nothing where the hub is older than they are."""
+    try:
+        from huggingface_hub.errors import StrictDataclassError
+    except ImportError:
+        return ()
+    return (StrictDataclassError,)
+
+
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, *_strict(),
+)  # what opening a damaged folder raises  # fmt: skip
+
+
 def taken() -> dict[str, Path]:
     """Folders of the encoders that are here, by name."""
     configurations = sorted((places() / FOLDER).glob(f"*/{CONFIG}"))
@@ -110,7 +124,7 @@ def network(folder: Path) -> nn.Module:
         model, loading_info = AutoModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError, *_strict()) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{folder} cannot be opened by transformers: {error}; expected a whole encoder: plait import its source anew"
         ) from error
@@ -123,15 +137,6 @@ def network(folder: Path) -> nn.Module:
     return encoder.float().requires_grad_(False).eval()
 
 
-def _strict() -> tuple[type[Exception], ...]:
-    """What the hub's strict configurations raise; nothing where the hub is older than they are."""
-    try:
-        from huggingface_hub.errors import StrictDataclassError
-    except ImportError:
-        return ()
-    return (StrictDataclassError,)
-
-
 def whole_config(folder: Path) -> dict[str, Any]:
     """An encoder's configuration with all that its family takes for granted. Raises as `network` does."""
     try:
@@ -141,7 +146,7 @@ def whole_config(folder: Path) -> dict[str, Any]:
     settings(folder)  # names the file if it is damaged
     try:
         values: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
-    except (OSError, ValueError, KeyError, TypeError, *_strict()) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}; expected an encoder that transformers knows") from error
     return values
 
