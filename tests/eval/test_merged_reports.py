@@ -14,14 +14,14 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def cell(task, kinds, value):
-    return {"task": task, "cell": kinds, "value": value}
+    return {"task": task, "cell": kinds, "split": "test", "metric": "exact match", "value": value}
 
 
 def test_what_holds_the_modality_is_of_the_new_report_and_all_else_of_the_old():
     merged = runpy.run_path(str(SCRIPTS / "merge_reports.py"))["merged"]
     cells = [cell("name", "image->text", 1), cell("say", "text->audio", 2), cell("say-picture", "image->audio", 3), cell("mix", "text+image->text", 4)]  # fmt: skip
     old = {"cells": cells, "checks": [{"task": "name", "value": 5}, {"task": "say", "value": 6}], "cascade": [{"task": "name", "value": 7}], "notes": ["a"], "commit": "old", "data": {"counts": 1}}  # fmt: skip
-    new = {"cells": [cell("name", "image->text", 10), cell("say", "text->audio", 20), cell("mix", "text+image->text", 40)], "checks": [{"task": "name", "value": 50}], "cascade": [], "notes": ["b"], "commit": "new", "data": {}}  # fmt: skip
+    new = {"cells": [cell("name", "image->text", 10), cell("say", "text->audio", 20), cell("mix", "text+image->text", 40)], "checks": [{"task": "name", "value": 50}], "cascade": [], "notes": ["b", "nothing was measured for the target of say, test, exact match"], "commit": "new", "data": {}}  # fmt: skip
     report = merged(old, new, "image")
     assert {entry["task"]: entry["value"] for entry in report["cells"]} == {"name": 10, "say": 2, "mix": 40}
     assert {entry["task"]: entry["value"] for entry in report["checks"]} == {"name": 50, "say": 6}
