@@ -66,13 +66,13 @@ class Finder(nn.Module):
         there = ids >= 0
         longest = max(1, int(there.sum(dim=1).max()))
         ids, there = ids[:, :longest], there[:, :longest]
-        seen = unit(self.patch(patches.to(dtype)))
+        tokens = unit(self.patch(patches.to(dtype)))
         if self.layout.features:
-            seen = torch.cat((seen, unit(self.feature(features.to(dtype)))), dim=1)
-        seen = seen + unit(self.place.weight.to(dtype))
+            tokens = torch.cat((tokens, unit(self.feature(features.to(dtype)))), dim=1)
+        tokens = tokens + unit(self.place.weight.to(dtype))
         word_vectors = unit(self.word(table[ids.clamp(min=0)].to(dtype))) * there[..., None]
-        all_seen = torch.ones(seen.shape[:2], dtype=torch.bool, device=ids.device)
-        return torch.cat((seen, word_vectors), dim=1), torch.cat((all_seen, there), dim=1)
+        is_token = torch.ones(tokens.shape[:2], dtype=torch.bool, device=ids.device)
+        return torch.cat((tokens, word_vectors), dim=1), torch.cat((is_token, there), dim=1)
 
     def logits(self, media: Tensor, table: Tensor, letters: Tensor, dtype: torch.dtype) -> Tensor:
         """[M, T, CLASSES] float32 of each of `letters` [M, T] after those before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from plait.errors import DataError, MissingError
 from plait.runtime.files import atomic_write, sha256_of
@@ -42,6 +43,16 @@ class Package:
     def folder(self) -> str:
         """Name of the folder that it is unpacked into."""
         return self.name.rsplit("/", 1)[-1] if self.manager == "git" else self.name.replace("@", "").replace("/", "-")
+
+
+def library(name: str, extra: str) -> Any:
+    """Import the module `name`. Raises MissingError, which names the `extra` of plait that brings it, where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingError(
+            f"cannot import {name} ({error}); it comes with: python -m pip install 'plait[{extra}]'"
+        ) from error
 
 
 def checked(path: Path, sha256: str) -> Path:

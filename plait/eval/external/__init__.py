@@ -19,17 +19,11 @@ hold pickles are read by `torch.load(..., weights_only=True)`, which runs no cod
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from plait.errors import MissingError
+from plait.runtime.packages import library
 
 
 def needed(name: str) -> Any:
     """Imports the module `name`. Raises MissingError where its package is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingError(
-            f"cannot import {name} ({error}); models from outside need it: python -m pip install 'plait[judges]'"
-        ) from error
+    return library(name, "judges")
