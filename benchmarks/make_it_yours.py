@@ -56,8 +56,8 @@ WORDS = [
     "tiger",
     "window",
 ]
-VOICES = ("en-gb+m1", "en-us+f2", "en-gb+m3", "en-us+m4", "en-gb+f4", "en-us+f1")
-OTHER_VOICES = ("en-us+f5", "en-gb+m7")
+VOICES = ("en-us+m2", "en-us+m5", "en-us+m6", "en-us+f1", "en-us+f3", "en-us+f4")
+OTHER_VOICES = ("en-us+f5", "en-us+m7")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 STRETCHES, OTHER_STRETCH = (1.0, 1.2), 1.1  # lengths of Flite's clips
 PRODUCTS = [
@@ -250,10 +250,10 @@ def measure_voice(model: api.Model, folder: Path) -> dict[str, str]:
             word in text.lower() or str(DIGITS.index(word)) in text for text, word in zip(heard, words, strict=True)
         )
 
-    # a digit is shorter than a voice is told from: two after each other, different ones
+    # a digit is shorter than a voice is told from: three after each other, different ones
     def voices(samples: Sequence[np.ndarray]) -> np.ndarray:
-        pairs = zip(samples, [*samples[3:], *samples[:3]], strict=True)
-        return np.stack([direction(Part("audio", (np.concatenate(pair), RATE))) for pair in pairs])
+        joined = zip(samples, [*samples[3:], *samples[:3]], [*samples[6:], *samples[:6]], strict=True)
+        return np.stack([direction(Part("audio", (np.concatenate(three), RATE))) for three in joined])
 
     of_real = voices(list(real.values()))
     among = of_real @ of_real.T
@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--choices", default="{}", help="fields of plait.recipes.finetuning.Choices, JSON")
     parser.add_argument("--earlier", type=Path, help="rows that the checkpoint learned from, if they are elsewhere")
     parser.add_argument("--run", default="run", help="name of the run folder in --to")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     rows, run = args.to / "rows", args.to / args.run
     if not (rows / "train.jsonl").is_file():
         MAKERS[args.recipe](rows, args.drawings)

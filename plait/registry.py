@@ -29,6 +29,7 @@ from plait.modalities import (
     Portable,
     Provenance,
     Reader,
+    Regions,
     Renders,
     Streams,
     Suggests,
@@ -283,6 +284,12 @@ def voices(name: str) -> Voices | None:
 def places(name: str) -> Places | None:
     """How texts speak of places in parts of the modality `name`, if they do."""
     module: Places | None = _optional(name, "boxes")
+    return module
+
+
+def regions(name: str) -> Regions | None:
+    """Where parts of the modality `name` can be pointed at, if they can."""
+    module: Regions | None = _optional(name, "regions")
     return module
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy as np
     import torch
@@ -219,6 +219,24 @@ class Renders(Protocol):
 
     def save(self, part: Part, folder: Path, stem: str) -> Path | None:
         """Write the part to `folder` as `stem` with the modality's suffix; returns the path, or None if it is printed instead."""
+
+
+Region = Mapping[
+    str, tuple[float, ...]
+]  # {"box": (left, top, right, bottom)} in shares of the sides, {"seconds": (first, last)}...
+
+
+class Regions(Protocol):
+    """`regions.py`: where in a part its tokens are, and pieces of it that people can point at, for explanations."""
+
+    def of_tokens(self, modality: Any, segment: Segment) -> list[Region]:
+        """The region of each token of a part, encoded."""
+
+    def pieces(self, modality: Any, part: Part) -> list[Region]:
+        """Regions that a part consists of, for people to point at. Raises RowError."""
+
+    def without(self, modality: Any, part: Part, numbers: Collection[int]) -> Part:
+        """The part as if nothing were in the pieces of these numbers. Raises RowError."""
 
 
 class Places(Protocol):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "plait"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODALITIES = {path.name for path in (PACKAGE / "modalities").iterdir() if (path / "__init__.py").is_file()}
-ROOT_FILES = {"__init__.py", "__main__.py", "contract.py", "registry.py", "errors.py", "api.py"}
+ROOT_FILES = {"__init__.py", "__main__.py", "contract.py", "registry.py", "errors.py"}
 # where formats and tasks have to know which modality they speak of (DESIGN, "Where things live")
 MAY_NAME_MODALITIES = (
     "modalities/", "tasks/", "recipes/", "studies/", "data/sources/", "data/importers/", "serve/openai/", "export/", "eval/external/",
@@ -135,13 +135,14 @@ LAYERS = {
         "pretrained/", "train/", "infer/", "data/", "model/", "model/layers", "heads/", "registry", "runtime/",
     ),
     "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
-    "api": (
-        "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
+    "explain/": ("infer/", "train/", "data/", "model/", "model/layers", "registry", "runtime/", "modalities/__init__"),
+    "api/": (
+        "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
-    "studies/": ("api", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
-    "serve/": ("api", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
-    "cli/": ("api", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
-    "__init__": ("api",),
+    "studies/": ("api/", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
+    "serve/": ("api/", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
+    "cli/": ("api/", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
+    "__init__": ("api/",),
     "__main__": ("cli/",),
 }  # fmt: skip
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import recipes, registry
-from plait.contract import WORDS, Message, Part
+from plait.api.model import Model
+from plait.contract import WORDS, Part
 from plait.errors import ConfigError, PlaitError
 from plait.infer.request import Request
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from plait.data.validate import BadRow, CheckReport
     from plait.eval.compare import Change
     from plait.eval.progress import Progress
-    from plait.infer.events import Answer
-    from plait.model.multimodal import MultimodalTransformer
     from plait.recipes.recipe import Recipe
     from plait.train.forecast import Forecast
     from plait.train.precision import Precision
@@ -302,64 +301,6 @@ def finished(path: PathLike) -> bool:
     from plait.train import checkpoint
 
     return checkpoint.is_done(Path(path))
-
-
-class Model:
-    """A checkpoint ready to answer."""
-
-    def __init__(self, network: MultimodalTransformer, config: dict[str, Any], active: int = 128) -> None:
-        from plait.infer.engine import Engine
-
-        self.network, self.config = network, config
-        self.folder: Path | None = None  # that it was loaded from
-        self.engine = Engine(network, active)
-        self.in_words = self.engine.in_words  # what sounds without words are asked as
-
-    def generate(self, inputs: Sequence[Any], to: str | None = None, **options: Any) -> Message:
-        """Answer one user message made of `inputs`, in their order; `options` are fields of `Request`, the recipe's where they
-        are not given. A picture's size is an option of its modality: `options={"image": {"size": (width, height)}}`.
-        """
-        alone = isinstance(inputs, Part) or registry.kind_of(inputs) is not None  # one input without its list
-        question = Message("user", tuple(map(registry.as_part, [inputs] if alone else inputs)))
-        return self.reply((question,), to, **options)
-
-    def reply(self, messages: tuple[Message, ...], to: str | None = None, **options: Any) -> Message:
-        """Answer a conversation whose last message is the user's; `options` as for `generate`. An answer that is said has its
-        words beside the sound (plait.infer.spoken)."""
-        from plait.infer import spoken
-
-        request = Request(messages, to=to, **self.usual | options)
-        answer = spoken.answered(self.engine, request, self.longest)
-        if answer.error is not None:
-            raise answer.error
-        return answer.message
-
-    @property
-    def usual(self) -> dict[str, Any]:
-        """Fields of requests as the recipe samples, but for the length of an answer."""
-        from plait.recipes.recipe import Sampling
-
-        return Sampling(**self.config["recipe"].get("sampling", {})).model_dump(exclude={"max_tokens"})
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence that the model, or the base that it stands on, learned from."""
-        from plait.train import bases
-
-        return bases.longest(self.network, self.config)
-
-    def reads(self, part: Part) -> None:
-        """Raises what reading `part` raises: RowError for a damaged file, ConfigError for an unknown modality."""
-        known = self.network.vocabulary.modalities
-        if part.type not in known:
-            raise ConfigError(f"this model reads {', '.join(sorted(known))}; got {part.type}")
-        known[part.type].read(part)
-
-    def generate_all(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many requests together; one that fails gets an answer with its error."""
-        from plait.infer import spoken
-
-        return spoken.all_answered(self.engine, requests)
 
 
 def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:

@@ -1,0 +1,76 @@
+"""`plait explain`: what an answer hangs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from plait import registry
+from plait.cli.app import app
+from plait.cli.generate import parse_arguments, request_options, write_part
+from plait.errors import ConfigError
+
+USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+def explain(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
+            help="A checkpoint or run folder; inputs in their order; settings, as for plait generate.",
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")] = "auto",
+    answer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Explain this answer instead of the model's own: words, or a file."),
+    ] = None,
+    of: Annotated[
+        str, typer.Option(help="answer; or token (patch, frame): each by itself; or one of them: token:2.")
+    ] = "answer",
+    method: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="shapley, masking, relevance... Again for more; or all."),
+    ] = None,
+    html: Annotated[Optional[Path], typer.Option(help="Write a page.")] = None,  # noqa: UP045
+    json: Annotated[Optional[Path], typer.Option(help="Write all numbers.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")] = Path("."),
+) -> None:
+    """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance."""
+    kinds = registry.available()
+    line = parse_arguments(arguments, kinds)
+    if line.checkpoint is None or not line.inputs:
+        raise ConfigError(f"got {'no input' if line.checkpoint else 'no checkpoint'}; expected both: {USAGE}")
+    from plait import api
+    from plait.api import explaining
+    from plait.contract import Message, Part
+    from plait.runtime import pages
+
+    methods = explaining.methods(method or [])
+    model = api.load(line.checkpoint)
+    question = Message("user", tuple(Part(kind, value) for kind, value in line.inputs))
+    if answer is not None:
+        kind = (registry.kind_of_file(Path(answer).suffix) if Path(answer).is_file() else None) or registry.kind_of(
+            answer
+        )
+        if kind is None:
+            raise ConfigError(f"got --answer {answer}; expected words, or a file of a kind such as .png")
+        reply = Message("assistant", (Part(kind, answer),))
+    else:
+        options = request_options(line.settings, kinds)
+        reply = model.reply((question,), to=None if to == "auto" else to, **options)
+        for number, part in enumerate(reply.parts):
+            typer.echo(write_part(part, out, number))
+    found = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
+    for one in found:
+        typer.echo(f"{one.method}:\n{one.table()}" if len(found) > 1 else one.table())
+    if html is not None:
+        pages.write_file(html, explaining.page(found))
+        typer.echo(html)
+    if json is not None:
+        pages.write_file(json, explaining.as_json(found))
+        typer.echo(json)

@@ -1,0 +1,59 @@
+"""Explanations of an answer as a page in one file: heat over words, pictures and seconds, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from plait import registry
+from plait.contract import WORDS, Part
+from plait.errors import RowError
+from plait.explain.explanation import Explanation, sentence
+
+PAGE = Markup("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Plait · why</title><style>{style}
+body {{ display: block; padding: 1.5rem; height: auto; }}</style></head>
+<body><h1>What this answer hangs on</h1>
+<p class="soft">Red speaks for the answer, blue against it. A token of the answer in a frame can be chosen.</p>
+<div class="heat" id="heat"></div>
+<script type="application/json" id="told">{told}</script>
+<script type="module">{script}
+new Heat(document.getElementById("heat"), JSON.parse(document.getElementById("told").textContent));</script>
+</body></html>
+""")
+
+
+def described(explanation: Explanation) -> dict[str, Any]:
+    """An explanation for pages: media as HTML, and what is to be said of each map."""
+    found = explanation.as_dict()
+    for message, told in zip((*explanation.messages, explanation.answer), found["messages"], strict=True):
+        for part, entry in zip(message.parts, told["parts"], strict=True):
+            if part.type != WORDS:
+                entry["html"] = _html(part)
+    for one, told in zip(explanation.maps, found["maps"], strict=True):
+        told["sentence"] = sentence(one.verdict)
+    return found
+
+
+def _html(part: Part) -> str:
+    renders = registry.renders(part.type)
+    try:
+        return str(renders.html(part)) if renders is not None else str(Markup.escape(part.type))
+    except RowError as error:
+        return str(Markup.escape(str(error)))
+
+
+def page(explanations: Sequence[Explanation]) -> str:
+    """One page of explanations of the same answer, by several methods."""
+    web = files("plait") / "web"
+    told = json.dumps([described(one) for one in explanations], ensure_ascii=False)
+    return PAGE.format(
+        style=Markup((web / "style.css").read_text(encoding="utf-8") + (web / "heat.css").read_text(encoding="utf-8")),
+        told=Markup(told.replace("</", "<\\/").replace("<!--", "<\\!--")),
+        script=Markup((web / "heat.js").read_text(encoding="utf-8")),
+    )

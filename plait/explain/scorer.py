@@ -1,0 +1,178 @@
+"""How well a model does a target with some of what it was given hidden.
+
+Tokens are hidden by the one rule of the mask (plait.data.hidden): the row reads as if they were not there. A piece of a medium that a
+reader or a finder reads, or that a token or two stand for, is left out of the medium, which is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from plait import registry
+from plait.contract import Message, Sample
+from plait.data.hidden import HIDDEN
+from plait.data.pack import Batch, collate
+from plait.data.row import FlowBlock, Ids, Row
+from plait.data.sequence import Encoder, FlowConfig
+from plait.errors import ConfigError, RowError
+from plait.explain.units import units_of
+from plait.infer.engine import Engine
+
+COPIES = 8  # noised ones of a block, whose losses are averaged
+TOKENS_A_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained: tokens `first` to `last` (the end if None) of the `part` of an answer, counted over its blocks."""
+
+    part: int = 0
+    first: int = 0
+    last: int | None = None
+
+
+class Scorer:
+    """The score of a target, of an `answer` to messages: the sum of the log-probabilities of its words, or minus the mean flow loss of
+    its tokens under noise that is drawn once. `units` are what can be hidden.
+
+    Raises ConfigError for a target that the answer does not have, RowError for what cannot be read.
+    """
+
+    def __init__(
+        self, engine: Engine, messages: Sequence[Message], answer: Message, target: Target = Target(), seed: int = 0,
+        flow: FlowConfig | None = None,
+    ) -> None:  # fmt: skip
+        self.engine, self.target, self.seed = engine, target, seed
+        self.messages, self.answer = tuple(engine.in_words(tuple(messages))), answer
+        if not 0 <= target.part < len(answer.parts):
+            raise ConfigError(f"got part {target.part} of an answer of {len(answer.parts)}; expected one of them")
+        settings = {"copies": COPIES, "null_prob": 0.0, "context_noise_prob": 0.0, "end_prob": 1.0, "mask_prob": 0.0}
+        self.encoder = Encoder(
+            engine.model.vocabulary,
+            (flow or FlowConfig()).model_copy(update=settings),
+            features=engine.encoder.features,
+        )
+        self.kind = answer.parts[target.part].type
+        self.is_categorical = engine.model.vocabulary.modalities[self.kind].head == "categorical"
+        self._rows: dict[frozenset[tuple[int, int, int]], Row] = {}
+        self.row = self._row(frozenset())
+        self.chosen = self._chosen()
+        self.units = units_of(
+            self.row,
+            (*self.messages, answer),
+            engine.model.vocabulary,
+            self._begins(),
+            self.encoder.features is not None,
+        )
+        if not self.units:
+            raise ConfigError("nothing was given that could be hidden; expected a question with words or media")
+
+    def _row(self, missing: frozenset[tuple[int, int, int]]) -> Row:
+        """The row of the target without pieces (message, part, piece)."""
+        if missing not in self._rows:
+            messages = list(self.messages)
+            for number, place in {(number, place) for number, place, _ in missing}:
+                part = messages[number].parts[place]
+                regions = registry.regions(part.type)
+                assert regions is not None
+                pieces = {piece for n, p, piece in missing if (n, p) == (number, place)}
+                bare = regions.without(self.encoder.modality(part.type), part, pieces)
+                parts = list(messages[number].parts)
+                parts[place] = bare
+                messages[number] = replace(messages[number], parts=tuple(parts))
+            self._rows[missing] = self._laid_out(Sample((*messages, self.answer)))
+        return self._rows[missing]
+
+    def _laid_out(self, sample: Sample) -> Row:
+        last, part = len(sample.messages) - 1, self.target.part
+        elements = self.encoder.elements(sample, np.random.default_rng(self.seed))
+        for element in elements:
+            mine = (element.origin.message, element.origin.part) == (last, part)
+            element.learned = mine and isinstance(element, Ids if self.is_categorical else FlowBlock)
+        ends = max((number for number, element in enumerate(elements) if element.learned), default=-1)
+        if ends < 0:
+            raise RowError(f"got an answer whose part {part} is empty; expected something to explain")
+        return self.encoder.lay_out(elements[: ends + 1], np.random.default_rng([self.seed, 61]))
+
+    def _counts(self) -> np.ndarray:
+        """[n] number of the answer's token that each loss of the row belongs to, in the order of the losses."""
+        if self.is_categorical:
+            return np.arange(int((self.row.target >= 0).sum()))
+        numbers, first, seen = [], 0, 0
+        of_answer = (len(self.messages), self.target.part)
+        for span in self.row.spans:
+            if (span.origin.message, span.origin.part) == of_answer and self.row.ids[span.first] < 0:
+                if span.copy == 1:
+                    first, seen = seen, seen + span.count
+                if span.copy > 0:
+                    numbers.append(np.arange(first, first + span.count))
+        return np.concatenate(numbers)
+
+    def _chosen(self) -> np.ndarray:
+        """[n] which losses of the row count."""
+        counts = self._counts()
+        first, last = self.target.first, int(counts.max()) + 1 if self.target.last is None else self.target.last
+        if not 0 <= first < last <= counts.max() + 1:
+            raise ConfigError(
+                f"got tokens {first} to {last} of an answer of {counts.max() + 1}; expected some of them, the last one not included"
+            )
+        chosen: np.ndarray = (counts >= first) & (counts < last)
+        return chosen
+
+    def _begins(self) -> int:
+        """Index in the row of the first token of the target: what comes before it can be hidden."""
+        if self.is_categorical:
+            predictors = np.flatnonzero(self.row.target >= 0)
+            return int(predictors[self.chosen][0]) + 1
+        index = self.row.noised[self.kind].index[self.chosen]
+        return int(index.min()) if len(index) else 0
+
+    @property
+    def none_hidden(self) -> np.ndarray:
+        """[units] all False."""
+        return np.zeros(len(self.units), bool)
+
+    def row_without(self, hidden: np.ndarray) -> Row:
+        """The row in which the units [units] that are `hidden` cannot be seen."""
+        missing = [unit for unit, is_hidden in zip(self.units, hidden, strict=True) if is_hidden]
+        row = self._row(frozenset((unit.message, unit.part, unit.piece) for unit in missing if unit.piece >= 0))
+        tokens = [token for unit in missing for token in unit.tokens]
+        if not tokens:
+            return row
+        copy = row.copy.copy()
+        copy[tokens] = HIDDEN
+        return replace(row, copy=copy)
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """A sequence a row."""
+        longest = max(map(len, rows))
+        vocabulary = self.engine.model.vocabulary
+        return collate([[row] for row in rows], longest, vocabulary).to(self.engine.model.device)
+
+    def scores(self, hidden: np.ndarray) -> np.ndarray:
+        """[n] scores with the units [n, units] hidden."""
+        rows = [self.row_without(one) for one in hidden]
+        at_once = max(1, TOKENS_A_BATCH // max(map(len, rows)))
+        found = []
+        for first in range(0, len(rows), at_once):
+            found.append(self._of_batch(rows[first : first + at_once]))
+        return np.concatenate(found)
+
+    @torch.inference_mode()
+    def _of_batch(self, rows: Sequence[Row]) -> np.ndarray:
+        losses = self.engine.model.token_losses(self.batch(rows))
+        of_target = losses["" if self.is_categorical else self.kind].loss.float().view(len(rows), -1)
+        chosen = of_target[:, torch.from_numpy(self.chosen).to(of_target.device)]
+        score = -(chosen.sum(dim=1) if self.is_categorical else chosen.mean(dim=1))
+        return score.cpu().numpy()
+
+
+def flow_of(config: Mapping[str, object]) -> FlowConfig:
+    """The flow settings that a checkpoint with this configuration was trained with."""
+    recipe = config.get("recipe")
+    flow = recipe.get("flow", {}) if isinstance(recipe, Mapping) else {}
+    return FlowConfig(**flow)

@@ -1,0 +1,78 @@
+"""Deletion and insertion of scores that are known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from plait.explain.faithfulness import counts_of, curves, order_of, verdict
+
+
+def additive(worth, noise=0.0):
+    """A scorer in whose score every unit is worth a number."""
+    worth = np.asarray(worth, float)
+
+    def scores(hidden):
+        return (~hidden * worth).sum(axis=1) - 1.0
+
+    return SimpleNamespace(units=[None] * len(worth), scores=scores)
+
+
+WORTH = [0.0, 8.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0]
+
+
+def test_the_right_order_is_as_faithful_as_can_be():
+    scorer = additive(WORTH)
+    right, wrong = order_of(np.array(WORTH)), order_of(-np.array(WORTH))
+    (best, worst), worth = curves(scorer, [right, wrong])
+    assert worth == pytest.approx(10.0)
+    assert best.counts == (1, 2, 3, 4, 6, 7, 8, 9)
+    assert best.deletion[0] == pytest.approx(0.2)
+    assert best.insertion[0] == pytest.approx(0.8)
+    assert best.deletion[-1] == pytest.approx(0.0, abs=1e-9)
+    assert best.faithfulness == pytest.approx(-worst.faithfulness)
+    assert 0.85 < best.faithfulness <= 1
+
+
+def test_a_verdict_tells_what_is_more_than_chance():
+    scorer, rng = additive(WORTH), np.random.default_rng(0)
+    found = verdict(scorer, np.array(WORTH))
+    assert found.is_faithful
+    assert found.chance <= 0.1
+    assert abs(found.random) < 0.5
+    backwards = verdict(scorer, -np.array(WORTH))
+    assert not backwards.is_faithful
+    assert backwards.chance == 1.0
+    by_chance = [verdict(scorer, rng.standard_normal(10), seed).is_faithful for seed in range(40)]
+    assert np.mean(by_chance) < 0.3
+
+
+def test_where_nothing_matters_nothing_is_faithful():
+    assert not verdict(additive(np.zeros(10)), np.arange(10.0)).is_faithful
+
+
+def test_units_of_one_kind_alone():
+    """The others stay as they are, and what is shared out is what this kind is worth."""
+    scorer = additive(WORTH)
+    among = np.array([False, False, True, True, True, True, False, False, False, False])
+    found = verdict(scorer, np.array(WORTH), among=among)
+    assert found.matters == pytest.approx(1.5)
+    assert found.curves.deletion[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"), [(1, [1]), (2, [1]), (3, [1, 2]), (100, [11, 22, 33, 44, 56, 67, 78, 89])]
+)
+def test_shares_of_few_units_are_whole_units(units, expected):
+    assert counts_of(units) == expected
+
+
+def test_equal_values_stand_as_they_stood():
+    assert order_of(np.array([1.0, 3.0, 1.0, 3.0])).tolist() == [1, 3, 0, 2]
+
+
+def test_as_json():
+    told = verdict(additive(WORTH), np.array(WORTH)).as_dict()
+    assert told["is_faithful"] is True
+    assert told["faithfulness"] > told["random"]
+    assert len(told["curves"]["counts"]) == len(told["curves"]["deletion"])
