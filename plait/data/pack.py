@@ -81,6 +81,7 @@ class Batch:
     alignment: dict[int, Alignment] = field(default_factory=dict)  # by the number of the row
     rejected: dict[int, int] = field(default_factory=dict)  # the row of what was rejected, by that of what was chosen
     advantages: dict[int, float] = field(default_factory=dict)  # by the number of the row
+    recalled: tuple[int, ...] = ()  # rows whose targets are what the model told when the training began
     examples: dict[str, tuple[Tensor, Tensor]] = field(
         default_factory=dict
     )  # for trained parts of codecs, by modality: what goes in, what should come out, [n, ...] each
@@ -174,6 +175,7 @@ def collate(
         alignment={n: row.alignment for n, row in enumerate(rows) if row.alignment is not None},
         rejected={n: n + 1 for n, row in enumerate(rows) if row.rejected is not None},
         advantages={n: row.advantage for n, row in enumerate(rows) if row.advantage is not None},
+        recalled=tuple(n for n, row in enumerate(rows) if row.recalled),
         examples={
             name: (_stacked(a for a, _ in pairs), _stacked(b for _, b in pairs)) for name, pairs in examples.items()
         },

@@ -107,6 +107,9 @@ class Row:
     advantage: float | None = (
         None  # how much better its answer is than others to the same (plait.train.objectives.grpo)
     )
+    recalled: bool = (
+        False  # its targets are what the model told when the training began (plait.train.objectives.recall)
+    )
     shared: int = 0  # tokens that it begins with as others do: a batch may hold them once (plait.data.pack.collate)
     examples: list[tuple[str, np.ndarray, np.ndarray]] = field(
         default_factory=list

@@ -41,6 +41,7 @@ from plait.data.vocabulary import END, NULL, ROLES, Vocabulary, features_mark
 from plait.errors import RowError
 
 ADVANTAGE = "advantage"  # in a row's meta: how much better its answer is than others to the same
+RECALLED = "recalled"  # in a row's meta: whether it was learned from before, and is to be answered as it was then
 CTC, MATCH, FIND = "ctc", "match", "find"  # how features are aligned with words (plait.train.objectives.align)
 
 
@@ -370,6 +371,7 @@ class Encoder:
         row = self.lay_out(elements, rng)
         hide_now_and_then(row, sample, self.flow.mask_prob, rng)
         row.alignment = self.alignment_of(sample)
+        row.recalled = self.objective == "recall" and bool(sample.meta.get(RECALLED))
         row.shared = self._shared(row)
         if row.alignment is not None and row.alignment.how == CTC:
             for reader in self.vocabulary.readers.values():

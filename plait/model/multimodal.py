@@ -448,7 +448,10 @@ class MultimodalTransformer(nn.Module):
         A modality absent from the batch has one loss of weight zero, so that every rank uses every weight; otherwise
         sharded training hangs.
         """
-        hidden = self.hidden(batch)
+        return self.losses_of(self.hidden(batch), batch)
+
+    def losses_of(self, hidden: Tensor, batch: Batch) -> dict[str, TokenLosses]:
+        """As `token_losses`, from the hidden states of a batch."""
         target = batch.target.flatten()
         index = (target >= 0).nonzero().flatten()
         targets, rows = target[index], batch.row.flatten()

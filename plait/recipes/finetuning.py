@@ -23,6 +23,7 @@ from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
 from plait.data.mix import group_by_task
 from plait.data.rows import read_rows
+from plait.data.sequence import RECALLED
 from plait.data.splits import TRAIN
 from plait.data.vocabulary import MARKS
 from plait.errors import CheckpointError, ConfigError, DataError
@@ -248,7 +249,8 @@ def own_answers(
 def _kept(rows: Sequence[Sample], run: Path) -> Path:
     """The folder of the run in which rows to be replayed are kept with their media."""
     folder = (run / REPLAY).resolve()
-    copies.write(rows, folder / f"{TRAIN}.jsonl")
+    recalled = [replace(row, meta={**row.meta, RECALLED: True}) for row in rows]
+    copies.write(recalled, folder / f"{TRAIN}.jsonl")
     return folder
 
 
@@ -326,7 +328,7 @@ def propose(
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
         trunk=trunk, init=start.place, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
-        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim, PREFERENCE_RATE if is_preferring else 1.0), objective="dpo" if is_preferring else "pretrain",
+        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim, PREFERENCE_RATE if is_preferring else 1.0), objective="dpo" if is_preferring else "pretrain" if replay is None else "recall",
         weights=_weights(autoconfig.weights_of(samples), start, replay, share), augment=autoconfig.augment_of(samples),
         replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str((run / "features").resolve()), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,

@@ -49,9 +49,9 @@ class TrainingConfig(BaseModel):
     augment: dict[str, AugmentConfig] = Field(
         default_factory=dict, description="task -> how often and how what is given is varied"
     )
-    objective: Literal["pretrain", "align", "codec", "sketch", "dpo", "grpo"] = Field(
+    objective: Literal["pretrain", "recall", "align", "codec", "sketch", "dpo", "grpo"] = Field(
         "pretrain",
-        description="align: the alignment losses alone; codec: the trained parts of codecs alone, on media; sketch: what tokens are to be "
+        description="recall: rows that are replayed are answered as the model did when the training began; align: the alignment losses alone; codec: the trained parts of codecs alone, on media; sketch: what tokens are to be "
         "expected by the symbols around them alone; dpo: preferences; grpo: own answers with their advantage",
     )
     preference: PreferenceConfig = PreferenceConfig()

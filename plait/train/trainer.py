@@ -45,6 +45,7 @@ from plait.train.objectives.codec import Codec
 from plait.train.objectives.dpo import Dpo
 from plait.train.objectives.grpo import Grpo
 from plait.train.objectives.pretrain import Pretrain
+from plait.train.objectives.recall import Recall
 from plait.train.objectives.sketch import Sketch
 from plait.train.state import Training
 
@@ -53,7 +54,7 @@ TELL_EVERY = 10.0  # seconds between two lines while features are computed
 LOOKED_AT = 50  # rows of a task, for one that teaches an objective something
 WORKER_SEED = 7919  # between the seeds of two workers
 OWN_GROUPS = {"dpo": (dpo.PREFERENCE,), "grpo": (grpo.POLICY,)}  # loss groups of objectives that need a reference
-TEACHING = ("pretrain", *OWN_GROUPS)  # objectives by which the trunk learns to answer
+TEACHING = ("pretrain", "recall", *OWN_GROUPS)  # objectives by which the trunk learns to answer
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate")
 
 
@@ -294,6 +295,8 @@ def _objective_of(
         return Sketch(model.sketching)
     if recipe.objective in OWN_GROUPS:
         return (Dpo if recipe.objective == "dpo" else Grpo)(model, recipe.preference)
+    if recipe.objective == "recall":
+        return Recall(model)
     if not recipe.alignment:
         return Pretrain()
     rows = itertools.chain.from_iterable(by_task.values())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -240,10 +241,19 @@ def test_earlier_rows_take_their_share(world, tmp_path):
     assert sum(shares.values()) == pytest.approx(1.0)
     assert earlier["earlier/step"] > earlier["earlier/larger"], "as its recipe weighs them"
     known = plait.registry.build_all(plait.registry.available())
-    held_out = {sample.id for path in world.digits.glob("*.test.jsonl") for sample in read_rows(path, known)}
+    held_out = {contents(sample) for path in world.digits.glob("*.test.jsonl") for sample in read_rows(path, known)}
+    learned = {contents(sample) for sample in read_rows(world.digits / "train.jsonl", known)}
     replayed = list(read_rows(tmp_path / "run" / "replay" / "train.jsonl", known))
     assert replayed
-    assert not held_out & {sample.id for sample in replayed}
+    assert {contents(sample) for sample in replayed} <= learned - held_out
+    assert all(sample.meta["recalled"] for sample in replayed)
+    assert recipe["objective"] == "recall"
+
+
+def contents(sample):
+    """What a row holds, whatever its media are called and whatever is known of it."""
+    parts = [part for message in sample.messages for part in message.parts]
+    return sample.task, *(part.value if part.type == "text" else Path(part.value).read_bytes() for part in parts)
 
 
 def test_a_run_goes_on_where_it_stopped(world, tmp_path):
