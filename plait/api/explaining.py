@@ -1,16 +1,22 @@
-"""Explanations as files: what `plait explain` writes."""
+"""Explanations as files and for pages, and what becomes of an answer without some of what was given."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+import numpy as np
+
+from plait.api.model import Model
+from plait.contract import Message
 from plait.errors import ConfigError
 from plait.explain.explanation import DEFAULT, Explanation
 from plait.explain.methods import METHODS
-from plait.explain.page import page
+from plait.explain.page import described, page
+from plait.explain.scorer import Scorer, flow_of
+from plait.explain.units import taken_out
 
-__all__ = ["as_json", "methods", "page"]
+__all__ = ["Explanation", "as_json", "described", "methods", "page", "scores", "without"]
 ALL = "all"
 
 
@@ -25,3 +31,32 @@ def methods(asked: Sequence[str]) -> list[str]:
 def as_json(explanations: Sequence[Explanation]) -> str:
     """All numbers, one entry a method."""
     return json.dumps([one.as_dict() for one in explanations], ensure_ascii=False, indent=1) + "\n"
+
+
+def _chosen(explanation: Explanation, hidden: Sequence[int]) -> np.ndarray:
+    """[units] which are hidden. Raises ConfigError."""
+    units = len(explanation.units)
+    if wrong := [number for number in hidden if not 0 <= number < units]:
+        raise ConfigError(f"got the unit {wrong[0]}; expected numbers from 0 to {units - 1}")
+    chosen = np.zeros(units, bool)
+    chosen[list(hidden)] = True
+    return chosen
+
+
+def scores(model: Model, explanation: Explanation, hidden: Sequence[int], target: int = 0) -> tuple[float, float]:
+    """The score of a target with nothing hidden, and with some units (numbers) hidden from the model. Raises ConfigError."""
+    chosen = _chosen(explanation, hidden)
+    if not 0 <= target < len(explanation.maps):
+        raise ConfigError(f"got the target {target}; expected one from 0 to {len(explanation.maps) - 1}")
+    aim = explanation.maps[target].target
+    scorer = Scorer(model.engine, explanation.messages, explanation.answer, aim, flow=flow_of(model.config))
+    of_target = chosen[: len(scorer.units)]
+    shown, without_them = scorer.scores(np.stack([scorer.none_hidden, of_target]))
+    return float(shown), float(without_them)
+
+
+def without(model: Model, explanation: Explanation, hidden: Sequence[int]) -> tuple[Message, ...]:
+    """The question as it would have been without some units (numbers): words left out, media emptied there. Raises ConfigError."""
+    chosen = _chosen(explanation, hidden)
+    units = [unit for unit, is_hidden in zip(explanation.units, chosen, strict=True) if is_hidden]
+    return taken_out(explanation.messages, units, model.network.vocabulary)

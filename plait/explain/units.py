@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from plait import registry
-from plait.contract import Message, Modality, Part, Segment
+from plait.contract import Message, Modality, Part
 from plait.data.row import Row
 from plait.data.vocabulary import Vocabulary
 from plait.modalities import Region
 
 FEWEST_TOKENS = 4  # of a medium that is hidden by tokens
+HALF = 0.5 - 1e-6  # of a piece that has to lie in what is taken out
 MOST_UNITS = 40  # of a part: more tokens are hidden some together
 
 
@@ -71,7 +72,7 @@ def _of_tokens(
     regions = registry.regions(part.type)
     if regions is None:
         return [Unit(message, place, part.type, {}, (int(token),)) for token in tokens]
-    located = regions.of_tokens(modality, _segment(modality, part))[: len(tokens)]
+    located = regions.of_tokens(modality, modality.read(part))[: len(tokens)]
     if modality.head == "categorical":
         words = [region["characters"] for region in regions.pieces(modality, part) if "characters" in region]
         owner = np.searchsorted([last for _, last in words], [at["characters"][0] + 0.5 for at in located])
@@ -86,10 +87,6 @@ def _of_tokens(
     return units
 
 
-def _segment(modality: Modality, part: Part) -> Segment:
-    return modality.read(part)
-
-
 def _joined(regions: Sequence[Region]) -> Region:
     """The region from the first to the last of several, of one kind."""
     if len(regions) == 1:
@@ -98,3 +95,29 @@ def _joined(regions: Sequence[Region]) -> Region:
     values = np.array([region[name] for region in regions])
     half = values.shape[1] // 2
     return {name: (*map(float, values[:, :half].min(axis=0)), *map(float, values[:, half:].max(axis=0)))}
+
+
+def taken_out(messages: Sequence[Message], units: Sequence[Unit], vocabulary: Vocabulary) -> tuple[Message, ...]:
+    """The messages as somebody would have sent them without some units: words left out, pieces of media emptied. Raises RowError."""
+    changed = list(messages)
+    for number, place in sorted({(unit.message, unit.part) for unit in units if unit.message < len(messages)}):
+        part = changed[number].parts[place]
+        regions, modality = registry.regions(part.type), vocabulary.modalities[part.type]
+        if regions is None:
+            continue
+        gone = [unit.region for unit in units if (unit.message, unit.part) == (number, place)]
+        pieces = regions.pieces(modality, part)
+        inside = [n for n, piece in enumerate(pieces) if any(_shared(piece, region) > HALF for region in gone)]
+        parts = list(changed[number].parts)
+        parts[place] = regions.without(modality, part, inside)
+        changed[number] = replace(changed[number], parts=tuple(parts))
+    return tuple(changed)
+
+
+def _shared(piece: Region, region: Region) -> float:
+    """The share of a piece that lies in a region, of the same kind."""
+    [name] = set(piece) & set(region)
+    one, other = np.array(piece[name]), np.array(region[name])
+    half = len(one) // 2
+    sides = np.minimum(one[half:], other[half:]) - np.maximum(one[:half], other[:half])
+    return float(np.prod(np.clip(sides, 0, None) / np.maximum(one[half:] - one[:half], 1e-9)))

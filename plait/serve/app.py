@@ -23,6 +23,7 @@ from plait.serve.openai import (
     decisions,
     detections,
     embeddings,
+    explanations,
     images,
     models,
     provenance,
@@ -49,6 +50,7 @@ ROUTERS = (
     decisions,
     detections,
     embeddings,
+    explanations,
     provenance,
     realtime,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from plait.serve.errors import ApiError
+from plait.serve.explainer import Explainer
 from plait.serve.media import MediaDecoder
 from plait.serve.metrics import Metrics
 from plait.serve.worker import Worker
@@ -72,6 +73,7 @@ class State:
         for model in models.values():
             model.engine.keep_prefixes(limits.kept)
         self.media = MediaDecoder()
+        self.explainer = Explainer()
         self.metrics = Metrics(self.served)
 
     def find(self, name: str | None, param: str = "model") -> Served:

@@ -6,6 +6,7 @@ import { el } from "./dom.js";
 import { Grid } from "./grid.js";
 import { loaded, ModelPage } from "./model.js";
 import { Talk } from "./talk.js";
+import { Why } from "./why.js";
 import { current, speak, t } from "./words.js";
 
 const main = document.getElementById("main");
@@ -17,6 +18,7 @@ const PAGES = {
   talk: () => (talk ??= new Talk(main, models, modalities)),
   grid: () => new Grid(main, models, modalities),
   compare: () => new Compare(main, models, modalities),
+  why: () => new Why(main, models, modalities),
   model: () => new ModelPage(main, models),
 };
 

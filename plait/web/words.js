@@ -19,6 +19,9 @@ const WORDS = {
     equal: "No difference", notKept: "This server keeps no choices.", noKey: "No key was given: reload the page to give one.", broken: "The connection broke before the answer was whole.", answered: "Answered", rate: "tokens/s", more: "more", modelTitle: "Models that are served here", parameters: "Parameters", context: "Longest sequence, tokens",
     reads: "Reads", writes: "Writes", base: "Stands on", live: "Right now", outstanding: "Requests under way", waiting: "Waiting",
     requests: "Requests", perSecond: "Tokens a second", firstWords: "First words, median", wholeAnswer: "Whole answer, median",
+    why: "Why", whyTitle: "What an answer hangs on", whyHelp: "Red speaks for the answer, blue against it. Choose a word, or a piece of a picture or of sound, to hide it: the model answers again without it.",
+    explained: "What is explained", wholeAnswerExplained: "the whole answer", eachToken: "each token by itself", method: "Method", askWhy: "Ask, and explain", explaining: "Explaining…", askingAgain: "Asking again…",
+    curves: "deletion and insertion", deletion: "hidden, the most important first", insertion: "shown, the most important first", withoutThem: "The answer without it", scoreBefore: "How well the model does the first answer",
     api: "Use it from a program", seconds: "s", image: "picture", audio: "sound", text: "words", none: "-",
   },
   zh: {
@@ -36,6 +39,8 @@ const WORDS = {
     betterB: "B 更好", equal: "差不多", notKept: "此服务器不保存选择。", noKey: "未提供密钥：请刷新页面后输入。", broken: "回答尚未完成，连接已中断。", answered: "已回答", rate: "词元/秒", more: "更多", modelTitle: "此处提供的模型", parameters: "参数量",
     context: "最长序列（词元）", reads: "可读", writes: "可写", base: "基座", live: "实时", outstanding: "进行中的请求", waiting: "等待中",
     requests: "请求数", perSecond: "每秒词元", firstWords: "首字时间（中位数）", wholeAnswer: "完整回答（中位数）", api: "在程序中使用",
+    why: "为何", whyTitle: "回答取决于什么", whyHelp: "红色支持该回答，蓝色反对。点击一个词、图片或声音的一块，把它隐藏，模型会重新回答。", explained: "解释什么", wholeAnswerExplained: "整个回答", eachToken: "逐个词元", method: "方法",
+    askWhy: "提问并解释", explaining: "正在解释…", askingAgain: "正在重新提问…", curves: "删除与插入", deletion: "隐藏，最重要者先", insertion: "显示，最重要者先", withoutThem: "没有它时的回答", scoreBefore: "模型给出第一个回答的得分",
     seconds: "秒", image: "图片", audio: "声音", text: "文字", none: "-",
   },
 };

@@ -255,3 +255,26 @@ def test_a_check_refuses_what_reading_refuses(modality):
     for seed in SEEDS:
         modality.check(modality.example(seed))
         modality.check(modality.write(modality.read(modality.example(seed))))
+
+
+def test_regions_cover_a_part_and_can_be_left_out(modality):
+    """Every token has a place, pieces can be pointed at, and a part without some is one that is read as long as before."""
+    regions = registry.regions(modality.name)
+    if regions is None:
+        return
+    for seed in SEEDS:
+        part = modality.example(seed)
+        segment = modality.read(part)
+        located = regions.of_tokens(modality, segment)
+        assert len(located) == sum(len(block.tokens) for block in segment.blocks)
+        pieces = regions.pieces(modality, part)
+        assert pieces
+        [name] = {name for region in [*located, *pieces] for name in region}
+        ends = [max(region[name][len(region[name]) // 2 :]) for region in (located[-1], pieces[-1])]
+        assert ends[0] == pytest.approx(ends[1], rel=0.2), "tokens and pieces end where the part does"
+        same = modality.read(regions.without(modality, part, ()))
+        bare = modality.read(regions.without(modality, part, range(len(pieces))))
+        np.testing.assert_allclose(same.blocks[0].tokens, segment.blocks[0].tokens, atol=2e-2)
+        if modality.head == "flow":
+            assert [block.header for block in bare.blocks] == [block.header for block in segment.blocks]
+        assert not np.array_equal(bare.blocks[0].tokens, segment.blocks[0].tokens)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plait.modalities.audio.codec import Audio
 
 LONGEST, MOST = 0.2, 40  # seconds of a piece, where that makes no more than so many
-FADE = RATE // 200  # samples over which a piece falls silent
+FADE = RATE // 400  # samples before and after its edge in which a piece falls silent
 
 
 def of_tokens(modality: Audio, segment: Segment) -> list[Region]:
@@ -45,5 +45,6 @@ def without(modality: Audio, part: Part, numbers: Collection[int]) -> Part:
     gain = np.ones(len(samples), np.float32)
     for number in numbers:
         gain[edges[number] : edges[number + 1]] = 0.0
-    kernel = np.ones(max(1, min(FADE, len(gain)))) / max(1, min(FADE, len(gain)))
-    return Part(modality.name, ((samples * np.convolve(gain, kernel, mode="same")).astype(np.float32), rate))
+    width = 1 + 2 * min(FADE, len(gain) // 2)
+    faded = np.convolve(np.pad(gain, width // 2, mode="edge"), np.ones(width) / width, mode="valid")
+    return Part(modality.name, ((samples * faded).astype(np.float32), rate))

@@ -17,13 +17,13 @@ from plait.contract import WORDS, Part
 from plait.infer.decoder import UNFINISHED
 from plait.infer.events import Answer, BlockDone, Event, Finished, Preview, Reason, TextDelta, TokenChoice, Usage
 from plait.infer.request import MOST_LOGPROBS
-from plait.serve.answers import Asked, Payload, event_stream, usage
+from plait.serve.answers import Asked, Payload, event_stream, usage, while_there
 from plait.serve.errors import ApiError, unsupported
 from plait.serve.guard import caller_of
 from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
 from plait.serve.openai.content import AUDIO, IMAGE, ChatMessage, as_content, as_messages
-from plait.serve.openai.shapes import DEFAULT_TOKENS, Request, Sampled, Shape, Stops, refuse, stops
+from plait.serve.openai.shapes import DEFAULT_TOKENS, Explain, Request, Sampled, Shape, Stops, refuse, stops
 from plait.serve.openai.spoken import in_sound
 from plait.serve.openai.tools import Choice, ResponseFormat, Tool, calling, within
 from plait.serve.state import Served, State
@@ -70,6 +70,7 @@ class ChatRequest(Sampled):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     size: str | None = Field(None, pattern=r"^(auto|\d{1,4}x\d{1,4})$", description="of a picture: WIDTHxHEIGHT")
+    explain: bool | Explain = Field(False, description="whether each answer comes with what it hangs on")
     previews: int = Field(0, ge=0, le=32, description="of each block in flight, in a stream")
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
@@ -167,6 +168,8 @@ async def as_requests(body: ChatRequest, state: State, served: Served) -> list[R
         raise unsupported("audio.format", f"got {body.audio.format!r} in a stream; expected 'pcm16'")
     to = answered_in(body.modalities, served)
     grammar = _grammar(body, to)
+    if body.stream and body.explain:
+        raise unsupported("explain", "in a stream; expected stream to be false")
     if not body.stream and (body.previews or body.stream_options):
         raise unsupported(
             "previews" if body.previews else "stream_options", "without stream; expected stream to be true"
@@ -192,6 +195,15 @@ def as_choice(index: int, answer: Answer, format: str, may_call: bool) -> dict[s
     if may_call and (call := tools.call_of(str(message["content"]))):
         message, reason = message | {"content": None, "tool_calls": [call]}, "tool_calls"
     return {"index": index, "message": message, "logprobs": as_logprobs(answer.logprobs), "finish_reason": reason}
+
+
+async def explanations_of(
+    state: State, served: Served, request: Request, answer: Answer, how: Explain, http: HttpRequest
+) -> list[dict[str, Any]]:
+    """What an answer hangs on, by each method that is asked for."""
+    explainer = state.explainer
+    found = await while_there(http, explainer.explained(served, request.messages, answer.message, how.of, how.methods))
+    return [one.as_dict() for one in found]
 
 
 def as_logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
@@ -323,6 +335,10 @@ def router(state: State) -> APIRouter:
         answers = await asked.answers(http)
         format = body.audio.format if body.audio else "wav"
         choices = [as_choice(index, answer, format, calls(body)) for index, answer in enumerate(answers)]
+        if body.explain:
+            how = Explain() if body.explain is True else body.explain
+            for choice, answer in zip(choices, answers, strict=True):
+                choice["explanations"] = await explanations_of(state, served, requests[0], answer, how, http)
         return {**head, "choices": choices, "usage": usage([answer.usage for answer in answers])}
 
     return routes

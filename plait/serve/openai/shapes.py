@@ -80,6 +80,13 @@ class Sampled(WithoutEffect):
         return [Request(question, seed=seed, **options) for question in questions for seed in seeds]
 
 
+class Explain(Shape):
+    """What is explained, and how."""
+
+    of: str = Field("answer", max_length=40, description="answer; token, patch or frame: each by itself; token:2")
+    methods: list[str] = Field(default_factory=list, max_length=8, description="masking if none is named")
+
+
 def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise ApiError for parameters of a shape whose values are not among the neutral ones; None always is."""
     for name, values in neutral.items():
@@ -102,4 +109,15 @@ def stops(stop: str | list[str] | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
-__all__ = ["DEFAULT_TOKENS", "Body", "Request", "Sampled", "Shape", "Stops", "WithoutEffect", "refuse", "stops"]
+__all__ = [
+    "DEFAULT_TOKENS",
+    "Body",
+    "Explain",
+    "Request",
+    "Sampled",
+    "Shape",
+    "Stops",
+    "WithoutEffect",
+    "refuse",
+    "stops",
+]

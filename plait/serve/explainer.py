@@ -1,0 +1,67 @@
+"""Explanations beside the engine that answers: one at a time a model, in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plait.contract import Message
+from plait.serve.errors import OverloadedError
+from plait.serve.worker import RETRY_AFTER
+
+if TYPE_CHECKING:
+    from plait.api.explaining import Explanation
+    from plait.serve.state import Served
+
+WAITING = 4  # of one model at once: each takes seconds of all cores
+Result = TypeVar("Result")
+
+
+class Explainer:
+    """Explains, one at a time a model, beside the engine that answers."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, asyncio.Lock] = {}
+        self.waiting: dict[str, int] = {}
+        self.running = set[asyncio.Task[Any]]()
+
+    async def run(self, name: str, work: Callable[[], Result]) -> Result:
+        """What `work` returns about the model `name`. Nobody else's begins before it has ended, even if nobody waits for it any more.
+        Raises OverloadedError where too many wait, and what it raises."""
+        waiting = self.waiting.get(name, 0)
+        if waiting >= WAITING:
+            raise OverloadedError(f"{waiting} explanations are under way; expected at most {WAITING}", RETRY_AFTER)
+        self.waiting[name] = waiting + 1
+        is_wanted = True
+
+        async def turn() -> Result:
+            try:
+                async with self.turns.setdefault(name, asyncio.Lock()):
+                    if not is_wanted:
+                        raise asyncio.CancelledError
+                    return await asyncio.to_thread(work)
+            finally:
+                self.waiting[name] -= 1
+
+        task = asyncio.ensure_future(turn())
+        self.running.add(task)  # the loop itself holds tasks by weak references
+        task.add_done_callback(self.running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_wanted = False
+            raise
+
+    async def explained(
+        self, served: Served, messages: tuple[Message, ...], answer: Message, of: str, methods: Sequence[str]
+    ) -> list[Explanation]:
+        """Explanations of an answer by every method that is asked for. Raises ConfigError, RowError."""
+        from plait.api import explaining
+
+        names = explaining.methods(methods)
+
+        def work() -> list[Explanation]:
+            return [served.model.explain_reply(messages, answer, of=of, method=name) for name in names]
+
+        return await self.run(served.name, work)

@@ -1,0 +1,60 @@
+// Why: what an answer hangs on. Heat over the question; a click hides a word, a piece of a picture or of sound, and the model answers anew.
+
+import { send } from "./api.js";
+import { Composer } from "./compose.js";
+import { el } from "./dom.js";
+import { Heat } from "./heat.js";
+import { shown } from "./media.js";
+import { t } from "./words.js";
+
+const METHODS = ["masking", "shapley", "relevance", "gradient", "attention-gradient", "rollout", "attention"];
+
+export class Why {
+  constructor(place, models, modalities) {
+    Object.assign(this, { place, models, modalities });
+  }
+
+  async show() {
+    const choice = (label, options) => el("select", { "aria-label": label }, options.map(([value, text]) => el("option", { value }, text)));
+    this.model = choice(t("serves"), this.models.map(({ id }) => [id, id]));
+    this.kind = choice(t("answerIn"), this.models[0].architecture.output_modalities.map((name) => [name, t(name)]));
+    this.model.addEventListener("change", () => this.kind.replaceChildren(...this.models.find(({ id }) => id === this.model.value).architecture.output_modalities.map((name) => el("option", { value: name }, t(name)))));
+    this.of = choice(t("explained"), [["answer", t("wholeAnswerExplained")], ["token", t("eachToken")]]);
+    this.method = choice(t("method"), METHODS.map((name) => [name, name]));
+    this.composer = new Composer(this.modalities, (content) => this.ask(content), t("askWhy"));
+    this.heat = el("div", { className: "heat", "aria-live": "polite" });
+    this.without = el("section", { className: "heat-without", "aria-live": "polite" });
+    this.place.replaceChildren(el("div", { className: "page" }, el("h2", {}, t("whyTitle")), el("p", { className: "soft" }, t("whyHelp")),
+      el("div", { className: "row" }, this.model, this.kind, this.of, this.method), this.composer.element, this.heat, this.without));
+  }
+
+  async ask(content) {
+    this.heat.replaceChildren(el("p", { className: "soft" }, t("explaining")));
+    this.without.replaceChildren();
+    try {
+      this.told = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
+        explain: { of: this.of.value, methods: [this.method.value] } });
+    } catch (error) {
+      this.heat.replaceChildren();
+      throw error;
+    }
+    const words = { user: t("you"), assistant: this.told.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
+    this.view = new Heat(this.heat, this.told.explanations, { words, hide: (units) => this.hide(units) });
+  }
+
+  async hide(hidden) {
+    const asked = (this.latest = {}), target = this.view.target;
+    this.without.replaceChildren(el("p", { className: "soft" }, t("askingAgain")));
+    try {
+      const { scores: [before, after], message } = await send("POST", `/v1/explanations/${this.told.id}/without`, { hidden, target });
+      if (asked !== this.latest) return; // another click came
+      const { content, audio } = message;
+      const parts = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content ?? [];
+      if (audio) parts.push({ type: "input_audio", input_audio: { data: audio.data, format: "wav" } });
+      this.without.replaceChildren(el("h3", {}, t("withoutThem")), el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true))),
+        el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${before.toFixed(2)} → ${after.toFixed(2)}`));
+    } catch (error) {
+      this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));
+    }
+  }
+}

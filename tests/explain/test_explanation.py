@@ -1,0 +1,169 @@
+"""Explanations from question to JSON and page; what cannot be explained is said."""
+
+import json
+
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from worlds import World, templated, text
+
+from plait.contract import Message, Part
+from plait.errors import ConfigError
+from plait.explain.explanation import MOST_TARGETS, Subject, explain, sentence
+from plait.explain.faithfulness import Curves, Verdict
+from plait.explain.methods import METHODS
+from plait.explain.page import page
+from plait.infer.engine import Engine
+
+
+@pytest.fixture(params=[False, True], ids=["marks", "template"])
+def subject(request):
+    world = templated(World()) if request.param else World()
+    model = world.model().eval()
+    subject = Subject(Engine(model), {}, lambda: model)
+    object.__setattr__(subject, "world", world)
+    return subject
+
+
+def asked(*parts):
+    return (Message("user", tuple(parts)),)
+
+
+def told(*parts):
+    return Message("assistant", tuple(parts))
+
+
+def test_an_answer_has_one_map_with_a_number_a_unit(subject):
+    world = subject.world
+    found = explain(subject, asked(world.part("image", 2), text("what is this?")), told(text("yes")))
+    [one] = found.maps
+    assert len(one.values) == len(found.units)
+    data = json.loads(found.to_json())
+    assert data["method"] == "masking"
+    assert [part["type"] for part in data["messages"][0]["parts"]] == ["image", "text"]
+    assert data["messages"][1]["parts"] == [{"type": "text", "text": "yes"}]
+    assert [unit["kind"] for unit in data["units"]][-4:] == ["text"] * 4
+    assert len(data["maps"][0]["values"]) == len(data["units"])
+    assert set(data["maps"][0]["verdict"]) >= {"faithfulness", "random", "chance", "is_faithful", "curves"}
+
+
+def test_every_token_of_an_answer_is_explained_by_what_came_before_it(subject):
+    found = explain(subject, asked(text("what is this?")), told(text("zwei")), of="token")
+    assert "".join(one.label for one in found.maps) == "zwei"
+    last = found.maps[-1]
+    of_answer = [n for n, unit in enumerate(found.units) if unit.message == 1]
+    if len(found.maps) > 1:
+        assert any(last.values[n] for n in of_answer)
+        assert not any(found.maps[0].values[n] for n in of_answer), "of what comes later nothing is told"
+
+
+def test_patches_and_frames_have_places(subject):
+    world = subject.world
+    picture, sound = world.part("image", 4), world.part("audio", 5)
+    found = explain(subject, asked(text("draw seven")), told(picture), of="patch")
+    boxes = [one.region["box"] for one in found.maps]
+    assert boxes[0][:2] == (0, 0)
+    assert boxes[-1][2:] == (1, 1)
+    assert len(set(boxes)) == len(boxes)
+    found = explain(subject, asked(text("say it")), told(sound), of="frame:1")
+    [one] = found.maps
+    first, last = one.region["seconds"]
+    assert first == pytest.approx(last - first)
+
+
+def test_a_long_answer_is_explained_up_to_a_bound(subject, monkeypatch):
+    monkeypatch.setattr("plait.explain.explanation.MOST_TARGETS", 3)
+    assert MOST_TARGETS > 3
+    found = explain(subject, asked(text("what?")), told(text("yes yes yes yes yes")), of="token")
+    assert len(found.maps) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"of": "word"}, "of='word'; expected answer, token"),
+        ({"of": "token:x"}, "of='token:x'"),
+        ({"of": "token:99"}, "expected a token from 0 to"),
+        ({"of": "answer:1"}, "of='answer:1'"),
+        ({"method": "magic"}, "'magic'; expected one of shapley"),
+        ({"part": 2}, "part 2 of an answer of 1"),
+    ],
+)
+def test_what_is_not_there_is_said(subject, options, what):
+    with pytest.raises(ConfigError, match=what):
+        explain(subject, asked(text("what?")), told(text("yes")), **options)
+
+
+def test_an_empty_answer_is_nothing_to_explain(subject):
+    with pytest.raises(ConfigError, match="empty"):
+        explain(subject, asked(text("what?")), told())
+
+
+def verdict_of(chance, matters=1.0):
+    return Verdict(Curves((1,), (0.4,), (0.6,)), 0.1, chance, matters)
+
+
+def test_what_is_no_more_than_chance_says_so():
+    assert "NOT more faithful" in sentence(verdict_of(0.5))
+    assert "NOT" not in sentence(verdict_of(0.0))
+    assert "nothing to explain" in sentence(verdict_of(0.0, 0.001))
+
+
+def test_the_table_names_units_as_people_do(subject):
+    world = subject.world
+    question = asked(world.part("audio", 3), world.part("image", 2), text("what is this?"))
+    table = explain(subject, question, told(text("yes"))).table(most=99)
+    for kind in ("audio, 0.00 to", "image, ", "% from the left", "'what'", "'?'"):
+        assert kind in table, kind
+
+
+def test_the_page_shows_heat_and_its_tokens_can_be_chosen(subject, tmp_path):
+    """In Chromium: a square of heat a unit, methods to choose from, a map for each token; markup in a question is text."""
+    world = subject.world
+    question = asked(world.part("image", 2), world.part("audio", 3), text("what </script><b>is</b> 四 this?"))
+    answer = told(text("yes zwei"))
+    found = [explain(subject, question, answer, of="token", method=method) for method in ("masking", "relevance")]
+    path = tmp_path / "why.html"
+    path.write_text(page(found), encoding="utf-8")
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1000"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options)
+    try:
+        browser.get(path.as_uri())
+        units = [unit for unit in found[0].units if unit.message == 0]
+        marks = browser.find_elements(By.CSS_SELECTOR, "[data-unit]")
+        assert len(marks) == len(units)
+        words = browser.find_element(By.CSS_SELECTOR, ".heat-words")
+        assert words.text == "what </script><b>is</b> 四 this?"
+        assert not browser.find_elements(By.CSS_SELECTOR, ".heat-words b")
+        strongest = int(np.argmax(np.abs(found[0].maps[0].values)))
+        colour = {
+            int(mark.get_attribute("data-unit")): mark.value_of_css_property("background-color") for mark in marks
+        }
+        assert "0.85" in colour[strongest]
+        choices = browser.find_elements(By.CSS_SELECTOR, ".heat-choice")
+        assert len(choices) == len(found[0].maps)
+        choices[-1].click()
+        pressed = browser.find_elements(By.CSS_SELECTOR, ".heat-choice[aria-pressed=true]")
+        assert [each.get_attribute("data-target") for each in pressed] == [str(len(found[0].maps) - 1)]
+        select = browser.find_element(By.CSS_SELECTOR, "[data-methods]")
+        assert [each.text for each in select.find_elements(By.TAG_NAME, "option")] == ["masking", "relevance"]
+        assert browser.find_elements(By.CSS_SELECTOR, ".heat-verdict svg polyline")
+        assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    finally:
+        browser.quit()
+
+
+def test_a_broken_clip_on_a_page_is_said(subject):
+    found = explain(subject, asked(text("what?")), told(text("yes")))
+    broken = Message("user", (Part("image", "gone.png"),))
+    object.__setattr__(found, "messages", (broken,))
+    assert "gone.png" in page([found])
+
+
+def test_every_method_is_named_in_the_help():
+    from plait.explain import methods
+
+    assert all(f"    {name} " in methods.__doc__ or f"    {name}  " in methods.__doc__ for name in METHODS)
