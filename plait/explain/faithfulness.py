@@ -15,8 +15,8 @@ import numpy as np
 
 from plait.explain.scorer import Scorer
 
-STEPS = 8  # shares of the units at which scores are taken
-ORDERS = 16  # drawn at random
+STEPS = 6  # shares of the units at which scores are taken
+ORDERS = 10  # drawn at random
 LEAST = 0.05  # that hiding everything has to change
 CHANCE = 0.1  # of the orders that may be as faithful
 

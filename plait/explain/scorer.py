@@ -19,7 +19,7 @@ from plait.data.pack import Batch, collate
 from plait.data.row import FlowBlock, Ids, Row
 from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError, RowError
-from plait.explain.units import units_of
+from plait.explain.units import tokens_of, units_of
 from plait.infer.engine import Engine
 
 COPIES = 8  # noised ones of a block, whose losses are averaged
@@ -137,10 +137,17 @@ class Scorer:
         return np.zeros(len(self.units), bool)
 
     def row_without(self, hidden: np.ndarray) -> Row:
-        """The row in which the units [units] that are `hidden` cannot be seen."""
+        """The row in which the units [units] that are `hidden` cannot be seen. A medium all of whose pieces are hidden is hidden by its
+        tokens: an empty one would still be one."""
         missing = [unit for unit, is_hidden in zip(self.units, hidden, strict=True) if is_hidden]
-        row = self._row(frozenset((unit.message, unit.part, unit.piece) for unit in missing if unit.piece >= 0))
+        left = {(unit.message, unit.part) for unit, gone in zip(self.units, hidden, strict=True) if not gone}
+        whole = {(unit.message, unit.part) for unit in missing if unit.piece >= 0} - left
+        pieces = [unit for unit in missing if unit.piece >= 0 and (unit.message, unit.part) not in whole]
+        row = self._row(frozenset((unit.message, unit.part, unit.piece) for unit in pieces))
         tokens = [token for unit in missing for token in unit.tokens]
+        for message, part in whole:
+            of_part = tokens_of(row, message, part)
+            tokens += of_part[row.ids[of_part] < 0].tolist()
         if not tokens:
             return row
         copy = row.copy.copy()

@@ -26,12 +26,12 @@ def test_the_right_order_is_as_faithful_as_can_be():
     right, wrong = order_of(np.array(WORTH)), order_of(-np.array(WORTH))
     (best, worst), worth = curves(scorer, [right, wrong])
     assert worth == pytest.approx(10.0)
-    assert best.counts == (1, 2, 3, 4, 6, 7, 8, 9)
+    assert best.counts == (1, 3, 4, 6, 7, 9)
     assert best.deletion[0] == pytest.approx(0.2)
     assert best.insertion[0] == pytest.approx(0.8)
     assert best.deletion[-1] == pytest.approx(0.0, abs=1e-9)
     assert best.faithfulness == pytest.approx(-worst.faithfulness)
-    assert 0.85 < best.faithfulness <= 1
+    assert 0.85 < best.faithfulness <= 1, best
 
 
 def test_a_verdict_tells_what_is_more_than_chance():
@@ -60,9 +60,7 @@ def test_units_of_one_kind_alone():
     assert found.curves.deletion[0] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize(
-    ("units", "expected"), [(1, [1]), (2, [1]), (3, [1, 2]), (100, [11, 22, 33, 44, 56, 67, 78, 89])]
-)
+@pytest.mark.parametrize(("units", "expected"), [(1, [1]), (2, [1]), (3, [1, 2]), (100, [14, 29, 43, 57, 71, 86])])
 def test_shares_of_few_units_are_whole_units(units, expected):
     assert counts_of(units) == expected
 

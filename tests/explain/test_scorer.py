@@ -166,11 +166,14 @@ def test_a_fewer_token_picture_is_hidden_by_pieces():
     pieces = [unit for unit in scorer.units if unit.kind == "image"]
     assert {unit.piece for unit in pieces} == set(range(36))
     assert not any(unit.tokens for unit in pieces)
-    hidden = np.array([unit.kind == "image" for unit in scorer.units])
+    hidden = np.array([unit.kind == "image" and unit.piece > 0 for unit in scorer.units])
     row = scorer.row_without(hidden)
     assert (row.copy >= 0).all()
     assert not np.array_equal(row.clean["image"].inputs, scorer.row.clean["image"].inputs)
     assert len(row) == len(scorer.row)
+    all_of_it = np.array([unit.kind == "image" for unit in scorer.units])
+    row = scorer.row_without(all_of_it)
+    assert (row.copy < 0).sum() == 1, "with nothing of it left the picture itself is hidden"
 
 
 def np_picture(side, seed=0):

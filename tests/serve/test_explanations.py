@@ -1,0 +1,228 @@
+"""Explanations over HTTP, in chat completions, and on the page Why in a real browser."""
+
+import base64
+import threading
+import time
+
+import httpx2 as httpx
+import pytest
+from conftest import serving, small_model
+
+from plait.serve.explainer import WAITING, Explainer
+
+
+def question(*parts):
+    return [{"role": "user", "content": list(parts)}]
+
+
+def picture(png):
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png).decode()}"}}
+
+
+def words(text):
+    return {"type": "text", "text": text}
+
+
+def test_an_answer_comes_with_what_it_hangs_on(http, png):
+    body = {"messages": question(picture(png), words("what is this?")), "max_tokens": 4}
+    told = http.post("/v1/explanations", json=body)
+    assert told.status_code == 200, told.text
+    [found] = told.json()["explanations"]
+    assert found["method"] == "masking"
+    assert [part["type"] for part in found["messages"][0]["parts"]] == ["image", "text"]
+    assert "<img" in found["messages"][0]["parts"][0]["html"]
+    assert len(found["units"]) == len(found["maps"][0]["values"])
+    assert found["maps"][0]["sentence"]
+
+
+def test_a_given_answer_is_explained_token_by_token(http):
+    body = {
+        "messages": question(words("what is this?")),
+        "answer": "yes zwei",
+        "explain": {"of": "token", "methods": ["masking", "shapley"]},
+    }
+    found = http.post("/v1/explanations", json=body).json()["explanations"]
+    assert [one["method"] for one in found] == ["masking", "shapley"]
+    assert "".join(one["label"] for one in found[0]["maps"]) == "yes zwei"
+
+
+def test_the_model_answers_again_without_what_is_hidden(http, png):
+    asked = {"messages": question(picture(png), words("what is this?")), "max_tokens": 4, "temperature": 0}
+    told = http.post("/v1/explanations", json=asked).json()
+    units = told["explanations"][0]["units"]
+    of_words = [number for number, unit in enumerate(units) if unit["kind"] == "text"]
+    again = http.post(f"/v1/explanations/{told['id']}/without", json={"hidden": of_words}).json()
+    assert len(again["scores"]) == 2
+    assert again["scores"][0] != again["scores"][1]
+    assert again["message"]["role"] == "assistant"
+    same = http.post(f"/v1/explanations/{told['id']}/without", json={"hidden": []}).json()
+    assert same["scores"][0] == pytest.approx(same["scores"][1])
+    answer = "".join(part.get("text", "") for part in told["explanations"][0]["messages"][-1]["parts"])
+    assert same["message"]["content"] == answer, "with nothing hidden it is the same answer"
+
+
+def test_chat_completions_explain_where_they_are_asked_to(http, client):
+    body = {"model": "tiny", "messages": question(words("what is this?")), "max_tokens": 4}
+    told = http.post("/v1/chat/completions", json=body | {"explain": True, "n": 2, "temperature": 1.0}).json()
+    assert len(told["choices"]) == 2
+    for choice in told["choices"]:
+        [found] = choice["explanations"]
+        assert found["messages"][-1]["parts"][0]["text"] == choice["message"]["content"]
+    plain = http.post("/v1/chat/completions", json=body).json()
+    assert "explanations" not in plain["choices"][0]
+    answer = client.chat.completions.create(**body, extra_body={"explain": {"of": "token", "methods": ["shapley"]}})
+    assert answer.choices[0].explanations[0]["method"] == "shapley"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"explain": {"methods": ["magic"]}}, "'magic'; expected one of shapley"),
+        ({"explain": {"of": "word"}}, "of='word'"),
+        ({"explain": {"methods": ["relevance"]}}, "not loaded from a folder"),
+        ({"explain": {"of": "token:99"}, "answer": "yes"}, "expected a token from 0"),
+        ({"messages": []}, "at least one"),
+        ({"answer": ""}, "answer"),
+        ({"explain": {"methods": ["masking"] * 9}}, "methods"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(http, change, what):
+    told = http.post("/v1/explanations", json={"messages": question(words("what?")), "max_tokens": 4} | change)
+    assert told.status_code == 400
+    assert what in told.json()["error"]["message"]
+
+
+def test_a_stream_is_not_explained(http):
+    body = {"messages": question(words("what?")), "stream": True, "explain": True}
+    told = http.post("/v1/chat/completions", json=body)
+    assert told.status_code == 400
+    assert "explain" in told.json()["error"]["message"]
+
+
+def test_units_and_explanations_that_are_not_there_are_refused(http):
+    asked = {"messages": question(words("what?")), "answer": "yes"}
+    name = http.post("/v1/explanations", json=asked).json()["id"]
+    wrong = http.post(f"/v1/explanations/{name}/without", json={"hidden": [99]})
+    assert wrong.status_code == 400
+    assert "unit 99; expected numbers from 0 to" in wrong.json()["error"]["message"]
+    target = http.post(f"/v1/explanations/{name}/without", json={"hidden": [0], "target": 5})
+    assert target.status_code == 400
+    gone = http.post("/v1/explanations/expl_none/without", json={"hidden": []})
+    assert gone.status_code == 404
+
+
+def test_what_one_caller_had_explained_another_may_not_ask_on(tmp_path):
+    from plait.serve.guard import Access
+    from plait.serve.keys import hashed
+
+    keys = {hashed("one"): "one", hashed("two"): "two"}
+    with serving(access=Access(keys=keys)) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
+
+        def post(path, body, key):
+            return client.post(path, json=body, headers={"Authorization": f"Bearer {key}"})
+
+        name = post("/v1/explanations", {"messages": question(words("what?")), "answer": "yes"}, "one").json()["id"]
+        assert post(f"/v1/explanations/{name}/without", {"hidden": [0]}, "one").status_code == 200
+        assert post(f"/v1/explanations/{name}/without", {"hidden": [0]}, "two").status_code == 404
+
+
+def test_one_at_a_time_and_too_many_are_refused():
+    """Of one model; what nobody waits for any more is not begun."""
+    import asyncio
+
+    from plait.serve.errors import OverloadedError
+
+    running, most, begun = [0], [0], []
+    release = threading.Event()
+
+    def work(number):
+        begun.append(number)
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        release.wait(10)
+        running[0] -= 1
+        return number
+
+    async def ask():
+        explainer = Explainer()
+        tasks = [asyncio.ensure_future(explainer.run("tiny", lambda n=n: work(n))) for n in range(WAITING)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(OverloadedError, match=f"expected at most {WAITING}"):
+            await explainer.run("tiny", lambda: work(99))
+        assert await explainer.run("other", lambda: "another model's") == "another model's"
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        release.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[1], asyncio.CancelledError)
+        assert [results[n] for n in (0, 2, 3)] == [0, 2, 3]
+        assert explainer.waiting["tiny"] == 0
+
+    asyncio.run(ask())
+    assert most[0] == 1
+    assert begun == [0, 2, 3]
+
+
+def test_the_engine_answers_while_something_is_explained(place, monkeypatch):
+    """An explanation does not hold up answers."""
+    from plait.api import Model
+
+    explained = threading.Event()
+    usual = Model.explain_reply
+
+    def slow(self, *arguments, **options):
+        explained.wait(30)
+        return usual(self, *arguments, **options)
+
+    monkeypatch.setattr(Model, "explain_reply", slow)
+    with httpx.Client(base_url=place, timeout=60) as client:
+        body = {"messages": question(words("what?")), "answer": "yes"}
+        told = []
+        thread = threading.Thread(target=lambda: told.append(client.post("/v1/explanations", json=body).status_code))
+        thread.start()
+        time.sleep(0.3)
+        with httpx.Client(base_url=place, timeout=20) as other:
+            answer = other.post("/v1/chat/completions", json={"messages": question(words("what?")), "max_tokens": 2})
+        assert answer.status_code == 200
+        assert not told
+        explained.set()
+        thread.join(30)
+        assert told == [200]
+
+
+def test_the_page_why(png, tmp_path):
+    """A picture and words are asked about, heat is shown, a piece is hidden by a click, and the model answers again."""
+    from test_pages import CHROMIUM, DRIVER, Page
+
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromium-driver")
+    from selenium.webdriver.support.ui import Select
+
+    path = tmp_path / "picture.png"
+    path.write_bytes(png)
+    with serving({"tiny": small_model()}) as (url, _):
+        page = Page(url)
+        try:
+            page.open("/#why")
+            page.one("h2", "What an answer hangs on")
+            Select(page.one('select[aria-label="What is explained"]')).select_by_value("token")
+            page.driver.find_element("css selector", "input[type=file]").send_keys(str(path))
+            page.one(".attached img")
+            page.one("textarea").send_keys("what is this?")
+            page.one("button.primary", "Ask").click()
+            page.one(".heat-verdict")
+            marks = page.all("[data-unit]")
+            assert len(marks) >= 5
+            assert page.all(".heat-frame .heat-cover")
+            marks[0].click()
+            page.one(".heat-without [data-scores]")
+            before, after = page.one("[data-scores]").get_attribute("data-scores").split()
+            assert float(before) != float(after)
+            assert page.all(".heat-unit.heat-hidden")
+            assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+            page.open("/#why")
+            Select(page.one("#language")).select_by_value("zh")
+            page.one("h2", "回答取决于什么")
+        finally:
+            page.driver.quit()
