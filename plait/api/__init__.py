@@ -316,7 +316,7 @@ def load(path: PathLike, dtype: str = "auto", device: str = "auto") -> Model:
     with archive.opened(path) as folder:
         network, config = checkpoint.load(folder, resolve_dtype(dtype, processor))
         model = Model(network.to(processor).for_inference(bits_of(dtype)), config)
-        model.folder = checkpoint.locate(folder)
+        model.folder, model.path = checkpoint.locate(folder), path
     return model
 
 

@@ -25,7 +25,8 @@ class Model:
         from plait.infer.engine import Engine
 
         self.network, self.config = network, config
-        self.folder: Path | None = None  # that it was loaded from
+        self.folder: Path | None = None  # of the checkpoint that it was loaded from
+        self.path: Path | None = None  # that it was asked for by: a folder, or an archive
         self.engine = Engine(network, active)
         self.in_words = self.engine.in_words  # what sounds without words are asked as
 
@@ -91,13 +92,14 @@ class Model:
         """A copy of the model in float32 that can be looked into. Raises ConfigError for a model that was not loaded from a folder."""
         import torch
 
-        from plait.train import checkpoint
+        from plait.train import archive, checkpoint
 
-        if self.folder is None:
+        if self.path is None:
             raise ConfigError(
                 "this model was not loaded from a folder; expected plait.load(PATH), so that it can be looked into"
             )
-        network, _ = checkpoint.load(self.folder, torch.float32)
+        with archive.opened(self.path) as folder:
+            network, _ = checkpoint.load(folder, torch.float32)
         return network.eval()
 
     def generate_all(self, requests: Sequence[Request]) -> list[Answer]:

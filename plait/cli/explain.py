@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,6 +11,7 @@ import typer
 from plait import registry
 from plait.cli.app import app
 from plait.cli.generate import parse_arguments, request_options, write_part
+from plait.contract import WORDS
 from plait.errors import ConfigError
 
 USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
@@ -54,12 +56,7 @@ def explain(
     model = api.load(line.checkpoint)
     question = Message("user", tuple(Part(kind, value) for kind, value in line.inputs))
     if answer is not None:
-        kind = (registry.kind_of_file(Path(answer).suffix) if Path(answer).is_file() else None) or registry.kind_of(
-            answer
-        )
-        if kind is None:
-            raise ConfigError(f"got --answer {answer}; expected words, or a file of a kind such as .png")
-        reply = Message("assistant", (Part(kind, answer),))
+        reply = Message("assistant", (Part(*_answer(answer)),))
     else:
         options = request_options(line.settings, kinds)
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
@@ -74,3 +71,13 @@ def explain(
     if json is not None:
         pages.write_file(json, explaining.as_json(found))
         typer.echo(json)
+
+
+def _answer(value: str) -> tuple[str, str]:
+    """The modality of an answer that is given, and its value: a file by its name, else words. Raises ConfigError."""
+    kind = registry.kind_of_file(Path(value).suffix)
+    if kind is None:
+        return WORDS, value
+    if not os.path.isfile(value):  # not `Path.is_file`, which raises for a name that is too long
+        raise ConfigError(f"got --answer {value}; expected words, or a file that is there")
+    return kind, value

@@ -133,8 +133,7 @@ def collate(
     shape = (len(sequences), length)
     ids, block, copy, position, expert = (np.full(shape, fill, np.int64) for fill in (-1, 0, 0, 0, 0))
     target, row_id = np.full(shape, -1, np.int64), np.full(shape, PADDING_ROW, np.int64)
-    clean: dict[str, list[FlowArrays]] = {}
-    noised: dict[str, list[FlowArrays]] = {}
+    clean, noised = dict[str, list[FlowArrays]](), dict[str, list[FlowArrays]]()
     examples: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shares = np.zeros(shape, bool)
     clean_tokens = used = number = 0
@@ -148,8 +147,8 @@ def collate(
             for parts, collected in ((row.clean, clean), (row.noised, noised)):
                 for name, part in parts.items():
                     collected.setdefault(name, []).append(replace(part, index=part.index + (b * length + start)))
-            for name, *pair in row.examples:
-                examples.setdefault(name, []).append((pair[0], pair[1]))
+            for name, given, wanted in row.examples:
+                examples.setdefault(name, []).append((given, wanted))
             start += len(row)
             clean_tokens += row.clean_tokens
         number += len(whole_rows)

@@ -111,6 +111,9 @@ class FlowHead(nn.Module):
         self, hidden: Tensor, noised: Tensor, clean: Tensor, time: Tensor, expected: Tensor | None = None
     ) -> Tensor:
         """[N] losses `mean((x_hat - x)^2) / max(1 - t, CLIP)^2`; arguments as in `forward`, and [N, W] clean tokens."""
-        error = (self(hidden, noised, time, expected) - clean).square().mean(dim=-1)
-        loss: Tensor = error / (1.0 - time).clamp_min(CLIP).square()
+        return self.weighed(self(hidden, noised, time, expected) - clean, time)
+
+    def weighed(self, difference: Tensor, time: Tensor) -> Tensor:
+        """[N] what a difference [N, W] between clean tokens counts at [N] times: as one between velocities."""
+        loss: Tensor = difference.square().mean(dim=-1) / (1.0 - time).clamp_min(CLIP).square()
         return loss

@@ -14,7 +14,7 @@ from plait import api, registry
 from plait.cli import app
 from plait.cli.generate import parse_arguments, request_options, write_part
 from plait.contract import Message, Part
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, PlaitError
 from plait.eval import card, statistics
 from plait.infer.engine import Answer, Engine
 from plait.modalities import PROVENANCE
@@ -315,3 +315,55 @@ def test_what_is_generated_is_marked_and_verified(tmp_path):
     assert "says nothing of where it came from; no mark found" in lines[1]
     assert lines[2].startswith(f"{tmp_path / 'none.png'}: ! ")
     assert "no picture or sound by its name" in lines[3]
+
+
+def test_explain_says_what_an_answer_hangs_on(run, small_digits, tmp_path):
+    picture = next((small_digits / "media/test").glob("*.png"))
+    html, numbers = tmp_path / "why.html", tmp_path / "why.json"
+    told = invoke(
+        "explain", run, "--image", picture, "--text", "Read the digit.", "--answer", "seven", "--method", "masking", "--method", "relevance",
+        "--html", html, "--json", numbers,
+    )  # fmt: skip
+    assert "masking:" in told
+    assert "relevance:" in told
+    assert "'digit'" in told
+    found = json.loads(numbers.read_text())
+    assert [one["method"] for one in found] == ["masking", "relevance"]
+    assert found[0]["messages"][-1]["parts"] == [{"type": "text", "text": "seven"}]
+    assert "heat" in html.read_text()
+
+
+@pytest.mark.parametrize("to", ["image", "audio"])
+def test_explain_answers_first_where_no_answer_is_given(run, tmp_path, to):
+    told = invoke("explain", run, "--text", "Draw seven.", "--to", to, "--of", "token:0", "--out", tmp_path, "seed=3")
+    assert list(tmp_path.glob("answer-0.*"))
+    assert "%" in told or "nothing to explain" in told
+
+
+def test_explain_in_python(run):
+    found = plait.load(run).explain(
+        "Draw seven.", answer=Message("assistant", (Part("text", "yes"),)), method="gradient"
+    )
+    assert len(found.maps[0].values) == len(found.units)
+
+
+def test_an_archive_is_explained_too(run, tmp_path):
+    packed = api.export(run, tmp_path / "mine.plait")
+    told = invoke("explain", packed, "--text", "Draw seven.", "--answer", "yes", "--method", "relevance")
+    assert "faithfulness" in told or "chance" in told or "nothing to explain" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--text", "what?", "--method", "magic"], "'magic'; expected one of shapley"),
+        (["--text", "what?", "--answer", "yes", "--of", "word"], "of='word'"),
+        (["--text", "what?", "--answer", "yes", "--html", "/proc/no/why.html"], "cannot be written"),
+        (["--text", "what?", "--answer", ""], "empty"),
+        ([], "no input"),
+        (["--text", "what?", "--answer", "gone.png"], "--answer gone.png; expected words, or a file that is there"),
+    ],
+)
+def test_what_explain_cannot_do_is_said(run, arguments, what):
+    with pytest.raises(PlaitError, match=what):
+        invoke("explain", run, *arguments)

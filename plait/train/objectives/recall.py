@@ -16,8 +16,6 @@ from torch import Tensor
 
 from plait.contract import Sample
 from plait.data.pack import Batch
-from plait.heads.categorical import side_by_side
-from plait.heads.flow import CLIP
 from plait.model.multimodal import MultimodalTransformer, TokenLosses
 from plait.train.objectives.pretrain import by_group
 from plait.train.objectives.reference import Reference
@@ -73,7 +71,7 @@ def predictions(model: MultimodalTransformer, hidden: Tensor, batch: Batch, rows
             expected = model.expected(name, tokens.coordinates[at])
             told = tokens.inputs[at], tokens.time[at], expected
             flows[name] = model.flows[name](hidden.index_select(0, tokens.index[at]), *told)
-    return Predictions(side_by_side(model.categorical.values(), hidden.index_select(0, index)).float(), flows)
+    return Predictions(model.logits(hidden.index_select(0, index)), flows)
 
 
 def _targets(batch: Batch, rows: Tensor) -> Tensor:
@@ -93,7 +91,7 @@ def divergences(
     for name, predicted in now.flows.items():
         tokens = batch.noised[name]
         at = torch.isin(row[tokens.index], rows)
-        error = (predicted - then.flows[name]).square().mean(dim=-1)
-        loss = error / (1.0 - tokens.time[at]).clamp_min(CLIP).square()
+        head = model.flows[name]
+        loss = head.weighed(predicted - then.flows[name], tokens.time[at])  # type: ignore[operator]
         losses[name] = TokenLosses(loss, row[tokens.index[at]])
     return losses
