@@ -4,9 +4,10 @@ python benchmarks/planted_truth.py runs/demo --data data/digits --to work/plante
 
     first, second   two pictures of digits; the question names which one is to be read
     heard           two clips; likewise
-    mark            a picture of a digit with a small mark somewhere; the answer is the mark's kind, whatever the digit
+    mark            a picture of a digit with a small mark in a corner; the answer is the mark's kind, whatever the digit
 
-Pointing accuracy: the unit with the largest value lies in the part that decides. IoU: of as many units with the largest values as lie in it.
+Pointing accuracy: of what is seen and heard the unit with the largest value lies in the part that decides (words of the question decide, too: which
+one is asked for). IoU: of as many units with the largest values as lie in it.
 Rows that the model answers wrongly are left out, and counted.
 """
 
@@ -67,7 +68,7 @@ def row_of(task: str, digits: Digits, folder: Path, number: int, rng: np.random.
     if task == "mark":
         picture = np.array(Image.open(digits.pick("image", int(rng.integers(10)), rng)).convert("L"))
         kind = list(KINDS)[int(rng.integers(len(KINDS)))]
-        left, top = (int(side) for side in rng.integers(0, SIDE - MARK, 2))
+        left, top = (int(side) for side in rng.choice([1, SIDE - MARK - 1], 2))  # one of four corners
         picture[top : top + MARK, left : left + MARK] = np.where(KINDS[kind], 255, 0)
         path = f"media/{folder.name}-{task}-{number}.png"
         Image.fromarray(picture).save(folder.parent / path)
@@ -165,6 +166,7 @@ def main() -> None:
         truth = np.array([truth_of(row["meta"])(unit) for unit in scorer.units])
         for method in METHODS:
             values = relevance_of(method, Look(scorer, Tracer(inside, scorer), seed=seen[task]))
+            values = np.where([unit.kind == "text" for unit in scorer.units], -np.inf, values)
             hits[task, method].append(bool(truth[values.argmax()]))
             top = np.zeros(len(values), bool)
             top[np.argsort(-values, kind="stable")[: truth.sum()]] = True
