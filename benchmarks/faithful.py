@@ -4,7 +4,7 @@ python benchmarks/faithful.py runs/demo --rows 8
 python benchmarks/faithful.py runs/demo-0 runs/demo-1 runs/demo-2 --rows 8      # of several seeds
 python benchmarks/faithful.py smol --data data/smol --tasks name,colour,transcribe --rows 5
 
-A number is the mean over rows of faithfulness minus that of random orders (0: chance). Beside the methods stand `elsewhere`, the order
+A number is the median over rows of faithfulness minus that of random orders (0: chance). Beside the methods stand `elsewhere`, the order
 that masking gives another row of the task, which is what an explanation is worth that does not look at its input; and, of each method,
 the rank correlation of its values with those for weights drawn anew (Adebayo et al., 2018): near 0 where it looks at the model.
 Of rows with several kinds of what is given, each kind alone is measured, too: the others stay as they are.
@@ -27,7 +27,7 @@ from side_by_side import table
 from plait import api
 from plait.contract import Sample
 from plait.data.rows import read_rows
-from plait.explain.faithfulness import verdict
+from plait.explain.faithfulness import ENUMERATED, LEAST, verdict
 from plait.explain.methods import METHODS, Look, relevance_of
 from plait.explain.scorer import Scorer, flow_of
 from plait.explain.tracing import Tracer
@@ -35,8 +35,6 @@ from plait.infer.engine import Engine
 from plait.model.init import initialise
 from plait.model.multimodal import MultimodalTransformer
 from plait.train import checkpoint
-
-LEAST = 0.02  # that hiding everything has to change for a row to count
 
 
 def drawn_anew(network: MultimodalTransformer, seed: int) -> MultimodalTransformer:
@@ -71,11 +69,11 @@ class Measured:
         if len(kinds) > 1:
             parts += [(kind, np.array([unit.kind == kind for unit in scorer.units])) for kind in kinds]
         for hidden, among in parts:
-            if among is not None and among.sum() < 3:
+            if among is not None and among.sum() < ENUMERATED:
                 continue
             for method, of_method in values.items():
                 found = verdict(scorer, of_method, among=among)
-                if abs(found.matters) >= LEAST:
+                if found.matters >= LEAST:
                     self.gains[cell, hidden][method].append(found.curves.faithfulness - found.random)
 
 
@@ -128,7 +126,7 @@ def main() -> None:
         measure(path, options.data, [task for task in options.tasks.split(",") if task], options.rows, measured)
     names = [*METHODS, "elsewhere"]
     rows = [
-        (f"{cell}, {hidden}", str(len(gains["masking"])), *(f"{np.mean(gains[name]):.2f}" if gains[name] else "" for name in names))
+        (f"{cell}, {hidden}", str(len(gains["masking"])), *(f"{np.median(gains[name]):.2f}" if gains[name] else "" for name in names))
         for (cell, hidden), gains in sorted(measured.gains.items())
     ]  # fmt: skip
     of_all = [gains for (_, hidden), gains in measured.gains.items() if hidden == "all"]
@@ -136,7 +134,7 @@ def main() -> None:
         (
             "mean of cells",
             "",
-            *(f"{np.mean([np.mean(gains[name]) for gains in of_all if gains[name]]):.2f}" for name in names),
+            *(f"{np.mean([np.median(gains[name]) for gains in of_all if gains[name]]):.2f}" for name in names),
         )
     )
     rows.append(("seconds a row", "", *(f"{np.mean(measured.seconds[name]):.2f}" for name in METHODS), ""))

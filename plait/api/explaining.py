@@ -23,7 +23,7 @@ ALL = "all"
 def methods(asked: Sequence[str]) -> list[str]:
     """Names of methods: the default if none is asked for, every one for `all`. Raises ConfigError for an unknown one."""
     names = list(METHODS) if ALL in asked else list(dict.fromkeys(asked)) or [DEFAULT]
-    if unknown := [name for name in names if name not in METHODS]:
+    if unknown := [name for name in asked if name not in METHODS and name != ALL]:
         raise ConfigError(f"got the method {unknown[0]!r}; expected one of {', '.join(METHODS)}, or {ALL}")
     return names
 
@@ -44,13 +44,16 @@ def _chosen(explanation: Explanation, hidden: Sequence[int]) -> np.ndarray:
 
 
 def scores(model: Model, explanation: Explanation, hidden: Sequence[int], target: int = 0) -> tuple[float, float]:
-    """The score of a target with nothing hidden, and with some units (numbers) hidden from the model. Raises ConfigError."""
+    """The score of a target with nothing hidden, and with some units (numbers) hidden from the model, as far as it could see them. Raises
+    ConfigError."""
     chosen = _chosen(explanation, hidden)
     if not 0 <= target < len(explanation.maps):
         raise ConfigError(f"got the target {target}; expected one from 0 to {len(explanation.maps) - 1}")
     aim = explanation.maps[target].target
-    scorer = Scorer(model.engine, explanation.messages, explanation.answer, aim, flow=flow_of(model.config))
-    of_target = chosen[: len(scorer.units)]
+    asked = explanation.messages, explanation.answer, aim, explanation.seed
+    scorer = Scorer(model.engine, *asked, flow_of(model.config))
+    keys = {unit.key for unit, is_hidden in zip(explanation.units, chosen, strict=True) if is_hidden}
+    of_target = np.array([unit.key in keys for unit in scorer.units])
     shown, without_them = scorer.scores(np.stack([scorer.none_hidden, of_target]))
     return float(shown), float(without_them)
 

@@ -85,7 +85,9 @@ class Model:
         """As `explain`, of the answer to a conversation."""
         from plait.explain.explanation import Subject, explain
 
-        return explain(Subject(self.engine, self.config, lambda: self.inside), messages, answer, **options)
+        bounds = {name: options.pop(name) for name in ("check", "most_tokens") if name in options}
+        subject = Subject(self.engine, self.config, lambda: self.inside, **bounds)
+        return explain(subject, messages, answer, **options)
 
     @cached_property
     def inside(self) -> MultimodalTransformer:

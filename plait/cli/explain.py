@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from plait import registry
-from plait.cli.app import app
+from plait.cli.app import app, make_folder
 from plait.cli.generate import parse_arguments, request_options, write_part
 from plait.contract import WORDS
 from plait.errors import ConfigError
@@ -52,13 +52,15 @@ def explain(
     from plait.contract import Message, Part
     from plait.runtime import pages
 
-    methods = explaining.methods(method or [])
+    methods, options = explaining.methods(method or []), request_options(line.settings, kinds)
+    if answer is not None and options:
+        raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
+    make_folder(out)  # before the work, not after it
     model = api.load(line.checkpoint)
     question = Message("user", tuple(Part(kind, value) for kind, value in line.inputs))
     if answer is not None:
         reply = Message("assistant", (Part(*_answer(answer)),))
     else:
-        options = request_options(line.settings, kinds)
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))

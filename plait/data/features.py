@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -135,6 +136,7 @@ class FeatureReader:
         self.recent: dict[tuple[str, Key], np.ndarray] = {}
         self.networks: dict[str, Callable[[Sequence[np.ndarray]], list[np.ndarray]]] = {}
         self.hits = self.misses = 0
+        self.lock = threading.Lock()
 
     def keep_in(self, folder: Path) -> None:
         """Use the features in a folder, and keep new ones there."""
@@ -156,19 +158,20 @@ class FeatureReader:
         if store is not None and key in store:
             self.hits += 1
             return store.get(key)
-        if (part.type, key) in self.recent:
-            self.hits += 1
-            return self.recent[part.type, key]
-        self.misses += 1
-        given = prepared(self.modalities[part.type], self.readers[part.type], part, key)
-        features = self._network(part.type)([given])[0]
-        if store is not None:
-            store.add([(key, features)])
-        else:
+        with self.lock:  # explanations read media beside the engine
+            if (part.type, key) in self.recent:
+                self.hits += 1
+                return self.recent[part.type, key]
+            self.misses += 1
+            given = prepared(self.modalities[part.type], self.readers[part.type], part, key)
+            features = self._network(part.type)([given])[0]
+            if store is not None:
+                store.add([(key, features)])
+                return features
             self.recent[part.type, key] = features
             while len(self.recent) > IN_MEMORY:
                 del self.recent[next(iter(self.recent))]
-        return features
+            return features
 
     def _network(self, name: str) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
         if name not in self.networks:

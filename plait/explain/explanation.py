@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from plait import registry
-from plait.contract import WORDS, Message, Part, Segment
+from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError
-from plait.explain.faithfulness import Verdict, verdict
-from plait.explain.methods import INSIDE, METHODS, Look, relevance_of
+from plait.explain.faithfulness import LEAST, Verdict, rows_of, verdict
+from plait.explain.methods import INSIDE, METHODS, Look, relevance_of, rows_of_method
 from plait.explain.scorer import Scorer, Target, flow_of
 from plait.explain.tracing import Tracer
-from plait.explain.units import Unit
+from plait.explain.units import Unit, content_of
 from plait.infer.engine import Engine
 from plait.modalities import Region
 from plait.model.multimodal import MultimodalTransformer
@@ -53,6 +52,7 @@ class Explanation:
     answer: Message
     units: tuple[Unit, ...]
     maps: tuple[Map, ...]
+    seed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; media as their kind alone."""
@@ -72,8 +72,9 @@ class Explanation:
         """The units that matter most for each target, as text."""
         lines = []
         for one in self.maps:
-            if one.label:
-                lines.append(f"{one.label!r}:")
+            kind = self.answer.parts[one.target.part].type
+            if heading := repr(one.label) if one.label.strip() else _place(kind, one.region):
+                lines.append(f"{heading}:")
             total = sum(abs(value) for value in one.values) or 1.0
             for number in np.argsort(-np.abs(one.values))[:most]:
                 if one.values[number]:
@@ -87,26 +88,36 @@ class Explanation:
         messages = (*self.messages, self.answer)
         where = "" if len(messages) == 2 and unit.message == 0 else f" of message {unit.message + 1}"
         if "characters" in unit.region:
-            first, last = map(int, unit.region["characters"])
-            return f"{str(messages[unit.message].parts[unit.part].value)[first:last].strip()!r}{where}"
-        if "seconds" in unit.region:
-            return "{}{}, {:.2f} to {:.2f} s".format(unit.kind, where, *unit.region["seconds"])
-        if "box" in unit.region:
-            left, top, right, bottom = (round(100 * side) for side in unit.region["box"])
-            return f"{unit.kind}{where}, {left}-{right} % from the left, {top}-{bottom} % from the top"
-        return f"{unit.kind}{where}"
+            return f"{_words(messages[unit.message].parts[unit.part], unit.region).strip()!r}{where}"
+        name = unit.kind if _alone(messages[unit.message], unit) else f"{unit.kind} (part {unit.part + 1})"
+        return (_place(name, unit.region) or name) + where
 
 
-def sentence(found: Verdict) -> str:
+def _alone(message: Message, unit: Unit) -> bool:
+    """Whether a unit's part is the only one of its kind in its message."""
+    return sum(part.type == unit.kind for part in message.parts) == 1
+
+
+def _place(name: str, region: Region) -> str:
+    """Where in a medium a region is, in words; nothing of other regions."""
+    if "seconds" in region:
+        return "{}, {:.2f} to {:.2f} s".format(name, *region["seconds"])
+    if "box" in region:
+        left, top, right, bottom = (round(100 * side) for side in region["box"])
+        return f"{name}, {left}-{right} % from the left, {top}-{bottom} % from the top"
+    return ""
+
+
+def sentence(tested: Verdict) -> str:
     """What deletion and insertion say of a map."""
-    if found.is_faithful:
-        return f"faithfulness {found.curves.faithfulness:.2f}; orders drawn at random {found.random:.2f}"
-    if abs(found.matters) < 0.05:
-        return "hiding all that was given changes next to nothing: there is nothing to explain"
-    return (
-        f"NOT more faithful than chance: {found.curves.faithfulness:.2f}; orders drawn at random {found.random:.2f}, "
-        f"{found.chance:.0%} of them at least as good"
-    )
+    ours, others = tested.curves.faithfulness, tested.random
+    if tested.matters < LEAST:
+        return "hiding what was given changes next to nothing: there is nothing to explain"
+    if not tested.is_testable:
+        return f"faithfulness {ours:.2f}, other orders {others:.2f}: too few pieces to tell an explanation from chance"
+    if tested.is_faithful:
+        return f"faithfulness {ours:.2f}; other orders {others:.2f}"
+    return f"NOT more faithful than chance: {ours:.2f}; other orders {others:.2f}, {tested.chance:.0%} of them better"
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -114,39 +125,30 @@ def _message(message: Message) -> dict[str, Any]:
     return {"role": message.role, "parts": parts}
 
 
-def targets_of(of: str, engine: Engine, answer: Message, part: int) -> list[tuple[Target, str, Region]]:
-    """What is explained, with its words and its place. `of`: answer, token (each by itself) or token:NUMBER; patch and frame are
-    tokens, too. Raises ConfigError."""
+def targets_of(of: str, whole: Scorer, part: int) -> list[tuple[Target, str, Region]]:
+    """What is explained of an answer whose `whole` part a scorer knows, with its words and its place. `of`: answer, token (each by itself,
+    MOST_TARGETS at most) or token:NUMBER; patch and frame are tokens, too. Raises ConfigError."""
     name, colon, number = of.partition(":")
     name = SAME.get(name, name)
-    if not answer.parts:
-        raise ConfigError("got an empty answer; expected something to explain")
-    if not 0 <= part < len(answer.parts):
-        raise ConfigError(f"got part {part} of an answer of {len(answer.parts)}; expected one of them")
     if name == ANSWER and not colon:
         return [(Target(part), "", {})]
     if name != TOKEN or (colon and not number.isdecimal()):
         raise ConfigError(f"got of={of!r}; expected answer, token, patch or frame, or one of them such as token:3")
-    chosen = answer.parts[part]
-    segment = engine.encoder.modality(chosen.type).read(chosen)
-    regions = _regions(engine, chosen, segment)
-    count = sum(len(block.tokens) for block in segment.blocks)
-    if colon:
-        if int(number) >= count:
-            raise ConfigError(f"got of={of!r}; expected a token from 0 to {count - 1}, of which this answer consists")
-        numbers = [int(number)]
-    else:
-        numbers = list(range(min(count, MOST_TARGETS)))
-    return [(Target(part, token, token + 1), _label(chosen, regions[token]), regions[token]) for token in numbers]
+    answered = whole.answer.parts[part]
+    _, regions = content_of(whole.row, len(whole.messages), answered, part, whole.vocabulary)
+    count = whole.tokens
+    if colon and int(number) >= count:
+        raise ConfigError(f"got of={of!r}; expected a token from 0 to {count - 1}, of which this answer consists")
+    numbers = [int(number)] if colon else range(min(count, MOST_TARGETS))
+    places = [regions[token] if token < len(regions) else {} for token in numbers]
+    return [
+        (Target(part, token, token + 1), _words(answered, place), place)
+        for token, place in zip(numbers, places, strict=True)
+    ]
 
 
-def _regions(engine: Engine, part: Part, segment: Segment) -> Sequence[Region]:
-    found = registry.regions(part.type)
-    count = sum(len(block.tokens) for block in segment.blocks)
-    return found.of_tokens(engine.encoder.modality(part.type), segment) if found else [{}] * count
-
-
-def _label(part: Part, region: Region) -> str:
+def _words(part: Part, region: Region) -> str:
+    """The words of a part in a region; none of a medium."""
     if "characters" not in region:
         return ""
     first, last = map(int, region["characters"])
@@ -156,11 +158,14 @@ def _label(part: Part, region: Region) -> str:
 @dataclass(frozen=True)
 class Subject:
     """A model that is asked: the `engine` that answers, how the checkpoint is configured, and what gives a float32 copy of the model for
-    methods that look into it."""
+    methods that look into it. `check` is called now and then, and what it raises ends the work; `most_tokens` bounds what goes through
+    the model for one explanation."""
 
     engine: Engine
     config: Mapping[str, Any]
     inside: Callable[[], MultimodalTransformer]
+    check: Callable[[], object] = lambda: None
+    most_tokens: int | None = None
 
 
 def explain(
@@ -176,20 +181,38 @@ def explain(
     """Explain one part of an answer to messages. `of`: as `targets_of`. Raises ConfigError, RowError."""
     if method not in METHODS:
         raise ConfigError(f"got the method {method!r}; expected one of {', '.join(METHODS)}")
-    maps: list[tuple[Scorer, Map]] = []
-    for target, label, region in targets_of(of, subject.engine, answer, part):
-        scorer = Scorer(subject.engine, messages, answer, target, seed, flow_of(subject.config))
+    if not answer.parts:
+        raise ConfigError("got an empty answer; expected something to explain")
+    flow = flow_of(subject.config)
+    whole = Scorer(subject.engine, messages, answer, Target(part), seed, flow)
+    targets = targets_of(of, whole, part)
+    _affordable(subject, whole, method, len(targets))
+    units, maps = tuple(whole.units), list[tuple[Sequence[Unit], Map]]()
+    for target, words, region in targets:
+        subject.check()
+        scorer = Scorer(subject.engine, messages, answer, target, seed, flow) if target != whole.target else whole
+        scorer.check = subject.check
         tracer = Tracer(subject.inside(), scorer) if method in INSIDE else None
         values = relevance_of(method, Look(scorer, tracer, seed))
-        maps.append((scorer, Map(target, tuple(map(float, values)), verdict(scorer, values, seed), label, region)))
-    longest = max(maps, key=lambda pair: len(pair[0].units))[0].units
-    whole = [replace(one, values=_spread(scorer.units, one.values, longest)) for scorer, one in maps]
-    return Explanation(method, maps[0][0].messages, answer, tuple(longest), tuple(whole))
+        of_target = Map(target, tuple(map(float, values)), verdict(scorer, values, seed), words, region)
+        maps.append((scorer.units, of_target))
+        units = tuple({unit.key: unit for unit in (*units, *scorer.units)}.values())
+    spread = tuple(replace(one, values=_spread(known, one.values, units)) for known, one in maps)
+    return Explanation(method, whole.messages, answer, units, spread, seed)
+
+
+def _affordable(subject: Subject, whole: Scorer, method: str, targets: int) -> None:
+    """Raise ConfigError for more than the subject's bound."""
+    units = len(whole.units) + (whole.tokens if targets > 1 else 0)
+    tokens = targets * len(whole.row) * (rows_of_method(method, units) + rows_of(units))
+    if subject.most_tokens is not None and tokens > subject.most_tokens:
+        raise ConfigError(
+            f"got {targets} targets with {units} pieces each, some {tokens:,} tokens to compute by {method}; expected at most "
+            f"{subject.most_tokens:,}: a shorter question, one token, or another method"
+        )
 
 
 def _spread(units: Sequence[Unit], values: Sequence[float], every: Sequence[Unit]) -> tuple[float, ...]:
     """Values of units among all: 0 for those that come after the target."""
-    known = {
-        (unit.message, unit.part, tuple(unit.region.items())): value for unit, value in zip(units, values, strict=True)
-    }
-    return tuple(known.get((unit.message, unit.part, tuple(unit.region.items())), 0.0) for unit in every)
+    known = {unit.key: value for unit, value in zip(units, values, strict=True)}
+    return tuple(known.get(unit.key, 0.0) for unit in every)

@@ -54,6 +54,6 @@ def page(explanations: Sequence[Explanation]) -> str:
     told = json.dumps([described(one) for one in explanations], ensure_ascii=False)
     return PAGE.format(
         style=Markup((web / "style.css").read_text(encoding="utf-8") + (web / "heat.css").read_text(encoding="utf-8")),
-        told=Markup(told.replace("</", "<\\/").replace("<!--", "<\\!--")),
+        told=Markup(told.replace("<", "\\u003c")),
         script=Markup((web / "heat.js").read_text(encoding="utf-8")),
     )

@@ -157,9 +157,13 @@ class Findings:
         keys = [(now, blake2b(medium.float().cpu().numpy().tobytes()).digest()) for medium in media]
         if len(self.texts) > REMEMBERED:
             self.texts.clear()
-        if new := {key: medium for key, medium in zip(keys, media, strict=True) if key not in self.texts}:
-            self.texts.update(zip(new, finder.find(torch.stack(list(new.values())), table, dtype), strict=True))
-        return [self.texts[key] for key in keys]
+        known: dict[tuple[Hashable, bytes], str] = {
+            key: text for key in keys if (text := self.texts.get(key)) is not None
+        }
+        if new := {key: medium for key, medium in zip(keys, media, strict=True) if key not in known}:
+            known |= zip(new, finder.find(torch.stack(list(new.values())), table, dtype), strict=True)
+            self.texts.update(known)
+        return [known[key] for key in keys]  # another thread may have forgotten all
 
 
 def in_places(texts: Sequence[Sequence[int]], table: Tensor, places: int) -> Tensor:

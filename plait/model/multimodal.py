@@ -403,12 +403,14 @@ class MultimodalTransformer(nn.Module):
         keys = [(version, blake2b(sound.float().cpu().numpy().tobytes()).digest()) for sound in sounds]
         if len(self._transcripts) > HEARD:
             self._transcripts.clear()
-        if new := {key: sound for key, sound in zip(keys, sounds, strict=True) if key not in self._transcripts}:
+        known = {key: text for key in keys if (text := self._transcripts.get(key)) is not None}
+        if new := {key: sound for key, sound in zip(keys, sounds, strict=True) if key not in known}:
             counts = torch.tensor([len(sound) for sound in new.values()], device=sounds[0].device)
             weigh = self.log_likelihoods if self.base is not None else None
             texts = transcripts(speller, torch.cat(list(new.values())), counts, self.lexicon, weigh)
-            self._transcripts.update(zip(new, texts, strict=True))
-        return [self._transcripts[key] for key in keys]
+            known |= zip(new, texts, strict=True)
+            self._transcripts.update(known)
+        return [known[key] for key in keys]  # another thread may have forgotten all
 
     @torch.no_grad()
     def log_likelihoods(self, texts: Sequence[Sequence[str]]) -> list[list[float]]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from plait.serve.state import Served
 
 WAITING = 4  # of one model at once: each takes seconds of all cores
+MOST_TOKENS = 1_000_000  # through the model for one explanation
+Check = Callable[[], None]  # raises once nobody waits any more
 Result = TypeVar("Result")
 
 
@@ -26,8 +28,8 @@ class Explainer:
         self.waiting: dict[str, int] = {}
         self.running = set[asyncio.Task[Any]]()
 
-    async def run(self, name: str, work: Callable[[], Result]) -> Result:
-        """What `work` returns about the model `name`. Nobody else's begins before it has ended, even if nobody waits for it any more.
+    async def run(self, name: str, work: Callable[[Check], Result]) -> Result:
+        """What `work` returns about the model `name`; it is given what to call now and then. Nobody else's begins before it has ended, even if nobody waits for it any more.
         Raises OverloadedError where too many wait, and what it raises."""
         waiting = self.waiting.get(name, 0)
         if waiting >= WAITING:
@@ -35,23 +37,23 @@ class Explainer:
         self.waiting[name] = waiting + 1
         is_wanted = True
 
+        def check() -> None:
+            if not is_wanted:
+                raise asyncio.CancelledError
+
         async def turn() -> Result:
-            try:
-                async with self.turns.setdefault(name, asyncio.Lock()):
-                    if not is_wanted:
-                        raise asyncio.CancelledError
-                    return await asyncio.to_thread(work)
-            finally:
-                self.waiting[name] -= 1
+            async with self.turns.setdefault(name, asyncio.Lock()):
+                check()
+                return await asyncio.to_thread(work, check)
 
         task = asyncio.ensure_future(turn())
         self.running.add(task)  # the loop itself holds tasks by weak references
         task.add_done_callback(self.running.discard)
         try:
             return await asyncio.shield(task)
-        except asyncio.CancelledError:
+        finally:
             is_wanted = False
-            raise
+            self.waiting[name] -= 1  # who has gone takes no place, even if what was begun has not ended
 
     async def explained(
         self, served: Served, messages: tuple[Message, ...], answer: Message, of: str, methods: Sequence[str]
@@ -61,7 +63,8 @@ class Explainer:
 
         names = explaining.methods(methods)
 
-        def work() -> list[Explanation]:
-            return [served.model.explain_reply(messages, answer, of=of, method=name) for name in names]
+        def work(check: Check) -> list[Explanation]:
+            bounds: dict[str, Any] = {"check": check, "most_tokens": MOST_TOKENS}
+            return [served.model.explain_reply(messages, answer, of=of, method=name, **bounds) for name in names]
 
         return await self.run(served.name, work)

@@ -119,14 +119,14 @@ export class Heat {
   }
 
   verdict(verdict, sentence) {
-    const { counts, deletion, insertion } = verdict.curves, all = this.told.units.length;
+    const { units, counts, full, empty, deletion, insertion } = verdict.curves;
     const box = make("div", { class: `heat-verdict${verdict.is_faithful ? "" : " heat-doubt"}` }, make("p", {}, sentence));
     const line = (values, begin, end) => {
-      const points = [[0, begin], ...counts.map((count, step) => [count / all, values[step]]), [1, end]];
-      return points.map(([x, y]) => `${(10 + 180 * x).toFixed(1)},${(90 - 70 * Math.max(-0.2, Math.min(1.2, y))).toFixed(1)}`).join(" ");
+      const points = [[0, begin], ...counts.map((count, step) => [count / units, values[step]]), [1, end]];
+      return points.map(([x, y]) => `${(10 + 180 * x).toFixed(1)},${(90 - 70 * y).toFixed(1)}`).join(" ");
     };
     const svg = `<svg viewBox="0 0 200 110" role="img" aria-label="${this.say("curves", "deletion and insertion")}"><path d="M10 20h180M10 90h180" class="heat-axis"/>`
-      + `<polyline class="heat-deletion" points="${line(deletion, 1, 0)}"/><polyline class="heat-insertion" points="${line(insertion, 0, 1)}"/></svg>`;
+      + `<polyline class="heat-deletion" points="${line(deletion, full, empty)}"/><polyline class="heat-insertion" points="${line(insertion, empty, full)}"/></svg>`;
     const plot = make("figure", {});
     plot.innerHTML = svg;
     plot.append(make("figcaption", {}, make("span", { class: "heat-deletion" }, this.say("deletion", "hidden, the most important first")), " ", make("span", { class: "heat-insertion" }, this.say("insertion", "shown, the most important first"))));

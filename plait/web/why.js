@@ -29,15 +29,19 @@ export class Why {
   }
 
   async ask(content) {
+    const asked = (this.latest = {});
     this.heat.replaceChildren(el("p", { className: "soft" }, t("explaining")));
     this.without.replaceChildren();
+    let told;
     try {
-      this.told = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
+      told = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
         explain: { of: this.of.value, methods: [this.method.value] } });
     } catch (error) {
       this.heat.replaceChildren();
       throw error;
     }
+    if (asked !== this.latest) return; // another question came
+    this.told = told;
     const words = { user: t("you"), assistant: this.told.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
     this.view = new Heat(this.heat, this.told.explanations, { words, hide: (units) => this.hide(units) });
   }
@@ -48,10 +52,10 @@ export class Why {
     try {
       const { scores: [before, after], message } = await send("POST", `/v1/explanations/${this.told.id}/without`, { hidden, target });
       if (asked !== this.latest) return; // another click came
-      const { content, audio } = message;
+      const { content, audio } = message ?? {};
       const parts = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content ?? [];
       if (audio) parts.push({ type: "input_audio", input_audio: { data: audio.data, format: "wav" } });
-      this.without.replaceChildren(el("h3", {}, t("withoutThem")), el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true))),
+      this.without.replaceChildren(el("h3", {}, t("withoutThem")), ...(message ? [el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true)))] : []),
         el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${before.toFixed(2)} → ${after.toFixed(2)}`));
     } catch (error) {
       this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));

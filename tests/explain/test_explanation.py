@@ -1,11 +1,11 @@
 """Explanations from question to JSON and page; what cannot be explained is said."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
-from selenium import webdriver
-from selenium.webdriver.common.by import By
 from worlds import World, templated, text
 
 from plait.contract import Message, Part
@@ -14,7 +14,15 @@ from plait.explain.explanation import MOST_TARGETS, Subject, explain, sentence
 from plait.explain.faithfulness import Curves, Verdict
 from plait.explain.methods import METHODS
 from plait.explain.page import page
+from plait.explain.scorer import Scorer, Target
 from plait.infer.engine import Engine
+
+selenium = pytest.importorskip("selenium")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(params=[False, True], ids=["marks", "template"])
@@ -100,14 +108,72 @@ def test_an_empty_answer_is_nothing_to_explain(subject):
         explain(subject, asked(text("what?")), told())
 
 
-def verdict_of(chance, matters=1.0):
-    return Verdict(Curves((1,), (0.4,), (0.6,)), 0.1, chance, matters)
+def verdict_of(chance, matters=1.0, units=9):
+    return Verdict(Curves(units, (1,), 1.0, 0.0, (0.4,), (0.6,)), 0.1, chance, matters)
 
 
 def test_what_is_no_more_than_chance_says_so():
     assert "NOT more faithful" in sentence(verdict_of(0.5))
     assert "NOT" not in sentence(verdict_of(0.0))
-    assert "nothing to explain" in sentence(verdict_of(0.0, 0.001))
+    assert "nothing to explain" in sentence(verdict_of(0.0, matters=0.001))
+    assert "too few pieces" in sentence(verdict_of(0.0, units=3))
+
+
+def test_more_than_is_affordable_is_refused_before_it_begins(subject):
+    bounded = dataclasses.replace(subject, most_tokens=100)
+    with pytest.raises(ConfigError, match="expected at most 100: a shorter question"):
+        explain(bounded, asked(text("what is this?")), told(text("yes")))
+
+
+def test_what_nobody_waits_for_ends_between_two_batches(subject, monkeypatch):
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) > 1:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        explain(dataclasses.replace(subject, check=check), asked(text("what is this?")), told(text("yes")))
+
+
+@pytest.mark.parametrize("written", ["四 is 🙂", "не знаю", "  what is this?  ", "שלום yes"])
+def test_units_of_any_script_are_what_people_see(subject, written):
+    """Characters of several tokens are hidden whole, and every token belongs to the word that it writes."""
+    found = explain(subject, asked(text(written)), told(text("yes")))
+    pieces = [written[int(unit.region["characters"][0]) : int(unit.region["characters"][1])] for unit in found.units]
+    assert "".join(pieces).strip() == written.strip()
+    assert all(piece.strip() for piece in pieces)
+    tokens = [token for unit in found.units for token in unit.tokens]
+    assert len(tokens) == len(set(tokens))
+
+
+def test_tokens_of_an_answer_with_blanks_are_targets(subject):
+    found = explain(subject, asked(text("what is this?")), told(text("yes ")), of="token")
+    assert "".join(one.label for one in found.maps).strip() == "yes"
+
+
+def test_every_unit_of_a_target_can_change_its_score(subject):
+    """The token from which the model goes on is no unit: hidden or not, it is what asks."""
+    world = subject.world
+    question, answer = asked(text("what is this?")), told(text("yes zwei 四"))
+    whole = Scorer(subject.engine, question, answer)
+    for number in range(1, whole.tokens):
+        scorer = Scorer(subject.engine, question, answer, Target(0, number, number + 1))
+        [shown, *without] = scorer.scores(np.vstack([scorer.none_hidden, np.eye(len(scorer.units), dtype=bool)]))
+        assert all(abs(score - shown) > 1e-7 for score in without)
+    assert world
+
+
+def test_a_whole_answer_in_sound_is_not_explained_by_itself(subject):
+    rng = np.random.default_rng(0)
+    sound = Part("audio", (0.1 * rng.standard_normal(16_000).astype(np.float32), 16_000))
+    found = explain(subject, asked(text("say it")), told(sound))
+    assert {unit.message for unit in found.units} == {0}
+    later = explain(subject, asked(text("say it")), told(sound), of="frame:9")
+    frames = [unit for unit in later.units if unit.message == 1]
+    assert frames
+    assert max(unit.region["seconds"][1] for unit in frames) <= later.maps[0].region["seconds"][0] + 1e-6
 
 
 def test_the_table_names_units_as_people_do(subject):
@@ -118,10 +184,11 @@ def test_the_table_names_units_as_people_do(subject):
         assert kind in table, kind
 
 
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 def test_the_page_shows_heat_and_its_tokens_can_be_chosen(subject, tmp_path):
     """In Chromium: a square of heat a unit, methods to choose from, a map for each token; markup in a question is text."""
     world = subject.world
-    question = asked(world.part("image", 2), world.part("audio", 3), text("what </script><b>is</b> 四 this?"))
+    question = asked(world.part("image", 2), world.part("audio", 3), text("what </script><!-- <b>is</b> 四 this?"))
     answer = told(text("yes zwei"))
     found = [explain(subject, question, answer, of="token", method=method) for method in ("masking", "relevance")]
     path = tmp_path / "why.html"
@@ -129,14 +196,15 @@ def test_the_page_shows_heat_and_its_tokens_can_be_chosen(subject, tmp_path):
     options = webdriver.ChromeOptions()
     for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1000"):
         options.add_argument(argument)
-    browser = webdriver.Chrome(options=options)
+    options.binary_location = CHROMIUM
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
         browser.get(path.as_uri())
         units = [unit for unit in found[0].units if unit.message == 0]
         marks = browser.find_elements(By.CSS_SELECTOR, "[data-unit]")
         assert len(marks) == len(units)
         words = browser.find_element(By.CSS_SELECTOR, ".heat-words")
-        assert words.text == "what </script><b>is</b> 四 this?"
+        assert words.text == "what </script><!-- <b>is</b> 四 this?"
         assert not browser.find_elements(By.CSS_SELECTOR, ".heat-words b")
         strongest = int(np.argmax(np.abs(found[0].maps[0].values)))
         colour = {

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from plait.explain.faithfulness import counts_of, curves, order_of, verdict
+from plait.explain.faithfulness import counts_of, curves, order_of, rows_of, verdict
 
 
-def additive(worth, noise=0.0):
+def additive(worth):
     """A scorer in whose score every unit is worth a number."""
     worth = np.asarray(worth, float)
 
@@ -19,14 +19,16 @@ def additive(worth, noise=0.0):
 
 
 WORTH = [0.0, 8.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0]
+AGAINST = [-3.0, -2.0, 1.0, 0.5, 0.0, 0.0]  # hiding everything helps
 
 
 def test_the_right_order_is_as_faithful_as_can_be():
     scorer = additive(WORTH)
     right, wrong = order_of(np.array(WORTH)), order_of(-np.array(WORTH))
-    (best, worst), worth = curves(scorer, [right, wrong])
-    assert worth == pytest.approx(10.0)
+    (best, worst), extent = curves(scorer, [right, wrong])
+    assert extent == pytest.approx(10.0)
     assert best.counts == (1, 3, 4, 6, 7, 9)
+    assert (best.full, best.empty) == (1.0, 0.0)
     assert best.deletion[0] == pytest.approx(0.2)
     assert best.insertion[0] == pytest.approx(0.8)
     assert best.deletion[-1] == pytest.approx(0.0, abs=1e-9)
@@ -34,21 +36,48 @@ def test_the_right_order_is_as_faithful_as_can_be():
     assert 0.85 < best.faithfulness <= 1, best
 
 
-def test_a_verdict_tells_what_is_more_than_chance():
-    scorer, rng = additive(WORTH), np.random.default_rng(0)
-    found = verdict(scorer, np.array(WORTH))
+@pytest.mark.parametrize("worth", [WORTH, AGAINST, [5.0, -5.0, 0.01, 0.0, 0.0]])
+def test_a_verdict_tells_what_is_more_than_chance(worth):
+    """Whether what is given helps in all, harms, or both evens out."""
+    found = verdict(additive(worth), np.array(worth))
     assert found.is_faithful
     assert found.chance <= 0.1
-    assert abs(found.random) < 0.5
-    backwards = verdict(scorer, -np.array(WORTH))
+    assert -1 <= found.curves.faithfulness <= 1
+    backwards = verdict(additive(worth), -np.array(worth))
     assert not backwards.is_faithful
-    assert backwards.chance == 1.0
-    by_chance = [verdict(scorer, rng.standard_normal(10), seed).is_faithful for seed in range(40)]
+    assert backwards.chance > 0.9
+
+
+def test_orders_by_chance_are_seldom_believed():
+    rng = np.random.default_rng(0)
+    by_chance = [verdict(additive(WORTH), rng.standard_normal(10), seed).is_faithful for seed in range(40)]
     assert np.mean(by_chance) < 0.3
 
 
 def test_where_nothing_matters_nothing_is_faithful():
-    assert not verdict(additive(np.zeros(10)), np.arange(10.0)).is_faithful
+    found = verdict(additive(np.zeros(10)), np.arange(10.0))
+    assert not found.is_testable
+    assert not found.is_faithful
+    assert np.isfinite(found.curves.deletion).all()
+
+
+@pytest.mark.parametrize("worth", [[1.0], [2.0, 1.0], [0.0, 3.0, 0.0]])
+def test_too_few_pieces_are_told_apart_from_chance_by_nobody(worth):
+    found = verdict(additive(worth), np.array(worth))
+    assert not found.is_testable
+    assert found.chance <= 0.5
+
+
+def test_all_orders_of_four_units_are_taken():
+    worth = [4.0, 2.0, 1.0, 0.5]
+    asked = []
+    scorer = additive(worth)
+    usual = scorer.scores
+    scorer.scores = lambda hidden: (asked.append(len(hidden)), usual(hidden))[1]
+    found = verdict(scorer, np.array(worth))
+    assert found.is_faithful
+    assert found.chance == 0.0
+    assert asked == [rows_of(4)]
 
 
 def test_units_of_one_kind_alone():
@@ -72,5 +101,6 @@ def test_equal_values_stand_as_they_stood():
 def test_as_json():
     told = verdict(additive(WORTH), np.array(WORTH)).as_dict()
     assert told["is_faithful"] is True
+    assert told["is_testable"] is True
     assert told["faithfulness"] > told["random"]
     assert len(told["curves"]["counts"]) == len(told["curves"]["deletion"])

@@ -112,6 +112,36 @@ def test_units_and_explanations_that_are_not_there_are_refused(http):
     assert gone.status_code == 404
 
 
+def test_too_much_is_refused_before_it_begins(http):
+    long = http.post("/v1/explanations", json={"messages": question(words("what?")), "answer": "yes zwei " * 400})
+    assert long.status_code == 400
+    assert "expected at most 512" in long.json()["error"]["message"]
+    many = {
+        "messages": question(words("what " * 100)),
+        "answer": "yes " * 60,
+        "explain": {"of": "token", "methods": ["shapley"]},
+    }
+    refused = http.post("/v1/explanations", json=many)
+    assert refused.status_code == 400
+    assert "expected at most 1,000,000" in refused.json()["error"]["message"]
+
+
+def test_with_every_word_hidden_there_is_a_score_and_no_answer(http):
+    told = http.post("/v1/explanations", json={"messages": question(words("what is this?")), "answer": "yes"}).json()
+    everything = list(range(len(told["explanations"][0]["units"])))
+    again = http.post(f"/v1/explanations/{told['id']}/without", json={"hidden": everything})
+    assert again.status_code == 200
+    assert again.json()["message"] is None
+
+
+def test_an_answer_that_cannot_be_explained_stays_an_answer(http):
+    body = {"messages": question(words("what?")), "max_tokens": 2, "explain": {"of": "token:400"}}
+    told = http.post("/v1/chat/completions", json=body)
+    assert told.status_code == 200
+    [choice] = told.json()["choices"]
+    assert "expected a token from 0" in choice["explanations"][0]["error"]["message"]
+
+
 def test_what_one_caller_had_explained_another_may_not_ask_on(tmp_path):
     from plait.serve.guard import Access
     from plait.serve.keys import hashed
@@ -146,13 +176,14 @@ def test_one_at_a_time_and_too_many_are_refused():
 
     async def ask():
         explainer = Explainer()
-        tasks = [asyncio.ensure_future(explainer.run("tiny", lambda n=n: work(n))) for n in range(WAITING)]
+        tasks = [asyncio.ensure_future(explainer.run("tiny", lambda check, n=n: work(n))) for n in range(WAITING)]
         await asyncio.sleep(0.1)
         with pytest.raises(OverloadedError, match=f"expected at most {WAITING}"):
-            await explainer.run("tiny", lambda: work(99))
-        assert await explainer.run("other", lambda: "another model's") == "another model's"
+            await explainer.run("tiny", lambda check: work(99))
+        assert await explainer.run("other", lambda check: "another model's") == "another model's"
         tasks[1].cancel()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert explainer.waiting["tiny"] == WAITING - 1, "who has gone takes no place"
         release.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(results[1], asyncio.CancelledError)

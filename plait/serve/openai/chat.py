@@ -14,11 +14,12 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from plait.contract import WORDS, Part
+from plait.errors import PlaitError
 from plait.infer.decoder import UNFINISHED
 from plait.infer.events import Answer, BlockDone, Event, Finished, Preview, Reason, TextDelta, TokenChoice, Usage
 from plait.infer.request import MOST_LOGPROBS
 from plait.serve.answers import Asked, Payload, event_stream, usage, while_there
-from plait.serve.errors import ApiError, unsupported
+from plait.serve.errors import ApiError, OverloadedError, as_api_error, unsupported
 from plait.serve.guard import caller_of
 from plait.serve.media import encoded, joined
 from plait.serve.openai import tools
@@ -201,9 +202,11 @@ async def explanations_of(
     state: State, served: Served, request: Request, answer: Answer, how: Explain, http: HttpRequest
 ) -> list[dict[str, Any]]:
     """What an answer hangs on, by each method that is asked for."""
-    explainer = state.explainer
-    found = await while_there(http, explainer.explained(served, request.messages, answer.message, how.of, how.methods))
-    return [one.as_dict() for one in found]
+    explained = state.explainer.explained(served, request.messages, answer.message, how.of, how.methods)
+    try:
+        return [one.as_dict() for one in await while_there(http, explained)]
+    except (PlaitError, OverloadedError) as error:  # the answer is there, and stays
+        return [as_api_error(error).body()]
 
 
 def as_logprobs(tokens: Sequence[TokenChoice]) -> dict[str, Any] | None:
@@ -317,12 +320,16 @@ async def _chunks(body: ChatRequest, asked: Asked, head: dict[str, Any]) -> Asyn
 
 def router(state: State) -> APIRouter:
     """The route."""
+    from plait.api.explaining import methods
+
     routes = APIRouter(tags=["chat"])
 
     @routes.post("/v1/chat/completions", response_model=None)
     async def chat_completions(body: ChatRequest, http: HttpRequest) -> Response | dict[str, Any]:
         """Answer a conversation, in words or in another modality that the model writes."""
         served = state.find(body.model)
+        if isinstance(body.explain, Explain):
+            methods(body.explain.methods)  # before anything is answered
         requests = await as_requests(body, state, served)
         previews = body.previews if body.stream else 0
         asked = in_sound(state, served, requests, body.stream, caller_of(http), previews)

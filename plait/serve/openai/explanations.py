@@ -11,17 +11,18 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from pydantic import Field
 
-from plait.contract import Message
+from plait.contract import WORDS, Message
 from plait.infer.request import Request
 from plait.serve.answers import Asked, while_there
 from plait.serve.errors import ApiError
+from plait.serve.explainer import Check
 from plait.serve.guard import caller_of
 from plait.serve.openai.chat import answered_in, as_message, bounded
 from plait.serve.openai.content import ChatMessage, as_messages
 from plait.serve.openai.shapes import Explain, Sampled, Shape
 from plait.serve.state import Served, State
 
-KEPT = 64  # explanations that may be asked on
+KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
 
 
 class ExplanationRequest(Sampled):
@@ -52,6 +53,16 @@ class Kept:
     explanation: Any
 
 
+def within(served: Served, request: Request, answer: Message) -> None:
+    """Raise ApiError for a question and an answer that are longer than what the model has ever seen."""
+    tokens = served.model.engine.prompt_length(replace(request, messages=(*request.messages, answer)))
+    if tokens > served.model.longest:
+        raise ApiError(
+            f"got {tokens} tokens of a question and an answer; expected at most {served.model.longest}",
+            code="context_length_exceeded",
+        )
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     from plait.api import explaining
@@ -70,17 +81,21 @@ def router(state: State) -> APIRouter:
             "max_tokens": bounded(state, body.max_tokens, "max_tokens"),
         }
         [request] = body.requests(served.model.usual, [messages], **fields)
+        explaining.methods(body.explain.methods)  # before anything is answered
         if body.answer is None:
             [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
             reply = answer.message
         else:
             reply = Message("assistant", served.model.question(body.answer).parts)
+            within(served, request, reply)
         how = body.explain
         found = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
         name = f"expl_{uuid.uuid4().hex}"
-        kept[name] = Kept(served, caller_of(http), request, found[0])
-        while len(kept) > KEPT:
-            kept.popitem(last=False)
+        caller = caller_of(http)
+        kept[name] = Kept(served, caller, request, found[0])
+        of_caller = [each for each, entry in kept.items() if entry.owner == caller]
+        for each in [*of_caller[: max(0, len(of_caller) - KEPT_EACH)], *list(kept)[: max(0, len(kept) - KEPT)]]:
+            kept.pop(each, None)
         described = [explaining.described(one) for one in found]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}
 
@@ -95,15 +110,21 @@ def router(state: State) -> APIRouter:
             )
         served, found = asked.served, asked.explanation
 
-        def work() -> tuple[tuple[float, float], tuple[Message, ...]]:
+        def work(check: Check) -> tuple[tuple[float, float], tuple[Message, ...]]:
+            check()
             model = served.model
             return explaining.scores(model, found, body.hidden, body.target), explaining.without(
                 model, found, body.hidden
             )
 
         (before, after), messages = await while_there(http, state.explainer.run(served.name, work))
+        scores = {"object": "explanation.without", "scores": [before, after]}
+        if not any(part.value for message in messages for part in message.parts if part.type == WORDS) and not any(
+            part.type != WORDS for message in messages for part in message.parts
+        ):
+            return scores | {"message": None}  # nothing is left to ask
         request = replace(asked.request, messages=messages)
         [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
-        return {"object": "explanation.without", "scores": [before, after], "message": as_message(answer, "wav")}
+        return scores | {"message": as_message(answer, "wav")}
 
     return routes
