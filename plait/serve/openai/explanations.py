@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -21,6 +21,9 @@ from plait.serve.openai.chat import answered_in, as_message, bounded
 from plait.serve.openai.content import ChatMessage, as_messages
 from plait.serve.openai.shapes import Explain, Sampled, Shape
 from plait.serve.state import Served, State
+
+if TYPE_CHECKING:
+    from plait.api.explaining import Explanation
 
 KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
 
@@ -50,7 +53,7 @@ class Kept:
     served: Served
     owner: str
     request: Request
-    explanation: Any
+    explanation: Explanation
 
 
 def within(served: Served, request: Request, answer: Message) -> None:
@@ -63,68 +66,81 @@ def within(served: Served, request: Request, answer: Message) -> None:
         )
 
 
+class Recent:
+    """The last explanations, KEPT_EACH of a caller and KEPT of all, by name."""
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, Kept] = OrderedDict()
+
+    def keep(self, entry: Kept) -> str:
+        """Keep one; returns its name."""
+        name = f"expl_{uuid.uuid4().hex}"
+        self.entries[name] = entry
+        of_owner = [each for each, other in self.entries.items() if other.owner == entry.owner]
+        for each in [*of_owner[:-KEPT_EACH], *list(self.entries)[:-KEPT]]:
+            self.entries.pop(each, None)
+        return name
+
+    def find(self, name: str, owner: str) -> Kept:
+        """One of a caller's own. Raises ApiError."""
+        entry = self.entries.get(name)
+        if entry is None or entry.owner != owner:
+            raise ApiError(
+                f"the explanation {name[:80]!r} is not kept here any more; expected one of the last {KEPT_EACH}: ask anew",
+                404,
+            )
+        return entry
+
+
+def _is_empty(messages: tuple[Message, ...]) -> bool:
+    """Whether nothing is left to ask."""
+    return all(part.type == WORDS and not str(part.value).strip() for message in messages for part in message.parts)
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     from plait.api import explaining
 
     routes = APIRouter(tags=["explanations"])
-    kept: OrderedDict[str, Kept] = OrderedDict()
+    recent = Recent()
 
     @routes.post("/v1/explanations")
     async def explanations(body: ExplanationRequest, http: HttpRequest) -> dict[str, Any]:
         """Answer a conversation, or take the answer that is given, and say what it hangs on: a number a word, a piece of a picture or of
         sound, and whether these numbers say more than chance."""
-        served = state.find(body.model)
+        served, caller, how = state.find(body.model), caller_of(http), body.explain
+        explaining.methods(how.methods)  # before anything is answered
         messages = await as_messages(body.messages, state, served.reads)
-        fields: dict[str, Any] = {
-            "to": answered_in(body.modalities, served),
-            "max_tokens": bounded(state, body.max_tokens, "max_tokens"),
-        }
+        fields: dict[str, Any] = {"to": answered_in(body.modalities, served), "max_tokens": bounded(state, body.max_tokens, "max_tokens")}  # fmt: skip
         [request] = body.requests(served.model.usual, [messages], **fields)
-        explaining.methods(body.explain.methods)  # before anything is answered
         if body.answer is None:
-            [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
+            [answer] = await Asked(state, served, [request], False, caller).answers(http)
             reply = answer.message
         else:
             reply = Message("assistant", served.model.question(body.answer).parts)
             within(served, request, reply)
-        how = body.explain
-        found = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
-        name = f"expl_{uuid.uuid4().hex}"
-        caller = caller_of(http)
-        kept[name] = Kept(served, caller, request, found[0])
-        of_caller = [each for each, entry in kept.items() if entry.owner == caller]
-        for each in [*of_caller[: max(0, len(of_caller) - KEPT_EACH)], *list(kept)[: max(0, len(kept) - KEPT)]]:
-            kept.pop(each, None)
-        described = [explaining.described(one) for one in found]
+        made = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
+        name = recent.keep(Kept(served, caller, request, made[0]))
+        described = [explaining.described(one) for one in made]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}
 
     @routes.post("/v1/explanations/{name}/without")
     async def without(name: str, body: WithoutRequest, http: HttpRequest) -> dict[str, Any]:
         """The score of the same answer with some units hidden, and what the model answers to the question without them."""
-        asked = kept.get(name)
-        if asked is None or asked.owner != caller_of(http):
-            raise ApiError(
-                f"the explanation {name[:80]!r} is not kept here any more; expected one of the last {KEPT}: ask anew",
-                404,
-            )
-        served, found = asked.served, asked.explanation
+        entry = recent.find(name, caller_of(http))
+        served, explanation, hidden = entry.served, entry.explanation, body.hidden
 
         def work(check: Check) -> tuple[tuple[float, float], tuple[Message, ...]]:
             check()
-            model = served.model
-            return explaining.scores(model, found, body.hidden, body.target), explaining.without(
-                model, found, body.hidden
-            )
+            scores = explaining.scores(served.model, explanation, hidden, body.target)
+            return scores, explaining.without(served.model, explanation, hidden)
 
-        (before, after), messages = await while_there(http, state.explainer.run(served.name, work))
-        scores = {"object": "explanation.without", "scores": [before, after]}
-        if not any(part.value for message in messages for part in message.parts if part.type == WORDS) and not any(
-            part.type != WORDS for message in messages for part in message.parts
-        ):
-            return scores | {"message": None}  # nothing is left to ask
-        request = replace(asked.request, messages=messages)
-        [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
-        return scores | {"message": as_message(answer, "wav")}
+        scores, messages = await while_there(http, state.explainer.run(served.name, work))
+        told: dict[str, Any] = {"object": "explanation.without", "scores": list(scores), "message": None}
+        if not _is_empty(messages):
+            request = replace(entry.request, messages=messages)
+            [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
+            told["message"] = as_message(answer, "wav")
+        return told
 
     return routes
