@@ -21,7 +21,7 @@ from plait.modalities import Region
 from plait.model.multimodal import MultimodalTransformer
 
 FORMAT = 1
-DEFAULT = "masking"
+DEFAULT = "shapley"  # the most faithful (docs/experiments/explaining.md)
 ANSWER, TOKEN = "answer", "token"
 SAME = {"patch": TOKEN, "frame": TOKEN}  # what tokens of some modalities are called
 MOST_TARGETS = 64  # tokens of an answer that are explained one by one

@@ -48,7 +48,7 @@ def test_an_answer_has_one_map_with_a_number_a_unit(subject):
     [one] = found.maps
     assert len(one.values) == len(found.units)
     data = json.loads(found.to_json())
-    assert data["method"] == "masking"
+    assert data["method"] == "shapley"
     assert [part["type"] for part in data["messages"][0]["parts"]] == ["image", "text"]
     assert data["messages"][1]["parts"] == [{"type": "text", "text": "yes"}]
     assert [unit["kind"] for unit in data["units"]][-4:] == ["text"] * 4

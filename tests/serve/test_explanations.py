@@ -28,7 +28,7 @@ def test_an_answer_comes_with_what_it_hangs_on(http, png):
     told = http.post("/v1/explanations", json=body)
     assert told.status_code == 200, told.text
     [found] = told.json()["explanations"]
-    assert found["method"] == "masking"
+    assert found["method"] == "shapley"
     assert [part["type"] for part in found["messages"][0]["parts"]] == ["image", "text"]
     assert "<img" in found["messages"][0]["parts"][0]["html"]
     assert len(found["units"]) == len(found["maps"][0]["values"])

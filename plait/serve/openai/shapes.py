@@ -84,7 +84,7 @@ class Explain(Shape):
     """What is explained, and how."""
 
     of: str = Field("answer", max_length=40, description="answer; token, patch or frame: each by itself; token:2")
-    methods: list[str] = Field(default_factory=list, max_length=8, description="masking if none is named")
+    methods: list[str] = Field(default_factory=list, max_length=8, description="shapley if none is named")
 
 
 def refuse(shape: BaseModel, neutral: Mapping[str, tuple[Any, ...]]) -> None:
