@@ -9,6 +9,8 @@ import { t } from "./words.js";
 
 const METHODS = ["masking", "shapley", "relevance", "gradient", "attention-gradient", "rollout", "attention"];
 
+const rounded = (score) => score.toFixed(2).replace(/^-(?=0\.00$)/, ""); // no -0.00
+
 export class Why {
   constructor(place, models, modalities) {
     Object.assign(this, { place, models, modalities });
@@ -56,7 +58,7 @@ export class Why {
       const parts = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content ?? [];
       if (audio) parts.push({ type: "input_audio", input_audio: { data: audio.data, format: "wav" } });
       this.without.replaceChildren(el("h3", {}, t("withoutThem")), ...(message ? [el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true)))] : []),
-        el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${before.toFixed(2)} → ${after.toFixed(2)}`));
+        el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${rounded(before)} → ${rounded(after)}`));
     } catch (error) {
       this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));
     }
