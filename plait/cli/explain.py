@@ -64,14 +64,14 @@ def explain(
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))
-    found = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
-    for one in found:
-        typer.echo(f"{one.method}:\n{one.table()}" if len(found) > 1 else one.table())
+    explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
+    for one in explanations:
+        typer.echo(f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table())
     if html is not None:
-        pages.write_file(html, explaining.page(found))
+        pages.write_file(html, explaining.page(explanations))
         typer.echo(html)
     if json is not None:
-        pages.write_file(json, explaining.as_json(found))
+        pages.write_file(json, explaining.as_json(explanations))
         typer.echo(json)
 
 

@@ -86,15 +86,17 @@ def _shapley(look: Look) -> np.ndarray:
 
 
 def _gradient_times_input(look: Look, relevance: bool) -> np.ndarray:
-    tracer, found = look.traced(relevance)
-    of_tokens = (found.gradient * found.embedded).sum(dim=-1)
-    return look.by_unit(tracer, of_tokens, lambda without: (found.gradient * (found.embedded - without)).sum())
+    tracer, trace = look.traced(relevance)
+    of_tokens = (trace.gradient * trace.embedded).sum(dim=-1)
+    return look.by_unit(tracer, of_tokens, lambda without: (trace.gradient * (trace.embedded - without)).sum())
 
 
-def _by_attention(look: Look, found: Pass, tracer: Tracer, seen: Tensor) -> np.ndarray:
-    """[units] from how much [L] of each token is seen; a piece of a medium has the share of it by which the tokens change."""
-    size = found.embedded.norm(dim=-1).clamp_min(1e-9)
-    return look.by_unit(tracer, seen, lambda without: (seen * ((found.embedded - without).norm(dim=-1) / size)).sum())
+def _by_attention(look: Look, trace: Pass, tracer: Tracer, attended: Tensor) -> np.ndarray:
+    """[units] from how much [L] of each token is attended to; a piece of a medium has the share of it by which the tokens change."""
+    size = trace.embedded.norm(dim=-1).clamp_min(1e-9)
+    return look.by_unit(
+        tracer, attended, lambda without: (attended * ((trace.embedded - without).norm(dim=-1) / size)).sum()
+    )
 
 
 def _rolled(layers: list[Tensor]) -> Tensor:
@@ -106,25 +108,25 @@ def _rolled(layers: list[Tensor]) -> Tensor:
 
 
 def _attention_gradient(look: Look) -> np.ndarray:
-    tracer, found = look.traced(relevance=False)
+    tracer, trace = look.traced(relevance=False)
     layers = [
         (weights * gradient).clamp_min(0.0).mean(dim=0)
-        for weights, gradient in zip(found.weights, found.weight_gradients, strict=True)
+        for weights, gradient in zip(trace.weights, trace.weight_gradients, strict=True)
     ]
-    return _by_attention(look, found, tracer, _rolled(layers)[found.asking].sum(dim=0))
+    return _by_attention(look, trace, tracer, _rolled(layers)[trace.asking].sum(dim=0))
 
 
 def _rollout(look: Look) -> np.ndarray:
-    tracer, found = look.traced(relevance=False)
-    rolled = torch.eye(len(found.embedded), device=found.embedded.device)
-    for weights in found.weights:
+    tracer, trace = look.traced(relevance=False)
+    rolled = torch.eye(len(trace.embedded), device=trace.embedded.device)
+    for weights in trace.weights:
         rolled = 0.5 * (rolled + weights.mean(dim=0) @ rolled)
-    return _by_attention(look, found, tracer, rolled[found.asking].sum(dim=0))
+    return _by_attention(look, trace, tracer, rolled[trace.asking].sum(dim=0))
 
 
 def _attention(look: Look) -> np.ndarray:
-    tracer, found = look.traced(relevance=False)
-    return _by_attention(look, found, tracer, found.weights[-1].mean(dim=0)[found.asking].sum(dim=0))
+    tracer, trace = look.traced(relevance=False)
+    return _by_attention(look, trace, tracer, trace.weights[-1].mean(dim=0)[trace.asking].sum(dim=0))
 
 
 def _random(look: Look) -> np.ndarray:

@@ -30,14 +30,14 @@ new Heat(document.getElementById("heat"), JSON.parse(document.getElementById("to
 
 def described(explanation: Explanation) -> dict[str, Any]:
     """An explanation for pages: media as HTML, and what is to be said of each map."""
-    found = explanation.as_dict()
-    for message, told in zip((*explanation.messages, explanation.answer), found["messages"], strict=True):
-        for part, entry in zip(message.parts, told["parts"], strict=True):
+    entry = explanation.as_dict()
+    for message, of_message in zip((*explanation.messages, explanation.answer), entry["messages"], strict=True):
+        for part, of_part in zip(message.parts, of_message["parts"], strict=True):
             if part.type != WORDS:
-                entry["html"] = _html(part)
-    for one, told in zip(explanation.maps, found["maps"], strict=True):
-        told["sentence"] = sentence(one.verdict)
-    return found
+                of_part["html"] = _html(part)
+    for one, of_map in zip(explanation.maps, entry["maps"], strict=True):
+        of_map["sentence"] = sentence(one.verdict)
+    return entry
 
 
 def _html(part: Part) -> str:
