@@ -230,7 +230,7 @@ def test_it_speaks_chinese(page):
     assert page.driver.execute_script("return document.documentElement.lang") == "zh"
     Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
     page.one("button", "New conversation")
-    assert page.all_text("nav a") == ["Talk", "Grid", "Compare", "Model"]
+    assert page.all_text("nav a") == ["Talk", "Grid", "Compare", "Why", "Model"]
 
 
 def test_a_cell_of_the_grid_is_tried(page, tmp_path, png):
