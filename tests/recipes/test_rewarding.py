@@ -74,7 +74,7 @@ def test_what_is_rewarded_becomes_likelier(start, tmp_path, monkeypatch):
 def test_the_best_answer_of_a_question_is_preferred_to_the_worst(start, tmp_path, monkeypatch):
     monkeypatch.setattr(rewarding, "RATE", 1.0)
     by = write_reward(tmp_path, "sum(map(ord, answer.value)) % 7")  # lengths are often all the same
-    saved, _, _ = rewarded(start, tmp_path / "run", by=by, objective="dpo", questions=16, rounds=1)
+    saved, _, _ = rewarded(start, tmp_path / "run", by=by, objective="dpo", questions=40, answers=8, rounds=1)
     known = plait.registry.build_all(plait.registry.available())
     rows = list(read_rows(tmp_path / "run" / "round-01" / "rows" / "train.jsonl", known))
     assert rows
