@@ -163,8 +163,8 @@ class FeatureReader:
                 self.hits += 1
                 return self.recent[part.type, key]
             self.misses += 1
-            given = prepared(self.modalities[part.type], self.readers[part.type], part, key)
-            features = self._network(part.type)([given])[0]
+            network_input = prepared(self.modalities[part.type], self.readers[part.type], part, key)
+            features = self._network(part.type)([network_input])[0]
             if store is not None:
                 store.add([(key, features)])
                 return features

@@ -51,9 +51,9 @@ def _html(part: Part) -> str:
 def page(explanations: Sequence[Explanation]) -> str:
     """One page of explanations of the same answer, by several methods."""
     web = files("plait") / "web"
-    told = json.dumps([described(one) for one in explanations], ensure_ascii=False)
+    data = json.dumps([described(one) for one in explanations], ensure_ascii=False)
     return PAGE.format(
         style=Markup((web / "style.css").read_text(encoding="utf-8") + (web / "heat.css").read_text(encoding="utf-8")),
-        told=Markup(told.replace("<", "\\u003c")),
+        told=Markup(data.replace("<", "\\u003c")),
         script=Markup((web / "heat.js").read_text(encoding="utf-8")),
     )

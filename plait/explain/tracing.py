@@ -182,9 +182,9 @@ class Tracer:
         asking = tokens.index[chosen]
         head = self.network.flows[scorer.kind]
         expected = self.network.expected(scorer.kind, tokens.coordinates[chosen])
-        told = tokens.inputs[chosen], tokens.time[chosen], expected
+        noised = tokens.inputs[chosen], tokens.time[chosen], expected
         if relevance:
-            predicted = head(hidden[asking], *told)
+            predicted = head(hidden[asking], *noised)
             return (predicted * predicted.detach()).mean(dim=-1).mean(), asking
-        loss = head.loss(hidden[asking], told[0], tokens.clean[chosen], told[1], expected)  # type: ignore[operator]
+        loss = head.loss(hidden[asking], noised[0], tokens.clean[chosen], noised[1], expected)  # type: ignore[operator]
         return -loss.mean(), asking

@@ -34,25 +34,25 @@ export class Why {
     const asked = (this.latest = {});
     this.heat.replaceChildren(el("p", { className: "soft" }, t("explaining")));
     this.without.replaceChildren();
-    let told;
+    let explained;
     try {
-      told = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
+      explained = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
         explain: { of: this.of.value, methods: [this.method.value] } });
     } catch (error) {
       this.heat.replaceChildren();
       throw error;
     }
     if (asked !== this.latest) return; // another question came
-    this.told = told;
-    const words = { user: t("you"), assistant: this.told.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
-    this.view = new Heat(this.heat, this.told.explanations, { words, hide: (units) => this.hide(units) });
+    this.explained = explained;
+    const words = { user: t("you"), assistant: this.explained.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
+    this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hide(units) });
   }
 
   async hide(hidden) {
     const asked = (this.latest = {}), target = this.view.target;
     this.without.replaceChildren(el("p", { className: "soft" }, t("askingAgain")));
     try {
-      const { scores: [before, after], message } = await send("POST", `/v1/explanations/${this.told.id}/without`, { hidden, target });
+      const { scores: [before, after], message } = await send("POST", `/v1/explanations/${this.explained.id}/without`, { hidden, target });
       if (asked !== this.latest) return; // another click came
       const { content, audio } = message ?? {};
       const parts = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content ?? [];

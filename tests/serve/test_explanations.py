@@ -1,6 +1,7 @@
 """Explanations over HTTP, in chat completions, and on the page Why in a real browser."""
 
 import base64
+import shutil
 import threading
 import time
 
@@ -9,6 +10,8 @@ import pytest
 from conftest import serving, small_model
 
 from plait.serve.explainer import WAITING, Explainer
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def question(*parts):
@@ -222,13 +225,11 @@ def test_the_engine_answers_while_something_is_explained(place, monkeypatch):
         assert told == [200]
 
 
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 def test_the_page_why(png, tmp_path):
     """A picture and words are asked about, heat is shown, a piece is hidden by a click, and the model answers again."""
-    from test_pages import CHROMIUM, DRIVER, Page
-
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromium-driver")
     from selenium.webdriver.support.ui import Select
+    from test_pages import Page
 
     path = tmp_path / "picture.png"
     path.write_bytes(png)

@@ -119,9 +119,9 @@ def router(state: State) -> APIRouter:
         else:
             reply = Message("assistant", served.model.question(body.answer).parts)
             within(served, request, reply)
-        made = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
-        name = recent.keep(Kept(served, caller, request, made[0]))
-        described = [explaining.described(one) for one in made]
+        by_method = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
+        name = recent.keep(Kept(served, caller, request, by_method[0]))
+        described = [explaining.described(one) for one in by_method]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}
 
     @routes.post("/v1/explanations/{name}/without")
@@ -136,11 +136,11 @@ def router(state: State) -> APIRouter:
             return scores, explaining.without(served.model, explanation, hidden)
 
         scores, messages = await while_there(http, state.explainer.run(served.name, work))
-        told: dict[str, Any] = {"object": "explanation.without", "scores": list(scores), "message": None}
+        response: dict[str, Any] = {"object": "explanation.without", "scores": list(scores), "message": None}
         if not _is_empty(messages):
             request = replace(entry.request, messages=messages)
             [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
-            told["message"] = as_message(answer, "wav")
-        return told
+            response["message"] = as_message(answer, "wav")
+        return response
 
     return routes

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plait.contract import Sample
 from plait.data.pack import Batch
 from plait.model.multimodal import MultimodalTransformer, TokenLosses
-from plait.train.objectives.pretrain import by_group
+from plait.train.objectives.pretrain import Pretrain, by_group
 from plait.train.objectives.reference import Reference
 
 
@@ -29,29 +28,17 @@ class Predictions:
     flows: dict[str, Tensor]
 
 
-class Recall:
+class Recall(Pretrain):
     """The groups of `Pretrain`. In rows that are recalled the divergence from the first predictions takes the loss's place."""
 
     def __init__(self, model: MultimodalTransformer) -> None:
         self.reference = Reference(model)
 
-    def learns_from(self, sample: Sample) -> bool:
-        """Always."""
-        return True
-
-    def groups(self, model: MultimodalTransformer) -> tuple[str, ...]:
-        """The grammar, then every modality."""
-        return model.vocabulary.groups
-
-    def counts(self, batch: Batch) -> Mapping[str, float]:
-        """Targets of each group."""
-        return batch.counts
-
     def sums(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
         """Losses of each group."""
         groups = model.vocabulary.groups
         if not batch.recalled:
-            return by_group(model.token_losses(batch), groups)
+            return super().sums(model, batch)
         rows = torch.tensor(batch.recalled, device=model.device)
         with torch.no_grad(), self.reference.in_place(model):
             then = predictions(model, model.hidden(batch), batch, rows)
@@ -69,8 +56,8 @@ def predictions(model: MultimodalTransformer, hidden: Tensor, batch: Batch, rows
         at = torch.isin(batch.row.flatten()[tokens.index], rows)
         if at.any():
             expected = model.expected(name, tokens.coordinates[at])
-            told = tokens.inputs[at], tokens.time[at], expected
-            flows[name] = model.flows[name](hidden.index_select(0, tokens.index[at]), *told)
+            noised = tokens.inputs[at], tokens.time[at], expected
+            flows[name] = model.flows[name](hidden.index_select(0, tokens.index[at]), *noised)
     return Predictions(model.logits(hidden.index_select(0, index)), flows)
 
 
