@@ -1,6 +1,7 @@
 """The command line: one module per group of commands."""
 
 from plait.cli import (
+    annotate,
     chat,
     data,
     evaluate,
@@ -18,6 +19,7 @@ from plait.cli import (
 from plait.cli.app import app, main
 
 __all__ = [
+    "annotate",
     "app",
     "chat",
     "data",

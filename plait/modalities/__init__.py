@@ -245,6 +245,9 @@ class Places(Protocol):
     def boxes_in_text(self, text: str, size: Sequence[float]) -> list[dict[str, Any]]:
         """Boxes {label, box: [x1, y1, x2, y2]} in a text, in units of a part of `size` (width, height)."""
 
+    def boxes_as_text(self, boxes: Sequence[Mapping[str, Any]], size: Sequence[float]) -> str:
+        """The text of boxes in units of a part of `size`."""
+
 
 @dataclass(frozen=True)
 class Provenance:

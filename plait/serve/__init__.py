@@ -34,6 +34,11 @@ def run(*arguments: Any, **options: Any) -> None:
     _module("run").run(*arguments, **options)
 
 
+def annotate(*arguments: Any) -> None:
+    """As plait.serve.run.annotate. Raises MissingError without the extra `serve`."""
+    _module("run").annotate(*arguments)
+
+
 def run_cluster(
     named: Mapping[str, Path],
     access: Any,

@@ -104,7 +104,7 @@ def create_app(
         async def page() -> FileResponse:
             return FileResponse(WEB / "index.html")
 
-    app.add_middleware(Guard, state=state, access=access or Access())
+    app.add_middleware(Guard, limits=state.limits, metrics=state.metrics, access=access or Access())
     return app
 
 

@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plait.serve.errors import ApiError, OverloadedError, as_api_error
 from plait.serve.keys import hashed
-from plait.serve.state import State
+from plait.serve.metrics import Metrics
+from plait.serve.state import Limits
 
 log = logging.getLogger("plait.serve.access")
 OPEN_PATHS = ("/healthz", "/readyz")
@@ -119,9 +120,9 @@ class Rate:
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, state: State, access: Access) -> None:
-        self.app, self.state, self.access = app, state, access
-        self.rate = Rate(state.limits.a_minute)
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, access: Access) -> None:
+        self.app, self.limits, self.metrics, self.access = app, limits, metrics, access
+        self.rate = Rate(limits.a_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -174,7 +175,7 @@ class Guard:
     def _note(self, scope: Scope, outcome: Mapping[str, Any], id: str, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", None) or ("/web/" if scope["path"].startswith("/web/") else "other")
-        self.state.metrics.requests.labels(path, outcome["status"]).inc()
+        self.metrics.requests.labels(path, outcome["status"]).inc()
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "id": id, "caller": outcome["caller"],
             "method": scope["method"], "path": scope["path"], "status": outcome["status"], "seconds": round(seconds, 4),
@@ -216,7 +217,7 @@ class Guard:
 
     def _bounded(self, receive: Receive) -> Receive:
         """What receives no more than the limit of bytes, and no longer than BODY_SECONDS, until the body is whole."""
-        limit, received, whole = self.state.limits.body, 0, False
+        limit, received, whole = self.limits.body, 0, False
         deadline = time.monotonic() + BODY_SECONDS
 
         async def receiving() -> Message:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from plait.errors import ConfigError
+from plait.serve import annotating
 from plait.serve.app import create_app
 from plait.serve.connections import PunctualProtocol
 from plait.serve.guard import Access
@@ -17,6 +18,7 @@ from plait.serve.guard import Access
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from plait.annotate.project import Project
     from plait.api import Model
 
 DRAIN = 60  # seconds that answers under way may take after SIGTERM
@@ -35,10 +37,29 @@ def run(
     """Serve until the process is told to end; what is under way then is finished first. Raises ConfigError."""
     listening = listen(host, port)
     app = create_app(models, access=access, conversations=conversations, marks=marks)
-    shown_host = f"[{host}]" if ":" in host else host
-    address = f"http://{shown_host}:{listening.getsockname()[1]}"
+    address = address_of(listening, host)
     say(f"{', '.join(models)} at {address}  (API: {address}/v1; Ctrl-C ends)")
     uvicorn.Server(settings(app)).run(sockets=[listening])
+
+
+def annotate(
+    project: Project,
+    folder: Path,
+    place: tuple[str, int],
+    access: Access,
+    begin: Callable[[], Any],
+    say: Callable[[str], object] = print,
+) -> None:
+    """Ask people about the items of a project, whose media lie in `folder`, at the address `place`. Raises ConfigError."""
+    listening = listen(*place)
+    app = annotating.create_app(project, folder, access, lifetime=begin)
+    say(f"{project.question.words} {address_of(listening, place[0])}  (Ctrl-C ends)")
+    uvicorn.Server(settings(app)).run(sockets=[listening])
+
+
+def address_of(listening: socket.socket, host: str) -> str:
+    """The URL of a socket that listens."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
 def settings(app: FastAPI, **options: Any) -> uvicorn.Config:

@@ -22,6 +22,11 @@ const WORDS = {
     why: "Why", whyTitle: "What an answer hangs on", whyHelp: "Red speaks for the answer, blue against it. Choose a word, or a piece of a picture or of sound, to hide it: the model answers again without it.",
     explained: "What is explained", wholeAnswerExplained: "the whole answer", eachToken: "each token by itself", method: "Method", askWhy: "Ask, and explain", explaining: "Explaining…", askingAgain: "Asking again…",
     curves: "deletion and insertion", deletion: "hidden, the most important first", insertion: "shown, the most important first", withoutThem: "The answer without it", scoreBefore: "How well the model does the first answer",
+    work: "Label", review: "Review", overview: "Overview", skipWork: "Skip to the item", nameTitle: "What is your name?", nameHelp: "Your answers are kept under it.", nameLabel: "Name", keep: "Keep it",
+    leftBetter: "The left one is better", rightBetter: "The right one is better", guessed: "a guess", guessesOf: "Guesses of", textKeys: "Enter keeps it, Shift Enter begins a line, Ctrl Space plays and pauses.",
+    boxKeys: "Draw with the pointer, or press N for a new box and move it with the arrows (Shift: its size). B chooses the next box, Delete takes it out, numbers choose what it is, Enter keeps it.", boxes: "Boxes", boxesOnPicture: "Boxes on the picture",
+    nothingLeft: "Nothing is left for you here. Thank you.", complete: "Complete", yours: "yours", skipItem: "Pass over", undo: "Undo", notSaved: "Not kept.", disputed: "People disagree", decided: "Decided.", passedOver: "passed over",
+    alpha: "Agreement (Krippendorff's alpha)", answersColumn: "Answers", goldColumn: "Known items right", secondsColumn: "Seconds an answer", skillColumn: "Skill (Dawid-Skene)",
     api: "Use it from a program", seconds: "s", image: "picture", audio: "sound", text: "words", none: "-",
   },
   zh: {
@@ -41,6 +46,10 @@ const WORDS = {
     requests: "请求数", perSecond: "每秒词元", firstWords: "首字时间（中位数）", wholeAnswer: "完整回答（中位数）", api: "在程序中使用",
     why: "为何", whyTitle: "回答取决于什么", whyHelp: "红色支持该回答，蓝色反对。点击一个词、图片或声音的一块，把它隐藏，模型会重新回答。", explained: "解释什么", wholeAnswerExplained: "整个回答", eachToken: "逐个词元", method: "方法",
     askWhy: "提问并解释", explaining: "正在解释…", askingAgain: "正在重新提问…", curves: "删除与插入", deletion: "隐藏，最重要者先", insertion: "显示，最重要者先", withoutThem: "没有它时的回答", scoreBefore: "模型给出第一个回答的得分",
+    work: "标注", review: "审核", overview: "概览", skipWork: "跳到条目", nameTitle: "您的名字？", nameHelp: "您的回答会以此名保存。", nameLabel: "名字", keep: "保存", leftBetter: "左边更好", rightBetter: "右边更好", guessed: "猜测",
+    guessesOf: "猜测来自", textKeys: "Enter 保存，Shift Enter 换行，Ctrl 空格播放或暂停。", boxKeys: "用指针画框，或按 N 新建并用方向键移动（Shift：改变大小）。B 选下一个框，Delete 删除，数字选类别，Enter 保存。", boxes: "框", boxesOnPicture: "图片上的框",
+    nothingLeft: "这里没有需要您处理的条目了，谢谢。", complete: "已完成", yours: "您的", skipItem: "跳过", undo: "撤销", notSaved: "未保存。", disputed: "意见不一", decided: "已决定。", passedOver: "已跳过", alpha: "一致性（Krippendorff α）",
+    answersColumn: "回答数", goldColumn: "已知条目正确数", secondsColumn: "每个回答秒数", skillColumn: "能力（Dawid-Skene）",
     seconds: "秒", image: "图片", audio: "声音", text: "文字", none: "-",
   },
 };

@@ -136,12 +136,13 @@ LAYERS = {
     ),
     "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
     "explain/": ("infer/", "train/", "data/", "model/", "model/layers", "registry", "runtime/", "modalities/__init__"),
+    "annotate/": ("data/", "data/importers/", "registry", "runtime/", "modalities/__init__"),
     "api/": (
-        "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
+        "annotate/", "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
     "studies/": ("api/", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
-    "serve/": ("api/", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
-    "cli/": ("api/", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
+    "serve/": ("api/", "annotate/", "data/", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
+    "cli/": ("api/", "annotate/", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
     "__init__": ("api/",),
     "__main__": ("cli/",),
 }  # fmt: skip

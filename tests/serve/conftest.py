@@ -31,8 +31,15 @@ def small_model(active=16):
 
 @contextlib.contextmanager
 def serving(models=None, **options):
-    """Address of a server that listens while the block runs."""
+    """Address and application of a server that listens while the block runs."""
     app = create_app(models or {"tiny": small_model()}, **options)
+    with listening(app) as url:
+        yield url, app
+
+
+@contextlib.contextmanager
+def listening(app):
+    """Address of an application that is served while the block runs."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
@@ -45,7 +52,7 @@ def serving(models=None, **options):
         assert time.monotonic() < until, "the server does not start"
         time.sleep(0.02)
     try:
-        yield f"http://127.0.0.1:{port}", app
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(60)

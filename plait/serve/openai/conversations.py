@@ -22,11 +22,11 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field, model_validator
 
+from plait.runtime.database import Database
 from plait.serve.errors import ApiError
 from plait.serve.media import DATA_URL, from_base64, from_url
 from plait.serve.openai.content import ContentPart
 from plait.serve.openai.shapes import Body, Shape
-from plait.serve.store import Store
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS preferences (
     id TEXT PRIMARY KEY, caller TEXT NOT NULL, created REAL NOT NULL, row TEXT NOT NULL
 );
 """
+EXPECTED_FILE = "the file of conversations and voices, or a place where it can be made: choose another with --conversations, or none for none"
 MOST_LISTED = 200
 LONGEST_SUFFIX = 8
 PAGE = """<!doctype html><html><meta charset="utf-8">
@@ -91,12 +92,12 @@ class Preference(Body):
     equal: bool = False
 
 
-class Conversations(Store):
+class Conversations(Database):
     """The file at `path`, which is made if it is missing. A kill at any moment loses nothing that was answered for. Raises
     ConfigError."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, SCHEMA)
+        super().__init__(path, SCHEMA, EXPECTED_FILE)
 
     def listed(self, caller: str, words: str = "") -> list[dict[str, Any]]:
         """The newest first, those that hold some words in their title or messages."""

@@ -25,12 +25,13 @@ from plait import registry
 from plait.contract import Part
 from plait.errors import DataError, MissingError, RowError
 from plait.modalities import Voices
+from plait.runtime.database import Database
 from plait.serve.errors import ApiError
 from plait.serve.media import from_url
 from plait.serve.openai.content import AUDIO
+from plait.serve.openai.conversations import EXPECTED_FILE
 from plait.serve.openai.shapes import Body, Shape
 from plait.serve.state import State
-from plait.serve.store import Store
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS speakers (
@@ -73,11 +74,11 @@ class Comparison(Body):
     audio: tuple[str, str]
 
 
-class Speakers(Store):
+class Speakers(Database):
     """Voices that were enrolled, of each key its own."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, SCHEMA)
+        super().__init__(path, SCHEMA, EXPECTED_FILE)
 
     def add(self, caller: str, name: str, direction: np.ndarray, consent: Consent) -> dict[str, Any]:
         """Remember one; returns what is known of it. Raises ApiError for too many."""

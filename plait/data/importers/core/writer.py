@@ -16,7 +16,7 @@ from typing import IO, Any
 from plait.contract import Part
 from plait.data.importers.core.records import Record
 from plait.data.media import to_blob
-from plait.data.rows import dump_row
+from plait.data.rows import dump_row, with_parts
 from plait.errors import ConfigError
 from plait.runtime.files import atomic_write
 
@@ -71,11 +71,8 @@ class Writer:
 
     def add(self, record: Record) -> None:
         """Write one row, its media first. Raises OSError for media that cannot be read."""
-        messages = tuple(
-            replace(message, parts=tuple(map(self._stored, message.parts))) for message in record.sample.messages
-        )
-        sample = replace(record.sample, messages=messages)
-        group = record.group or next((str(p.value) for m in messages for p in m.parts if p.type != "text"), "")
+        sample = with_parts(record.sample, self._stored)
+        group = record.group or next((str(p.value) for m in sample.messages for p in m.parts if p.type != "text"), "")
         split = record.split or (by_content(group) if group else "train")  # words are split by whoever trains on them
         self._splits_given |= bool(record.split)
         with self._writing():

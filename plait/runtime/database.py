@@ -1,4 +1,4 @@
-"""A file of SQLite in which the server keeps what people want kept."""
+"""A file of SQLite that holds what people say, from the moment on that they are told so."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from plait.errors import ConfigError
 CHECKPOINTS = 100
 
 
-class Store:
+class Database:
     """The file at `path`, which is made with the tables of the `schema` if they are missing. A kill at any moment loses nothing that was
-    answered for. Raises ConfigError."""
+    answered for. Raises ConfigError; `expected` says which file would do."""
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, expected: str) -> None:
         self.path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -26,10 +26,7 @@ class Store:
                 file.execute("PRAGMA journal_mode = WAL")
                 file.executescript(schema)
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"{path}: {error}; expected the file of conversations and voices, or a place where it can be made: choose another with "
-                "--conversations, or none for none"
-            ) from error
+            raise ConfigError(f"{path}: {error}; expected {expected}") from error
 
     def _open(self) -> sqlite3.Connection:
         file = sqlite3.connect(self.path, timeout=10, isolation_level=None)

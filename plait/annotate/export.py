@@ -1,0 +1,91 @@
+"""Rows of what people said, with where it is from: `plait train --data` reads them as any others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from plait import registry
+from plait.annotate import items, review
+from plait.annotate.kinds import CHOICES, Question, known
+from plait.annotate.project import Project
+from plait.contract import WORDS, Message, Part, Sample
+from plait.data.importers.core.records import Record
+from plait.data.importers.core.writer import Writer
+from plait.errors import ConfigError, PlaitError
+
+FIRST, SECOND, _ = CHOICES
+
+
+def write(
+    project: Project, media: Path, folder: Path, least_confidence: float = 0.0, least_gold: float = 0.0
+) -> dict[str, int]:
+    """Write a data folder of all items that have an answer, as sure as `least_confidence` at least and of persons who are right about
+    `least_gold` of the known items; returns rows by split. `media`: the folder of the items. Raises ConfigError where there is none."""
+    results = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
+    if not results:
+        raise ConfigError(
+            f"{project.store.path}: there is no answer of a confidence of {least_confidence:g} to write; expected some: label first"
+        )
+    writer = Writer(folder)
+    with writer:
+        try:
+            for record in records(project, media, results):
+                writer.add(record)
+            counts = writer.finish()
+            writer.note({"format": 1, "annotated": {"question": project.question.as_json(), "rows": counts}})
+        except (PlaitError, OSError):
+            writer.discard()
+            raise
+    return counts
+
+
+def records(project: Project, media: Path, results: Sequence[review.Result]) -> Iterator[Record]:
+    """Rows of results; a choice of `same` teaches nothing and is none."""
+    modalities = registry.build_all(registry.available())
+    numbers = {}
+    with project.lock:
+        for id, votes in project.votes.items():
+            decision = project.decided.get(id)
+            numbers[id] = sorted(v.event.number for v in (*votes.values(), *([decision] if decision else [])))
+    for result in results:
+        sample = items.sample_of(result.item, media, modalities)
+        answered = _answered(sample, result, project.question)
+        if answered is not None:
+            provenance = {
+                "kind": project.question.kind, "by": sorted(result.said), "confidence": round(result.confidence, 4), "method": result.method,
+                "said": dict(result.said), "events": numbers[result.item.id], "item": result.item.id,
+            }  # fmt: skip
+            task = sample.task or f"annotated {project.question.kind}"
+            meta = {**sample.meta, "annotated": provenance}
+            yield Record(replace(answered, task=task, meta=meta), result.item.split, where=sample.where)
+
+
+def _answered(sample: Sample, result: review.Result, question: Question) -> Sample | None:
+    """The row with what people say as its answer."""
+    kind = known(question.kind)
+    before, answers = items.conversation(sample)
+    if kind.needs_two:
+        if result.value not in (FIRST, SECOND):
+            return None
+        better, worse = answers if result.value == FIRST else answers[::-1]
+        return replace(sample, messages=(*before, *better), rejected=worse)
+    *earlier, last = before
+    extra: tuple[Part, ...] = ()
+    if kind.judges:  # the answer is part of the question, not learned
+        extra = (*(part for message in answers[0] for part in message.parts), Part(WORDS, asked(question)))
+    elif all(part.type != WORDS for message in before for part in message.parts):
+        extra = (Part(WORDS, asked(question)),)
+    answer = Message("assistant", (Part(WORDS, kind.write(result.value, question, items.places_in(sample))),))
+    return replace(sample, messages=(*earlier, replace(last, parts=(*last.parts, *extra)), answer))
+
+
+def asked(question: Question) -> str:
+    """The words that ask, with what may be answered."""
+    if not question.options:
+        return question.words
+    if known(question.kind).judges:
+        scale = ", ".join(f"{number}: {option}" for number, option in enumerate(question.options, 1))
+        return f"{question.words} Answer with a number. {scale}."
+    return f"{question.words} Answer with {', '.join(question.options)}."

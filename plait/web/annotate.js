@@ -1,0 +1,255 @@
+// Pages for people who label: one item after the other, what they disagree about, and how the work stands.
+
+import { get, request, send, tell } from "./api.js";
+import { el } from "./dom.js";
+import { Places } from "./places.js";
+import { current, speak, t } from "./words.js";
+
+const NAME = "plait.name";
+const KEYS = "1234567890";
+const MEDIA = [["image/", (url) => el("img", { src: url, alt: t("picture") })], ["audio/", (url) => el("audio", { src: url, controls: true, autoplay: true })], ["video/", (url) => el("video", { src: url, controls: true })]];
+
+const main = document.getElementById("main"), tabs = document.getElementById("tabs"), language = document.getElementById("language");
+let about, page;
+
+const who = () => ({ person: about?.is_named ? "" : localStorage.getItem(NAME) ?? "" });
+const query = () => `?person=${encodeURIComponent(who().person)}`;
+const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+const isTyping = () => ["TEXTAREA", "INPUT", "SELECT"].includes(document.activeElement?.tagName);
+
+/** An element that shows a part, once it is here. */
+async function shown(part) {
+  if (part.type === "text") return el("p", {}, part.text);
+  const blob = await (await request(part.url)).blob();
+  const url = URL.createObjectURL(blob);
+  const made = MEDIA.find(([kind]) => blob.type.startsWith(kind))?.[1](url) ?? el("a", { href: url, download: part.type }, t(part.type));
+  made.classList.add("medium");
+  if (part.has_places) made.dataset.places = "";
+  return made;
+}
+
+const bubbles = (messages) => Promise.all(messages.map(async ({ role, parts }) => el("div", { className: `bubble ${role}` }, await Promise.all(parts.map(shown)))));
+
+/** What asks the question of the project about one item. `value` is the answer so far, null where there is none yet. */
+class Form {
+  constructor(item, elements, answer) {
+    Object.assign(this, { item, answer, kind: about.question.kind, options: about.question.options });
+    this.isSwapped = this.kind === "choose" && [...item.id].reduce((sum, letter) => sum + letter.charCodeAt(0), who().person.length) % 2 === 1;
+    const start = item.said ?? item.settled ?? item.guesses[0]?.value ?? null;
+    this.element = el("div", { className: "options" });
+    if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.said ?? null);
+    else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(start) ? start : []);
+    else this.asText(typeof start === "string" ? start : this.kind === "correct" ? item.answers[0][0].parts.map(({ text }) => text ?? "").join(" ").trim() : "");
+  }
+
+  get choices() {
+    if (this.kind === "rate") return this.options.map((text, i) => [i + 1, `${i + 1}: ${text}`]);
+    if (this.kind === "choose") {
+      const [left, right] = this.isSwapped ? ["second", "first"] : ["first", "second"];
+      return [[left, t("leftBetter")], [right, t("rightBetter")], ["same", t("equal")]];
+    }
+    return this.options.map((text) => [text, text]);
+  }
+
+  asButtons(said) {
+    const likely = (value) => this.item.guesses.some((guess) => guess.value === value);
+    this.element.replaceChildren(...this.choices.map(([value, text], i) =>
+      el("button", { type: "button", "aria-pressed": String(said === value), onclick: () => this.answer(value), "data-value": String(value) }, KEYS[i] && el("kbd", {}, KEYS[i]), text, likely(value) && el("span", { className: "guess" }, t("guessed")))));
+  }
+
+  asText(start) {
+    this.text = el("textarea", { value: start, "aria-label": about.question.words, spellcheck: false, dir: "auto" });
+    this.element = el("div", {}, this.text, el("p", { className: "guess" }, t("textKeys")), el("button", { type: "button", className: "primary", onclick: () => this.answer(this.text.value) }, t("keep")));
+  }
+
+  asBoxes(picture, start) {
+    this.places = new Places(picture.cloneNode(), this.options, start, () => this.mark());
+    picture.hidden = true;
+    this.labels = el("div", { className: "options" });
+    this.element = el("div", { className: "item" }, this.labels, this.places.element, el("p", { className: "guess" }, t("boxKeys")), el("button", { type: "button", className: "primary", onclick: () => this.answer(this.places.value) }, t("keep")));
+    this.mark();
+  }
+
+  mark() {
+    this.labels.replaceChildren(...this.options.map((text, i) => el("button", { type: "button", "aria-pressed": String(text === this.places.label), onclick: () => this.places.use(text) }, KEYS[i] && el("kbd", {}, KEYS[i]), text)));
+  }
+
+  /** Whether a key means something to it. */
+  key(event) {
+    if (this.text) {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) this.answer(this.text.value);
+      else if (event.key === " " && event.ctrlKey) this.play();
+      else return false;
+      return true;
+    }
+    const number = KEYS.indexOf(event.key);
+    if (event.key === "Enter" && this.places) this.answer(this.places.value);
+    else if (number >= 0 && this.places && this.options[number]) this.places.use(this.options[number]);
+    else if (number >= 0 && !this.places && this.choices[number]) this.answer(this.choices[number][0]);
+    else if (event.key === " ") this.play();
+    else return this.places?.key(event) ?? false;
+    return true;
+  }
+
+  play() {
+    const sound = document.querySelector("audio.medium, video.medium");
+    if (sound) sound.paused ? sound.play() : sound.pause();
+  }
+}
+
+class Work {
+  async show() {
+    this.place = el("div", { className: "work" });
+    main.replaceChildren(this.place);
+    await this.take(await send("POST", "/annotate/next", who()));
+  }
+
+  async take({ item, progress }) {
+    this.pending = null;
+    this.item = item;
+    if (!item) return this.place.replaceChildren(this.meter(progress), el("p", { className: "ask", role: "status" }, t("nothingLeft")), this.buttons(progress));
+    const messages = await bubbles(item.messages), answers = await Promise.all(item.answers.map(bubbles));
+    const media = messages.flatMap((each) => [...each.querySelectorAll(".medium")]);
+    this.form = new Form(item, media, (value) => this.say("answers", value));
+    if (this.form.isSwapped) answers.reverse();
+    this.failure = el("div", { role: "alert" });
+    this.place.replaceChildren(this.meter(progress), el("p", { className: "ask" }, about.question.words), el("div", { className: "item" }, messages),
+      answers.length ? el("div", { className: "answers" }, answers.map((each) => el("article", {}, each))) : "",
+      item.guesses.length ? el("p", { className: "guess" }, `${t("guessesOf")} ${item.guesses.map(({ model }) => model).join(", ")}`) : "", this.form.element, this.failure, this.buttons(progress));
+    this.place.dataset.item = item.id;
+    this.since = performance.now();
+    if (this.form.text) this.form.text.focus();
+    else main.focus();
+    tell(about.question.words);
+  }
+
+  meter({ items, complete, yours }) {
+    const bar = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    bar.setAttribute("viewBox", "0 0 100 1");
+    bar.setAttribute("preserveAspectRatio", "none");
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    rect.setAttribute("width", String(items ? (100 * complete) / items : 0));
+    rect.setAttribute("height", "1");
+    bar.append(rect);
+    return el("div", {}, el("div", { className: "meter", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": String(items), "aria-valuenow": String(complete), "aria-label": t("complete") }, bar),
+      el("p", { className: "small soft" }, `${t("complete")} ${complete} / ${items} · ${t("yours")} ${yours}`));
+  }
+
+  buttons({ can_undo: canUndo }) {
+    return el("p", { className: "row" }, this.item && el("button", { type: "button", onclick: () => this.say("skips") }, el("kbd", {}, "Alt S"), t("skipItem")),
+      canUndo && el("button", { type: "button", onclick: () => this.undo() }, el("kbd", {}, "Alt U"), t("undo")));
+  }
+
+  /** Send what was said; where that fails it stays, and goes again under the same id. */
+  async say(path, value = null) {
+    if (this.pending) return;
+    this.pending = { path, body: { ...who(), id: newId(), item: this.item.id, value, seconds: (performance.now() - this.since) / 1000 } };
+    await this.deliver();
+  }
+
+  async undo() {
+    if (this.pending) return;
+    this.pending = { path: "undo", body: { ...who(), id: newId() } };
+    await this.deliver();
+  }
+
+  async deliver() {
+    const { path, body } = this.pending;
+    try {
+      await this.take(await send("POST", `/annotate/${path}`, body));
+    } catch (error) {
+      const again = () => { this.failure.replaceChildren(); this.deliver(); };
+      const change = () => { this.failure.replaceChildren(); this.pending = null; };
+      this.failure?.replaceChildren(el("div", { className: "failed" }, `${t("notSaved")} ${error.message}`, el("button", { type: "button", onclick: again }, t("retry")), el("button", { type: "button", onclick: change }, t("edit"))));
+    }
+  }
+
+  key(event) {
+    if (event.altKey && event.code === "KeyS" && this.item) this.say("skips");
+    else if (event.altKey && event.code === "KeyU") this.undo();
+    else if (event.altKey || event.metaKey || !this.item || (isTyping() && !this.form.text)) return false;
+    else return this.form.key(event);
+    return true;
+  }
+}
+
+class Review {
+  async show() {
+    const { count, items } = await get(`/annotate/disputes${query()}`);
+    const place = el("div", { className: "work" }, el("p", { className: "ask" }, `${t("disputed")}: ${count}`));
+    main.replaceChildren(place);
+    for (const item of items) place.append(await this.dispute(item));
+  }
+
+  async dispute(item) {
+    const messages = await bubbles(item.messages), answers = await Promise.all(item.answers.map(bubbles));
+    const element = el("section", { className: "dispute", "data-item": item.id });
+    const form = new Form(item, messages.flatMap((each) => [...each.querySelectorAll(".medium")]), async (value) => {
+      try {
+        await send("POST", "/annotate/decisions", { ...who(), id: newId(), item: item.id, value });
+        element.replaceChildren(el("p", { role: "status" }, t("decided")));
+      } catch (error) {
+        element.append(el("p", { role: "alert", className: "failed" }, error.message));
+      }
+    });
+    const said = Object.entries(item.said_by).map(([name, value]) => el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`));
+    if (form.isSwapped) answers.reverse();
+    element.append(...messages, ...(answers.length ? [el("div", { className: "answers" }, answers.map((each) => el("article", {}, each)))] : []), el("ul", {}, said, item.passed_over.map((name) => el("li", { className: "soft" }, `${name}: ${t("passedOver")}`))), form.element);
+    return element;
+  }
+}
+
+class Overview {
+  async show() {
+    const told = await get(`/annotate/statistics${query()}`);
+    const share = (value) => (value === null ? "-" : value.toFixed(2));
+    const row = ({ name, answers, gold_right: right, gold_asked: asked, seconds, skill }) => el("tr", {}, [name, answers, asked ? `${right} / ${asked}` : "-", seconds === null ? "-" : seconds.toFixed(1), share(skill)].map((text) => el("td", {}, String(text))));
+    main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, `${t("complete")} ${told.complete} / ${told.items}`),
+      el("p", {}, `${t("alpha")}: `, el("strong", { id: "alpha" }, share(told.alpha))),
+      el("table", { className: "people" }, el("thead", {}, el("tr", {}, ["nameLabel", "answersColumn", "goldColumn", "secondsColumn", "skillColumn"].map((key) => el("th", { scope: "col" }, t(key))))), el("tbody", {}, told.persons.map(row))),
+      el("ul", {}, told.kappas.map(({ first, second, items, kappa }) => el("li", {}, `${first}, ${second}: κ ${share(kappa)} (${items})`)))));
+  }
+}
+
+const PAGES = { work: Work, review: Review, overview: Overview };
+
+async function show() {
+  const names = about.can_review ? Object.keys(PAGES) : ["work"];
+  const name = names.includes(location.hash.slice(1)) ? location.hash.slice(1) : "work";
+  tabs.replaceChildren(...names.map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
+  document.title = `Plait · ${t(name)}`;
+  document.getElementById("person").textContent = about.person;
+  page = new PAGES[name]();
+  try {
+    await page.show();
+  } catch (error) {
+    main.replaceChildren(el("div", { className: "work" }, el("p", { role: "alert", className: "failed" }, error.message)));
+  }
+}
+
+function askName() {
+  const dialog = document.getElementById("name");
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => {
+    const name = document.getElementById("name-value").value.trim();
+    if (!name) return done(askName());
+    localStorage.setItem(NAME, name);
+    done();
+  }, { once: true }));
+}
+
+addEventListener("keydown", (event) => {
+  if (!document.querySelector("dialog[open]") && page?.key?.(event)) event.preventDefault();
+});
+language.value = current();
+language.addEventListener("change", () => { speak(language.value); show(); });
+addEventListener("hashchange", show);
+speak(current());
+try {
+  about = await get(`/annotate/project${query()}`);
+  if (!about.is_named && !localStorage.getItem(NAME)) await askName();
+  about = await get(`/annotate/project${query()}`);
+  await show();
+} catch (error) {
+  main.replaceChildren(el("div", { className: "work" }, el("p", { role: "alert", className: "failed" }, error.message)));
+}

@@ -1,0 +1,288 @@
+"""Annotation over HTTP and in a real browser."""
+
+import contextlib
+import json
+import shutil
+import time
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+import soundfile
+from conftest import listening
+from PIL import Image
+
+from plait.annotate.kinds import Question
+from plait.annotate.project import Plan
+from plait.annotate.store import StorageError
+from plait.api import annotating
+from plait.serve.annotating import create_app
+from plait.serve.guard import Access
+from plait.serve.keys import hashed
+
+LABELS = Question("label", "Which is it?", ("cat", "dog"))
+BROWSER = pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium and chromium-driver"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(4):
+        Image.fromarray(np.full((80, 120, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+@contextlib.contextmanager
+def asking(folder, question=LABELS, plan=None, access=None):
+    """Address and project of a server that asks about a folder."""
+    project = annotating.open_project(folder, question, plan or Plan(overlap=2, gold_every=0), lambda line: None)
+    try:
+        with listening(create_app(project, folder, access)) as url:
+            yield url, project
+    finally:
+        project.store.close()
+
+
+def post(url, path, **body):
+    return httpx.post(f"{url}/annotate/{path}", json=body)
+
+
+def test_an_item_is_asked_shown_and_answered(folder):
+    with asking(folder) as (url, project):
+        told = post(url, "next", person="ann").json()
+        item = told["item"]
+        (part,) = item["messages"][0]["parts"]
+        picture = httpx.get(url + part["url"])
+        assert picture.headers["content-type"] == "image/png"
+        assert picture.content == (folder / "0.png").read_bytes()
+        answer = {"id": "1", "item": item["id"], "value": "cat", "seconds": 1.5, "person": "ann"}
+        after = post(url, "answers", **answer).json()
+        assert after["is_new"]
+        assert after["item"]["id"] != item["id"]
+        again = post(url, "answers", **answer).json()
+        assert not again["is_new"], "a double submit"
+        assert again["item"]["id"] == after["item"]["id"]
+        assert post(url, "undo", person="ann", id="2").json()["item"]["id"] == item["id"]
+        assert project.answers_of(item["id"]) == {}
+
+
+def test_nobody_sees_what_others_say_or_which_items_are_known(folder):
+    with asking(folder) as (url, project):
+        id = next(iter(project.items))
+        post(url, "answers", id="1", item=id, value="dog", person="ann")
+        item = post(url, "next", person="ben").json()["item"]
+        assert item["id"] == id
+        assert "dog" not in json.dumps(item)
+        assert set(item) == {"id", "messages", "answers", "guesses", "said"}
+
+
+def test_keys_name_persons_and_reviewers_decide(folder):
+    access = Access({hashed("k-ann"): "ann", hashed("k-eve"): "eve"})
+    plan = Plan(overlap=1, gold_every=0, reviewers=("eve",))
+    with asking(folder, plan=plan, access=access) as (url, project):
+        assert post(url, "next", person="eve").status_code == 401
+
+        def as_(name, method, path, **body):
+            return httpx.request(
+                method, f"{url}/annotate/{path}", json=body or None, headers={"Authorization": f"Bearer k-{name}"}
+            )
+
+        item = as_("ann", "POST", "next", person="eve").json()["item"]["id"]
+        as_("ann", "POST", "answers", id="1", item=item, value="cat", person="eve")
+        assert project.answers_of(item) == {"ann": "cat"}, "the key says who it is"
+        assert as_("ann", "GET", "statistics").status_code == 403
+        assert as_("ann", "GET", "disputes?person=eve").status_code == 403
+        refused = as_("ann", "POST", "decisions", id="2", item=item, value="dog")
+        assert refused.status_code == 400
+        assert "reviewers: eve" in refused.json()["error"]["message"]
+        assert as_("eve", "POST", "decisions", id="3", item=item, value="dog").status_code == 200
+        assert as_("eve", "GET", "statistics").json()["decided"] == 1
+
+
+def test_what_does_not_fit_is_said(folder):
+    with asking(folder) as (url, project):
+        id = next(iter(project.items))
+        for body, words in (
+            ({"id": "1", "item": id, "value": "fish", "person": "ann"}, "expected one of cat, dog"),
+            ({"id": "1", "item": "x", "value": "cat", "person": "ann"}, "ask for the next"),
+            ({"id": "1", "item": id, "value": "cat"}, "printable"),
+            ({"id": "1", "item": id, "value": "cat", "person": "ann", "seconds": -1}, "seconds"),
+            ({"id": "1", "item": id, "value": [[[]] * 5], "person": "ann"}, "expected a text"),
+        ):
+            answer = post(url, "answers", **body)
+            assert answer.status_code == 400, body
+            assert words in answer.json()["error"]["message"]
+        assert httpx.get(f"{url}/annotate/items/{id}/media/7").status_code == 404
+        (folder / "0.png").unlink()
+        assert httpx.get(f"{url}/annotate/items/{id}/media/0").status_code == 404
+        assert not project.store.events()
+
+
+def test_a_full_disk_is_said_so_that_the_page_sends_it_again(folder, monkeypatch):
+    with asking(folder) as (url, project):
+
+        def full(events):
+            raise StorageError("database or disk is full")
+
+        id = next(iter(project.items))
+        append = project.store.append
+        monkeypatch.setattr(project.store, "append", full)
+        answer = post(url, "answers", id="1", item=id, value="cat", person="ann")
+        assert answer.status_code == 507
+        monkeypatch.setattr(project.store, "append", append)
+        assert post(url, "answers", id="1", item=id, value="cat", person="ann").json()["is_new"]
+
+
+def test_sound_and_odd_pictures_are_shown(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "b.tiff")
+    with asking(tmp_path, Question("transcribe", "")) as (url, project):
+        kinds = []
+        for id in project.items:
+            answer = httpx.get(f"{url}/annotate/items/{id}/media/0")
+            assert answer.status_code == 200
+            kinds.append(answer.headers["content-type"])
+        assert kinds == ["audio/wav", "image/png"]
+
+
+@pytest.fixture
+def browse():
+    """Opens pages in browsers of their own, and closes them."""
+    from test_pages import Page
+
+    opened = []
+
+    def browse(url):
+        opened.append(Page(url))
+        opened[-1].open()
+        return opened[-1]
+
+    yield browse
+    for page in opened:
+        page.driver.quit()
+
+
+def enter_name(page, name):
+    page.one("#name-value").send_keys(name)
+    page.click("#name button")
+
+
+def press(page, keys):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(page.driver).send_keys(keys).perform()
+
+
+def wait_for(true):
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@BROWSER
+def test_two_people_label_by_keyboard_and_a_third_decides(folder, browse):
+    with asking(folder) as (url, project):
+        for name, keys in (("Ann", "1212"), ("Ben", "1112")):
+            page = browse(url)
+            enter_name(page, name)
+            for number, key in enumerate(keys, 1):
+                page.one(".ask", "Which is it?")
+                wait_for(
+                    lambda page=page: (
+                        page.driver.execute_script("return document.querySelector('.work img')?.naturalWidth") == 120
+                    )
+                )
+                press(page, key)
+                page.one(".soft", f"yours {number}")
+            page.one(".ask", "Nothing is left")
+        assert [list(project.answers_of(id).values()) for id in project.items] == [
+            ["cat", "cat"],
+            ["dog", "cat"],
+            ["cat", "cat"],
+            ["dog", "dog"],
+        ]
+        page.open("/#review")
+        page.one(".dispute", "Ann: dog")
+        press(page, "")
+        page.click(".dispute button", "cat")
+        page.one(".dispute", "Decided.")
+        page.open("/#overview")
+        page.one("#alpha", "0.")
+        (decided,) = project.decided.values()
+        assert (decided.person, decided.value) == ("Ben", "cat")
+        assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@BROWSER
+def test_undo_skip_and_a_server_that_fails(folder, browse, monkeypatch):
+    with asking(folder) as (url, project):
+        page = browse(url)
+        enter_name(page, "Ann")
+        page.one(".work img")
+        press(page, "2")
+        page.one(".soft", "yours 1")
+        page.click("button", "Undo")
+        page.one(".soft", "yours 0")
+        page.one('button[aria-pressed="false"]', "dog")
+
+        def full(events):
+            raise StorageError("the disk is full")
+
+        append = project.store.append
+        monkeypatch.setattr(project.store, "append", full)
+        press(page, "1")
+        page.one(".failed", "the disk is full")
+        monkeypatch.setattr(project.store, "append", append)
+        page.click(".failed button", "Try again")
+        page.one(".soft", "yours 1")
+        page.click("button", "Pass over")
+        wait_for(lambda: len(project.store.events()) == 4)
+        first, second, *_ = project.items
+        assert project.answers_of(first) == {"Ann": "cat"}
+        assert not project.votes[second]["Ann"].is_answer
+
+
+@BROWSER
+def test_boxes_are_drawn_with_the_pointer_and_with_keys(folder, browse):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    with asking(folder, Question("box", "", ("cat", "dog")), Plan(gold_every=0)) as (url, project):
+        page = browse(url)
+        enter_name(page, "Ann")
+        page.one(".places")
+        (layer,) = page.all(".places svg")
+        wait_for(lambda: layer.size["height"] > 50)
+        width, height = layer.size["width"], layer.size["height"]
+        ActionChains(page.driver).move_to_element_with_offset(
+            layer, -width // 4, -height // 4
+        ).click_and_hold().move_by_offset(width // 2, height // 2).release().perform()
+        page.one(".boxes li", "cat [")
+        press(page, "n")
+        press(page, "2")
+        press(page, Keys.ARROW_LEFT)
+        press(page, Keys.ENTER)
+        page.one(".soft", "yours 1")
+        (value,) = project.answers_of(next(iter(project.items))).values()
+        assert [box["label"] for box in value] == ["cat", "dog"]
+        assert value[0]["box"] == pytest.approx([250, 250, 750, 750], abs=25)
+        assert value[1]["box"] == [390, 400, 590, 600]
+
+
+@BROWSER
+def test_speech_is_transcribed_in_any_script(tmp_path, browse):
+    from selenium.webdriver.common.keys import Keys
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    with asking(tmp_path, Question("transcribe", "What is said?"), Plan(gold_every=0)) as (url, project):
+        page = browse(url)
+        enter_name(page, "علي")
+        text = page.one("textarea")
+        text.send_keys("你好 ")
+        text.send_keys(Keys.SHIFT, Keys.ENTER)
+        text.send_keys("مرحبا")
+        text.send_keys(Keys.ENTER)
+        page.one(".ask", "Nothing is left")
+        assert project.answers_of(next(iter(project.items))) == {"علي": "你好 \nمرحبا"}
