@@ -230,7 +230,7 @@ class Project:
 
     def take(self, items: list[Item], events: list[Event]) -> tuple[int, int]:
         """Add items and what was said of them elsewhere; returns how many of each are new. Raises ConfigError, StorageError."""
-        checked = [replace(event, value=self.question.checked(event.value)) for event in events]
+        checked = [e if e.kind == SKIP else replace(e, value=self.question.checked(e.value)) for e in events]
         count = self.store.add_items(items)
         with self.lock:
             for item in self.store.items():

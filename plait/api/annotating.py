@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from plait.annotate import export as exporting
 from plait.annotate import items, review
-from plait.annotate.export import asked
-from plait.annotate.kinds import Json, Question, known
+from plait.annotate.kinds import Question
 from plait.annotate.project import Plan, Project
 from plait.annotate.store import Item, Prediction, Store
-from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError, PlaitError
-from plait.infer.request import Request
 from plait.recipes.overrides import parse_value
+from plait.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from plait.api.model import Model
@@ -95,44 +93,18 @@ def guesses(
 
 
 def guess(model: Model, name: str, question: Question, item: Item, folder: Path) -> Prediction:
-    """What a model guesses of one item. Of labels and ratings it weighs every one; its doubt is 1 less the share of the likeliest. What is
-    written has the doubt of its mean token. Raises PlaitError."""
-    kind = known(question.kind)
-    sample = items.sample_of(item, folder, model.network.vocabulary.modalities)
-    before, answers = items.conversation(sample)
-    *earlier, last = before
-    parts = last.parts
-    if kind.judges:
-        parts = (*parts, *(part for message in answers[0] for part in message.parts))
-    if kind.judges or all(part.type != WORDS for message in before for part in message.parts):
-        parts = (*parts, Part(WORDS, asked(question)))
-    messages = (*earlier, Message("user", parts))
-    if kind.needs_two:
-        return _weighed(model, name, item, [(messages, answer[0].parts) for answer in answers], ["first", "second"])
-    if question.options and not kind.needs_media:
-        values: list[Json] = list(range(1, len(question.options) + 1)) if kind.judges else list(question.options)
-        return _weighed(model, name, item, [(messages, (Part(WORDS, str(value)),)) for value in values], values)
-    request = Request(messages, to=WORDS, **{**model.usual, "temperature": 0.0, "max_tokens": 200, "logprobs": 0})
-    answer = model.generate_all([request])[0]
-    if answer.error is not None:
-        raise ConfigError(str(answer.error)) from answer.error
-    text = "".join(str(part.value) for part in answer.message.parts if part.type == WORDS).strip()
-    value = question.checked(kind.parse(text, question, items.places_in(sample)))
-    logs = [token.logprob for token in answer.logprobs]
-    return Prediction(item.id, name, value, 1 - math.exp(sum(logs) / len(logs)) if logs else None)
-
-
-def _weighed(model: Model, name: str, item: Item, pairs: Sequence[Any], values: Sequence[Json]) -> Prediction:
-    """The likeliest of some answers. Raises ConfigError for answers that are no words."""
-    import numpy as np
-
+    """What a model guesses of one item (plait.annotate.guessing). Raises PlaitError."""
+    from plait.annotate.guessing import Weighing, asking
     from plait.infer.likelihood import pair_log_likelihoods
 
-    if any(len(parts) != 1 or parts[0].type != WORDS for _, parts in pairs):
-        raise ConfigError("got answers that are not words alone; expected words, which can be weighed")
-    logs = pair_log_likelihoods(model.engine, [(messages, parts[0]) for messages, parts in pairs])
-    shares = np.exp(logs - np.logaddexp.reduce(logs))
-    return Prediction(item.id, name, values[int(shares.argmax())], float(1 - shares.max()))
+    questions = asking(items.sample_of(item, folder, model.network.vocabulary.modalities), question)
+    if isinstance(questions, Weighing):
+        return Prediction(item.id, name, *questions.settled(pair_log_likelihoods(model.engine, questions.pairs)))
+    answers = model.generate_all(questions.requests(model.usual))
+    for answer in answers:
+        if answer.error is not None:
+            raise ConfigError(str(answer.error)) from answer.error
+    return Prediction(item.id, name, *questions.settled(answers))
 
 
 def ask_models(
@@ -169,3 +141,30 @@ def status(data: Path, say: Say = print) -> dict[str, Any]:
         return review.statistics(project)
     finally:
         project.store.close()
+
+
+def take(data: Path, path: Path, say: Say = print) -> tuple[int, int]:
+    """Take in what people said of `data` in Label Studio, Argilla or CVAT; returns how many items and answers are new. Raises DataError."""
+    from plait.annotate import formats
+
+    project = open_project(data, say=say)
+    try:
+        added, answers, passed = formats.take(project, items.folder_of(data), path)
+    finally:
+        project.store.close()
+    for reason, count in passed.most_common():
+        say(f"{count} passed over: {reason}")
+    return added, answers
+
+
+def give(data: Path, path: Path, say: Say = print) -> None:
+    """Write the project on `data` as Label Studio's tasks at `path`, and its configuration beside it, as `.xml`. Raises ConfigError."""
+    from plait.annotate import formats
+
+    project = open_project(data, say=say)
+    try:
+        shapes = formats.give(project, items.folder_of(data))
+    finally:
+        project.store.close()
+    atomic_write(path, json.dumps(shapes["tasks"], indent=1, ensure_ascii=False))
+    atomic_write(path.with_suffix(".xml"), shapes["config"])

@@ -116,3 +116,27 @@ def export(
 
     for split, count in annotating.export(data, to, least_confidence, least_gold, typer.echo).items():
         typer.echo(f"{to / split}.jsonl: {count} rows")
+
+
+@annotations_app.command("take")
+def take(
+    data: Data,
+    file: Annotated[Path, typer.Argument(help="Label Studio's JSON, Argilla's JSON, or CVAT for images 1.1.")],
+) -> None:
+    """Take in what people said of the same data in another program."""
+    from plait.api import annotating
+
+    added, answers = annotating.take(data, file, typer.echo)
+    typer.echo(f"{answers} answers are new, {added} items")
+
+
+@annotations_app.command("give")
+def give(
+    data: Data,
+    file: Annotated[Path, typer.Argument(help="A .json file; the labelling configuration goes beside it, as .xml.")],
+) -> None:
+    """Write the project as tasks, annotations and predictions that Label Studio imports."""
+    from plait.api import annotating
+
+    annotating.give(data, file, typer.echo)
+    typer.echo(f"{file}, {file.with_suffix('.xml')}")

@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 import plait
 from plait.errors import ConfigError
-from plait.serve import errors
+from plait.serve import errors, label_studio
 from plait.serve.guard import Access, Guard, caller_of
 from plait.serve.openai import (
     audio,
@@ -53,6 +53,7 @@ ROUTERS = (
     explanations,
     provenance,
     realtime,
+    label_studio,
 )
 DRAIN = 0.1  # seconds between two looks whether all is answered
 

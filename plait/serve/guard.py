@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -79,9 +80,20 @@ def admitted(access: Access, scope: Scope, headers: Headers) -> str:
     return "" if _is_open(scope["path"]) or not access.keys else _caller(access, headers)
 
 
-def _caller(access: Access, headers: Headers) -> str:
+def _key(headers: Headers) -> str:
+    """The key of a request: a bearer's, or the password of who can say no other, as Label Studio."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    digest = hashed(key.strip()) if scheme.lower() == "bearer" else ""
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(key.strip(), validate=True).decode().partition(":")[2]
+        except ValueError:  # no base64, or no UTF-8
+            return ""
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _caller(access: Access, headers: Headers) -> str:
+    key = _key(headers)
+    digest = hashed(key) if key else ""
     caller = ""
     for known, name in access.keys.items():  # all of them, however soon one fits
         if hmac.compare_digest(known, digest):

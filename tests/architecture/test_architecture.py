@@ -136,7 +136,7 @@ LAYERS = {
     ),
     "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
     "explain/": ("infer/", "train/", "data/", "model/", "model/layers", "registry", "runtime/", "modalities/__init__"),
-    "annotate/": ("data/", "data/importers/", "registry", "runtime/", "modalities/__init__"),
+    "annotate/": ("infer/", "data/", "data/importers/", "registry", "runtime/", "modalities/__init__"),
     "api/": (
         "annotate/", "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),

@@ -1,0 +1,143 @@
+"""What other annotation programs write, and what they read. These files know which media such programs name."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from plait import registry
+from plait.annotate.formats import argilla, cvat, label_studio
+from plait.annotate.formats.label_studio import SAID_BY
+from plait.annotate.formats.said import Said
+from plait.annotate.items import asked_parts, sample_of
+from plait.annotate.kinds import Question
+from plait.annotate.project import Project
+from plait.annotate.store import ANSWER, SKIP, Event, Item
+from plait.contract import WORDS, Part
+from plait.data.importers.core.report import EntryError
+from plait.data.importers.core.source import Source
+from plait.data.rows import row_id
+from plait.errors import ConfigError, DataError
+
+LONGEST = 1 << 30  # bytes of a file
+
+
+def read(path: Path, question: Question) -> Iterator[Said]:
+    """What people say in a file of another program, as answers to a question. Raises DataError for a file of none."""
+    try:
+        if path.stat().st_size > LONGEST:
+            raise DataError(f"{path} has {path.stat().st_size} bytes; expected at most {LONGEST}")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}; expected a file of UTF-8") from error
+    if cvat.fits(text):
+        return cvat.said(text, question.kind)
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise DataError(
+            f"{path} is no JSON ({error}); expected Label Studio's JSON, Argilla's JSON or CVAT's XML"
+        ) from error
+    if label_studio.fits(raw):
+        return label_studio.said(raw, question.kind)
+    if argilla.fits(raw):
+        return argilla.said(raw, question.kind)
+    raise DataError(f"{path}: expected Label Studio's JSON (not JSON-MIN), records of Argilla, or CVAT for images 1.1")
+
+
+def take(project: Project, folder: Path, path: Path, strict: bool = False) -> tuple[int, int, Counter[str]]:
+    """Take in what people say in a file, about items of the project that show the same; words that it does not ask about yet become items.
+    Returns how many items and answers are new, and what was passed over, by reason. Raises DataError, ConfigError, StorageError."""
+    known = _by_what_is_shown(project, folder)
+    source = Source(folder)
+    items: dict[str, Item] = {}
+    events, passed = [], Counter[str]()
+    for said in read(path, project.question):
+        try:
+            key = _key(said.shown, source, folder)
+            if key not in known:
+                item = _of_words(said.shown)
+                items[item.id] = item
+                known[key] = item.id
+            value = None if said.value is None else project.question.checked(said.value)
+        except (EntryError, ConfigError) as error:
+            if strict:
+                raise DataError(f"{path}: {error}") from error
+            passed[str(error)] += 1
+            continue
+        events.append(Event(said.id, SKIP if value is None else ANSWER, known[key], said.person, value, said.seconds))
+    return (*project.take(list(items.values()), events), passed)
+
+
+def _by_what_is_shown(project: Project, folder: Path) -> dict[Any, str]:
+    modalities = registry.build_all(registry.available())
+    shown = {}
+    for id, item in project.items.items():
+        parts = asked_parts(sample_of(item, folder, modalities))
+        media = tuple(str(Path(part.value).relative_to(folder.absolute())) for part in parts if part.type != WORDS)
+        words = " ".join(str(part.value) for part in parts if part.type == WORDS)
+        shown[media or words.strip()] = id
+    return shown
+
+
+def _key(shown: tuple[Part, ...] | Any, source: Source, folder: Path) -> Any:
+    """What is shown, as the project's items are called. Raises EntryError for a medium that is not in the folder."""
+    media = tuple(
+        source.find(part.value, folder).relative_to(folder).as_posix() for part in shown if part.type != WORDS
+    )
+    return media or " ".join(str(part.value) for part in shown).strip()
+
+
+def _of_words(shown: Any) -> Item:
+    """A new item of words. Raises ConfigError for a medium that nothing asks about."""
+    if any(part.type != WORDS for part in shown):
+        raise ConfigError(f"{shown[0].value} is in the folder, but not asked about")
+    content = [{"type": part.type, part.type: part.value} for part in shown]
+    row = {"messages": [{"role": "user", "content": content}]}
+    return Item(row_id(json.dumps(row, ensure_ascii=False).encode()), row)
+
+
+def give(project: Project, folder: Path) -> dict[str, Any]:
+    """Tasks, annotations and predictions as Label Studio imports them, and the configuration that asks the question: {"config", "tasks"}.
+    Media are named relative to the folder: upload them, or let local storage serve it."""
+    modalities = registry.build_all(registry.available())
+    tasks, kinds = [], Counter[str]()
+    for id, item in project.items.items():
+        parts = asked_parts(sample_of(item, folder, modalities))
+        media = [part for part in parts if part.type != WORDS]
+        kind = media[0].type if media else WORDS
+        kinds[kind] += 1
+        shown = (
+            Path(media[0].value).relative_to(folder.absolute()).as_posix()
+            if media
+            else " ".join(str(part.value) for part in parts)
+        )
+        control = label_studio.Control("asked", "shown", kind, kind, project.question)
+        tasks.append(
+            {
+                "data": {kind: shown},
+                "meta": {"item": id, SAID_BY: list(project.answers_of(id))},  # Label Studio takes e-mails of its users alone
+                "annotations": [
+                    {
+                        "result": label_studio.results(value, control),
+                        "lead_time": project.votes[id][person].event.seconds,
+                    }
+                    for person, value in project.answers_of(id).items()
+                ],
+                "predictions": [
+                    {
+                        "model_version": guess.model, "score": None if guess.uncertainty is None else 1 - guess.uncertainty,
+                        "result": label_studio.results(guess.value, control),
+                    }
+                    for guess in project.predictions.get(id, {}).values()
+                ],
+            }
+        )  # fmt: skip
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"got items that show {dict(kinds)}; expected one kind: Label Studio's configuration asks about one"
+        )
+    return {"config": label_studio.config_of(project.question, next(iter(kinds))), "tasks": tasks}

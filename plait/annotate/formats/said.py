@@ -1,0 +1,21 @@
+"""What people said in another program: who, of what, what. Matched with the items of a project by what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plait.annotate.kinds import Json
+from plait.contract import Part
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer: the parts that were shown (media by their names there), the person, the answer (None: passed over), an id that stays the
+    same however often the file is read, and the seconds it took, where that is known."""
+
+    shown: Sequence[Part]
+    person: str
+    value: Json
+    id: str
+    seconds: float | None = None

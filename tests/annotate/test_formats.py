@@ -1,0 +1,223 @@
+"""What Label Studio, Argilla and CVAT write, taken in; and what Label Studio reads."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plait import registry
+from plait.annotate import formats, items
+from plait.annotate.formats import label_studio
+from plait.annotate.kinds import Question
+from plait.annotate.project import Plan
+from plait.annotate.store import ANSWER, Prediction
+from plait.api import annotating
+from plait.errors import ConfigError, DataError
+
+BOXES = Question("box", "", ("cat", "dog"))
+LABELS = Question("label", "", ("cat", "dog"))
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Opens a project on two pictures, or on rows of words."""
+    opened = []
+
+    def begin(question, words=()):
+        if words:
+            lines = [json.dumps({"messages": [{"role": "user", "content": text}]}) for text in words]
+            (tmp_path / "train.jsonl").write_text("\n".join(lines))
+        else:
+            for number, name in enumerate(("a.png", "images/b.png")):
+                (tmp_path / name).parent.mkdir(exist_ok=True)
+                Image.fromarray(np.full((50, 100, 3), 99 * number, np.uint8)).save(tmp_path / name)
+        opened.append(annotating.open_project(tmp_path, question, Plan(gold_every=0), lambda line: None))
+        return opened[-1], tmp_path
+
+    yield begin
+    for project in opened:
+        project.store.close()
+
+
+def taken(project, folder, raw, name="export.json"):
+    path = folder.parent / f"{folder.name}-{name}"
+    path.write_text(raw if isinstance(raw, str) else json.dumps(raw))
+    return formats.take(project, folder, path)
+
+
+def of_item(project, folder, name):
+    modalities = registry.build_all(["image", "text"])
+    for id, item in project.items.items():
+        if any(str(part.value).endswith(name) for part in items.asked_parts(items.sample_of(item, folder, modalities))):
+            return project.answers_of(id)
+    raise AssertionError(name)
+
+
+def label_studio_box(label="cat", rotation=0, **value):
+    value = {"x": 10, "y": 20, "width": 30, "height": 40} | value
+    return {
+        "id": "r1",
+        "from_name": "label",
+        "to_name": "image",
+        "type": "rectanglelabels",
+        "original_width": 100,
+        "original_height": 50,
+        "image_rotation": 0,
+        "value": value | {"rotation": rotation, "rectanglelabels": [label]},
+    }
+
+
+def test_boxes_of_label_studio(begin):
+    project, folder = begin(BOXES)
+    tasks = [
+        {"id": 1, "data": {"image": "/data/upload/3/1a2b3c4d-a.png"}, "annotations": [
+            {"id": 7, "completed_by": {"id": 1, "email": "ann@x.org"}, "result": [label_studio_box()], "was_cancelled": False, "lead_time": 3.5},
+            {"id": 8, "completed_by": 2, "result": [label_studio_box("dog", 90)], "was_cancelled": False},
+        ]},
+        {"id": 2, "data": {"image": "/data/upload/3/9f8e7d6c-b.png"}, "annotations": [{"id": 9, "completed_by": 2, "result": [], "was_cancelled": True}]},
+        {"id": 3, "data": {"image": "/data/upload/3/elsewhere.png"}, "annotations": [{"id": 10, "completed_by": 2, "result": []}]},
+    ]  # fmt: skip
+    added, answers, passed = taken(project, folder, tasks)
+    assert (added, answers) == (0, 3)
+    assert list(passed.values()) == [1]
+    assert "elsewhere.png" in next(iter(passed))
+    said = of_item(project, folder, "a.png")
+    assert said["ann@x.org"] == [{"label": "cat", "box": [100, 200, 400, 600]}]
+    (turned,) = said["user 2"]
+    assert turned["label"] == "dog"
+    assert turned["box"] == [0, 200, 100, 500], "turned about its corner by a right angle, and cut at the side"
+    assert taken(project, folder, tasks)[1] == 0, "the same file again says nothing new"
+
+
+@pytest.mark.parametrize(
+    ("question", "result", "value"),
+    [
+        (LABELS, {"type": "choices", "value": {"choices": ["dog"]}}, "dog"),
+        (Question("transcribe", ""), {"type": "textarea", "value": {"text": ["one", "two"]}}, "one\ntwo"),
+    ],
+)
+def test_other_answers_of_label_studio(begin, question, result, value):
+    project, folder = begin(question, ["hello"])
+    tasks = [
+        {"id": 1, "data": {"text": "hello"}, "annotations": [{"id": 1, "completed_by": 1, "result": [result]}]},
+        {"id": 2, "data": {"text": "new words"}, "annotations": [{"id": 2, "completed_by": 1, "result": [result]}]},
+    ]
+    assert taken(project, folder, tasks)[:2] == (1, 2)
+    assert [project.answers_of(id) for id in project.items] == [{"user 1": value}] * 2
+
+
+def test_ratings_and_choices_of_label_studio():
+    assert label_studio.value_of([{"type": "rating", "value": {"rating": 2}}], "rate") == 2
+    assert label_studio.value_of([{"type": "pairwise", "value": {"selected": "right"}}], "choose") == "second"
+
+
+def test_what_is_given_to_label_studio_comes_back(begin):
+    project, folder = begin(BOXES)
+    first, second = project.items
+    boxes = [{"label": "dog", "box": [125, 250, 500, 750]}]
+    project.say(ANSWER, first, "ann", boxes, "1", 2.0)
+    project.add_predictions([Prediction(second, "smol", boxes, 0.25)])
+    given = formats.give(project, folder)
+    (control,) = label_studio.controls(given["config"])
+    assert control.question.options == ("cat", "dog")
+    assert (control.kind, control.key, control.name) == ("image", "image", "asked")
+    task, guessed = given["tasks"]
+    assert task["data"] == {"image": "a.png"}
+    assert task["annotations"][0]["result"][0]["value"] == {
+        "x": 12.5,
+        "y": 25.0,
+        "width": 37.5,
+        "height": 50.0,
+        "rotation": 0,
+        "rectanglelabels": ["dog"],
+    }
+    assert guessed["predictions"][0] | {"result": None} == {"model_version": "smol", "score": 0.75, "result": None}
+    before = project.answers_of(first)
+    taken(project, folder, given["tasks"])
+    assert of_item(project, folder, "a.png") == before | {"ann": boxes}
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><job><assignee><username>ann</username></assignee></job></meta>
+<image id="0" name="a.png" width="100" height="50">
+<box label="cat" source="manual" occluded="0" xtl="10.0" ytl="5.00" xbr="60.0" ybr="30.0" z_order="0"></box><tag label="dog" source="manual"></tag></image>
+<image id="1" name="images/b.png" width="100" height="50"></image></annotations>"""
+
+
+def test_boxes_and_tags_of_cvat(begin):
+    project, folder = begin(BOXES)
+    assert taken(project, folder, CVAT, "cvat.xml") == (0, 2, {})
+    assert of_item(project, folder, "a.png") == {"ann": [{"label": "cat", "box": [100, 100, 600, 600]}]}
+    assert of_item(project, folder, "b.png") == {"ann": []}
+
+
+def test_tags_of_cvat(begin):
+    project, folder = begin(LABELS)
+    assert taken(project, folder, CVAT, "cvat.xml")[1] == 2
+    assert of_item(project, folder, "a.png") == {"ann": "dog"}
+    assert of_item(project, folder, "b.png") == {}, "an image without a tag is passed over"
+
+
+def test_labels_of_argilla(begin):
+    project, folder = begin(LABELS, ["hello", "bye"])
+    records = [
+        {"id": "1", "fields": {"text": "hello"}, "metadata": {}, "suggestions": {"kind": {"value": "dog", "score": None, "agent": None}},
+         "responses": {"kind": [{"value": "cat", "user_id": "u1"}, {"value": "dog", "user_id": "u2"}]}, "vectors": {}, "status": "completed"},
+        {"id": "2", "fields": {"text": "bye"}, "metadata": {}, "suggestions": {}, "responses": {"kind": [{"value": "fish", "user_id": "u1"}]}, "vectors": {}, "status": "pending"},
+    ]  # fmt: skip
+    added, answers, passed = taken(project, folder, records)
+    assert (added, answers) == (0, 2)
+    assert "fish" in next(iter(passed))
+    assert project.answers_of(next(iter(project.items))) == {"u1": "cat", "u2": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("{", "no JSON"),
+        ("[]", "expected Label Studio"),
+        ([{"id": 1, "image": "a.png", "label": "cat"}], "not JSON-MIN"),
+        ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="a.png"/></annotations>', "document type"),
+        ('<?xml version="1.0"?><annotations><image name="a.png">', "broken"),
+        ('<?xml version="1.0"?><annotations><image name="a.png" width="x" height="1"></image></annotations>', "numbers"),
+        ([{"data": {"image": "a.png"}, "annotations": [{"result": [{"type": "choices", "value": {}}]}]}], "as Label Studio exports"),
+        ([{"data": {}, "annotations": []}], "shows an image"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_taken_in(begin, raw, message):
+    project, folder = begin(LABELS)
+    with pytest.raises(DataError, match=message):
+        taken(project, folder, raw, "broken")
+    assert not project.store.events()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("<View", "no XML"),
+        ('<View><Image name="i" value="$image"/></View>', "expected one of Choices"),
+        ('<!DOCTYPE v [<!ENTITY a "b">]><View/>', "plain XML"),
+        (
+            '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="one"/></Choices></View>',
+            "at least 2",
+        ),
+    ],
+)
+def test_configurations_that_nothing_answers(config, message):
+    with pytest.raises(ConfigError, match=message):
+        label_studio.controls(config)
+
+
+def test_a_configuration_of_two_controls():
+    config = """<View><Audio name="sound" value="$clip"/><Header value="Listen."/>
+    <Choices name="who" toName="sound"><Choice value="Ann"/><Choice value="Ben"/></Choices>
+    <TextArea name="words" toName="sound"/><Brush name="b" toName="sound"/></View>"""
+    first, second = label_studio.controls(config)
+    assert (first.kind, first.key, first.question.kind, first.question.options) == (
+        "audio",
+        "clip",
+        "label",
+        ("Ann", "Ben"),
+    )
+    assert (second.name, second.shows, second.question.kind) == ("words", "sound", "transcribe")
