@@ -71,6 +71,9 @@ class Project:
         self._leases: dict[str, tuple[str, float]] = {}  # by person: the item, until when
         self._queue: list[str] = []  # items that nobody has answered, in the order in which they are handed out
         self._begun: dict[str, None] = {}  # items that have some of their answers, in order
+        self._golds: list[str] = []
+        self._complete: set[str] = set()  # items that have all their answers, or a decision
+        self._answers = 0  # of items whose answer is not known
         self.load()
 
     def load(self) -> None:
@@ -133,12 +136,17 @@ class Project:
         self._put(event.kind, event.item, event.person, Vote(event.person, event.value, event))
 
     def _put(self, kind: str, item: str, person: str, vote: Vote | None) -> None:
+        before = len(self.answers_of(item))
         if kind == DECIDE:
             _set(self.decided, item, vote)
+        else:
+            _set(self.votes[item], person, vote)
+        if self.items[item].gold is not None:
             return
-        _set(self.votes[item], person, vote)
         count = len(self.answers_of(item))
-        if 0 < count < self.plan.overlap and self.items[item].gold is None:
+        self._answers += count - before
+        (self._complete.add if self.is_complete(item) else self._complete.discard)(item)
+        if 0 < count < self.plan.overlap:
             self._begun[item] = None
         else:
             self._begun.pop(item, None)
@@ -256,12 +264,11 @@ class Project:
     def progress(self, person: str = "") -> dict[str, Any]:
         """How far the work is, all in all and of one person."""
         with self.lock:
-            asked = [id for id, item in self.items.items() if item.gold is None]
             mine = self._said.get(person, ())
             return {
-                "items": len(asked),
-                "complete": sum(map(self.is_complete, asked)),
-                "answers": sum(len(self.answers_of(id)) for id in asked),
+                "items": len(self.items) - len(self._golds),
+                "complete": len(self._complete),
+                "answers": self._answers,
                 "yours": sum(kind == ANSWER for kind, *_ in mine),
                 "can_undo": bool(mine),
             }
