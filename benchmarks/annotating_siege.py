@@ -44,7 +44,8 @@ class Server:
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             self.port = place.getsockname()[1]
-        self.folder, self.process = folder, None
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -72,6 +73,7 @@ class Server:
 
     def kill(self) -> None:
         """End it without a word."""
+        assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 

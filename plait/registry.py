@@ -19,6 +19,7 @@ from plait.errors import ConfigError, MissingError
 from plait.modalities import (
     PROVENANCE,
     Augments,
+    Checks,
     Cuts,
     Fetching,
     Finds,
@@ -284,6 +285,12 @@ def voices(name: str) -> Voices | None:
 def places(name: str) -> Places | None:
     """How texts speak of places in parts of the modality `name`, if they do."""
     module: Places | None = _optional(name, "boxes")
+    return module
+
+
+def checks(name: str) -> Checks | None:
+    """What tells whether a part of the modality `name` that a person made will do, if anything does."""
+    module: Checks | None = _optional(name, "quality")
     return module
 
 

@@ -3,6 +3,7 @@
 from plait.cli import (
     annotate,
     chat,
+    collect,
     data,
     evaluate,
     explain,
@@ -22,6 +23,7 @@ __all__ = [
     "annotate",
     "app",
     "chat",
+    "collect",
     "data",
     "evaluate",
     "explain",

@@ -50,19 +50,13 @@ def annotate(
     from plait.annotate.items import folder_of
     from plait.annotate.kinds import Question
     from plait.api import annotating
-    from plait.cli.serve import LOOPBACK
+    from plait.cli.serve import LOOPBACK, listening_at
 
-    host, _, port = at.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"--at {at}: expected HOST:PORT, such as {HERE}")
-    if host not in LOOPBACK and keys is None:
-        raise ConfigError(
-            f"--at {at}: others could reach it; expected --keys FILE beside it: plait key NAME --keys FILE makes one"
-        )
+    place = listening_at(at, keys)
     if not ask and (options or question):
         raise ConfigError("got --options or --question without --ask; expected --ask beside them")
     asked = Question(ask, question, tuple(filter(None, map(str.strip, options.split(","))))) if ask else None
-    access = server.access(keys, LOOPBACK if host in LOOPBACK else (), ())
+    access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
     project = annotating.open_project(data, asked, annotating.plan(overrides or ()), typer.echo)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
@@ -77,7 +71,7 @@ def annotate(
             threading.Thread(target=annotating.ask_models, args=arguments, daemon=True).start()
         return stop.set
 
-    server.annotate(project, folder_of(data), (host, int(port)), access, begin, typer.echo)
+    server.annotate(project, folder_of(data), place, access, begin, typer.echo)
 
 
 @annotations_app.command("status")

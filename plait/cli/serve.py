@@ -15,6 +15,23 @@ PORT = 8000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+def listening_at(at: str, keys: Path | None) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`. Raises ConfigError for what is none, and where others could reach it without keys."""
+    host, _, port = at.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"--at {at}: expected HOST:PORT, such as {LOOPBACK[0]}:8010")
+    check_reachable(host, keys)
+    return host, int(port)
+
+
+def check_reachable(host: str, keys: Path | None) -> None:
+    """Raise ConfigError where others could reach a server without keys."""
+    if host not in LOOPBACK and keys is None:
+        raise ConfigError(
+            f"{host}: others could reach it; expected --keys FILE beside it: plait key NAME --keys FILE makes one"
+        )
+
+
 @app.command()
 def serve(
     checkpoints: Annotated[
@@ -46,10 +63,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve checkpoints over HTTP in the shapes of OpenAI's API, with pages for the browser."""
-    if host not in LOOPBACK and keys is None:
-        raise ConfigError(
-            f"--host {host}: others could reach it; expected --keys FILE beside it: plait key NAME --keys FILE makes one"
-        )
+    check_reachable(host, keys)
     from plait import api
     from plait import serve as server
     from plait.runtime.parallel import use_threads

@@ -264,6 +264,13 @@ class Provenance:
         return self.evidence is not None and self.evidence >= self.needed
 
 
+class Checks(Protocol):
+    """`quality.py`: whether a part that a person made will do. Without it every part does."""
+
+    def complaints(self, part: Part) -> list[str]:
+        """What is wrong with a part, each with what would mend it; none where it will do. Raises RowError."""
+
+
 class Marks(Protocol):
     """`mark.py`: a watermark in what a model made, so that it can be told from what was photographed or recorded. A part that was
     marked has the option PROVENANCE, which its files say, too. Without it a modality is not marked."""

@@ -38,12 +38,23 @@ class Database:
         with closing(self._open()) as file:
             return file.execute(query, values).fetchall()
 
+    def vacuum(self) -> None:
+        """Write the file anew without what was deleted, in its pages or in its log."""
+        with closing(self._open()) as file:
+            file.execute("VACUUM")
+        self._truncate_log()
+
     def removed(self, query: str, *values: object) -> int:
         """How many rows a query deletes, for good: nothing of them is left in the file."""
         with closing(self._open()) as file:
             count = file.execute(query, values).rowcount
-            for _ in range(CHECKPOINTS if count else 0):  # a reader may hold it up
+        if count:
+            self._truncate_log()
+        return count
+
+    def _truncate_log(self) -> None:
+        with closing(self._open()) as file:
+            for _ in range(CHECKPOINTS):  # a reader may hold it up
                 if not file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     break
                 time.sleep(0.05)
-            return count

@@ -39,6 +39,11 @@ def annotate(*arguments: Any) -> None:
     _module("run").annotate(*arguments)
 
 
+def collect(*arguments: Any) -> None:
+    """As plait.serve.run.collect. Raises MissingError without the extra `serve`."""
+    _module("run").collect(*arguments)
+
+
 def run_cluster(
     named: Mapping[str, Path],
     access: Any,

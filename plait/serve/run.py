@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from plait.errors import ConfigError
-from plait.serve import annotating
+from plait.serve import annotating, collecting
 from plait.serve.app import create_app
 from plait.serve.connections import PunctualProtocol
 from plait.serve.guard import Access
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from plait.annotate.project import Project
     from plait.api import Model
+    from plait.collect.project import Collection
 
 DRAIN = 60  # seconds that answers under way may take after SIGTERM
 IDLE = 75  # seconds that a connection is kept for the next request
@@ -54,6 +55,22 @@ def annotate(
     listening = listen(*place)
     app = annotating.create_app(project, folder, access, lifetime=begin)
     say(f"{project.question.words} {address_of(listening, place[0])}  (Ctrl-C ends)")
+    uvicorn.Server(settings(app)).run(sockets=[listening])
+
+
+def collect(
+    collection: Collection,
+    place: tuple[str, int],
+    access: Access,
+    also: Sequence[Path] = (),
+    say: Callable[[str], object] = print,
+) -> None:
+    """Let people give to a collection, at the address `place`; a withdrawal clears the folders `also`, too. Raises ConfigError."""
+    listening = listen(*place)
+    app = collecting.create_app(collection, access, also)
+    say(
+        f"{len(collection.prompts)} prompts at {address_of(listening, place[0])}, kept in {collection.folder}  (Ctrl-C ends)"
+    )
     uvicorn.Server(settings(app)).run(sockets=[listening])
 
 

@@ -1,31 +1,22 @@
 // Pages for people who label: one item after the other, what they disagree about, and how the work stands.
 
-import { get, request, send, tell } from "./api.js";
+import { get, send, tell } from "./api.js";
 import { el } from "./dom.js";
+import { begin, mediumAt, newId, query, session, who } from "./people.js";
 import { Places } from "./places.js";
-import { current, speak, t } from "./words.js";
+import { t } from "./words.js";
 
-const NAME = "plait.name";
 const KEYS = "1234567890";
-const MEDIA = [["image/", (url) => el("img", { src: url, alt: t("picture") })], ["audio/", (url) => el("audio", { src: url, controls: true, autoplay: true })], ["video/", (url) => el("video", { src: url, controls: true })]];
-
-const main = document.getElementById("main"), tabs = document.getElementById("tabs"), language = document.getElementById("language");
-let about, page;
-
-const who = () => ({ person: about?.is_named ? "" : localStorage.getItem(NAME) ?? "" });
-const query = () => `?person=${encodeURIComponent(who().person)}`;
-const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+const main = document.getElementById("main");
 const isTyping = () => ["TEXTAREA", "INPUT", "SELECT"].includes(document.activeElement?.tagName);
 
 /** An element that shows a part, once it is here. */
 async function shown(part) {
   if (part.type === "text") return el("p", {}, part.text);
-  const blob = await (await request(part.url)).blob();
-  const url = URL.createObjectURL(blob);
-  const made = MEDIA.find(([kind]) => blob.type.startsWith(kind))?.[1](url) ?? el("a", { href: url, download: part.type }, t(part.type));
-  made.classList.add("medium");
-  if (part.has_places) made.dataset.places = "";
-  return made;
+  const medium = await mediumAt(part.url, part.type, { audio: { autoplay: true } });
+  medium.classList.add("medium");
+  if (part.has_places) medium.dataset.places = "";
+  return medium;
 }
 
 const bubbles = (messages) => Promise.all(messages.map(async ({ role, parts }) => el("div", { className: `bubble ${role}` }, await Promise.all(parts.map(shown)))));
@@ -33,7 +24,7 @@ const bubbles = (messages) => Promise.all(messages.map(async ({ role, parts }) =
 /** What asks the question of the project about one item. `value` is the answer so far, null where there is none yet. */
 class Form {
   constructor(item, elements, answer) {
-    Object.assign(this, { item, answer, kind: about.question.kind, options: about.question.options });
+    Object.assign(this, { item, answer, kind: session.about.question.kind, options: session.about.question.options });
     this.isSwapped = this.kind === "choose" && [...item.id].reduce((sum, letter) => sum + letter.charCodeAt(0), who().person.length) % 2 === 1;
     const start = item.said ?? item.settled ?? item.guesses[0]?.value ?? null;
     this.element = el("div", { className: "options" });
@@ -58,7 +49,7 @@ class Form {
   }
 
   asText(start) {
-    this.text = el("textarea", { value: start, "aria-label": about.question.words, spellcheck: false, dir: "auto" });
+    this.text = el("textarea", { value: start, "aria-label": session.about.question.words, spellcheck: false, dir: "auto" });
     this.element = el("div", {}, this.text, el("p", { className: "guess" }, t("textKeys")), el("button", { type: "button", className: "primary", onclick: () => this.answer(this.text.value) }, t("keep")));
   }
 
@@ -113,14 +104,14 @@ class Work {
     this.form = new Form(item, media, (value) => this.say("answers", value));
     if (this.form.isSwapped) answers.reverse();
     this.failure = el("div", { role: "alert" });
-    this.place.replaceChildren(this.meter(progress), el("p", { className: "ask" }, about.question.words), el("div", { className: "item" }, messages),
+    this.place.replaceChildren(this.meter(progress), el("p", { className: "ask" }, session.about.question.words), el("div", { className: "item" }, messages),
       answers.length ? el("div", { className: "answers" }, answers.map((each) => el("article", {}, each))) : "",
       item.guesses.length ? el("p", { className: "guess" }, `${t("guessesOf")} ${item.guesses.map(({ model }) => model).join(", ")}`) : "", this.form.element, this.failure, this.buttons(progress));
     this.place.dataset.item = item.id;
     this.since = performance.now();
     if (this.form.text) this.form.text.focus();
     else main.focus();
-    tell(about.question.words);
+    tell(session.about.question.words);
   }
 
   meter({ items, complete, yours }) {
@@ -211,45 +202,4 @@ class Overview {
   }
 }
 
-const PAGES = { work: Work, review: Review, overview: Overview };
-
-async function show() {
-  const names = about.can_review ? Object.keys(PAGES) : ["work"];
-  const name = names.includes(location.hash.slice(1)) ? location.hash.slice(1) : "work";
-  tabs.replaceChildren(...names.map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
-  document.title = `Plait · ${t(name)}`;
-  document.getElementById("person").textContent = about.person;
-  page = new PAGES[name]();
-  try {
-    await page.show();
-  } catch (error) {
-    main.replaceChildren(el("div", { className: "work" }, el("p", { role: "alert", className: "failed" }, error.message)));
-  }
-}
-
-function askName() {
-  const dialog = document.getElementById("name");
-  dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => {
-    const name = document.getElementById("name-value").value.trim();
-    if (!name) return done(askName());
-    localStorage.setItem(NAME, name);
-    done();
-  }, { once: true }));
-}
-
-addEventListener("keydown", (event) => {
-  if (!document.querySelector("dialog[open]") && page?.key?.(event)) event.preventDefault();
-});
-language.value = current();
-language.addEventListener("change", () => { speak(language.value); show(); });
-addEventListener("hashchange", show);
-speak(current());
-try {
-  about = await get(`/annotate/project${query()}`);
-  if (!about.is_named && !localStorage.getItem(NAME)) await askName();
-  about = await get(`/annotate/project${query()}`);
-  await show();
-} catch (error) {
-  main.replaceChildren(el("div", { className: "work" }, el("p", { role: "alert", className: "failed" }, error.message)));
-}
+begin("/annotate/project", { work: Work, review: Review, overview: Overview }, () => (session.about.can_review ? ["work", "review", "overview"] : ["work"]), (name) => name);

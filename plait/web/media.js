@@ -46,7 +46,15 @@ export function shown(part, drawn = false) {
   return el("a", { href: url, download: `${part.type}.${held.format ?? "bin"}` }, t(part.type));
 }
 
-function wav(samples, rate) {
+/** Pieces of samples as one. */
+export function joined(pieces) {
+  const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  pieces.reduce((at, piece) => (samples.set(piece, at), at + piece.length), 0);
+  return samples;
+}
+
+/** Samples as a WAV file of 16 bits. */
+export function wav(samples, rate) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
   const put = (at, text) => [...text].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
   put(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); put(8, "WAVEfmt ");
@@ -70,9 +78,7 @@ export async function record() {
     async stop() {
       stream.getTracks().forEach((track) => track.stop());
       await context.close();
-      const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-      pieces.reduce((at, piece) => (samples.set(piece, at), at + piece.length), 0);
-      return partOfBytes({ name: "audio" }, wav(samples, RATE), "wav", "audio/wav");
+      return partOfBytes({ name: "audio" }, wav(joined(pieces), RATE), "wav", "audio/wav");
     },
   };
 }
@@ -106,8 +112,6 @@ export class Sounding {
   }
 
   part() {
-    const samples = new Float32Array(this.pieces.reduce((sum, piece) => sum + piece.length, 0));
-    this.pieces.reduce((at, piece) => (samples.set(piece, at), at + piece.length), 0);
-    return partOfBytes({ name: "audio" }, wav(samples, STREAM_RATE), "wav", "audio/wav");
+    return partOfBytes({ name: "audio" }, wav(joined(this.pieces), STREAM_RATE), "wav", "audio/wav");
   }
 }

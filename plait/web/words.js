@@ -27,6 +27,10 @@ const WORDS = {
     boxKeys: "Draw with the pointer, or press N for a new box and move it with the arrows (Shift: its size). B chooses the next box, Delete takes it out, numbers choose what it is, Enter keeps it.", boxes: "Boxes", boxesOnPicture: "Boxes on the picture",
     nothingLeft: "Nothing is left for you here. Thank you.", complete: "Complete", yours: "yours", skipItem: "Pass over", undo: "Undo", notSaved: "Not kept.", disputed: "People disagree", decided: "Decided.", passedOver: "passed over",
     alpha: "Agreement (Krippendorff's alpha)", answersColumn: "Answers", goldColumn: "Known items right", secondsColumn: "Seconds an answer", skillColumn: "Skill (Dawid-Skene)",
+    give: "Give", mine: "Yours", agree: "I agree to what is ticked", skipGift: "Skip to the prompt", nameHelpCollect: "What you give is kept under it, and handed on without it.", agreeTitle: "Before you give anything", version: "Version",
+    needed: "Without the first purpose nothing can be kept: give nothing, or tick it.", nothingToGive: "Nothing is wanted of you any more. Thank you. You may review what others gave.", nothingToReview: "There is nothing to review now.", nothingMade: "There is nothing yet.", thanks: "Kept. Thank you.",
+    another: "Another one", good: "It will do", notGood: "It will not do", back: "Take it back", backAll: "Take everything back", backSure: "Take this back for good?", backAllSure: "Take everything back for good, and your consent?", gone: "items are gone.", accepted: "accepted", rejected: "not accepted", open: "not reviewed yet",
+    yourText: "Your text", drawHere: "Draw here", clear: "Clear", chooseFile: "Choose a file", level: "Level", recordAgain: "Record again", tooLoud: "too loud", tooQuiet: "too quiet", tooShort: "too short",
     api: "Use it from a program", seconds: "s", image: "picture", audio: "sound", text: "words", none: "-",
   },
   zh: {
@@ -50,6 +54,9 @@ const WORDS = {
     guessesOf: "猜测来自", textKeys: "Enter 保存，Shift Enter 换行，Ctrl 空格播放或暂停。", boxKeys: "用指针画框，或按 N 新建并用方向键移动（Shift：改变大小）。B 选下一个框，Delete 删除，数字选类别，Enter 保存。", boxes: "框", boxesOnPicture: "图片上的框",
     nothingLeft: "这里没有需要您处理的条目了，谢谢。", complete: "已完成", yours: "您的", skipItem: "跳过", undo: "撤销", notSaved: "未保存。", disputed: "意见不一", decided: "已决定。", passedOver: "已跳过", alpha: "一致性（Krippendorff α）",
     answersColumn: "回答数", goldColumn: "已知条目正确数", secondsColumn: "每个回答秒数", skillColumn: "能力（Dawid-Skene）",
+    give: "贡献", mine: "我的", agree: "同意所选各项", skipGift: "跳到提示", nameHelpCollect: "您提供的内容以此名保存，对外发布时不含名字。", agreeTitle: "开始之前", version: "版本", needed: "不同意第一项则无法保存任何内容。", nothingToGive: "暂时没有需要您完成的内容，谢谢。您可以审核他人的内容。",
+    nothingToReview: "现在没有需要审核的内容。", nothingMade: "还没有内容。", thanks: "已保存，谢谢。", another: "换一个", good: "可以", notGood: "不可以", back: "撤回", backAll: "全部撤回", backSure: "永久撤回这一项？", backAllSure: "永久撤回全部内容及同意？", gone: "项已删除。", accepted: "已通过", rejected: "未通过", open: "待审核",
+    yourText: "您的文字", drawHere: "在此绘制", clear: "清除", chooseFile: "选择文件", level: "音量", recordAgain: "重新录音", tooLoud: "声音过大", tooQuiet: "声音过小", tooShort: "太短",
     seconds: "秒", image: "图片", audio: "声音", text: "文字", none: "-",
   },
 };

@@ -137,12 +137,13 @@ LAYERS = {
     "bundle/": ("recipes/", "train/", "pretrained/", "data/", "registry", "runtime/"),
     "explain/": ("infer/", "train/", "data/", "model/", "model/layers", "registry", "runtime/", "modalities/__init__"),
     "annotate/": ("infer/", "data/", "data/importers/", "registry", "runtime/", "modalities/__init__"),
+    "collect/": ("data/", "data/importers/", "registry", "runtime/", "modalities/__init__"),
     "api/": (
-        "annotate/", "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
+        "annotate/", "collect/", "explain/", "bundle/", "portable/", "pretrained/", "recipes/", "eval/", "data/", "data/sources/", "data/corpus/", "train/", "infer/", "model/", "registry", "runtime/",
     ),
     "studies/": ("api/", "recipes/", "eval/", "train/", "infer/", "tasks/", "data/", "registry", "runtime/"),
-    "serve/": ("api/", "annotate/", "data/", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
-    "cli/": ("api/", "annotate/", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
+    "serve/": ("api/", "annotate/", "collect/", "data/", "infer/", "registry", "runtime/", "modalities/__init__", "__init__"),
+    "cli/": ("api/", "annotate/", "collect/", "serve/", "studies/", "recipes/", "eval/", "data/", "data/sources/", "data/importers/", "data/corpus/", "registry", "runtime/"),
     "__init__": ("api/",),
     "__main__": ("cli/",),
 }  # fmt: skip

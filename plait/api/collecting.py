@@ -1,0 +1,67 @@
+"""Collecting in Python: open a collection, write it as a data set, take a person's items back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plait.collect import consent, withdrawal
+from plait.collect import export as exporting
+from plait.collect import prompts as asking
+from plait.collect.project import ACCEPTED, OPEN, STORE, Collection, Plan
+from plait.collect.withdrawal import Removal
+from plait.errors import ConfigError
+from plait.recipes.overrides import parse_value
+
+FIELDS = {"per_prompt": int, "votes": int, "licence": str}
+
+
+def plan(overrides: Sequence[str]) -> Plan:
+    """What a collection wants, by `key=value`, such as votes=2. Raises ConfigError."""
+    fields: dict[str, Any] = {}
+    for entry in overrides:
+        key, equals, text = entry.partition("=")
+        value = parse_value(text)
+        if not equals or key not in FIELDS or not isinstance(value, FIELDS[key]):
+            raise ConfigError(
+                f"got {entry!r}; expected {', '.join(f'{name}={kind.__name__}' for name, kind in FIELDS.items())}, such as votes=2"
+            )
+        fields[key] = value
+    return Plan(**fields)
+
+
+def folder_of(prompts: Path) -> Path:
+    """Where what people give to a file of prompts lies."""
+    return prompts.with_name(f"{prompts.stem}.collected")
+
+
+def open_collection(
+    prompts: Path, plan: Plan | None = None, terms: Path | None = None, kind: str = "", how: str = ""
+) -> Collection:
+    """The collection of a file of prompts, begun if there is none yet. Raises ConfigError, DataError."""
+    plan = plan or Plan()
+    asked = asking.read(prompts, kind, how)
+    return Collection(folder_of(prompts), asked, consent.read(terms, plan.licence), plan)
+
+
+def reopened(prompts: Path) -> Collection:
+    """A collection that is there, under the text that people agreed to last. Raises ConfigError."""
+    if not (folder_of(prompts) / STORE).is_file():
+        raise ConfigError(
+            f"{folder_of(prompts)} is not there: nothing was collected for {prompts}; expected plait collect {prompts} first"
+        )
+    return Collection(folder_of(prompts))
+
+
+def export(prompts: Path, to: Path, purpose: str = consent.TRAIN, unsettled: bool = False) -> dict[str, int]:
+    """Write what was accepted as the new data folder `to`; returns rows by split. Raises ConfigError."""
+    return exporting.write(reopened(prompts), to, purpose, (ACCEPTED, OPEN) if unsettled else (ACCEPTED,))
+
+
+def withdraw(prompts: Path, person: str, runs: Path) -> tuple[Removal, list[dict[str, Any]]]:
+    """Take back all that a person gave; returns what was removed, and the models below `runs` that learned from it."""
+    collection = reopened(prompts)
+    removal = withdrawal.withdraw(collection, person, also=[runs] if runs.is_dir() else [])
+    models = withdrawal.trained_models(collection, runs, removal.items) if removal.items and runs.is_dir() else []
+    return removal, models

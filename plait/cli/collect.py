@@ -1,0 +1,95 @@
+"""`plait collect` and `plait collected ...`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from plait.cli.app import app
+from plait.errors import ConfigError
+
+collected_app = typer.Typer(help="What people gave: how it stands, as a data set, taken back.", no_args_is_help=True)
+app.add_typer(collected_app, name="collected")
+HERE = "127.0.0.1:8011"
+Prompts = Annotated[Path, typer.Argument(help="The file of prompts that people were asked.")]
+Runs = Annotated[Path, typer.Option(help="Folder of the runs whose copies are cleared, and whose models are listed.")]
+RUNS = Path("runs")
+
+
+@app.command()
+def collect(
+    prompts: Annotated[
+        Path, typer.Argument(help="A file of prompts: a .jsonl of objects with type and prompt, or a line each.")
+    ],
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[key=value]...", help="per_prompt=3 items, votes=2 of one mind, licence=CC0-1.0."),
+    ] = None,
+    kind: Annotated[str, typer.Option("--type", help="What is made, where the file does not say it: a modality.")] = "",
+    how: Annotated[str, typer.Option(help="How: record, draw, photograph or write.")] = "",
+    consent: Annotated[
+        Path | None, typer.Option(help="File of the text that people agree to; ours if not given.")
+    ] = None,
+    keys: Annotated[Optional[Path], typer.Option(help="File of the keys of those who may give.")] = None,  # noqa: UP045
+    at: Annotated[str, typer.Option(help="HOST:PORT to listen on; another host than loopback needs --keys.")] = HERE,
+    runs: Runs = RUNS,
+) -> None:
+    """Serve pages on which people draw, photograph, record and write, and review each other's items."""
+    from plait import serve as server
+    from plait.api import collecting
+    from plait.cli.serve import LOOPBACK, listening_at
+
+    place = listening_at(at, keys)
+    access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
+    collection = collecting.open_collection(prompts, collecting.plan(overrides or ()), consent, kind, how)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    server.collect(collection, place, access, [runs] if runs.is_dir() else [], typer.echo)
+
+
+@collected_app.command("status")
+def status(prompts: Prompts) -> None:
+    """How many items there are, and how they stand."""
+    from plait.api import collecting
+
+    typer.echo(json.dumps(collecting.reopened(prompts).status()))
+
+
+@collected_app.command("export")
+def export(
+    prompts: Prompts,
+    to: Annotated[Path, typer.Option(help="New folder for the rows, their media, the licence and the data card.")],
+    purpose: Annotated[
+        str, typer.Option(help="train: for own use; share: only of those who agreed to that.")
+    ] = "train",
+    unsettled: Annotated[bool, typer.Option("--unsettled", help="Also items that are not settled yet.")] = False,
+) -> None:
+    """Write what was accepted as a data folder: `plait train --data` reads it."""
+    from plait.api import collecting
+
+    for split, count in collecting.export(prompts, to, purpose, unsettled).items():
+        typer.echo(f"{to / split}.jsonl: {count} rows")
+
+
+@collected_app.command("withdraw")
+def withdraw(
+    prompts: Prompts,
+    person: Annotated[str, typer.Argument(help="Whose items are taken back, all of them.")],
+    runs: Runs = RUNS,
+) -> None:
+    """Take back all that a person gave: from the store, the data sets, and copies in runs; models that learned from it are listed."""
+    from plait.api import collecting
+
+    removal, models = collecting.withdraw(prompts, person, runs)
+    typer.echo(f"{len(removal.items)} items of {person} are gone")
+    for path, count in sorted(removal.rows.items()):
+        typer.echo(f"{path}: {count} rows less")
+    for path, count in sorted(removal.media.items()):
+        typer.echo(f"{path}: {count} media less")
+    for model in models:
+        typer.echo(f"{model['model']}: {model['why']}; train it anew without them")
+    if not removal.items:
+        raise ConfigError(f"{person} gave nothing that is here; expected a name as the pages know it")

@@ -1,0 +1,68 @@
+"""What people agree to before they give anything: a text, its version, and purposes of which some are needed and some are not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plait.errors import ConfigError, DataError
+
+LONGEST = 50_000  # characters
+TRAIN, SHARE, VOICE = "train", "share", "voice"
+PURPOSES = {
+    TRAIN: "Models may be trained on what I give. (Without this nothing can be kept.)",
+    SHARE: "What I give may be handed on to others under the licence.",
+    VOICE: "My voice may be told from others': a voiceprint is data about my body.",
+}
+NEEDED = (TRAIN,)
+TEXT = """What you draw, photograph, record or write here is kept by whoever runs this page, to train models of text, pictures and sound.
+
+- You choose below what it may be used for. You need not give anything, and there is no harm if you do not.
+- Others who take part here see and hear single pieces, without your name, to say whether they will do.
+- You can take back one piece, or all, at any time under "Yours", without a reason. It is then removed from here and from the data sets
+  that were written from here, and is not in the next training. Models that were trained before are listed, but do not forget by it.
+- Do not give what shows or names other people, or what is not yours to give.
+
+Licence of what is handed on: {licence}.
+"""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The text that people agree to. `version`: the first digits of its hash, so that another text is another version."""
+
+    text: str
+
+    @property
+    def version(self) -> str:
+        """Twelve hexadecimal digits of the hash of the text and the purposes."""
+        return hashlib.sha256("\n".join([self.text, *PURPOSES, *PURPOSES.values()]).encode()).hexdigest()[:12]
+
+
+def read(path: Path | None, licence: str) -> Consent:
+    """The consent in a file, or ours. Raises DataError."""
+    if path is None:
+        return Consent(TEXT.format(licence=licence))
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}; expected a text in UTF-8 that people agree to") from error
+    if not 100 <= len(text) <= LONGEST:
+        raise DataError(
+            f"{path} has {len(text)} characters; expected 100 to {LONGEST}: what is kept, what for, how it is taken back"
+        )
+    return Consent(text)
+
+
+def checked(purposes: Iterable[str]) -> tuple[str, ...]:
+    """Purposes in their order. Raises ConfigError for an unknown one, or where one is missing that is needed."""
+    chosen = set(purposes)
+    if unknown := chosen - set(PURPOSES):
+        raise ConfigError(f"got the purposes {sorted(unknown)}; expected some of {', '.join(PURPOSES)}")
+    if missing := [name for name in NEEDED if name not in chosen]:
+        raise ConfigError(
+            f"the purpose {missing[0]!r} is not agreed to; without it nothing can be kept, so give nothing"
+        )
+    return tuple(name for name in PURPOSES if name in chosen)

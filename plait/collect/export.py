@@ -1,0 +1,126 @@
+"""A data set of what people gave: rows and media, with a licence and a data card."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from plait import registry
+from plait.collect.consent import SHARE, TRAIN, VOICE
+from plait.collect.project import ACCEPTED, Collection, Given
+from plait.collect.prompts import filled
+from plait.collect.withdrawal import COLLECTED
+from plait.contract import Modality
+from plait.data.importers.core.records import Record
+from plait.data.importers.core.writer import Writer
+from plait.data.rows import parse_row
+from plait.errors import ConfigError, PlaitError
+from plait.runtime.files import atomic_write
+
+CARD, LICENCE = "README.md", "LICENCE.txt"
+
+
+def write(
+    collection: Collection, folder: Path, purpose: str = TRAIN, standings: Sequence[str] = (ACCEPTED,)
+) -> dict[str, int]:
+    """Write the new data folder of all items of some standings whose persons agree to `purpose`; returns rows by split. Raises ConfigError
+    where there are none."""
+    if purpose not in (TRAIN, SHARE):
+        raise ConfigError(f"got the purpose {purpose!r}; expected {TRAIN} (own use) or {SHARE} (to hand on)")
+    items = [
+        item
+        for item in collection.all_items()
+        if collection.standing(item.id) in standings and purpose in collection.purposes(item.person)
+    ]
+    if not items:
+        raise ConfigError(
+            f"{collection.folder}: no item that is {' or '.join(standings)} may be used to {purpose}; expected some: collect, and review, first"
+        )
+    writer = Writer(folder)
+    with writer:
+        try:
+            for record in records(collection, items):
+                writer.add(record)
+            counts = writer.finish()
+            writer.note(
+                {
+                    "format": 1,
+                    COLLECTED: {"items": len(items), "purpose": purpose, "licence": collection.plan.licence},
+                    "rows": counts,
+                }
+            )
+        except (PlaitError, OSError):
+            writer.discard()
+            raise
+    atomic_write(folder / CARD, card(collection, items, purpose, counts))
+    atomic_write(
+        folder / LICENCE,
+        f"{collection.plan.licence}\n\nWhat people agreed to, version {_version(collection)}:\n\n{_text(collection)}\n",
+    )
+    collection.note_export(folder, [item.id for item in items])
+    return counts
+
+
+def records(collection: Collection, items: Sequence[Given]) -> Iterator[Record]:
+    """Rows of items. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
+    rows of a person are in one split."""
+    modalities: dict[str, Modality] = registry.build_all(registry.available())
+    for item in items:
+        part = collection.part(item)
+        value = str(part.value) if item.file is None else f"media/{item.file}"
+        prompt = collection.prompts[item.prompt]
+        person = pseudonym(collection, item.person)
+        meta = {"item": item.id, "prompt": item.prompt, "digest": item.digest}
+        if item.file is None or VOICE in collection.purposes(item.person):
+            meta["person"] = person
+        for template in prompt.rows:
+            row = filled(template, value)
+            row["meta"] = {**row.get("meta", {}), COLLECTED: meta}
+            row.setdefault("task", f"collected {prompt.how or prompt.type}")
+            sample = parse_row(row, collection.folder, modalities, f"item {item.id}")
+            yield Record(sample, group=person, where=f"item {item.id}")
+
+
+def pseudonym(collection: Collection, person: str) -> str:
+    """A number for a person, which nobody turns back without the collection's file."""
+    return hashlib.sha256(f"{collection.salt}\n{person}".encode()).hexdigest()[:12]
+
+
+def _version(collection: Collection) -> str:
+    return collection.terms.version if collection.terms else "none"
+
+
+def _text(collection: Collection) -> str:
+    return collection.terms.text if collection.terms else ""
+
+
+def card(collection: Collection, items: Sequence[Given], purpose: str, counts: dict[str, int]) -> str:
+    """A data card, by the questions of Gebru et al., "Datasheets for Datasets" (arXiv:1803.09010)."""
+    status = collection.status()
+    by_person = Counter(item.person for item in items)
+    by_kind = Counter(f"{collection.prompts[item.prompt].how or item.type} ({item.type})" for item in items)
+    purposes = Counter(name for person in by_person for name in collection.purposes(person))
+    most = max(by_person.values()) / len(items)
+    lines = [
+        f"# {collection.folder.name}", "",
+        f"Written {time.strftime('%Y-%m-%d')} by `plait collected export`, {'to hand on' if purpose == SHARE else 'for own use'}. Licence: {collection.plan.licence}.", "",
+        "## Motivation", "", "*For which task was it collected, by whom, paid for by whom? Fill this in: no program knows it.*", "",
+        "## Composition", "", "| what | how many |", "|---|---|",
+        *(f"| {kind} | {count} |" for kind, count in by_kind.most_common()),
+        *(f"| rows, {split} | {count} |" for split, count in sorted(counts.items())),
+        f"| prompts that they answer, of all | {len({item.prompt for item in items})} of {len(collection.prompts)} |",
+        f"| persons | {len(by_person)}; the most active gave {most:.0%} |", "",
+        "Persons have numbers, not names. All rows of a person are in one split.", "",
+        "## Collection", "", f"People drew, photographed, recorded or wrote on web pages, after they had agreed to version {_version(collection)} of the text in {LICENCE}.",
+        "Recordings were checked for length, level, clipping and noise, pictures for size and emptiness. Files were written anew from their samples, without what cameras and programs note beside.", "",
+        "| agreed to | persons |", "|---|---|", *(f"| {name} | {purposes[name]} |" for name in purposes), "",
+        "## Review", "", f"An item is here after {collection.plan.votes} others said that it will do. Of {status['items']} items {status['accepted']} were accepted, "
+        f"{status['rejected']} rejected, {status['open']} not settled.", "",
+        "## Uses", "", "*What should it not be used for? Voices are told from each other only where persons agreed to it: rows without a person's number must not be used so.*", "",
+        "## Distribution and maintenance", "", "People may take back what they gave. Whoever holds a copy has to remove it then: `meta.collected.item` and `meta.collected.digest` of each row name it. "
+        f"Withdrawn so far: {status['withdrawn']}.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

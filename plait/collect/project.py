@@ -1,0 +1,334 @@
+"""A collection at work: who agreed to what, what they gave, what others say of it. Everything of a person can be taken out again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plait import registry
+from plait.collect import consent
+from plait.collect.consent import Consent
+from plait.collect.prompts import Prompt
+from plait.contract import WORDS, Part
+from plait.data.media import to_blob
+from plait.errors import ConfigError, DataError, RowError
+from plait.runtime.database import Database
+from plait.runtime.files import sha256_of
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS secret (one INTEGER PRIMARY KEY CHECK (one = 1), salt TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS prompts (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS consents (number INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT NOT NULL, version TEXT NOT NULL, purposes TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS consent_texts (version TEXT PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS items (
+    id TEXT PRIMARY KEY, prompt TEXT NOT NULL, person TEXT NOT NULL, type TEXT NOT NULL, words TEXT, file TEXT, digest TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS votes (item TEXT NOT NULL, person TEXT NOT NULL, is_good INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (item, person));
+CREATE TABLE IF NOT EXISTS withdrawn (item TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS exports (number INTEGER PRIMARY KEY AUTOINCREMENT, folder TEXT NOT NULL, rows TEXT NOT NULL, items TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS items_by_person ON items (person, at);
+CREATE INDEX IF NOT EXISTS items_by_prompt ON items (prompt);
+"""
+EXPECTED_FILE = "the file of a collection, or a place where it can be made"
+STORE, MEDIA = "collected.sqlite", "media"
+VOTES = 2  # of one mind that settle an item
+LONGEST_NAME, LONGEST_WORDS = 100, 20_000  # characters
+ACCEPTED, REJECTED, OPEN = "accepted", "rejected", "open"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`per_prompt`: items that are wanted of each prompt; `votes`: of one mind that settle an item; `licence` of what is handed on."""
+
+    per_prompt: int = 3
+    votes: int = VOTES
+    licence: str = "CC0-1.0"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.per_prompt <= 10_000 and 1 <= self.votes <= 100 and self.licence.strip()):
+            raise ConfigError(f"got {self}; expected per_prompt from 1 to 10000, votes from 1 to 100, and a licence")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Something that a person gave: `words`, or the name of a file in the folder's `media`."""
+
+    id: str
+    prompt: str
+    person: str
+    type: str
+    words: str | None
+    file: str | None
+    digest: str
+    at: float
+
+
+class NotGoodError(DataError):
+    """What somebody made will not do; it says why, and what would mend it."""
+
+
+class Collection(Database):
+    """The collection in `folder`. Its methods may be called from several threads. Raises ConfigError for a folder that cannot be used."""
+
+    def __init__(
+        self, folder: Path, prompts: Sequence[Prompt] = (), terms: Consent | None = None, plan: Plan | None = None
+    ) -> None:
+        super().__init__(folder / STORE, SCHEMA, EXPECTED_FILE)
+        self.folder, self.plan, self.lock = folder, plan or Plan(), threading.RLock()
+        (folder / MEDIA).mkdir(mode=0o700, exist_ok=True)
+        with self._transaction() as file:
+            for prompt in prompts:
+                shape = json.dumps({**prompt.__dict__, "rows": list(prompt.rows)}, ensure_ascii=False)
+                file.execute("INSERT OR IGNORE INTO prompts (id, shape) VALUES (?, ?)", (prompt.id, shape))
+            file.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (uuid.uuid4().hex,))
+        if terms is not None:
+            with self._transaction() as file:
+                file.execute("INSERT OR IGNORE INTO consent_texts VALUES (?, ?)", (terms.version, terms.text))
+        self.terms = terms or self._last_terms()
+        self.salt = str(self.rows("SELECT salt FROM secret")[0][0])
+        listed = self.rows("SELECT shape FROM prompts ORDER BY place")
+        self.prompts = {prompt.id: prompt for (shape,) in listed for prompt in [_prompt(json.loads(shape))]}
+
+    def _last_terms(self) -> Consent | None:
+        """The text that people agreed to last."""
+        rows = self.rows("SELECT text FROM consent_texts JOIN consents USING (version) ORDER BY number DESC LIMIT 1")
+        return Consent(rows[0][0]) if rows else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing. Raises DataError, as on a full disk."""
+        with self.lock:
+            file = self._open()
+            try:
+                file.execute("PRAGMA synchronous = FULL")
+                file.execute("BEGIN IMMEDIATE")
+                yield file
+                file.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise DataError(
+                    f"{self.path}: {error}; nothing was kept of it: make room on the disk, and send it again"
+                ) from error
+            finally:
+                if file.in_transaction:
+                    file.execute("ROLLBACK")
+                file.close()
+
+    # Consent
+
+    def agree(self, person: str, version: str, purposes: Sequence[str]) -> None:
+        """Keep what a person agrees to. Raises ConfigError for another version than that of the text, or purposes that do not do."""
+        person, chosen = named(person), consent.checked(purposes)
+        if self.terms is None or version != self.terms.version:
+            raise ConfigError(
+                f"got the consent {version!r:.40}; expected {self.terms.version if self.terms else 'none'}: read the text again"
+            )
+        with self._transaction() as file:
+            file.execute(
+                "INSERT INTO consents (person, version, purposes, at) VALUES (?, ?, ?, ?)",
+                (person, version, json.dumps(chosen), time.time()),
+            )
+
+    def purposes(self, person: str) -> tuple[str, ...]:
+        """What a person agreed to last; nothing where the text is another since."""
+        rows = self.rows(
+            "SELECT version, purposes FROM consents WHERE person = ? ORDER BY number DESC LIMIT 1", named(person)
+        )
+        if not rows or (self.terms is not None and rows[0][0] != self.terms.version):
+            return ()
+        return tuple(json.loads(rows[0][1]))
+
+    # Giving
+
+    def next(self, person: str) -> Prompt | None:
+        """A prompt that has the fewest items of those that the person has not answered; None where all have enough, or this one has none left."""
+        person = named(person)
+        counts = dict(self.rows("SELECT prompt, count(*) FROM items GROUP BY prompt"))
+        mine = {prompt for (prompt,) in self.rows("SELECT DISTINCT prompt FROM items WHERE person = ?", person)}
+        rejected = dict(
+            self.rows(
+                "SELECT prompt, count(*) FROM items WHERE (SELECT count(*) FROM votes WHERE item = id AND NOT is_good) >= ? GROUP BY prompt",
+                self.plan.votes,
+            )
+        )
+        left = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.prompts if id not in mine}
+        left = {id: count for id, count in left.items() if count < self.plan.per_prompt}
+        if not left:
+            return None
+        fewest = min(left.values())
+        return self.prompts[random.choice([id for id, count in left.items() if count == fewest])]
+
+    def give(self, person: str, prompt: str, part: Part, id: str = "") -> Given:
+        """Keep what a person made for a prompt, without what its file said beside (places, names of devices). What is given again under one id is
+        kept once. Raises ConfigError without consent or for a wrong type, NotGoodError for what will not do, DataError for a full disk."""
+        person = named(person)
+        if not self.purposes(person):
+            raise ConfigError("nothing is agreed to; expected a consent first")
+        wanted = self.prompts.get(prompt)
+        if wanted is None or part.type != wanted.type:
+            raise ConfigError(
+                f"got a part of type {part.type} for the prompt {prompt!r:.40}; expected {wanted.type if wanted else 'a prompt that is asked here'}"
+            )
+        id = id or uuid.uuid4().hex
+        if len(id) > LONGEST_NAME or not (id.isascii() and id.isalnum()):
+            raise ConfigError(
+                f"got the id {id!r:.60}; expected up to {LONGEST_NAME} ASCII letters and digits that are new with every item"
+            )
+        if kept := self._items("WHERE id = ?", id):
+            if kept[0].person != person:
+                raise ConfigError(f"the id {id!r} is another person's; expected one that is new")
+            return kept[0]
+        words, data, suffix = _kept_form(part)
+        digest = hashlib.sha256(data).hexdigest()
+        if self.rows("SELECT 1 FROM items WHERE digest = ? AND file IS NOT NULL", digest):
+            raise NotGoodError("this very file was given before; expected something of your own")
+        name = None if words is not None else f"{id}{suffix}"
+        item = Given(id, prompt, person, part.type, words, name, digest, time.time())
+        if name is not None:
+            self._write(name, data)
+        try:
+            with self._transaction() as file:
+                file.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(item.__dict__.values()))
+        except DataError:
+            if name is not None:
+                (self.folder / MEDIA / name).unlink(missing_ok=True)
+            raise
+        return item
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.folder / MEDIA / name
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise DataError(
+                f"{path}: {error.strerror}; nothing was kept of it: make room on the disk, and send it again"
+            ) from error
+
+    # Reviewing
+
+    def to_review(self, person: str) -> Given | None:
+        """Somebody else's item that is not settled and that the person has not voted on, the oldest first."""
+        query = (
+            "WHERE person != ?1 AND id NOT IN (SELECT item FROM votes WHERE person = ?1) "
+            "AND (SELECT count(*) FROM votes WHERE item = id AND is_good) < ?2 "
+            "AND (SELECT count(*) FROM votes WHERE item = id AND NOT is_good) < ?2 ORDER BY at LIMIT 1"
+        )
+        items = self._items(query, named(person), self.plan.votes)
+        return items[0] if items else None
+
+    def vote(self, person: str, item: str, is_good: bool) -> str:
+        """Keep whether an item will do; returns how it stands. Raises ConfigError for one's own, and for one that is not here (any more)."""
+        person, given = named(person), self.find(item)
+        if given.person == person:
+            raise ConfigError("this is your own; expected a vote on somebody else's")
+        with self._transaction() as file:
+            file.execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?)", (item, person, int(is_good), time.time()))
+        return self.standing(item)
+
+    def standing(self, item: str) -> str:
+        """`accepted` or `rejected`, by whichever had the votes first; `open` before that."""
+        good = bad = 0
+        for (is_good,) in self.rows("SELECT is_good FROM votes WHERE item = ? ORDER BY at", item):
+            good, bad = good + is_good, bad + (not is_good)
+            if self.plan.votes in (good, bad):
+                return ACCEPTED if good == self.plan.votes else REJECTED
+        return OPEN
+
+    # What there is
+
+    def find(self, item: str) -> Given:
+        """An item. Raises ConfigError."""
+        items = self._items("WHERE id = ?", item)
+        if not items:
+            raise ConfigError(f"the item {item!r:.40} is not here; expected one that was given and not taken back")
+        return items[0]
+
+    def items_of(self, person: str) -> list[Given]:
+        """What a person gave, the latest first."""
+        return self._items("WHERE person = ? ORDER BY at DESC", named(person))
+
+    def all_items(self) -> list[Given]:
+        """All that was given, in order."""
+        return self._items("ORDER BY at")
+
+    def _items(self, query: str, *values: object) -> list[Given]:
+        return [
+            Given(*row)
+            for row in self.rows(
+                f"SELECT id, prompt, person, type, words, file, digest, at FROM items {query}", *values
+            )
+        ]
+
+    def part(self, item: Given) -> Part:
+        """An item as a part: words, or the path of its file."""
+        return Part(item.type, item.words if item.file is None else str(self.folder / MEDIA / item.file))
+
+    def note_export(self, folder: Path, items: Iterable[str]) -> None:
+        """Keep that a data folder holds some items, and the hashes of its files of rows, so that it can be cleared of them."""
+        digests = [sha256_of(path) for path in sorted(folder.glob("*.jsonl"))]
+        with self._transaction() as file:
+            file.execute(
+                "INSERT INTO exports (folder, rows, items, at) VALUES (?, ?, ?, ?)",
+                (str(folder.resolve()), json.dumps(digests), json.dumps(sorted(items)), time.time()),
+            )
+
+    def exported(self, folder: Path) -> set[str]:
+        """The items that a data folder was last known to hold."""
+        rows = self.rows(
+            "SELECT items FROM exports WHERE folder = ? ORDER BY number DESC LIMIT 1", str(folder.resolve())
+        )
+        return set(json.loads(rows[0][0])) if rows else set()
+
+    def status(self) -> dict[str, int]:
+        """Counts of prompts, persons and items by standing."""
+        standings = [self.standing(item.id) for item in self.all_items()]
+        return {
+            "prompts": len(self.prompts),
+            "persons": self.rows("SELECT count(DISTINCT person) FROM items")[0][0],
+            "items": len(standings),
+            **{standing: standings.count(standing) for standing in (ACCEPTED, REJECTED, OPEN)},
+            "withdrawn": self.rows("SELECT count(*) FROM withdrawn")[0][0],
+        }
+
+
+def _prompt(shape: dict[str, Any]) -> Prompt:
+    return Prompt(shape["id"], shape["type"], shape["words"], shape["how"], tuple(shape["rows"]))
+
+
+def named(person: str) -> str:
+    """A person's name, without odd characters. Raises ConfigError."""
+    name = " ".join(person.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ConfigError(f"got the name {person!r:.60}; expected one of up to {LONGEST_NAME} printable characters")
+    return name
+
+
+def _kept_form(part: Part) -> tuple[str | None, bytes, str]:
+    """What is kept of a part: its words, or bytes written anew from its samples, and their suffix. Raises NotGoodError for what will not do."""
+    if part.type == WORDS:
+        words = str(part.value).strip()
+        if not 0 < len(words) <= LONGEST_WORDS:
+            raise NotGoodError(f"got {len(words)} characters; expected 1 to {LONGEST_WORDS}")
+        return words, words.encode(), ""
+    if registry.provenance(part).declared:
+        raise NotGoodError("its file says that a model made it; expected something of your own")
+    checks = registry.checks(part.type)
+    try:
+        complaints = checks.complaints(part) if checks else []
+    except RowError as error:
+        raise NotGoodError(str(error)) from error
+    if complaints:
+        raise NotGoodError("; ".join(complaints))
+    blob = to_blob(part.value)
+    return None, blob.data, blob.suffix

@@ -1,0 +1,120 @@
+// Pages for people who give: what they agree to, one prompt after the other, reviews of others' items, and taking back.
+
+import { get, send, tell } from "./api.js";
+import { el } from "./dom.js";
+import { making } from "./make.js";
+import { begin, failure, mediumAt, newId, query, session, who } from "./people.js";
+import { t } from "./words.js";
+
+const main = document.getElementById("main");
+
+const shown = ({ type, words, url }) => (words === undefined ? mediumAt(url, type) : el("p", { className: "given" }, words));
+
+class Agree {
+  async show() {
+    const { text, version, purposes, needed } = session.about.consent;
+    const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "row" }, el("input", { type: "checkbox", value: name, checked: session.about.agreed.includes(name) }), el("span", {}, words)));
+    const told = el("p", { role: "alert", className: "bad" });
+    const agree = async () => {
+      const chosen = boxes.map((box) => box.querySelector("input")).filter(({ checked }) => checked).map(({ value }) => value);
+      if (!needed.every((name) => chosen.includes(name))) { told.textContent = t("needed"); return; }
+      try {
+        session.about.agreed = (await send("POST", "/collect/consents", { ...who(), version, purposes: chosen })).agreed;
+        if (location.hash === "#give") dispatchEvent(new HashChangeEvent("hashchange"));
+        else location.hash = "give";
+      } catch (error) {
+        told.textContent = error.message;
+      }
+    };
+    main.replaceChildren(el("div", { className: "work" }, el("h2", {}, t("agreeTitle")), el("div", { className: "bubble consent" }, text), boxes, told,
+      el("p", { className: "row" }, el("button", { type: "button", className: "primary", onclick: agree }, t("agree")), el("span", { className: "small soft" }, `${t("version")} ${version}`))));
+  }
+}
+
+class Give {
+  async show() {
+    this.take(await send("POST", "/collect/next", who()));
+  }
+
+  take({ prompt }) {
+    this.prompt = prompt;
+    if (!prompt) return main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask", role: "status" }, t("nothingToGive"))));
+    this.id = newId();
+    this.maker = making(prompt);
+    this.failure = el("div", { role: "alert" });
+    main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, prompt.prompt), this.maker.element, this.failure,
+      el("p", { className: "row" }, el("button", { type: "button", className: "primary give", onclick: () => this.give() }, t("give")), el("button", { type: "button", onclick: () => this.show() }, t("another")))));
+    tell(prompt.prompt);
+  }
+
+  /** Send what was made; where it will not do, or does not arrive, it stays, and goes again under the same id. */
+  async give() {
+    if (this.isBusy) return;
+    this.isBusy = true;
+    try {
+      const value = await this.maker.value();
+      if (!value) throw new Error(t("nothingMade"));
+      this.take(await send("POST", "/collect/items", { ...who(), id: this.id, prompt: this.prompt.id, ...value }));
+      tell(t("thanks"));
+    } catch (error) {
+      this.failure.replaceChildren(el("p", { className: "failed" }, `${t("notSaved")} ${error.message}`));
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  key(event) {
+    if (event.key !== "Enter" || !event.ctrlKey) return false;
+    this.give();
+    return true;
+  }
+}
+
+class Review {
+  async show() {
+    await this.take(await send("POST", "/collect/reviews/next", who()));
+  }
+
+  async take({ item }) {
+    this.item = item;
+    if (!item) return main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask", role: "status" }, t("nothingToReview"))));
+    this.failure = el("div", { role: "alert" });
+    main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, item.prompt), el("div", { className: "item" }, await shown(item)), this.failure,
+      el("p", { className: "row" }, el("button", { type: "button", onclick: () => this.vote(true) }, el("kbd", {}, "1"), t("good")), el("button", { type: "button", onclick: () => this.vote(false) }, el("kbd", {}, "2"), t("notGood")))));
+  }
+
+  async vote(isGood) {
+    try {
+      await this.take(await send("POST", "/collect/votes", { ...who(), item: this.item.id, is_good: isGood }));
+    } catch (error) {
+      this.failure.replaceChildren(failure(error), el("button", { type: "button", onclick: () => this.show() }, t("another")));
+    }
+  }
+
+  key(event) {
+    if (!this.item || !["1", "2"].includes(event.key)) return false;
+    this.vote(event.key === "1");
+    return true;
+  }
+}
+
+class Mine {
+  async show() {
+    const { items } = await get(`/collect/items${query()}`);
+    const place = el("div", { className: "work" }, el("h2", {}, `${t("mine")}: ${items.length}`));
+    const back = async (ids) => {
+      if (!confirm(ids ? t("backSure") : t("backAllSure"))) return;
+      const { items: gone } = await send("POST", "/collect/withdrawals", { ...who(), items: ids });
+      session.about = await get(`/collect/project${query()}`);
+      tell(`${gone.length} ${t("gone")}`);
+      await this.show();
+    };
+    if (items.length || session.about.agreed.length) place.append(el("p", {}, el("button", { type: "button", className: "bad all", onclick: () => back(null) }, t("backAll"))));
+    main.replaceChildren(place);
+    for (const item of items) {
+      place.append(el("section", { className: "dispute" }, el("p", { className: "soft small" }, `${item.prompt} · ${t(item.standing)}`), await shown(item), el("p", {}, el("button", { type: "button", onclick: () => back([item.id]) }, t("back")))));
+    }
+  }
+}
+
+begin("/collect/project", { give: Give, review: Review, mine: Mine, agree: Agree }, () => ["give", "review", "mine", "agree"], (name) => (session.about.agreed.length || name === "mine" ? name : "agree"));
