@@ -13,7 +13,8 @@ from plait.errors import ConfigError
 from plait.infer.request import Request
 
 if TYPE_CHECKING:
-    from plait.explain.explanation import Explanation
+    from plait.explain.explanation import Explanation, Subject
+    from plait.explain.lens import Lens
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
 
@@ -83,11 +84,30 @@ class Model:
 
     def explain_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Explanation:
         """As `explain`, of the answer to a conversation."""
-        from plait.explain.explanation import Subject, explain
+        from plait.explain.explanation import explain
 
         bounds = {name: options.pop(name) for name in ("check", "most_tokens") if name in options}
-        subject = Subject(self.engine, self.config, lambda: self.inside, **bounds)
-        return explain(subject, messages, answer, **options)
+        return explain(self.subject(**bounds), messages, answer, **options)
+
+    def lens(
+        self, inputs: Sequence[Any] | Any, answer: Message | None = None, to: str | None = None, **options: Any
+    ) -> Lens:
+        """What the layers make of the answer to one user message made of `inputs`, of the model's own or of the `answer` given: what it
+        would be if the model ended after each. `options`: those of plait.explain.lens.lens. Raises ConfigError, RowError."""
+        asked = (self.question(inputs),)
+        return self.lens_reply(asked, answer or self.reply(asked, to), **options)
+
+    def lens_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Lens:
+        """As `lens`, of the answer to a conversation."""
+        from plait.explain.lens import lens
+
+        return lens(self.subject(), messages, answer, **options)
+
+    def subject(self, **bounds: Any) -> Subject:
+        """This model as explanations ask it."""
+        from plait.explain.explanation import Subject
+
+        return Subject(self.engine, self.config, lambda: self.inside, **bounds)
 
     @cached_property
     def inside(self) -> MultimodalTransformer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -32,7 +33,10 @@ def explain(
         typer.Option(help="Explain this answer instead of the model's own: words, or a file."),
     ] = None,
     of: Annotated[
-        str, typer.Option(help="answer; or token (patch, frame): each by itself; or one of them: token:2.")
+        str,
+        typer.Option(
+            help="answer; or token (patch, frame): each by itself; or one of them: token:2. Or layers: what each makes of the answer."
+        ),
     ] = "answer",
     method: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -42,7 +46,8 @@ def explain(
     json: Annotated[Optional[Path], typer.Option(help="Write all numbers.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")] = Path("."),
 ) -> None:
-    """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance."""
+    """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance. Or what
+    it would be if the model ended after each of its layers."""
     kinds = registry.available()
     line = parse_arguments(arguments, kinds)
     if line.checkpoint is None or not line.inputs:
@@ -52,6 +57,10 @@ def explain(
     from plait.contract import Message, Part
     from plait.runtime import pages
 
+    if of == explaining.LAYERS and method:
+        raise ConfigError(
+            f"got --method {method[0]} with --of {of}; expected one of them: no method weighs what layers make"
+        )
     methods, options = explaining.methods(method or []), request_options(line.settings, kinds)
     if answer is not None and options:
         raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
@@ -64,15 +73,20 @@ def explain(
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))
-    explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
-    for one in explanations:
-        typer.echo(f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table())
-    if html is not None:
-        pages.write_file(html, explaining.page(explanations))
-        typer.echo(html)
-    if json is not None:
-        pages.write_file(json, explaining.as_json(explanations))
-        typer.echo(json)
+    files: dict[Path | None, Callable[[], str]]
+    if of == explaining.LAYERS:
+        lens = model.lens_reply((question,), reply)
+        typer.echo(lens.table())
+        files = {html: lambda: explaining.lens_as_page(model, lens), json: lambda: lens.to_json() + "\n"}
+    else:
+        explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
+        for one in explanations:
+            typer.echo(f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table())
+        files = {html: lambda: explaining.page(explanations), json: lambda: explaining.as_json(explanations)}
+    for path, text in files.items():
+        if path is not None:
+            pages.write_file(path, text())
+            typer.echo(path)
 
 
 def _answer(value: str) -> tuple[str, str]:
