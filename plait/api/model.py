@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import registry
-from plait.contract import Message, Part
+from plait.contract import Message, Part, Sample
 from plait.errors import ConfigError
 from plait.infer.request import Request
 
 if TYPE_CHECKING:
     from plait.explain.explanation import Explanation, Subject
     from plait.explain.lens import Lens
+    from plait.explain.probing import Probing
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
 
@@ -102,6 +103,15 @@ class Model:
         from plait.explain.lens import lens
 
         return lens(self.subject(), messages, answer, **options)
+
+    def probe(self, rows: Sequence[Sample] | Path, label: str, **options: Any) -> Probing:
+        """How well linear probes tell a `label` in the rows' meta from a part of their questions, after every layer. `rows`: samples, or a
+        .jsonl file of them. `options`: those of plait.explain.probing.probe. Raises ConfigError, DataError, RowError."""
+        from plait.data.rows import read_rows
+        from plait.explain.probing import probe
+
+        samples = list(read_rows(rows, self.network.vocabulary.modalities)) if isinstance(rows, Path) else rows
+        return probe(self.subject(), samples, label, **options)
 
     def subject(self, **bounds: Any) -> Subject:
         """This model as explanations ask it."""
