@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,6 +14,10 @@ from plait.cli.app import app, make_folder
 from plait.cli.generate import parse_arguments, request_options, write_part
 from plait.contract import WORDS
 from plait.errors import ConfigError
+
+if TYPE_CHECKING:
+    from plait.api.model import Model
+    from plait.contract import Message
 
 USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
 
@@ -73,20 +77,26 @@ def explain(
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))
-    files: dict[Path | None, Callable[[], str]]
+    summary, as_page, as_json = _outcome(model, question, reply, of, methods)
+    typer.echo(summary)
+    for path, content in ((html, as_page), (json, as_json)):
+        if path is not None:
+            pages.write_file(path, content())
+            typer.echo(path)
+
+
+def _outcome(
+    model: Model, question: Message, reply: Message, of: str, methods: Sequence[str]
+) -> tuple[str, Callable[[], str], Callable[[], str]]:
+    """What is to be said of an answer: as text, and what makes a page and JSON of it. Raises ConfigError, RowError."""
+    from plait.api import explaining
+
     if of == explaining.LAYERS:
         lens = model.lens_reply((question,), reply)
-        typer.echo(lens.table())
-        files = {html: lambda: explaining.lens_as_page(model, lens), json: lambda: lens.to_json() + "\n"}
-    else:
-        explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
-        for one in explanations:
-            typer.echo(f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table())
-        files = {html: lambda: explaining.page(explanations), json: lambda: explaining.as_json(explanations)}
-    for path, text in files.items():
-        if path is not None:
-            pages.write_file(path, text())
-            typer.echo(path)
+        return lens.table(), lambda: explaining.lens_as_page(model, lens), lambda: lens.to_json() + "\n"
+    explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
+    tables = [f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table() for one in explanations]
+    return "\n".join(tables), lambda: explaining.page(explanations), lambda: explaining.as_json(explanations)
 
 
 def _answer(value: str) -> tuple[str, str]:
