@@ -10,7 +10,7 @@ import numpy as np
 from plait.api.model import Model
 from plait.contract import Message
 from plait.errors import ConfigError
-from plait.explain.explanation import DEFAULT, Explanation
+from plait.explain.explanation import ANSWER, DEFAULT, Explanation
 from plait.explain.lens import Lens
 from plait.explain.lens_page import lens_page
 from plait.explain.methods import METHODS
@@ -23,8 +23,11 @@ ALL = "all"
 LAYERS = "layers"  # what is asked of a lens
 
 
-def methods(asked: Sequence[str]) -> list[str]:
-    """Names of methods: the default if none is asked for, every one for `all`. Raises ConfigError for an unknown one."""
+def methods(asked: Sequence[str], of: str = ANSWER) -> list[str]:
+    """Names of methods: the default if none is asked for, every one for `all`. Raises ConfigError for an unknown one, and for any where
+    what is explained is what layers make."""
+    if of == LAYERS and asked:
+        raise ConfigError(f"got the method {asked[0]} of {of}; expected none: no method weighs what layers make")
     names = list(METHODS) if ALL in asked else list(dict.fromkeys(asked)) or [DEFAULT]
     if unknown := [name for name in asked if name not in METHODS and name != ALL]:
         raise ConfigError(f"got the method {unknown[0]!r}; expected one of {', '.join(METHODS)}, or {ALL}")

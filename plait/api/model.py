@@ -87,8 +87,7 @@ class Model:
         """As `explain`, of the answer to a conversation."""
         from plait.explain.explanation import explain
 
-        bounds = {name: options.pop(name) for name in ("check", "most_tokens") if name in options}
-        return explain(self.subject(**bounds), messages, answer, **options)
+        return explain(self._subject(options), messages, answer, **options)
 
     def lens(
         self, inputs: Sequence[Any] | Any, answer: Message | None = None, to: str | None = None, **options: Any
@@ -102,7 +101,7 @@ class Model:
         """As `lens`, of the answer to a conversation."""
         from plait.explain.lens import lens
 
-        return lens(self.subject(), messages, answer, **options)
+        return lens(self._subject(options), messages, answer, **options)
 
     def probe(self, rows: Sequence[Sample] | Path, label: str, **options: Any) -> Probing:
         """How well linear probes tell a `label` in the rows' meta from a part of their questions, after every layer. `rows`: samples, or a
@@ -111,12 +110,13 @@ class Model:
         from plait.explain.probing import probe
 
         samples = list(read_rows(rows, self.network.vocabulary.modalities)) if isinstance(rows, Path) else rows
-        return probe(self.subject(), samples, label, **options)
+        return probe(self._subject(options), samples, label, **options)
 
-    def subject(self, **bounds: Any) -> Subject:
-        """This model as explanations ask it."""
+    def _subject(self, options: dict[str, Any]) -> Subject:
+        """This model as explanations ask it, within the bounds that are taken out of `options`."""
         from plait.explain.explanation import Subject
 
+        bounds = {name: options.pop(name) for name in ("check", "most_tokens") if name in options}
         return Subject(self.engine, self.config, lambda: self.inside, **bounds)
 
     @cached_property

@@ -61,11 +61,7 @@ def explain(
     from plait.contract import Message, Part
     from plait.runtime import pages
 
-    if of == explaining.LAYERS and method:
-        raise ConfigError(
-            f"got --method {method[0]} with --of {of}; expected one of them: no method weighs what layers make"
-        )
-    methods, options = explaining.methods(method or []), request_options(line.settings, kinds)
+    methods, options = explaining.methods(method or [], of), request_options(line.settings, kinds)
     if answer is not None and options:
         raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
     make_folder(out)  # before the work, not after it

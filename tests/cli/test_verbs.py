@@ -384,7 +384,10 @@ def test_an_archive_is_explained_too(run, tmp_path):
     [
         (["--text", "what?", "--method", "magic"], "'magic'; expected one of shapley"),
         (["--text", "what?", "--answer", "yes", "--of", "word"], "of='word'"),
-        (["--text", "what?", "--answer", "yes", "--of", "layers", "--method", "masking"], "masking with --of layers"),
+        (
+            ["--text", "what?", "--answer", "yes", "--of", "layers", "--method", "masking"],
+            "masking of layers; expected none",
+        ),
         (["--text", "what?", "--answer", "yes", "--html", "/proc/no/why.html"], "cannot be written"),
         (["--text", "what?", "--answer", ""], "empty"),
         (["--text", "what?", "--answer", "yes", "seed=3"], "seed with --answer; expected one of them"),
