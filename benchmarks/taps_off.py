@@ -1,11 +1,11 @@
 """What taps cost while nobody looks inside: decoding and training as they are, and with every place removed where a tap could sit.
 
-python benchmarks/taps_off.py smol runs/demo
+python benchmarks/taps_off.py smol --learns runs/demo
 
 Taps are hooks on layers of a float32 copy (plait.explain.layers), so the only such place in the model is the call of a layer, which
 looks for hooks. `removed` calls each layer's forward directly; `looked into` is the model after a lens has read a copy and taps have
 been put on it and taken off; `again` is the model as it is once more, the noise of the measurement. Decoding is one greedy answer, with
-the fused steps of a CPU where they fit, and by torch; a training step has one batch of random words of the width of the last checkpoint.
+the fused steps of a CPU where they fit, and by torch; a training step has one batch of random words.
 Contenders alternate; a ratio is the median over rounds of a contender's time by that of `as it is` in the same round.
 """
 
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from side_by_side import alternate, finish, median, seconds, table
 
 from plait import api
@@ -116,26 +115,26 @@ def tap(network: MultimodalTransformer) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("decodes", help="checkpoint that answers")
+    parser.add_argument("--learns", help="checkpoint whose training step is timed; the same if not given")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
     facts: dict[str, Any] = {}
-    for path in options.checkpoints:
-        model = api.load(path)
-        model.lens(QUESTION, answer=Message("assistant", (Part("text", "Otters swim."),)))
-        for name, is_fused in (("fused", True), ("torch", False)):
-            if is_fused and Engine(model.network).fused is None:
-                continue
+    model = api.load(options.decodes)
+    model.lens(QUESTION, answer=Message("assistant", (Part("text", "Otters swim."),)))
+    for name, is_fused in (("fused", True), ("torch", False)):
+        if not is_fused or Engine(model.network).fused is not None:
             work = decoding(model, options.tokens, is_fused)
-            facts[f"{path}, decoding, {name}"] = ratios(work, options.rounds, lambda model=model: tap(model.network))  # type: ignore[misc]
-    step, network = training(options.checkpoints[-1])
-    facts[f"{options.checkpoints[-1]}, a training step"] = ratios(step, options.rounds, lambda: tap(network))
+            facts[f"{options.decodes}, decoding, {name}"] = ratios(work, options.rounds, lambda: tap(model.network))
+    learns = options.learns or options.decodes
+    step, network = training(learns)
+    facts[f"{learns}, a training step"] = ratios(step, options.rounds, lambda: tap(network))
     rows = [
         (name, *(f"{of_name[one]:.3f}" for one in (REMOVED, AGAIN, LOOKED_INTO))) for name, of_name in facts.items()
     ]
     table(f"time by that of {AS_IT_IS!r}", rows, ("work", REMOVED, AGAIN, LOOKED_INTO))
-    finish("taps_off", {"ratios": facts, "rounds": options.rounds, "dtype": str(torch.get_default_dtype())})
+    finish("taps_off", {"ratios": facts, "rounds": options.rounds})
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ PAGE = Markup("""<!doctype html>
 <title>Plait · layers</title><style>{style}
 body {{ display: block; padding: 1.5rem; height: auto; }}
 .lens {{ overflow-x: auto; margin-block: 1rem; }}
-.lens table {{ border-collapse: collapse; font-size: .85rem; }}
+.lens table {{ border-collapse: collapse; font-size: .85rem; width: auto; }}
 .lens th, .lens td {{ padding: .15rem .4rem; border: 1px solid var(--line); text-align: center; white-space: pre; max-width: 9rem; overflow: hidden; text-overflow: ellipsis; }}
 .lens tbody th {{ position: sticky; inset-inline-start: 0; background: var(--back); color: var(--soft); font-weight: 400; }}
 .lens .came {{ font-weight: 700; }}
-.lens .frame img {{ image-rendering: pixelated; }}</style></head>
+.lens .shown {{ max-width: none; padding: .2rem; }}
+.lens .shown img {{ display: block; margin-inline: auto; image-rendering: pixelated; }}
+.lens .shown audio {{ display: block; width: 14rem; height: 2rem; }}</style></head>
 <body><h1>What the layers make of this answer</h1>
 <p class="soft">{caption}</p>
 {tables}
@@ -84,7 +86,8 @@ def _cell(reading: IdReading | FlowReading, layer: int) -> Markup:
     first = reading.best[layer][0]
     others = "\n".join(f"{choice.probability:.3f} {choice.text}" for choice in reading.best[layer])
     title = f"{others}\nwhat came: {reading.probability[layer]:.3f}, rank {reading.rank[layer] + 1}"
-    return _heated(first.text, first.probability, title, first.id == reading.id)
+    name = first.text if first.text.strip() else repr(first.text)
+    return _heated(name, first.probability, title, first.id == reading.id)
 
 
 def _heated(text: str, share: float, title: str, came: bool = False) -> Markup:
@@ -104,7 +107,10 @@ def _predictions(lens: Lens, modality: Modality) -> Markup:
     step = -(-(lens.layers + 1) // MOST_ROWS)
     layers = list(range(lens.layers, -1, -step))
     heads = [Markup("<th>time {:.2f}</th>").format(lens.times[copy].time) for copy in copies]
-    cells = [[Markup("<td>{}</td>").format(_shown(lens, modality, layer, copy)) for copy in copies] for layer in layers]
+    cells = [
+        [Markup('<td class="shown">{}</td>').format(_shown(lens, modality, layer, copy)) for copy in copies]
+        for layer in layers
+    ]
     return _table(heads, layers, cells)
 
 
