@@ -95,7 +95,7 @@ class Lens:
     tokens: tuple[TokenLens, ...]
     times: tuple[AtTime, ...] = ()
     predicted: np.ndarray | None = field(default=None, compare=False)
-    segment: Segment | None = None
+    segment: Segment | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; media as their kind alone."""
@@ -170,9 +170,12 @@ class _Layers:
     """Hidden states of a scorer's row after every layer."""
 
     def __init__(self, subject: Subject, scorer: Scorer) -> None:
-        if subject.most_tokens is not None and len(scorer.row) > subject.most_tokens:
-            raise ConfigError(f"got {len(scorer.row)} tokens; expected at most {subject.most_tokens}")
         self.scorer, self.network, self.check = scorer, subject.inside(), subject.check
+        kept = len(scorer.row) * (self.network.trunk.config.num_layers + 1)
+        if subject.most_tokens is not None and kept > subject.most_tokens:
+            raise ConfigError(
+                f"got {len(scorer.row):,} tokens, {kept:,} hidden states of all layers; expected at most {subject.most_tokens:,}"
+            )
         self.batch = scorer.batch([scorer.row]).to(self.network.device)
         self.states = after_layers(self.network, self.batch)
         self.targets = targets_of(TOKEN, scorer, scorer.target.part)

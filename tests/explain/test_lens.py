@@ -1,6 +1,7 @@
 """Each layer's reading is that of a trunk that ends there; the last is the model's own; taps leave nothing behind."""
 
 import copy
+import dataclasses
 import json
 from itertools import pairwise
 
@@ -19,7 +20,10 @@ from plait.explain.lens import COPIES, FlowReading, IdReading, lens, near, text_
 from plait.explain.lens_page import lens_page
 from plait.explain.scorer import Scorer
 from plait.infer.engine import Engine
+from plait.infer.fused import FusedSteps
+from plait.infer.request import Request
 from plait.model.transformer import TrunkConfig, split_layer, vanilla
+from plait.runtime import kernels
 
 SPLIT = {"split": {"image_written": 16, "audio_written": 24}}
 TRUNKS = {
@@ -206,6 +210,33 @@ def test_a_model_that_answers_never_meets_a_tap_and_a_copy_loses_them():
         assert network.trunk.split_layer is split_layer
 
 
+@pytest.mark.skipif(kernels.library() is None, reason=kernels.unavailable())
+def test_fused_steps_stay_as_they_are_beside_a_lens(monkeypatch):
+    """The kernel takes the same steps, from weights that a lens never touches, before, after and while a copy is tapped."""
+    world = World()
+    config = TINY.model_copy(update={"dim": 64, "hidden": 96})
+    copied = model_of(world, config)
+    model = world.model(config, dtype=torch.bfloat16)
+    model.load_state_dict(copied.state_dict())
+    engine = Engine(model.for_inference())
+    steps = []
+    run = FusedSteps.run
+    monkeypatch.setattr(FusedSteps, "run", lambda *arguments: steps.append(1) or run(*arguments))
+    request = Request(asked(text("what is this?")), to="text", temperature=0.0, guidance=1.0, max_tokens=6)
+
+    def answer():
+        steps.clear()
+        [answered_so] = engine.generate([request])
+        return answered_so.message, len(steps)
+
+    before = answer()
+    assert before[1] > 3, "else nothing is fused"
+    with tapped(copied.trunk):
+        assert answer() == before
+    lens(Subject(engine, {}, lambda: copied), asked(text("what is this?")), answered(text("yes")))
+    assert answer() == before
+
+
 def test_taps_are_gone_after_an_error():
     world = World()
     subject = subject_of(world)
@@ -269,6 +300,20 @@ def test_ids_have_words():
 def test_what_is_not_there_is_refused(answer, part, what):
     with pytest.raises(ConfigError, match=what):
         lens(subject_of(World()), asked(text("what?")), answer, part=part)
+
+
+def test_more_than_can_be_held_is_refused():
+    bounded = dataclasses.replace(subject_of(World()), most_tokens=20)
+    with pytest.raises(ConfigError, match="hidden states of all layers; expected at most 20"):
+        lens(bounded, asked(text("what is this?")), answered(text("yes")))
+
+
+def test_lenses_on_the_same_answer_are_equal():
+    world = World()
+    subject = subject_of(world)
+    question, answer = asked(text("draw seven")), answered(world.part("image", 4))
+    assert lens(subject, question, answer) == lens(subject, question, answer)
+    assert lens(subject, question, answer) != lens(subject, question, answer, seed=1)
 
 
 def test_a_lens_on_words_has_no_predicted_tokens():
