@@ -137,6 +137,16 @@ def test_a_probe_is_right_about_what_is_linear_and_no_more():
     assert right(features, rng.integers(0, 2, 400), learns)[1] < 0.65
 
 
+def test_labels_of_rows_that_are_held_out_change_nothing():
+    rng = np.random.default_rng(0)
+    features, learns = rng.standard_normal((200, 8)).astype(np.float32), np.arange(200) % 2 == 0
+    labels = (features[:, 0] + rng.standard_normal(200) > 0).astype(int)
+    of_learned, of_others = right(features, labels, learns)
+    turned = right(features, np.where(learns, labels, 1 - labels), learns)
+    assert turned == (of_learned, pytest.approx(1 - of_others))
+    assert of_learned < 1
+
+
 def test_probing_has_a_table_and_json(subject):
     result = probe(subject, rows_of(drawn()), "expect.light", kind="image")
     data = json.loads(result.to_json())
