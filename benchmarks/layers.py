@@ -5,7 +5,7 @@ python benchmarks/layers.py runs/demo --rows 40 --probes read:image:expect.digit
 
 Of words a number is the share of tokens for which a model that ended after so many layers would choose the one that is right; of flow tokens
 the root mean square distance of their prediction to the data. A probe is named by its task, the modality of the part and the label in
-meta; its numbers are accuracies on the half of the rows that it did not learn from, those of a probe of shuffled labels, and those on
+meta; its numbers are accuracies on the half of the rows that it did not learn from, those of a probe of shuffled labels with the same penalty, and those on
 hidden states of a trunk whose weights are drawn anew, behind embedders that stay as they are.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from faithful import drawn_anew
 from side_by_side import table
 
@@ -68,6 +69,7 @@ def probes(model: Model, folder: Path, name: str, most: int, seeds: int) -> dict
     samples = list(read_rows(folder / f"{task}.test.jsonl", model.network.vocabulary.modalities))[:most]
     learned = model.inside
     of_seeds = [model.probe(samples, label, kind=kind, seed=seed) for seed in range(seeds)]
+    torch.manual_seed(0)
     model.inside = drawn_anew(copy.deepcopy(learned), 1)
     of_drawn = [model.probe(samples, label, kind=kind, seed=seed) for seed in range(seeds)]
     model.inside = learned
@@ -79,6 +81,7 @@ def probes(model: Model, folder: Path, name: str, most: int, seeds: int) -> dict
     return {
         "accuracy": mean(of_seeds, "accuracy"),
         "shuffled labels": mean(of_seeds, "control"),
+        "shuffled, by heart": mean(of_seeds, "by_heart"),
         "trunk drawn anew": mean(of_drawn, "accuracy"),
         "commonest": [float(np.mean([one.majority for one in of_seeds]))],
     }

@@ -1,8 +1,8 @@
 """Linear probes (Alain and Bengio, 2017): how well a label can be told from a part's hidden states after each layer, by a ridge
 classifier that is trained on one half of the rows and asked about the other.
 
-Beside it stands a control task (Hewitt and Liang, 2019), the same labels shuffled among the rows: how many of them the probe knows by heart
-on the half that it is trained on, and how many it then guesses on the other.
+Beside it stands a control task (Hewitt and Liang, 2019), the same labels shuffled among the rows, for a probe with the same penalty: how many
+of them it knows by heart on the half that it is trained on, and how many it then guesses on the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from plait.explain.units import tokens_of
 FORMAT = 1
 TOKENS_A_BATCH = 2048  # whose hidden states of all layers are held at once
 FEWEST_ROWS = 20
-PENALTIES = np.logspace(0, 6, 7)  # of the ridge; each fit takes the best of them by leaving out one row after the other
+PENALTIES = tuple(10.0**power for power in range(7))  # of the ridge; the best by leaving out one row after the other
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def probe(
     layers = []
     for features in mean_states(subject, parts):
         subject.check()
-        _, accuracy = right(features, labels, learns)
-        by_heart, control = right(features, shuffled, learns)
+        _, accuracy, penalty = right(features, labels, learns)
+        by_heart, control, _ = right(features, shuffled, learns, (penalty,))
         layers.append(LayerProbe(accuracy, control, by_heart))
     kinds = ", ".join(sorted({one.kind for one in parts}))
     return Probing(label, kinds, len(classes), int(learns.sum()), int((~learns).sum()), majority, tuple(layers))
@@ -184,12 +184,17 @@ def mean_states(subject: Subject, parts: Sequence[Probed]) -> np.ndarray:
     return np.concatenate(of_batches, axis=1)
 
 
-def right(features: np.ndarray, labels: np.ndarray, learns: np.ndarray) -> tuple[float, float]:
-    """The shares of rows of which a probe tells the label from [n, D] features: among those that it learns from, and among the others."""
+def right(
+    features: np.ndarray, labels: np.ndarray, learns: np.ndarray, penalties: Sequence[float] = PENALTIES
+) -> tuple[float, float, float]:
+    """The shares of rows of which a probe tells the label from [n, D] features: among those that it learns from, and among the others;
+    and which of the penalties it took."""
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES)).fit(features[learns], labels[learns])
+    classifier = make_pipeline(StandardScaler(), RidgeClassifierCV(np.array(penalties))).fit(
+        features[learns], labels[learns]
+    )
     of_row = classifier.predict(features) == labels
-    return float(of_row[learns].mean()), float(of_row[~learns].mean())
+    return float(of_row[learns].mean()), float(of_row[~learns].mean()), float(classifier[-1].alpha_)

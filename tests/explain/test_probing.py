@@ -15,7 +15,7 @@ from plait.data.row import lay_out_clean
 from plait.errors import ConfigError, RowError
 from plait.explain import probing
 from plait.explain.explanation import Subject
-from plait.explain.probing import Probed, halves, label_of, mean_states, probe, right
+from plait.explain.probing import PENALTIES, Probed, halves, label_of, mean_states, probe, right
 from plait.infer.engine import Engine
 from plait.model.transformer import TrunkConfig
 
@@ -131,7 +131,7 @@ def test_a_probe_is_right_about_what_is_linear_and_no_more():
     rng = np.random.default_rng(0)
     features, learns = rng.standard_normal((400, 8)).astype(np.float32), np.arange(400) % 2 == 0
     linear = (features[:, 0] > 0).astype(int)
-    assert min(right(features, linear, learns)) > 0.9
+    assert min(right(features, linear, learns)[:2]) > 0.9
     exclusive = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).astype(int)
     assert right(features, exclusive, learns)[1] < 0.65
     assert right(features, rng.integers(0, 2, 400), learns)[1] < 0.65
@@ -141,10 +141,26 @@ def test_labels_of_rows_that_are_held_out_change_nothing():
     rng = np.random.default_rng(0)
     features, learns = rng.standard_normal((200, 8)).astype(np.float32), np.arange(200) % 2 == 0
     labels = (features[:, 0] + rng.standard_normal(200) > 0).astype(int)
-    of_learned, of_others = right(features, labels, learns)
+    of_learned, of_others, penalty = right(features, labels, learns)
     turned = right(features, np.where(learns, labels, 1 - labels), learns)
-    assert turned == (of_learned, pytest.approx(1 - of_others))
+    assert turned == (of_learned, pytest.approx(1 - of_others), penalty)
     assert of_learned < 1
+
+
+def test_shuffled_labels_get_a_probe_of_the_same_freedom(subject, monkeypatch):
+    fits = []
+
+    def recorded(features, labels, learns, penalties=PENALTIES):
+        fits.append((penalties, right(features, labels, learns, penalties)))
+        return fits[-1][1]
+
+    monkeypatch.setattr(probing, "right", recorded)
+    probe(subject, rows_of(drawn()), "expect.light", kind="image")
+    assert len(fits) == 2 * (TINY.num_layers + 1)
+    for (penalties, (_, _, chosen)), (fixed, (by_heart, _, _)) in zip(fits[::2], fits[1::2], strict=True):
+        assert penalties == PENALTIES
+        assert fixed == (chosen,)
+        assert by_heart > 1 / 3
 
 
 def test_probing_has_a_table_and_json(subject):
