@@ -10,18 +10,24 @@ import numpy as np
 from plait.api.model import Model
 from plait.contract import Message
 from plait.errors import ConfigError
-from plait.explain.explanation import DEFAULT, Explanation
+from plait.explain.explanation import ANSWER, DEFAULT, Explanation
+from plait.explain.lens import Lens
+from plait.explain.lens_page import lens_page
 from plait.explain.methods import METHODS
 from plait.explain.page import described, page
 from plait.explain.scorer import Scorer, flow_of
 from plait.explain.units import taken_out
 
-__all__ = ["Explanation", "as_json", "described", "methods", "page", "scores", "without"]
+__all__ = ["Explanation", "Lens", "as_json", "described", "lens_as_page", "methods", "page", "scores", "without"]
 ALL = "all"
+LAYERS = "layers"  # what is asked of a lens
 
 
-def methods(asked: Sequence[str]) -> list[str]:
-    """Names of methods: the default if none is asked for, every one for `all`. Raises ConfigError for an unknown one."""
+def methods(asked: Sequence[str], of: str = ANSWER) -> list[str]:
+    """Names of methods: the default if none is asked for, every one for `all`. Raises ConfigError for an unknown one, and for any where
+    what is explained is what layers make."""
+    if of == LAYERS and asked:
+        raise ConfigError(f"got the method {asked[0]} of {of}; expected none: no method weighs what layers make")
     names = list(METHODS) if ALL in asked else list(dict.fromkeys(asked)) or [DEFAULT]
     if unknown := [name for name in asked if name not in METHODS and name != ALL]:
         raise ConfigError(f"got the method {unknown[0]!r}; expected one of {', '.join(METHODS)}, or {ALL}")
@@ -31,6 +37,11 @@ def methods(asked: Sequence[str]) -> list[str]:
 def as_json(explanations: Sequence[Explanation]) -> str:
     """All numbers, one entry a method."""
     return json.dumps([one.as_dict() for one in explanations], ensure_ascii=False, indent=1) + "\n"
+
+
+def lens_as_page(model: Model, lens: Lens) -> str:
+    """A lens as a page in one file."""
+    return lens_page(lens, model.network.vocabulary.modalities[lens.answer.parts[lens.part].type])
 
 
 def _chosen(explanation: Explanation, hidden: Sequence[int]) -> np.ndarray:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import registry
-from plait.contract import Message, Part
+from plait.contract import Message, Part, Sample
 from plait.errors import ConfigError
 from plait.infer.request import Request
 
 if TYPE_CHECKING:
-    from plait.explain.explanation import Explanation
+    from plait.explain.explanation import Explanation, Subject
+    from plait.explain.lens import Lens
+    from plait.explain.probing import Probing
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
 
@@ -83,11 +85,39 @@ class Model:
 
     def explain_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Explanation:
         """As `explain`, of the answer to a conversation."""
-        from plait.explain.explanation import Subject, explain
+        from plait.explain.explanation import explain
+
+        return explain(self._subject(options), messages, answer, **options)
+
+    def lens(
+        self, inputs: Sequence[Any] | Any, answer: Message | None = None, to: str | None = None, **options: Any
+    ) -> Lens:
+        """What the layers make of the answer to one user message made of `inputs`, of the model's own or of the `answer` given: what it
+        would be if the model ended after each. `options`: those of plait.explain.lens.lens. Raises ConfigError, RowError."""
+        asked = (self.question(inputs),)
+        return self.lens_reply(asked, answer or self.reply(asked, to), **options)
+
+    def lens_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Lens:
+        """As `lens`, of the answer to a conversation."""
+        from plait.explain.lens import lens
+
+        return lens(self._subject(options), messages, answer, **options)
+
+    def probe(self, rows: Sequence[Sample] | Path, label: str, **options: Any) -> Probing:
+        """How well linear probes tell a `label` in the rows' meta from a part of their questions, after every layer. `rows`: samples, or a
+        .jsonl file of them. `options`: those of plait.explain.probing.probe. Raises ConfigError, DataError, RowError."""
+        from plait.data.rows import read_rows
+        from plait.explain.probing import probe
+
+        samples = list(read_rows(rows, self.network.vocabulary.modalities)) if isinstance(rows, Path) else rows
+        return probe(self._subject(options), samples, label, **options)
+
+    def _subject(self, options: dict[str, Any]) -> Subject:
+        """This model as explanations ask it, within the bounds that are taken out of `options`."""
+        from plait.explain.explanation import Subject
 
         bounds = {name: options.pop(name) for name in ("check", "most_tokens") if name in options}
-        subject = Subject(self.engine, self.config, lambda: self.inside, **bounds)
-        return explain(subject, messages, answer, **options)
+        return Subject(self.engine, self.config, lambda: self.inside, **bounds)
 
     @cached_property
     def inside(self) -> MultimodalTransformer:

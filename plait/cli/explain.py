@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -13,6 +14,10 @@ from plait.cli.app import app, make_folder
 from plait.cli.generate import parse_arguments, request_options, write_part
 from plait.contract import WORDS
 from plait.errors import ConfigError
+
+if TYPE_CHECKING:
+    from plait.api.model import Model
+    from plait.contract import Message
 
 USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
 
@@ -32,7 +37,10 @@ def explain(
         typer.Option(help="Explain this answer instead of the model's own: words, or a file."),
     ] = None,
     of: Annotated[
-        str, typer.Option(help="answer; or token (patch, frame): each by itself; or one of them: token:2.")
+        str,
+        typer.Option(
+            help="answer; or token (patch, frame): each by itself; or one of them: token:2. Or layers: what each makes of the answer."
+        ),
     ] = "answer",
     method: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -42,7 +50,8 @@ def explain(
     json: Annotated[Optional[Path], typer.Option(help="Write all numbers.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")] = Path("."),
 ) -> None:
-    """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance."""
+    """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance. Or what
+    it would be if the model ended after each of its layers."""
     kinds = registry.available()
     line = parse_arguments(arguments, kinds)
     if line.checkpoint is None or not line.inputs:
@@ -52,7 +61,7 @@ def explain(
     from plait.contract import Message, Part
     from plait.runtime import pages
 
-    methods, options = explaining.methods(method or []), request_options(line.settings, kinds)
+    methods, options = explaining.methods(method or [], of), request_options(line.settings, kinds)
     if answer is not None and options:
         raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
     make_folder(out)  # before the work, not after it
@@ -64,15 +73,26 @@ def explain(
         reply = model.reply((question,), to=None if to == "auto" else to, **options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))
+    summary, as_page, as_json = _outcome(model, question, reply, of, methods)
+    typer.echo(summary)
+    for path, content in ((html, as_page), (json, as_json)):
+        if path is not None:
+            pages.write_file(path, content())
+            typer.echo(path)
+
+
+def _outcome(
+    model: Model, question: Message, reply: Message, of: str, methods: Sequence[str]
+) -> tuple[str, Callable[[], str], Callable[[], str]]:
+    """What is to be said of an answer: as text, and what makes a page and JSON of it. Raises ConfigError, RowError."""
+    from plait.api import explaining
+
+    if of == explaining.LAYERS:
+        lens = model.lens_reply((question,), reply)
+        return lens.table(), lambda: explaining.lens_as_page(model, lens), lambda: lens.to_json() + "\n"
     explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
-    for one in explanations:
-        typer.echo(f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table())
-    if html is not None:
-        pages.write_file(html, explaining.page(explanations))
-        typer.echo(html)
-    if json is not None:
-        pages.write_file(json, explaining.as_json(explanations))
-        typer.echo(json)
+    tables = [f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table() for one in explanations]
+    return "\n".join(tables), lambda: explaining.page(explanations), lambda: explaining.as_json(explanations)
 
 
 def _answer(value: str) -> tuple[str, str]:

@@ -6,4 +6,8 @@ tracing.py       a pass of the model whose attention and gradients can be looked
 methods.py       how much each piece matters, by several methods behind one interface
 faithfulness.py  whether what a method says is so: deletion and insertion, beside random order
 explanation.py   one answer explained
+layers.py        hidden states after every layer, by taps for the length of one pass
+lens.py          what the answer would be if the model ended after each layer
+probing.py       what can be told from the layers by linear probes
+page.py, lens_page.py  both as pages
 """

@@ -59,7 +59,7 @@ class Explanation:
         return {
             "format": FORMAT,
             "method": self.method,
-            "messages": [_message(message) for message in (*self.messages, self.answer)],
+            "messages": [message_entry(message) for message in (*self.messages, self.answer)],
             "units": [{k: v for k, v in asdict(unit).items() if k not in ("tokens", "piece")} for unit in self.units],
             "maps": [one.as_dict() for one in self.maps],
         }
@@ -73,7 +73,7 @@ class Explanation:
         lines = []
         for one in self.maps:
             kind = self.answer.parts[one.target.part].type
-            if heading := repr(one.label) if one.label.strip() else _place(kind, one.region):
+            if heading := repr(one.label) if one.label.strip() else place_in_words(kind, one.region):
                 lines.append(f"{heading}:")
             total = sum(abs(value) for value in one.values) or 1.0
             for number in np.argsort(-np.abs(one.values))[:most]:
@@ -90,7 +90,7 @@ class Explanation:
         if "characters" in unit.region:
             return f"{_words(messages[unit.message].parts[unit.part], unit.region).strip()!r}{where}"
         name = unit.kind if _alone(messages[unit.message], unit) else f"{unit.kind} (part {unit.part + 1})"
-        return (_place(name, unit.region) or name) + where
+        return (place_in_words(name, unit.region) or name) + where
 
 
 def _alone(message: Message, unit: Unit) -> bool:
@@ -98,7 +98,7 @@ def _alone(message: Message, unit: Unit) -> bool:
     return sum(part.type == unit.kind for part in message.parts) == 1
 
 
-def _place(name: str, region: Region) -> str:
+def place_in_words(name: str, region: Region) -> str:
     """Where in a medium a region is, in words; nothing of other regions."""
     if "seconds" in region:
         return "{}, {:.2f} to {:.2f} s".format(name, *region["seconds"])
@@ -120,7 +120,8 @@ def sentence(tested: Verdict) -> str:
     return f"NOT more faithful than chance: {ours:.2f}; other orders {others:.2f}, {tested.chance:.0%} of them better"
 
 
-def _message(message: Message) -> dict[str, Any]:
+def message_entry(message: Message) -> dict[str, Any]:
+    """A message for JSON; media as their kind alone."""
     parts = [{"type": part.type} | ({WORDS: str(part.value)} if part.type == WORDS else {}) for part in message.parts]
     return {"role": message.role, "parts": parts}
 

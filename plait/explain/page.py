@@ -34,13 +34,14 @@ def described(explanation: Explanation) -> dict[str, Any]:
     for message, of_message in zip((*explanation.messages, explanation.answer), entry["messages"], strict=True):
         for part, of_part in zip(message.parts, of_message["parts"], strict=True):
             if part.type != WORDS:
-                of_part["html"] = _html(part)
+                of_part["html"] = part_html(part)
     for one, of_map in zip(explanation.maps, entry["maps"], strict=True):
         of_map["sentence"] = sentence(one.verdict)
     return entry
 
 
-def _html(part: Part) -> str:
+def part_html(part: Part) -> str:
+    """A part as its modality shows it, or its kind."""
     renders = registry.renders(part.type)
     try:
         return str(renders.html(part)) if renders is not None else str(Markup.escape(part.type))

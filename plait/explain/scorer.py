@@ -97,7 +97,8 @@ class Scorer:
             raise RowError(f"got an answer whose part {part} is empty; expected something to explain")
         return self.encoder.lay_out(elements[: ends + 1], np.random.default_rng([self.seed, 61]))
 
-    def _counts(self) -> np.ndarray:
+    @property
+    def token_numbers(self) -> np.ndarray:
         """[n] number of the answer's token that each loss of the row belongs to, in the order of the losses."""
         if self.is_categorical:
             return np.arange(int((self.row.target >= 0).sum()))
@@ -113,7 +114,7 @@ class Scorer:
 
     def _chosen(self) -> np.ndarray:
         """[n] which losses of the row count."""
-        counts = self._counts()
+        counts = self.token_numbers
         first, last = self.target.first, int(counts.max()) + 1 if self.target.last is None else self.target.last
         if not 0 <= first < last <= counts.max() + 1:
             raise ConfigError(
@@ -137,7 +138,7 @@ class Scorer:
     @property
     def tokens(self) -> int:
         """Tokens of the whole part of the answer, if it is the target."""
-        return int(self._counts().max()) + 1
+        return int(self.token_numbers.max()) + 1
 
     @property
     def none_hidden(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from plait.serve.errors import OverloadedError
 from plait.serve.worker import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation
+    from plait.api.explaining import Explanation, Lens
     from plait.serve.state import Served
 
 WAITING = 4  # of one model at once: each takes seconds of all cores
@@ -57,14 +57,17 @@ class Explainer:
 
     async def explained(
         self, served: Served, messages: tuple[Message, ...], answer: Message, of: str, methods: Sequence[str]
-    ) -> list[Explanation]:
-        """Explanations of an answer by every method that is asked for. Raises ConfigError, RowError."""
+    ) -> list[Explanation] | list[Lens]:
+        """Explanations of an answer by every method that is asked for, or the lens on it where the layers are. Raises ConfigError,
+        RowError."""
         from plait.api import explaining
 
-        names = explaining.methods(methods)
+        names = explaining.methods(methods, of)
 
-        def work(check: Check) -> list[Explanation]:
+        def work(check: Check) -> list[Explanation] | list[Lens]:
             bounds: dict[str, Any] = {"check": check, "most_tokens": MOST_TOKENS}
+            if of == explaining.LAYERS:
+                return [served.model.lens_reply(messages, answer, **bounds)]
             return [served.model.explain_reply(messages, answer, of=of, method=name, **bounds) for name in names]
 
         return await self.run(served.name, work)

@@ -340,6 +340,32 @@ def test_explain_answers_first_where_no_answer_is_given(run, tmp_path, to):
     assert "%" in told or "nothing to explain" in told
 
 
+@pytest.mark.parametrize("to", ["text", "image", "audio"])
+def test_explain_reads_the_layers(run, tmp_path, to):
+    html, numbers = tmp_path / "layers.html", tmp_path / "layers.json"
+    files = ("--html", html, "--json", numbers, "--out", tmp_path)
+    lines = invoke("explain", run, "--text", "Draw seven.", "--to", to, "--of", "layers", *files, "seed=3")
+    assert "by the number of layers" in lines
+    lens = json.loads(numbers.read_text())
+    assert lens["layers"] == 2
+    assert lens["head"] == ("categorical" if to == "text" else "flow")
+    assert html.read_text().count("<table>") == (1 if to == "text" else 3)
+    found = plait.load(run).lens("Draw seven.", answer=Message("assistant", (Part("text", "yes"),)))
+    assert found.tokens[0].reading.probability
+
+
+def test_probe_tells_a_label_by_the_layers(run, small_digits, tmp_path):
+    rows, numbers = small_digits / "read.test.jsonl", tmp_path / "probe.json"
+    lines = invoke("probe", run, rows, "--label", "expect.digit", "--of", "image", "--json", numbers)
+    assert "expect.digit from image" in lines
+    probing = json.loads(numbers.read_text())
+    assert probing["trained"] + probing["held_out"] == 24
+    assert len(probing["layers"]) == 3
+    assert plait.load(run).probe(rows, "expect.digit", kind="image").layers
+    with pytest.raises(ConfigError, match=r"no meta\.digit"):
+        invoke("probe", run, rows, "--label", "digit")
+
+
 def test_explain_in_python(run):
     found = plait.load(run).explain(
         "Draw seven.", answer=Message("assistant", (Part("text", "yes"),)), method="gradient"
@@ -358,6 +384,10 @@ def test_an_archive_is_explained_too(run, tmp_path):
     [
         (["--text", "what?", "--method", "magic"], "'magic'; expected one of shapley"),
         (["--text", "what?", "--answer", "yes", "--of", "word"], "of='word'"),
+        (
+            ["--text", "what?", "--answer", "yes", "--of", "layers", "--method", "masking"],
+            "masking of layers; expected none",
+        ),
         (["--text", "what?", "--answer", "yes", "--html", "/proc/no/why.html"], "cannot be written"),
         (["--text", "what?", "--answer", ""], "empty"),
         (["--text", "what?", "--answer", "yes", "seed=3"], "seed with --answer; expected one of them"),

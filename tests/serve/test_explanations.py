@@ -1,6 +1,7 @@
 """Explanations over HTTP, in chat completions, and on the page Why in a real browser."""
 
 import base64
+import copy
 import shutil
 import threading
 import time
@@ -47,6 +48,23 @@ def test_a_given_answer_is_explained_token_by_token(http):
     found = http.post("/v1/explanations", json=body).json()["explanations"]
     assert [one["method"] for one in found] == ["masking", "shapley"]
     assert "".join(one["label"] for one in found[0]["maps"]) == "yes zwei"
+
+
+def test_layers_are_read_over_http():
+    asked = {"messages": question(words("what is this?")), "answer": "yes zwei", "explain": {"of": "layers"}}
+    model = small_model()
+    model.inside = copy.deepcopy(model.network)
+    with serving({"tiny": model}) as (place, _), httpx.Client(base_url=place, timeout=60) as client:
+        response = client.post("/v1/explanations", json=asked).json()
+        assert response["object"] == "lens"
+        assert "".join(token["label"] for token in response["lens"]["tokens"]) == "yes zwei"
+        refused = client.post("/v1/explanations", json=asked | {"explain": {"of": "layers", "methods": ["masking"]}})
+        assert refused.status_code == 400
+        assert "no method weighs what layers make" in refused.text
+        chat = {"messages": question(words("what is this?")), "max_tokens": 4, "explain": {"of": "layers"}}
+        [choice] = client.post("/v1/chat/completions", json=chat).json()["choices"]
+        [lens] = choice["explanations"]
+        assert lens["layers"] == response["lens"]["layers"]
 
 
 def test_the_model_answers_again_without_what_is_hidden(http, png):

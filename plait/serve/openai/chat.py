@@ -329,7 +329,7 @@ def router(state: State) -> APIRouter:
         """Answer a conversation, in words or in another modality that the model writes."""
         served = state.find(body.model)
         if isinstance(body.explain, Explain):
-            methods(body.explain.methods)  # before anything is answered
+            methods(body.explain.methods, body.explain.of)  # before anything is answered
         requests = await as_requests(body, state, served)
         previews = body.previews if body.stream else 0
         asked = in_sound(state, served, requests, body.stream, caller_of(http), previews)

@@ -107,9 +107,9 @@ def router(state: State) -> APIRouter:
     @routes.post("/v1/explanations")
     async def explanations(body: ExplanationRequest, http: HttpRequest) -> dict[str, Any]:
         """Answer a conversation, or take the answer that is given, and say what it hangs on: a number a word, a piece of a picture or of
-        sound, and whether these numbers say more than chance."""
+        sound, and whether these numbers say more than chance. Or what its layers make of it."""
         served, caller, how = state.find(body.model), caller_of(http), body.explain
-        explaining.methods(how.methods)  # before anything is answered
+        explaining.methods(how.methods, how.of)  # before anything is answered
         messages = await as_messages(body.messages, state, served.reads)
         fields: dict[str, Any] = {"to": answered_in(body.modalities, served), "max_tokens": bounded(state, body.max_tokens, "max_tokens")}  # fmt: skip
         [request] = body.requests(served.model.usual, [messages], **fields)
@@ -119,7 +119,10 @@ def router(state: State) -> APIRouter:
         else:
             reply = Message("assistant", served.model.question(body.answer).parts)
             within(served, request, reply)
-        by_method = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
+        outcome = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
+        by_method = [one for one in outcome if isinstance(one, explaining.Explanation)]
+        if not by_method:
+            return {"object": "lens", "model": served.name, "lens": outcome[0].as_dict()}
         name = recent.keep(Kept(served, caller, request, by_method[0]))
         described = [explaining.described(one) for one in by_method]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}

@@ -83,7 +83,11 @@ class Sampled(WithoutEffect):
 class Explain(Shape):
     """What is explained, and how."""
 
-    of: str = Field("answer", max_length=40, description="answer; token, patch or frame: each by itself; token:2")
+    of: str = Field(
+        "answer",
+        max_length=40,
+        description="answer; token, patch or frame: each by itself; token:2; layers: what each makes of the answer",
+    )
     methods: list[str] = Field(default_factory=list, max_length=8, description="shapley if none is named")
 
 

@@ -1,0 +1,94 @@
+"""What the trunk has after each of its layers, read as at its end: what a trunk that ended there would hand to the heads.
+
+Taps are hooks on a copy that nothing else uses, for the length of one pass. The core has no place for them: a model that answers or
+learns never meets one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from plait.data.pack import Batch
+from plait.model.experts import Split
+from plait.model.mask import allowed
+from plait.model.multimodal import MultimodalTransformer
+from plait.model.transformer import Expert, Layer, Trunk
+
+TRUNK = ""  # the stream of the trunk's own tokens; those of experts with layers of their own have the expert's name
+Streams = dict[str, Tensor]
+
+
+class Taps:
+    """The residual streams of one pass. `after[n]` are those that the n-th layer changed; `after[0]` those that enter the first."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        self.after: list[Streams] = [{} for _ in range(len(trunk.layers) + 1)]
+        self.numbers: dict[nn.Module, int] = {layer: number for number, layer in enumerate(trunk.layers, start=1)}
+        self.experts = {layer: name for name, expert in trunk.experts.items() for layer in cast(Expert, expert).layers}
+        self.compute = trunk.split_layer
+
+    def keep(self, number: int, stream: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        """A hook that keeps a module's output."""
+
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self.after[number][stream] = output
+
+        return hook
+
+    def enter(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """A hook that keeps what enters the first layer."""
+        self.after[0][TRUNK] = inputs[0]
+
+    def split_layer(self, layers: Sequence[Layer], parts: list[Tensor], *others: Any) -> list[Tensor]:
+        """As that of the trunk, whose own layer is the first: without gradients no token is settled."""
+        self.after[0].setdefault(TRUNK, parts[0])
+        outputs = self.compute(layers, parts, *others)
+        names = [self.experts.get(layer, TRUNK) for layer in layers]
+        self.after[self.numbers[layers[0]]] |= zip(names, outputs, strict=True)
+        return outputs
+
+
+@contextmanager
+def tapped(trunk: Trunk) -> Iterator[Taps]:
+    """A trunk with taps on every layer. For a network of one's own, without gradients."""
+    taps = Taps(trunk)
+    handles = [trunk.layers[0].register_forward_pre_hook(taps.enter)]
+    handles += [layer.register_forward_hook(taps.keep(number, TRUNK)) for layer, number in taps.numbers.items()]
+    handles += [
+        cast(Expert, expert).enter.register_forward_hook(taps.keep(0, name)) for name, expert in trunk.experts.items()
+    ]
+    trunk.split_layer = taps.split_layer  # type: ignore[assignment]
+    try:
+        yield taps
+    finally:
+        trunk.split_layer = taps.compute
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def after_layers(network: MultimodalTransformer, batch: Batch) -> list[Tensor]:
+    """[B * L, D] hidden states of a batch as of trunks that end after 0, 1, ... layers; the last are the model's own."""
+    trunk, mask = network.trunk, allowed(batch.row, batch.block, batch.copy, batch.shares)
+    routing = network.routing(batch, mask)
+    with tapped(trunk) as taps:
+        trunk(network.embed(batch), batch.position, mask, None, routing)
+    states, streams = [], Streams()
+    for changed in taps.after:
+        streams = streams | changed
+        states.append(_read(trunk, streams, routing))
+    return states
+
+
+def _read(trunk: Trunk, streams: Streams, routing: object) -> Tensor:
+    """[B * L, D] what the end of a trunk makes of its streams."""
+    of_trunk = trunk.norm(streams[TRUNK])
+    if not isinstance(routing, Split):
+        return cast(Tensor, of_trunk.flatten(0, 1))
+    experts = [(cast(Expert, trunk.experts[name]), streams[name]) for name, _ in routing.own]
+    return routing.join([of_trunk, *(expert.leave(expert.norm(stream)) for expert, stream in experts)])
