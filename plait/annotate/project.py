@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plait.annotate.kinds import Json
@@ -55,10 +55,14 @@ class Vote:
 
 
 class Project:
-    """People at work on the items of a store. Its methods may be called from several threads."""
+    """People at work on the items of a store, as it was planned last where no `plan` is given. Its methods may be called from several threads."""
 
     def __init__(self, store: Store, plan: Plan | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store, self.plan, self.clock = store, plan or Plan(), clock
+        if plan is not None:
+            store.plan = asdict(plan)
+        kept = store.plan or {}
+        self.store, self.clock = store, clock
+        self.plan = Plan(**{**kept, "reviewers": tuple(kept.get("reviewers", ()))})
         self.question = store.question
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}

@@ -18,7 +18,7 @@ from plait.errors import ConfigError, DataError
 from plait.runtime.database import Database
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS project (one INTEGER PRIMARY KEY CHECK (one = 1), question TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS project (one INTEGER PRIMARY KEY CHECK (one = 1), question TEXT NOT NULL, plan TEXT);
 CREATE TABLE IF NOT EXISTS items (
     place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, row TEXT NOT NULL, split TEXT NOT NULL, gold TEXT
 );
@@ -118,7 +118,7 @@ class Store(Database):
                     f"{self.path} asks nothing yet; expected --ask, such as: --ask label --options 'cat,dog'"
                 )
             with closing(self._open()) as file:
-                file.execute("INSERT INTO project VALUES (1, ?)", (json.dumps(question.as_json()),))
+                file.execute("INSERT INTO project (one, question) VALUES (1, ?)", (json.dumps(question.as_json()),))
             return question
         kept = json.loads(rows[0][0])
         earlier = Question(kept["kind"], kept["words"], tuple(kept["options"]))
@@ -128,6 +128,17 @@ class Store(Database):
                 "choose another --store"
             )
         return earlier
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """How items are shared out, as it was kept last."""
+        (kept,) = self.rows("SELECT plan FROM project")[0]
+        return None if kept is None else dict(json.loads(kept))
+
+    @plan.setter
+    def plan(self, shape: dict[str, Any]) -> None:
+        with self._transaction() as file:
+            file.execute("UPDATE project SET plan = ?", (json.dumps(shape),))
 
     def close(self) -> None:
         """Let another process have the file."""

@@ -39,10 +39,15 @@ def folder_of(prompts: Path) -> Path:
 def open_collection(
     prompts: Path, plan: Plan | None = None, terms: Path | None = None, kind: str = "", how: str = ""
 ) -> Collection:
-    """The collection of a file of prompts, begun if there is none yet. Raises ConfigError, DataError."""
-    plan = plan or Plan()
+    """The collection of a file of prompts, begun if there is none yet; `terms` is a file of the text that people agree to, where it is another than
+    before. Raises ConfigError, DataError."""
     asked = asking.read(prompts, kind, how)
-    return Collection(folder_of(prompts), asked, consent.read(terms, plan.licence), plan)
+    before = Collection(folder_of(prompts))
+    is_theirs = before.terms is not None and before.terms != consent.read(None, before.plan.licence)
+    collection = Collection(folder_of(prompts), asked, plan)
+    if terms is not None or not is_theirs:
+        collection.use_terms(consent.read(terms, collection.plan.licence))
+    return collection
 
 
 def reopened(prompts: Path) -> Collection:

@@ -57,7 +57,7 @@ def annotate(
         raise ConfigError("got --options or --question without --ask; expected --ask beside them")
     asked = Question(ask, question, tuple(filter(None, map(str.strip, options.split(","))))) if ask else None
     access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
-    project = annotating.open_project(data, asked, annotating.plan(overrides or ()), typer.echo)
+    project = annotating.open_project(data, asked, annotating.plan(overrides) if overrides else None, typer.echo)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
 

@@ -45,7 +45,9 @@ def collect(
 
     place = listening_at(at, keys)
     access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
-    collection = collecting.open_collection(prompts, collecting.plan(overrides or ()), consent, kind, how)
+    collection = collecting.open_collection(
+        prompts, collecting.plan(overrides) if overrides else None, consent, kind, how
+    )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     server.collect(collection, place, access, [runs] if runs.is_dir() else [], typer.echo)
 

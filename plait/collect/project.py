@@ -27,6 +27,7 @@ from plait.runtime.files import sha256_of
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (one INTEGER PRIMARY KEY CHECK (one = 1), salt TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS plan (one INTEGER PRIMARY KEY CHECK (one = 1), shape TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS prompts (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS consents (number INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT NOT NULL, version TEXT NOT NULL, purposes TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS consent_texts (version TEXT PRIMARY KEY, text TEXT NOT NULL);
@@ -78,30 +79,36 @@ class NotGoodError(DataError):
 
 
 class Collection(Database):
-    """The collection in `folder`. Its methods may be called from several threads. Raises ConfigError for a folder that cannot be used."""
+    """The collection in `folder`, with the prompts, text and plan that it had, and prompts and a plan that are given. Its methods may be called from several
+    threads. Raises ConfigError for a folder that cannot be used."""
 
-    def __init__(
-        self, folder: Path, prompts: Sequence[Prompt] = (), terms: Consent | None = None, plan: Plan | None = None
-    ) -> None:
+    def __init__(self, folder: Path, prompts: Sequence[Prompt] = (), plan: Plan | None = None) -> None:
         super().__init__(folder / STORE, SCHEMA, EXPECTED_FILE)
-        self.folder, self.plan, self.lock = folder, plan or Plan(), threading.RLock()
+        self.folder, self.lock = folder, threading.RLock()
         (folder / MEDIA).mkdir(mode=0o700, exist_ok=True)
         with self._transaction() as file:
             for prompt in prompts:
                 shape = json.dumps({**prompt.__dict__, "rows": list(prompt.rows)}, ensure_ascii=False)
                 file.execute("INSERT OR IGNORE INTO prompts (id, shape) VALUES (?, ?)", (prompt.id, shape))
+            if plan is not None:
+                file.execute("INSERT OR REPLACE INTO plan VALUES (1, ?)", (json.dumps(plan.__dict__),))
             file.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (uuid.uuid4().hex,))
-        if terms is not None:
-            with self._transaction() as file:
-                file.execute("INSERT OR IGNORE INTO consent_texts VALUES (?, ?)", (terms.version, terms.text))
-        self.terms = terms or self._last_terms()
+        self.terms = self._last_terms()
+        kept = self.rows("SELECT shape FROM plan")
+        self.plan = Plan(**json.loads(kept[0][0])) if kept else Plan()
         self.salt = str(self.rows("SELECT salt FROM secret")[0][0])
         listed = self.rows("SELECT shape FROM prompts ORDER BY place")
         self.prompts = {prompt.id: prompt for (shape,) in listed for prompt in [_prompt(json.loads(shape))]}
 
+    def use_terms(self, terms: Consent) -> None:
+        """Let people agree to a text from now on."""
+        with self._transaction() as file:
+            file.execute("INSERT OR REPLACE INTO consent_texts VALUES (?, ?)", (terms.version, terms.text))
+        self.terms = terms
+
     def _last_terms(self) -> Consent | None:
-        """The text that people agreed to last."""
-        rows = self.rows("SELECT text FROM consent_texts JOIN consents USING (version) ORDER BY number DESC LIMIT 1")
+        """The text that people were to agree to last."""
+        rows = self.rows("SELECT text FROM consent_texts ORDER BY rowid DESC LIMIT 1")
         return Consent(rows[0][0]) if rows else None
 
     @contextmanager

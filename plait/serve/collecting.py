@@ -72,7 +72,7 @@ def _item(collection: Collection, item: Given | None, is_mine: bool = False) -> 
     return shape | ({"standing": collection.standing(item.id), "at": item.at} if is_mine else {})
 
 
-def router(collection: Collection, decoder: MediaDecoder, also: Sequence[Path]) -> APIRouter:
+def router(collection: Collection, decoder: MediaDecoder) -> APIRouter:
     """The routes. Where keys are asked for, persons are called as their keys are; otherwise as they say."""
     routes = APIRouter(prefix="/collect", tags=["collect"])
 
@@ -83,7 +83,7 @@ def router(collection: Collection, decoder: MediaDecoder, also: Sequence[Path]) 
         assert terms is not None
         return {
             "person": person, "is_named": bool(caller_of(http)), "agreed": collection.purposes(person) if person else (), "status": collection.status(),
-            "consent": {"version": terms.version, "text": terms.text, "purposes": PURPOSES, "needed": NEEDED}, "licence": collection.plan.licence,
+            "consent": {"version": terms.version, "terms": terms.text, "purposes": PURPOSES, "needed": NEEDED}, "licence": collection.plan.licence,
         }  # fmt: skip
 
     @routes.post("/consents")
@@ -120,10 +120,41 @@ def router(collection: Collection, decoder: MediaDecoder, also: Sequence[Path]) 
             raise ApiError(str(error), 422, code="will_not_do") from error
         return {"item": _item(collection, item, True), "prompt": _prompt(collection.next(person))}
 
+    @routes.get("/items/{item}/medium")
+    def medium(item: str) -> Response:
+        """The picture or clip of an item."""
+        given = collection.find(item)
+        if given.file is None:
+            raise ApiError(f"the item {item} has no medium", 404, code="not_found")
+        path = collection.folder / MEDIA / given.file
+        return FileResponse(
+            path, media_type=SHOWN.get(path.suffix, "application/octet-stream"), headers={"Cache-Control": "no-store"}
+        )
+
+    return routes
+
+
+def returns(collection: Collection, also: Sequence[Path]) -> APIRouter:
+    """The routes by which people see what they gave, and take it back."""
+    routes = APIRouter(prefix="/collect", tags=["collect"])
+
     @routes.get("/items")
     def mine(http: HttpRequest, person: str = "") -> dict[str, Any]:
         """What a person gave."""
         return {"items": [_item(collection, item, True) for item in collection.items_of(caller_of(http) or person)]}
+
+    @routes.post("/withdrawals")
+    def withdraw(body: Withdrawal, http: HttpRequest) -> dict[str, Any]:
+        """Take items back: from here, and from the data sets that were written from here."""
+        removal = withdrawal.withdraw(collection, caller_of(http) or body.person, body.items, also)
+        return {"items": removal.items, "rows": sum(removal.rows.values())}
+
+    return routes
+
+
+def reviews(collection: Collection) -> APIRouter:
+    """The routes of those who say whether others' items will do."""
+    routes = APIRouter(prefix="/collect", tags=["collect"])
 
     @routes.post("/reviews/next")
     def to_review(body: Asker, http: HttpRequest) -> dict[str, Any]:
@@ -136,23 +167,6 @@ def router(collection: Collection, decoder: MediaDecoder, also: Sequence[Path]) 
         person = caller_of(http) or body.person
         standing = collection.vote(person, body.item, body.is_good)
         return {"standing": standing, "item": _item(collection, collection.to_review(person))}
-
-    @routes.post("/withdrawals")
-    def withdraw(body: Withdrawal, http: HttpRequest) -> dict[str, Any]:
-        """Take items back: from here, and from the data sets that were written from here."""
-        removal = withdrawal.withdraw(collection, caller_of(http) or body.person, body.items, also)
-        return {"items": removal.items, "rows": sum(removal.rows.values())}
-
-    @routes.get("/items/{item}/medium")
-    def medium(item: str) -> Response:
-        """The picture or clip of an item."""
-        given = collection.find(item)
-        if given.file is None:
-            raise ApiError(f"the item {item} has no medium", 404, code="not_found")
-        path = collection.folder / MEDIA / given.file
-        return FileResponse(
-            path, media_type=SHOWN.get(path.suffix, "application/octet-stream"), headers={"Cache-Control": "no-store"}
-        )
 
     return routes
 
@@ -169,5 +183,7 @@ def create_app(collection: Collection, access: Access | None = None, also: Seque
 
     app = FastAPI(title="Plait", version=plait.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app)
-    app.include_router(router(collection, decoder, also))
+    app.include_router(router(collection, decoder))
+    app.include_router(returns(collection, also))
+    app.include_router(reviews(collection))
     return with_pages(app, "collect.html", access or Access(), Limits(body=LARGEST))

@@ -12,7 +12,7 @@ const shown = ({ type, words, url }) => (words === undefined ? mediumAt(url, typ
 
 class Agree {
   async show() {
-    const { text, version, purposes, needed } = session.about.consent;
+    const { terms, version, purposes, needed } = session.about.consent;
     const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "row" }, el("input", { type: "checkbox", value: name, checked: session.about.agreed.includes(name) }), el("span", {}, words)));
     const told = el("p", { role: "alert", className: "bad" });
     const agree = async () => {
@@ -26,7 +26,7 @@ class Agree {
         told.textContent = error.message;
       }
     };
-    main.replaceChildren(el("div", { className: "work" }, el("h2", {}, t("agreeTitle")), el("div", { className: "bubble consent" }, text), boxes, told,
+    main.replaceChildren(el("div", { className: "work" }, el("h2", {}, t("agreeTitle")), el("div", { className: "bubble consent" }, terms), boxes, told,
       el("p", { className: "row" }, el("button", { type: "button", className: "primary", onclick: agree }, t("agree")), el("span", { className: "small soft" }, `${t("version")} ${version}`))));
   }
 }
@@ -117,4 +117,4 @@ class Mine {
   }
 }
 
-begin("/collect/project", { give: Give, review: Review, mine: Mine, agree: Agree }, () => ["give", "review", "mine", "agree"], (name) => (session.about.agreed.length || name === "mine" ? name : "agree"));
+begin("/collect/project", { give: Give, review: Review, mine: Mine, consent: Agree }, () => ["give", "review", "mine", "consent"], (name) => (session.about.agreed.length || name === "mine" ? name : "consent"));

@@ -27,12 +27,12 @@ PATIENCE = 30  # seconds
 class Page:
     """A browser with a page of the server."""
 
-    def __init__(self, url):
+    def __init__(self, url, *more):
         options = ChromeOptions()
         options.binary_location = CHROMIUM
         for argument in (
             "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900", "--lang=en", "--disable-dev-shm-usage",
-            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required", *more,
         ):  # fmt: skip
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

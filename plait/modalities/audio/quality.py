@@ -26,13 +26,10 @@ def complaints(part: Part) -> list[str]:
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
     levels = np.sqrt((frames.astype(np.float64) ** 2).mean(axis=1))
     loud, still = np.quantile(levels, 0.9), np.quantile(levels, 0.1)
-    said = []
     if (np.abs(samples) >= FULL).mean() > MOST_FULL:
-        said.append("it is clipped: speak softer, or further from the microphone")
+        return ["it is clipped: speak softer, or further from the microphone"]
     if loud < QUIET:
-        said.append("it is too quiet: speak louder, or nearer to the microphone")
-    elif still > 0 and 20 * np.log10(loud / still) < LEAST_RATIO:
-        said.append(
-            "it is noisy, or without a pause: record in a quieter place, with a moment of silence around the words"
-        )
-    return said
+        return ["it is too quiet: speak louder, or nearer to the microphone"]
+    if still > 0 and 20 * np.log10(loud / still) < LEAST_RATIO:
+        return ["it is noisy, or without a pause: record in a quieter place, with a moment of silence around the words"]
+    return []
