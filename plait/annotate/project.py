@@ -76,6 +76,7 @@ class Project:
         self._queue: list[str] = []  # items that nobody has answered, in the order in which they are handed out
         self._begun: dict[str, None] = {}  # items that have some of their answers, in order
         self._golds: list[str] = []
+        self._undone: dict[str, str] = {}  # items by the id of the event that took back what was said of them
         self._complete: set[str] = set()  # items that have all their answers, or a decision
         self._answers = 0  # of items whose answer is not known
         self.load()
@@ -129,6 +130,7 @@ class Project:
         """Change the state by what was said."""
         said = self._said.setdefault(event.person, [])
         if event.kind == UNDO:
+            self._undone[event.id] = event.item
             if said:
                 kind, item, before = said.pop()
                 self._put(kind, item, event.person, before)
@@ -223,6 +225,8 @@ class Project:
         nothing to take back. Raises StorageError."""
         person = self._name(person)
         with self.lock:
+            if id in self._undone:  # it was sent twice
+                return self.items[self._undone[id]]
             said = self._said.get(person)
             if not said:
                 return None

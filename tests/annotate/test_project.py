@@ -130,8 +130,8 @@ def test_undo_sent_twice_takes_back_one(begin):
     project = begin(2)
     say(project, "ann", "cat", "i0", "1")
     say(project, "ann", "dog", "i1", "2")
-    project.undo("ann", "3")
-    project.undo("ann", "3")
+    assert project.undo("ann", "3").id == "i1"
+    assert project.undo("ann", "3").id == "i1"
     assert project.answers_of("i0") == {"ann": "cat"}
 
 

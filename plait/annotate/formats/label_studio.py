@@ -195,11 +195,12 @@ def said(tasks: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Said]:
     """What people say in tasks to a kind of question; cancelled annotations pass over their task. Raises DataError."""
     for number, task in enumerate(tasks):
         shown = _shown(task["data"], f"task {task.get('id', number)}")
+        name = task.get("id", (task.get("meta") or {}).get("item", number))
         names = (task.get("meta") or {}).get(SAID_BY) or []
         for place, annotation in enumerate(task["annotations"]):
             person = _person(annotation.get("completed_by", names[place] if place < len(names) else "somebody"))
             value = None if annotation.get("was_cancelled") else value_of(annotation.get("result", ()), kind)
-            id = hashlib.sha256(repr((task.get("id"), annotation.get("id"), person)).encode()).hexdigest()[:24]
+            id = hashlib.sha256(repr((name, annotation.get("id"), person)).encode()).hexdigest()[:24]
             yield Said(shown, person, value, f"label-studio-{id}", annotation.get("lead_time"))
 
 
