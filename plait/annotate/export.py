@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,21 @@ from plait.annotate import items, review
 from plait.annotate.kinds import CHOICES, Question, known
 from plait.annotate.project import Project
 from plait.contract import WORDS, Message, Part, Sample
+from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.writer import Writer
-from plait.errors import ConfigError, PlaitError
+from plait.errors import ConfigError
 
 FIRST, SECOND, _ = CHOICES
 
 
 def write(
-    project: Project, media: Path, folder: Path, least_confidence: float = 0.0, least_gold: float = 0.0
+    project: Project,
+    media: Path,
+    folder: Path,
+    least_confidence: float = 0.0,
+    least_gold: float = 0.0,
+    say: Callable[[str], object] = print,
 ) -> dict[str, int]:
     """Write a data folder of all items that have an answer, as sure as `least_confidence` at least and of persons who are right about
     `least_gold` of the known items; returns rows by split. `media`: the folder of the items. Raises ConfigError where there is none."""
@@ -31,11 +37,10 @@ def write(
     writer = Writer(folder)
     with writer:
         try:
-            for record in records(project, media, results):
-                writer.add(record)
+            add_checked(writer, records(project, media, results), say)
             counts = writer.finish()
             writer.note({"format": 1, "annotated": {"question": project.question.as_json(), "rows": counts}})
-        except (PlaitError, OSError):
+        except BaseException:
             writer.discard()
             raise
     return counts
@@ -44,22 +49,25 @@ def write(
 def records(project: Project, media: Path, results: Sequence[review.Result]) -> Iterator[Record]:
     """Rows of results; a choice of `same` teaches nothing and is none."""
     modalities = registry.build_all(registry.available())
-    numbers = {}
-    with project.lock:
-        for id, votes in project.votes.items():
-            decision = project.decided.get(id)
-            numbers[id] = sorted(v.event.number for v in (*votes.values(), *([decision] if decision else [])))
     for result in results:
         sample = items.sample_of(result.item, media, modalities)
         answered = _answered(sample, result, project.question)
         if answered is not None:
             provenance = {
                 "kind": project.question.kind, "by": sorted(result.said), "confidence": round(result.confidence, 4), "method": result.method,
-                "said": dict(result.said), "events": numbers[result.item.id], "item": result.item.id,
+                "said": dict(result.said), "events": _events(project, result), "item": result.item.id,
             }  # fmt: skip
             task = sample.task or f"annotated {project.question.kind}"
             meta = {**sample.meta, "annotated": provenance}
             yield Record(replace(answered, task=task, meta=meta), result.item.split, where=sample.where)
+
+
+def _events(project: Project, result: review.Result) -> list[int]:
+    """Numbers of the events that a result comes from."""
+    with project.lock:
+        votes = [project.votes[result.item.id][person] for person in result.said]
+        decision = project.decision(result.item.id)
+    return sorted(vote.event.number for vote in (*votes, *([decision] if decision else [])))
 
 
 def _answered(sample: Sample, result: review.Result, question: Question) -> Sample | None:

@@ -73,6 +73,10 @@ def asking(sample: Sample, question: Question) -> Weighing | Writing:
     """What a model is asked about a row. Raises ConfigError for answers that are no words, which nobody can weigh."""
     kind = known(question.kind)
     before, answers = items.conversation(sample)
+    if len(answers) < kind.needs_answer + kind.needs_two:
+        raise ConfigError(
+            f"got a row with {len(answers)} answers for --ask {question.kind}; expected {kind.needs_answer + kind.needs_two} to judge"
+        )
     *earlier, last = before
 
     def with_words(*parts: Part) -> Messages:

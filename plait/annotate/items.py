@@ -37,7 +37,7 @@ def read(
     elif split:
         raise DataError(f"{data} has no {split}.jsonl; expected it: leave --split out for the media of the folder")
     else:
-        yield from _of_media(data, question)
+        yield from _of_media(data, question, on_bad or _raise)
 
 
 def _raise(error: RowError) -> None:
@@ -70,6 +70,10 @@ def _item(sample: Sample, line: bytes, split: str, question: Question) -> Item:
         )
     gold = None
     if sample.meta.get(GOLD) is True:
+        if kind.shows_answer:
+            raise RowError(
+                f"{sample.where}: 'gold' is true, but --ask {question.kind} shows the answer; expected gold only where people do not see it"
+            )
         if answer is None:
             raise RowError(f"{sample.where}: 'gold' is true but there is no answer; expected one, or take 'gold' out")
         try:
@@ -102,7 +106,7 @@ def places_in(sample: Sample) -> Places | None:
     return next((module for part in asked_parts(sample) if (module := registry.places(part.type)) is not None), None)
 
 
-def _of_media(folder: Path, question: Question) -> Iterator[Item]:
+def _of_media(folder: Path, question: Question, on_bad: Callable[[RowError], object]) -> Iterator[Item]:
     kind = known(question.kind)
     if kind.needs_answer:
         raise DataError(
@@ -118,7 +122,11 @@ def _of_media(folder: Path, question: Question) -> Iterator[Item]:
             continue
         name = path.relative_to(folder).as_posix()
         row = {"messages": [{"role": "user", "content": [{"type": modality, modality: name}]}]}
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape") + b"\0" + path.read_bytes(), digest_size=8)
+        try:
+            digest = hashlib.blake2b(name.encode() + b"\0" + path.read_bytes(), digest_size=8)
+        except (UnicodeEncodeError, OSError) as error:
+            on_bad(RowError(f"{name!r}: {error}; expected a file that can be read, with a name in UTF-8"))
+            continue
         yield Item(digest.hexdigest(), row)
 
 

@@ -26,6 +26,7 @@ MOST_BOXES = 500
 CHOICES = ("first", "second", "same")
 NO_BOXES = "none"  # the answer of a row in whose picture there is nothing (plait.tasks.boxes)
 SAME_BOX = 0.5  # intersection over union from which two boxes are of one thing
+MAJORITY = "majority"
 LEAST_CROWD = 3  # persons from which Dawid and Skene's model has something to tell apart
 
 Json = Any
@@ -78,11 +79,13 @@ class Kind:
     check: Callable[[Json, Question], Json]
     distance: str | Distance  # between two answers, for Krippendorff's alpha
     settle: Callable[[Mapping[str, Mapping[str, Json]]], dict[str, Consensus]]  # answers by item and person
+    method: str  # how `settle` does it, without a crowd
     parse: Callable[[str, Question, Places | None], Json] = _as_it_is  # what a row's words say; `places`: of its medium
     write: Callable[[Json, Question, Places | None], str] = _as_it_is  # the words of a row
     least_options: int = 0
     is_categorical: bool = False  # answers are one of a few texts
-    needs_answer: bool = False  # asked about an item's answer, not about the item alone
+    shows_answer: bool = False  # people see the answer that a row has
+    needs_answer: bool = False  # and it must have one
     needs_two: bool = False  # and about two of them
     judges: bool = False  # says something of an answer that stays as it is
     needs_media: bool = False  # asked about places in a medium
@@ -277,13 +280,14 @@ def _write_boxes(value: Json, question: Question, places: Places | None) -> str:
 
 
 KINDS = {
-    "label": Kind("What is this?", _option, "nominal", _by_crowd, least_options=2, is_categorical=True),
-    "transcribe": Kind("What is said?", _text, _text_distance, _by_nearest),
+    "label": Kind("What is this?", _option, "nominal", _by_crowd, MAJORITY, least_options=2, is_categorical=True),
+    "transcribe": Kind("What is said?", _text, _text_distance, _by_nearest, "nearest"),
     "box": Kind(
         "Where is everything?",
         _boxes,
         _box_distance,
         _by_boxes,
+        "mean of boxes",
         _read_boxes,
         _write_boxes,
         least_options=1,
@@ -294,9 +298,11 @@ KINDS = {
         _rating,
         "interval",
         _by_median,
+        "median",
         _read_rating,
         _write_rating,
         least_options=2,
+        shows_answer=True,
         needs_answer=True,
         judges=True,
     ),
@@ -305,9 +311,11 @@ KINDS = {
         _choice,
         "nominal",
         _by_crowd,
+        MAJORITY,
         is_categorical=True,
+        shows_answer=True,
         needs_answer=True,
         needs_two=True,
     ),
-    "correct": Kind("What should the answer be?", _text, _text_distance, _by_nearest, needs_answer=True),
+    "correct": Kind("What should the answer be?", _text, _text_distance, _by_nearest, "nearest", shows_answer=True),
 }

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plait.annotate.kinds import Json
-from plait.annotate.store import ANSWER, DECIDE, SKIP, UNDO, Event, Item, Prediction, Store
+from plait.annotate.store import ANSWER, DECIDE, IMPORT, SKIP, UNDO, Event, Item, Prediction, Store
 from plait.errors import ConfigError
+from plait.runtime.persons import canonical
 
 LEASE = 600.0  # seconds that an item is kept for whom it was handed to
 MANY_SKIPS = 2  # persons who pass over an item, after which it is left to a review
-LONGEST_NAME = 100  # characters
-LONGEST_ID = 100
+LONGEST_ID = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not 1 <= self.overlap <= 100:
-            raise ConfigError(f"--overlap {self.overlap}: expected 1 to 100 persons an item")
+            raise ConfigError(f"overlap={self.overlap}: expected 1 to 100 persons an item")
         if self.gold_every < 0:
-            raise ConfigError(f"--gold-every {self.gold_every}: expected 0 (none) or more")
+            raise ConfigError(f"gold_every={self.gold_every}: expected 0 (none) or more")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Vote:
     @property
     def is_answer(self) -> bool:
         """Whether it says something of the item."""
-        return self.event.kind != SKIP
+        return self.event.kind != SKIP and self.value is not None
 
 
 class Project:
@@ -67,7 +67,7 @@ class Project:
         self.lock = threading.RLock()
         self.items: dict[str, Item] = {}
         self.votes: dict[str, dict[str, Vote]] = {}  # by item and person
-        self.decided: dict[str, Vote] = {}
+        self.decisions: dict[str, dict[str, Vote]] = {}  # by item and reviewer
         self.predictions: dict[str, dict[str, Prediction]] = {}  # by item and model
         self._said: dict[
             str, list[tuple[str, str, Vote | None]]
@@ -87,6 +87,7 @@ class Project:
             for item in self.store.items():
                 self.items.setdefault(item.id, item)
                 self.votes.setdefault(item.id, {})
+                self.decisions.setdefault(item.id, {})
             for prediction in self.store.predictions():
                 self.predictions.setdefault(prediction.item, {})[prediction.model] = prediction
             for event in self.store.events():
@@ -122,6 +123,15 @@ class Project:
             if item.gold is None and 0 < len(self.answers_of(id)) < self.plan.overlap
         )
 
+    @property
+    def decided(self) -> dict[str, Vote]:
+        """The decision that stands, by item: the latest of those that were not taken back."""
+        return {id: decision for id in self.decisions if (decision := self.decision(id)) is not None}
+
+    def decision(self, item: str) -> Vote | None:
+        """The decision about an item that stands."""
+        return max(self.decisions[item].values(), key=lambda vote: vote.event.number, default=None)
+
     def answers_of(self, item: str) -> dict[str, Json]:
         """What people say of an item, by person."""
         return {person: vote.value for person, vote in self.votes[item].items() if vote.is_answer}
@@ -134,19 +144,17 @@ class Project:
             if said:
                 kind, item, before = said.pop()
                 self._put(kind, item, event.person, before)
-                if kind != DECIDE and not self.answers_of(item):
+                if kind != DECIDE and self.items[item].gold is None and not self.answers_of(item):
                     self._queue.append(item)  # nobody has answered it now
             return
-        before_it = self.decided.get(event.item) if event.kind == DECIDE else self.votes[event.item].get(event.person)
-        said.append((event.kind, event.item, before_it))
+        table = self.decisions if event.kind == DECIDE else self.votes
+        if event.kind != IMPORT:  # what was given elsewhere is not taken back here
+            said.append((event.kind, event.item, table[event.item].get(event.person)))
         self._put(event.kind, event.item, event.person, Vote(event.person, event.value, event))
 
     def _put(self, kind: str, item: str, person: str, vote: Vote | None) -> None:
         before = len(self.answers_of(item))
-        if kind == DECIDE:
-            _set(self.decided, item, vote)
-        else:
-            _set(self.votes[item], person, vote)
+        _set((self.decisions if kind == DECIDE else self.votes)[item], person, vote)
         if self.items[item].gold is not None:
             return
         count = len(self.answers_of(item))
@@ -157,16 +165,10 @@ class Project:
         else:
             self._begun.pop(item, None)
 
-    def _name(self, person: str) -> str:
-        name = " ".join(person.split())
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise ConfigError(f"got the name {person!r:.60}; expected one of up to {LONGEST_NAME} printable characters")
-        return name
-
     def next(self, person: str) -> Item | None:
         """The item that a person is asked about next, kept for them for a while; None where nothing is left for them. The one that they have
         not answered yet comes again. Raises ConfigError for a bad name."""
-        person = self._name(person)
+        person = canonical(person)
         with self.lock:
             now = self.clock()
             held = self._leases.get(person)
@@ -194,7 +196,12 @@ class Project:
         def is_free(id: str) -> bool:
             votes = self.votes[id]
             skips = sum(not vote.is_answer for vote in votes.values())
-            return person not in votes and skips < MANY_SKIPS and len(votes) - skips + leased[id] < self.plan.overlap
+            return (
+                person not in votes
+                and not self.decisions[id]
+                and skips < MANY_SKIPS
+                and len(votes) - skips + leased[id] < self.plan.overlap
+            )
 
         begun = next((id for id in self._begun if is_free(id)), None)
         if begun is not None:
@@ -208,7 +215,7 @@ class Project:
     ) -> Event | None:
         """Keep what a person says of an item: an answer, that they pass it over, or a decision; None where it was kept under this id
         already. Raises ConfigError for what does not fit, StorageError for what could not be kept."""
-        person = self._name(person)
+        person = canonical(person)
         if item not in self.items:
             raise ConfigError(f"got the item {item!r:.60}; expected one of this project's: ask for the next")
         if not id or len(id) > LONGEST_ID:
@@ -223,7 +230,7 @@ class Project:
     def undo(self, person: str, id: str) -> Item | None:
         """Take back the last thing that a person said; returns the item that it was about, which is theirs again, or None where there is
         nothing to take back. Raises StorageError."""
-        person = self._name(person)
+        person = canonical(person)
         with self.lock:
             if id in self._undone:  # it was sent twice
                 return self.items[self._undone[id]]
@@ -238,6 +245,16 @@ class Project:
     def _kept(self, event: Event) -> Event | None:
         with self.lock:
             kept = self.store.append([event])
+            if not kept:
+                before = self.store.event(event.id)
+                if before is None or (before.person, before.item, before.value) != (
+                    event.person,
+                    event.item,
+                    event.value,
+                ):
+                    raise ConfigError(
+                        f"the id {event.id!r} is another answer's; expected one that is new with every answer"
+                    )
             for each in kept:
                 self._fold(each)
             if event.kind in (ANSWER, SKIP) and self._leases.get(event.person, ("", 0))[0] == event.item:
@@ -246,12 +263,13 @@ class Project:
 
     def take(self, items: list[Item], events: list[Event]) -> tuple[int, int]:
         """Add items and what was said of them elsewhere; returns how many of each are new. Raises ConfigError, StorageError."""
-        checked = [e if e.kind == SKIP else replace(e, value=self.question.checked(e.value)) for e in events]
+        checked = [e if e.value is None else replace(e, value=self.question.checked(e.value)) for e in events]
         count = self.store.add_items(items)
         with self.lock:
             for item in self.store.items():
                 self.items.setdefault(item.id, item)
                 self.votes.setdefault(item.id, {})
+                self.decisions.setdefault(item.id, {})
             kept = self.store.append(checked)
             for event in kept:
                 self._fold(event)
@@ -267,12 +285,12 @@ class Project:
 
     def is_complete(self, item: str) -> bool:
         """Whether an item has all its answers, or a decision."""
-        return item in self.decided or len(self.answers_of(item)) >= self.plan.overlap
+        return bool(self.decisions[item]) or len(self.answers_of(item)) >= self.plan.overlap
 
     def progress(self, person: str = "") -> dict[str, Any]:
         """How far the work is, all in all and of one person."""
         with self.lock:
-            mine = self._said.get(person, ())
+            mine = self._said.get(canonical(person), ()) if person else ()
             return {
                 "items": len(self.items) - len(self._golds),
                 "complete": len(self._complete),

@@ -15,7 +15,7 @@ from plait.annotate.store import Item
 
 AGREED = 1e-9  # distance of answers that are one
 RIGHT = 0.5  # distance from the known answer under which an answer is right
-DECISION, CROWD, MOST_VOTES, NEAREST = "decision", "dawid-skene", "majority", "nearest"
+DECISION, CROWD = "decision", "dawid-skene"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def results(project: Project, least_gold: float = 0.0) -> list[Result]:
 
 
 def _method(project: Project, said: Mapping[str, Mapping[str, Json]]) -> str:
-    if not known(project.question.kind).is_categorical:
-        return NEAREST
-    return CROWD if len({name for values in said.values() for name in values}) >= LEAST_CROWD else MOST_VOTES
+    kind = known(project.question.kind)
+    is_crowd = len({name for values in said.values() for name in values}) >= LEAST_CROWD
+    return CROWD if kind.is_categorical and is_crowd else kind.method
 
 
 def disputes(project: Project) -> list[Dispute]:
@@ -86,7 +86,7 @@ def disputes(project: Project) -> list[Dispute]:
         by_item = settled(project)
         listed = []
         for id, item in project.items.items():
-            if item.gold is not None or id in project.decided:
+            if item.gold is not None or project.decision(id) is not None:
                 continue
             said = project.answers_of(id)
             skips = tuple(name for name, vote in project.votes[id].items() if not vote.is_answer)

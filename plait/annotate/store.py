@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from plait.annotate.kinds import Question
-from plait.errors import ConfigError, DataError
-from plait.runtime.database import Database
+from plait.errors import ConfigError
+from plait.runtime.database import Database, StorageError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS project (one INTEGER PRIMARY KEY CHECK (one = 1), question TEXT NOT NULL, plan TEXT);
@@ -35,16 +36,13 @@ BEGIN SELECT RAISE(ABORT, 'what was said is not changed: say something after it'
 CREATE TRIGGER IF NOT EXISTS events_are_not_taken_out BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'what was said is not taken out: say something after it'); END;
 """
-EXPECTED_FILE = "the file of an annotation project, or a place where it can be made: choose another with --store"
+EXPECTED_FILE = "the file of an annotation project, whole, or a place where it can be made: move a broken one away"
 ANSWER, SKIP, UNDO, DECIDE = "answer", "skip", "undo", "decide"
+IMPORT = "import"  # an answer that was given in another program; a value of None passes over
 
 LOCK = ".lock"
 
 Json = Any
-
-
-class StorageError(DataError):
-    """What somebody said could not be kept, as on a full disk; it has to be said again."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +81,23 @@ class Prediction:
 
 
 class Store(Database):
-    """The project at `path`, of one process at a time. Raises ConfigError for a file that cannot be used, or that is in use."""
+    """The project at `path`, of one process at a time, but for those that are `reading`. Raises ConfigError for a file that cannot be used, or
+    that is in use."""
 
-    def __init__(self, path: Path, question: Question | None = None) -> None:
+    def __init__(self, path: Path, question: Question | None = None, reading: bool = False) -> None:
         super().__init__(path, SCHEMA, EXPECTED_FILE)
-        self._lock = self._locked()
+        self._turn = threading.Lock()
+        self._lock = None if reading else self._locked()
         try:
             self.question = self._asked(question)
             self._writing = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._writing.execute("PRAGMA synchronous = FULL")  # what was answered for outlives a power cut, too
             self._writing.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
-            self._lock.close()
+        except BaseException as error:
+            if self._lock is not None:
+                self._lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise ConfigError(f"{path}: {error}; expected {EXPECTED_FILE}") from error
             raise
 
     def _locked(self) -> IO[bytes]:
@@ -125,7 +128,7 @@ class Store(Database):
         if question is not None and question != earlier:
             raise ConfigError(
                 f"{self.path} asks {kept}; got {question.as_json()}: answers to another question do not mix; leave --ask out to go on, or "
-                "choose another --store"
+                "ask about another folder"
             )
         return earlier
 
@@ -143,7 +146,8 @@ class Store(Database):
     def close(self) -> None:
         """Let another process have the file."""
         self._writing.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def remove(self) -> None:
         """Take the closed file away, and what lies beside it."""
@@ -152,18 +156,19 @@ class Store(Database):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing. Raises StorageError."""
-        try:
-            self._writing.execute("BEGIN IMMEDIATE")
-            yield self._writing
-            self._writing.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"{self.path}: {error}; nothing was kept of it: make room on the disk, and send it again"
-            ) from error
-        finally:
-            if self._writing.in_transaction:
-                self._writing.execute("ROLLBACK")
+        """All of it or nothing, one thread at a time. Raises StorageError."""
+        with self._turn:
+            try:
+                self._writing.execute("BEGIN IMMEDIATE")
+                yield self._writing
+                self._writing.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StorageError(
+                    f"{self.path}: {error}; nothing was kept of it: make room on the disk, and send it again"
+                ) from error
+            finally:
+                if self._writing.in_transaction:
+                    self._writing.execute("ROLLBACK")
 
     def add_items(self, items: Iterable[Item]) -> int:
         """Add items that are not there yet; returns how many. Raises StorageError."""
@@ -219,9 +224,17 @@ class Store(Database):
             for id, row, split, gold in rows
         ]
 
+    def event(self, id: str) -> Event | None:
+        """What was kept under an id."""
+        events = self._events("WHERE id = ?", id)
+        return events[0] if events else None
+
     def events(self) -> list[Event]:
         """All that was said, in order."""
-        rows = self.rows("SELECT id, kind, item, person, value, seconds, at, number FROM events ORDER BY number")
+        return self._events("ORDER BY number")
+
+    def _events(self, query: str, *values: object) -> list[Event]:
+        rows = self.rows(f"SELECT id, kind, item, person, value, seconds, at, number FROM events {query}", *values)
         return [
             Event(id, kind, item, person, json.loads(value), *rest) for id, kind, item, person, value, *rest in rows
         ]

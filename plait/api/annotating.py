@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait.annotate import export as exporting
 from plait.annotate import items, review
 from plait.annotate.kinds import Question
-from plait.annotate.project import Plan, Project
-from plait.annotate.store import Item, Prediction, Store
+from plait.annotate.project import Project
+from plait.annotate.store import EXPECTED_FILE, Item, Prediction, Store
 from plait.errors import ConfigError, PlaitError
-from plait.recipes.overrides import parse_value
+from plait.recipes.overrides import changed
+from plait.runtime.database import StorageError
 from plait.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -23,22 +26,7 @@ if TYPE_CHECKING:
 STORE = "annotations.sqlite"
 REASONS = 3  # that are said
 GUESSES_AT_ONCE = 16  # items whose guesses are kept together
-FIELDS = {"overlap": int, "gold_every": int, "is_active": bool, "reviewers": str}
 Say = Callable[[str], object]
-
-
-def plan(overrides: Sequence[str]) -> Plan:
-    """How items are shared out, by `key=value`, such as overlap=2. Raises ConfigError."""
-    fields: dict[str, Any] = {}
-    for entry in overrides:
-        key, equals, text = entry.partition("=")
-        value = parse_value(text)
-        if not equals or key not in FIELDS or not isinstance(value, FIELDS[key]):
-            raise ConfigError(
-                f"got {entry!r}; expected {', '.join(f'{name}={kind.__name__}' for name, kind in FIELDS.items())}, such as overlap=2"
-            )
-        fields[key] = tuple(filter(None, map(str.strip, str(value).split(",")))) if key == "reviewers" else value
-    return Plan(**fields)
 
 
 def store_of(data: Path) -> Path:
@@ -46,8 +34,11 @@ def store_of(data: Path) -> Path:
     return data / STORE if data.is_dir() else data.with_suffix(f".{STORE}")
 
 
-def open_project(data: Path, question: Question | None = None, plan: Plan | None = None, say: Say = print) -> Project:
-    """The project on `data`, begun with `question` if there is none yet; items that are new are added. Raises ConfigError, DataError."""
+def open_project(
+    data: Path, question: Question | None = None, overrides: Sequence[str] = (), say: Say = print
+) -> Project:
+    """The project on `data`, begun with `question` if there is none yet; items that are new are added.
+    `overrides`: of how items are shared out (plait.annotate.project.Plan), such as overlap=2; the others stay as they were. Raises ConfigError, DataError."""
     if not data.exists():
         raise ConfigError(f"{data} is not there; expected a folder of rows or media, or a .jsonl file")
     if question is None and not store_of(data).is_file():
@@ -58,22 +49,47 @@ def open_project(data: Path, question: Question | None = None, plan: Plan | None
     store = Store(store_of(data), question)
     try:
         unfit: Counter[str] = Counter()
-        added = store.add_items(items.read(data, store.question, on_bad=lambda error: unfit.update([str(error)])))
-        project = Project(store, plan)
+        listed = list(items.read(data, store.question, on_bad=lambda error: unfit.update([str(error)])))
+        added = store.add_items(listed)
+        project = Project(store)
+        if overrides:
+            project = Project(store, changed(project.plan, overrides))
         if not project.items:
             reasons = "; ".join(list(unfit)[:REASONS]) or "it is empty"
             raise ConfigError(f"{data}: nothing in it can be asked about with --ask {store.question.kind}: {reasons}")
-    except BaseException:
+    except BaseException as error:
         store.close()
         if is_new:
             store.remove()  # so that another question may be asked
+        if isinstance(error, sqlite3.Error):
+            raise ConfigError(f"{store.path}: {error}; expected {EXPECTED_FILE}") from error
         raise
     for message in list(unfit)[:REASONS]:
         say(f"left out: {message}")
     if len(unfit) > REASONS:
         say(f"left out: {len(unfit) - REASONS} more")
     say(f"{len(project.items)} items, {added} of them new, in {store.path}")
+    if gone := len(set(project.items) - {item.id for item in listed}):
+        say(
+            f"{gone} of them are not in {data} any more, or were changed: what was said of them is kept, and they are still asked about"
+        )
     return project
+
+
+@contextmanager
+def reading(data: Path) -> Iterator[Project]:
+    """The project on `data` as it stands, also while pages ask about it. Raises ConfigError."""
+    if not store_of(data).is_file():
+        raise ConfigError(
+            f"{store_of(data)} is not there: nothing was asked about {data}; expected plait annotate {data} first"
+        )
+    store = Store(store_of(data), reading=True)
+    try:
+        yield Project(store)
+    except sqlite3.Error as error:
+        raise ConfigError(f"{store.path}: {error}; expected {EXPECTED_FILE}") from error
+    finally:
+        store.close()
 
 
 def guesses(
@@ -116,31 +132,32 @@ def ask_models(
         for prediction in guesses(model, name, project, folder, wanted):
             held.append(prediction)
             if len(held) == GUESSES_AT_ONCE:
-                project.add_predictions(held)
+                _keep(project, held, say)
                 held = []
-        if held:
-            project.add_predictions(held)
+        _keep(project, held, say)
         say(f"{name} has guessed {sum(name in by_model for by_model in project.predictions.values())} items")
+
+
+def _keep(project: Project, predictions: list[Prediction], say: Say) -> None:
+    """Keep guesses; a full disk ends no others."""
+    try:
+        project.add_predictions(predictions)
+    except StorageError as error:
+        say(f"{len(predictions)} guesses are lost: {error}")
 
 
 def export(
     data: Path, to: Path, least_confidence: float = 0.0, least_gold: float = 0.0, say: Say = print
 ) -> dict[str, int]:
     """Write what people said of `data` as the new data folder `to`; returns rows by split. Raises ConfigError."""
-    project = open_project(data, say=say)
-    try:
-        return exporting.write(project, items.folder_of(data), to, least_confidence, least_gold)
-    finally:
-        project.store.close()
+    with reading(data) as project:
+        return exporting.write(project, items.folder_of(data), to, least_confidence, least_gold, say)
 
 
-def status(data: Path, say: Say = print) -> dict[str, Any]:
+def status(data: Path) -> dict[str, Any]:
     """How the work on `data` stands (plait.annotate.review.statistics)."""
-    project = open_project(data, say=say)
-    try:
+    with reading(data) as project:
         return review.statistics(project)
-    finally:
-        project.store.close()
 
 
 def take(data: Path, path: Path, say: Say = print) -> tuple[int, int]:
@@ -157,14 +174,13 @@ def take(data: Path, path: Path, say: Say = print) -> tuple[int, int]:
     return added, answers
 
 
-def give(data: Path, path: Path, say: Say = print) -> None:
+def give(data: Path, path: Path) -> None:
     """Write the project on `data` as Label Studio's tasks at `path`, and its configuration beside it, as `.xml`. Raises ConfigError."""
     from plait.annotate import formats
 
-    project = open_project(data, say=say)
-    try:
+    if path.suffix != ".json" or not path.parent.is_dir():
+        raise ConfigError(f"{path}: expected the name of a .json file in a folder that is there")
+    with reading(data) as project:
         shapes = formats.give(project, items.folder_of(data))
-    finally:
-        project.store.close()
     atomic_write(path, json.dumps(shapes["tasks"], indent=1, ensure_ascii=False))
     atomic_write(path.with_suffix(".xml"), shapes["config"])

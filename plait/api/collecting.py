@@ -9,42 +9,26 @@ from typing import Any
 from plait.collect import consent, withdrawal
 from plait.collect import export as exporting
 from plait.collect import prompts as asking
-from plait.collect.project import ACCEPTED, OPEN, STORE, Collection, Plan
+from plait.collect.project import ACCEPTED, OPEN, STORE, Collection
 from plait.collect.withdrawal import Removal
 from plait.errors import ConfigError
-from plait.recipes.overrides import parse_value
-
-FIELDS = {"per_prompt": int, "votes": int, "licence": str}
-
-
-def plan(overrides: Sequence[str]) -> Plan:
-    """What a collection wants, by `key=value`, such as votes=2. Raises ConfigError."""
-    fields: dict[str, Any] = {}
-    for entry in overrides:
-        key, equals, text = entry.partition("=")
-        value = parse_value(text)
-        if not equals or key not in FIELDS or not isinstance(value, FIELDS[key]):
-            raise ConfigError(
-                f"got {entry!r}; expected {', '.join(f'{name}={kind.__name__}' for name, kind in FIELDS.items())}, such as votes=2"
-            )
-        fields[key] = value
-    return Plan(**fields)
+from plait.recipes.overrides import changed
 
 
 def folder_of(prompts: Path) -> Path:
     """Where what people give to a file of prompts lies."""
-    return prompts.with_name(f"{prompts.stem}.collected")
+    return prompts.with_name(f"{prompts.name}.collected")
 
 
 def open_collection(
-    prompts: Path, plan: Plan | None = None, terms: Path | None = None, kind: str = "", how: str = ""
+    prompts: Path, overrides: Sequence[str] = (), terms: Path | None = None, kind: str = "", how: str = ""
 ) -> Collection:
     """The collection of a file of prompts, begun if there is none yet; `terms` is a file of the text that people agree to, where it is another than
-    before. Raises ConfigError, DataError."""
+    before, `overrides` change the plan (plait.collect.project.Plan), such as votes=2. Raises ConfigError, DataError."""
     asked = asking.read(prompts, kind, how)
     before = Collection(folder_of(prompts))
     is_theirs = before.terms is not None and before.terms != consent.read(None, before.plan.licence)
-    collection = Collection(folder_of(prompts), asked, plan)
+    collection = Collection(folder_of(prompts), asked, changed(before.plan, overrides))
     if terms is not None or not is_theirs:
         collection.use_terms(consent.read(terms, collection.plan.licence))
     return collection
@@ -67,6 +51,10 @@ def export(prompts: Path, to: Path, purpose: str = consent.TRAIN, unsettled: boo
 def withdraw(prompts: Path, person: str, runs: Path) -> tuple[Removal, list[dict[str, Any]]]:
     """Take back all that a person gave; returns what was removed, and the models below `runs` that learned from it."""
     collection = reopened(prompts)
-    removal = withdrawal.withdraw(collection, person, also=[runs] if runs.is_dir() else [])
-    models = withdrawal.trained_models(collection, runs, removal.items) if removal.items and runs.is_dir() else []
-    return removal, models
+    removal = withdrawal.withdraw(collection, person, also=[runs])
+    return removal, withdrawal.trained_models(collection, runs, removal.items) if removal.items else []
+
+
+def models(prompts: Path, runs: Path) -> list[dict[str, Any]]:
+    """Models below `runs` that learned from anything that was taken back."""
+    return withdrawal.trained_models(reopened(prompts), runs)

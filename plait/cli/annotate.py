@@ -50,14 +50,14 @@ def annotate(
     from plait.annotate.items import folder_of
     from plait.annotate.kinds import Question
     from plait.api import annotating
-    from plait.cli.serve import LOOPBACK, listening_at
+    from plait.cli.serve import LOOPBACK, listening_at, named_checkpoints
 
     place = listening_at(at, keys)
     if not ask and (options or question):
         raise ConfigError("got --options or --question without --ask; expected --ask beside them")
     asked = Question(ask, question, tuple(filter(None, map(str.strip, options.split(","))))) if ask else None
     access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
-    project = annotating.open_project(data, asked, annotating.plan(overrides) if overrides else None, typer.echo)
+    project = annotating.open_project(data, asked, overrides or (), typer.echo)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
 
@@ -66,7 +66,7 @@ def annotate(
         if by:
             from plait import api
 
-            models = api.load_several({Path(each).name: each for each in by})
+            models = api.load_several(named_checkpoints(by))
             arguments = (models, project, folder_of(data), lambda: not stop.is_set(), typer.echo)
             threading.Thread(target=annotating.ask_models, args=arguments, daemon=True).start()
         return stop.set
@@ -82,7 +82,7 @@ def status(
     """How far the work is, and how well people agree."""
     from plait.api import annotating
 
-    told = annotating.status(data, lambda line: None)
+    told = annotating.status(data)
     if as_json:
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
@@ -132,5 +132,5 @@ def give(
     """Write the project as tasks, annotations and predictions that Label Studio imports."""
     from plait.api import annotating
 
-    annotating.give(data, file, typer.echo)
+    annotating.give(data, file)
     typer.echo(f"{file}, {file.with_suffix('.xml')}")

@@ -45,11 +45,9 @@ def collect(
 
     place = listening_at(at, keys)
     access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
-    collection = collecting.open_collection(
-        prompts, collecting.plan(overrides) if overrides else None, consent, kind, how
-    )
+    collection = collecting.open_collection(prompts, overrides or (), consent, kind, how)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    server.collect(collection, place, access, [runs] if runs.is_dir() else [], typer.echo)
+    server.collect(collection, place, access, [runs], typer.echo)
 
 
 @collected_app.command("status")
@@ -91,7 +89,20 @@ def withdraw(
         typer.echo(f"{path}: {count} rows less")
     for path, count in sorted(removal.media.items()):
         typer.echo(f"{path}: {count} media less")
+    for path, why in sorted(removal.left.items()):
+        typer.echo(f"{path}: NOT cleared: {why}")
     for model in models:
         typer.echo(f"{model['model']}: {model['why']}; train it anew without them")
     if not removal.items:
         raise ConfigError(f"{person} gave nothing that is here; expected a name as the pages know it")
+    if removal.left:
+        raise typer.Exit(1)
+
+
+@collected_app.command("models")
+def models(prompts: Prompts, runs: Runs = RUNS) -> None:
+    """List the models that learned from something that was taken back, by whomever."""
+    from plait.api import collecting
+
+    for model in collecting.models(prompts, runs):
+        typer.echo(f"{model['model']}: {model['why']}; train it anew without them")

@@ -68,9 +68,7 @@ def serve(
     from plait import serve as server
     from plait.runtime.parallel import use_threads
 
-    named = dict(map(_named, checkpoints or ["smol"]))
-    if len(named) < len(checkpoints or ["smol"]):
-        raise ConfigError(f"got two checkpoints of one name in {checkpoints}; expected NAME=PATH to tell them apart")
+    named = named_checkpoints(checkpoints or ["smol"])
     origins = tuple(each for each in allow or () if "://" in each)
     names = tuple(each for each in allow or () if each not in origins)
     access = server.access(keys, (*LOOPBACK, *names) if host in LOOPBACK else names, origins)
@@ -82,6 +80,14 @@ def serve(
     use_threads(None)
     models = api.load_several(named)
     server.run(models, host, port, access, kept, mark, typer.echo)
+
+
+def named_checkpoints(checkpoints: list[str]) -> dict[str, Path]:
+    """Paths of checkpoints by name. Raises ConfigError for two of one name."""
+    named = dict(map(_named, checkpoints))
+    if len(named) < len(checkpoints):
+        raise ConfigError(f"got two checkpoints of one name in {checkpoints}; expected NAME=PATH to tell them apart")
+    return named
 
 
 def _named(argument: str) -> tuple[str, Path]:

@@ -21,8 +21,8 @@ TEXT = """What you draw, photograph, record or write here is kept by whoever run
 
 - You choose below what it may be used for. You need not give anything, and there is no harm if you do not.
 - Others who take part here see and hear single pieces, without your name, to say whether they will do.
-- You can take back one piece, or all, at any time under "Yours", without a reason. It is then removed from here and from the data sets
-  that were written from here, and is not in the next training. Models that were trained before are listed, but do not forget by it.
+- You can take back one piece, or all, at any time under "Yours", without a reason. It is then removed from here and from the data sets that were written from here, and is not in the next training. Models that were trained before are listed, but do not forget by it.
+- A purpose that you untick later is left out from then on. What was written for it before stays as it was, until you take the pieces back.
 - Do not give what shows or names other people, or what is not yours to give.
 
 Licence of what is handed on: {licence}.

@@ -5,31 +5,43 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from plait import registry
 from plait.collect.consent import SHARE, TRAIN, VOICE
-from plait.collect.project import ACCEPTED, Collection, Given
+from plait.collect.project import ACCEPTED, Collection, Contribution
 from plait.collect.prompts import filled
 from plait.collect.withdrawal import COLLECTED
 from plait.contract import Modality
+from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.writer import Writer
 from plait.data.rows import parse_row
-from plait.errors import ConfigError, PlaitError
+from plait.errors import ConfigError
 from plait.runtime.files import atomic_write
 
 CARD, LICENCE = "README.md", "LICENCE.txt"
 
 
 def write(
-    collection: Collection, folder: Path, purpose: str = TRAIN, standings: Sequence[str] = (ACCEPTED,)
+    collection: Collection,
+    folder: Path,
+    purpose: str = TRAIN,
+    standings: Sequence[str] = (ACCEPTED,),
+    say: Callable[[str], object] = print,
 ) -> dict[str, int]:
     """Write the new data folder of all items of some standings whose persons agree to `purpose`; returns rows by split. Raises ConfigError
     where there are none."""
     if purpose not in (TRAIN, SHARE):
         raise ConfigError(f"got the purpose {purpose!r}; expected {TRAIN} (own use) or {SHARE} (to hand on)")
+    with collection.exclusive():  # nothing is taken back meanwhile
+        return _write(collection, folder, purpose, standings, say)
+
+
+def _write(
+    collection: Collection, folder: Path, purpose: str, standings: Sequence[str], say: Callable[[str], object]
+) -> dict[str, int]:
     items = [
         item
         for item in collection.all_items()
@@ -40,10 +52,12 @@ def write(
             f"{collection.folder}: no item that is {' or '.join(standings)} may be used to {purpose}; expected some: collect, and review, first"
         )
     writer = Writer(folder)
+    collection.note_export(
+        folder, [item.id for item in items]
+    )  # before the first byte: a kill leaves nothing that nobody knows
     with writer:
         try:
-            for record in records(collection, items):
-                writer.add(record)
+            add_checked(writer, records(collection, items), say)
             counts = writer.finish()
             writer.note(
                 {
@@ -52,7 +66,7 @@ def write(
                     "rows": counts,
                 }
             )
-        except (PlaitError, OSError):
+        except BaseException:
             writer.discard()
             raise
     atomic_write(folder / CARD, card(collection, items, purpose, counts))
@@ -64,7 +78,7 @@ def write(
     return counts
 
 
-def records(collection: Collection, items: Sequence[Given]) -> Iterator[Record]:
+def records(collection: Collection, items: Sequence[Contribution]) -> Iterator[Record]:
     """Rows of items. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
     rows of a person are in one split."""
     modalities: dict[str, Modality] = registry.build_all(registry.available())
@@ -97,7 +111,7 @@ def _text(collection: Collection) -> str:
     return collection.terms.text if collection.terms else ""
 
 
-def card(collection: Collection, items: Sequence[Given], purpose: str, counts: dict[str, int]) -> str:
+def card(collection: Collection, items: Sequence[Contribution], purpose: str, counts: dict[str, int]) -> str:
     """A data card, by the questions of Gebru et al., "Datasheets for Datasets" (arXiv:1803.09010)."""
     status = collection.status()
     by_person = Counter(item.person for item in items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import random
@@ -20,10 +21,11 @@ from plait.collect import consent
 from plait.collect.consent import Consent
 from plait.collect.prompts import Prompt
 from plait.contract import WORDS, Part
-from plait.data.media import to_blob
+from plait.data.media import Blob, to_blob
 from plait.errors import ConfigError, DataError, RowError
-from plait.runtime.database import Database
-from plait.runtime.files import sha256_of
+from plait.runtime.database import Database, StorageError
+from plait.runtime.files import sha256_of, sync
+from plait.runtime.persons import canonical
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS secret (one INTEGER PRIMARY KEY CHECK (one = 1), salt TEXT NOT NULL);
@@ -41,9 +43,9 @@ CREATE INDEX IF NOT EXISTS items_by_person ON items (person, at);
 CREATE INDEX IF NOT EXISTS items_by_prompt ON items (prompt);
 """
 EXPECTED_FILE = "the file of a collection, or a place where it can be made"
-STORE, MEDIA = "collected.sqlite", "media"
+STORE, MEDIA, LOCK = "collected.sqlite", "media", "collected.lock"
 VOTES = 2  # of one mind that settle an item
-LONGEST_NAME, LONGEST_WORDS = 100, 20_000  # characters
+LONGEST_ID, LONGEST_WORDS = 100, 20_000  # characters
 ACCEPTED, REJECTED, OPEN = "accepted", "rejected", "open"
 
 
@@ -61,7 +63,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Given:
+class Contribution:
     """Something that a person gave: `words`, or the name of a file in the folder's `media`."""
 
     id: str
@@ -113,7 +115,7 @@ class Collection(Database):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing. Raises DataError, as on a full disk."""
+        """All of it or nothing. Raises StorageError, as on a full disk."""
         with self.lock:
             file = self._open()
             try:
@@ -122,7 +124,7 @@ class Collection(Database):
                 yield file
                 file.execute("COMMIT")
             except sqlite3.Error as error:
-                raise DataError(
+                raise StorageError(
                     f"{self.path}: {error}; nothing was kept of it: make room on the disk, and send it again"
                 ) from error
             finally:
@@ -134,7 +136,7 @@ class Collection(Database):
 
     def agree(self, person: str, version: str, purposes: Sequence[str]) -> None:
         """Keep what a person agrees to. Raises ConfigError for another version than that of the text, or purposes that do not do."""
-        person, chosen = named(person), consent.checked(purposes)
+        person, chosen = canonical(person), consent.checked(purposes)
         if self.terms is None or version != self.terms.version:
             raise ConfigError(
                 f"got the consent {version!r:.40}; expected {self.terms.version if self.terms else 'none'}: read the text again"
@@ -148,7 +150,7 @@ class Collection(Database):
     def purposes(self, person: str) -> tuple[str, ...]:
         """What a person agreed to last; nothing where the text is another since."""
         rows = self.rows(
-            "SELECT version, purposes FROM consents WHERE person = ? ORDER BY number DESC LIMIT 1", named(person)
+            "SELECT version, purposes FROM consents WHERE person = ? ORDER BY number DESC LIMIT 1", canonical(person)
         )
         if not rows or (self.terms is not None and rows[0][0] != self.terms.version):
             return ()
@@ -158,7 +160,7 @@ class Collection(Database):
 
     def next(self, person: str) -> Prompt | None:
         """A prompt that has the fewest items of those that the person has not answered; None where all have enough, or this one has none left."""
-        person = named(person)
+        person = canonical(person)
         counts = dict(self.rows("SELECT prompt, count(*) FROM items GROUP BY prompt"))
         mine = {prompt for (prompt,) in self.rows("SELECT DISTINCT prompt FROM items WHERE person = ?", person)}
         rejected = dict(
@@ -174,70 +176,84 @@ class Collection(Database):
         fewest = min(left.values())
         return self.prompts[random.choice([id for id, count in left.items() if count == fewest])]
 
-    def give(self, person: str, prompt: str, part: Part, id: str = "") -> Given:
+    def give(self, person: str, prompt: str, part: Part, id: str = "") -> Contribution:
         """Keep what a person made for a prompt, without what its file said beside (places, names of devices). What is given again under one id is
         kept once. Raises ConfigError without consent or for a wrong type, NotGoodError for what will not do, DataError for a full disk."""
-        person = named(person)
-        if not self.purposes(person):
-            raise ConfigError("nothing is agreed to; expected a consent first")
+        person = canonical(person)
         wanted = self.prompts.get(prompt)
         if wanted is None or part.type != wanted.type:
             raise ConfigError(
                 f"got a part of type {part.type} for the prompt {prompt!r:.40}; expected {wanted.type if wanted else 'a prompt that is asked here'}"
             )
         id = id or uuid.uuid4().hex
-        if len(id) > LONGEST_NAME or not (id.isascii() and id.isalnum()):
+        if len(id) > LONGEST_ID or not (id.isascii() and id.isalnum()):
             raise ConfigError(
-                f"got the id {id!r:.60}; expected up to {LONGEST_NAME} ASCII letters and digits that are new with every item"
+                f"got the id {id!r:.60}; expected up to {LONGEST_ID} ASCII letters and digits that are new with every item"
             )
-        if kept := self._items("WHERE id = ?", id):
-            if kept[0].person != person:
-                raise ConfigError(f"the id {id!r} is another person's; expected one that is new")
-            return kept[0]
         words, data, suffix = _kept_form(part)
         digest = hashlib.sha256(data).hexdigest()
-        if self.rows("SELECT 1 FROM items WHERE digest = ? AND file IS NOT NULL", digest):
-            raise NotGoodError("this very file was given before; expected something of your own")
-        name = None if words is not None else f"{id}{suffix}"
-        item = Given(id, prompt, person, part.type, words, name, digest, time.time())
-        if name is not None:
-            self._write(name, data)
-        try:
-            with self._transaction() as file:
-                file.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(item.__dict__.values()))
-        except DataError:
-            if name is not None:
-                (self.folder / MEDIA / name).unlink(missing_ok=True)
-            raise
+        item = Contribution(
+            id, prompt, person, part.type, words, None if words is not None else f"{id}{suffix}", digest, time.time()
+        )
+        with self.lock:  # what comes twice at once is kept once
+            before = self._items("WHERE id = ?", id)
+            if before and before[0].person == person:
+                return before[0]
+            if before or self.rows("SELECT 1 FROM withdrawn WHERE item = ?", id):
+                raise ConfigError(f"the id {id!r} is another item's; expected one that is new")
+            if (
+                self.rows("SELECT count(*) FROM items WHERE prompt = ? AND person = ?", prompt, person)[0][0]
+                >= self.plan.per_prompt
+            ):
+                raise ConfigError(
+                    f"you gave {self.plan.per_prompt} to this prompt; expected something for another one: ask for the next"
+                )
+            if item.file is not None and self.rows("SELECT 1 FROM items WHERE digest = ? AND file IS NOT NULL", digest):
+                raise NotGoodError("this very file was given before; expected something of your own")
+            self._insert(item, data)
         return item
 
-    def _write(self, name: str, data: bytes) -> None:
-        path = self.folder / MEDIA / name
+    def _insert(self, item: Contribution, data: bytes) -> None:
+        """Keep an item and its file, if its person agrees to that at this moment."""
+        path = self.folder / MEDIA / (item.file or "none")
         try:
-            path.write_bytes(data)
-        except OSError as error:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise DataError(
-                f"{path}: {error.strerror}; nothing was kept of it: make room on the disk, and send it again"
-            ) from error
+            if item.file is not None:
+                path.write_bytes(data)
+                sync(path)
+            with self._transaction() as file:
+                if not self.purposes(item.person):
+                    raise ConfigError("nothing is agreed to; expected a consent first")
+                file.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", tuple(item.__dict__.values()))
+        except BaseException as error:
+            if item.file is not None:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise StorageError(
+                    f"{path}: {error.strerror}; nothing was kept of it: make room on the disk, and send it again"
+                ) from error
+            raise
 
     # Reviewing
 
-    def to_review(self, person: str) -> Given | None:
+    def to_review(self, person: str) -> Contribution | None:
         """Somebody else's item that is not settled and that the person has not voted on, the oldest first."""
         query = (
             "WHERE person != ?1 AND id NOT IN (SELECT item FROM votes WHERE person = ?1) "
             "AND (SELECT count(*) FROM votes WHERE item = id AND is_good) < ?2 "
             "AND (SELECT count(*) FROM votes WHERE item = id AND NOT is_good) < ?2 ORDER BY at LIMIT 1"
         )
-        items = self._items(query, named(person), self.plan.votes)
+        items = self._items(query, canonical(person), self.plan.votes)
         return items[0] if items else None
 
     def vote(self, person: str, item: str, is_good: bool) -> str:
         """Keep whether an item will do; returns how it stands. Raises ConfigError for one's own, and for one that is not here (any more)."""
-        person, given = named(person), self.find(item)
-        if given.person == person:
+        person, reviewed = canonical(person), self.find(item)
+        if not self.purposes(person):
+            raise ConfigError("nothing is agreed to; expected a consent before a review")
+        if self.standing(item) != OPEN:
+            raise ConfigError("this is settled; expected a vote on an item that is open")
+        if reviewed.person == person:
             raise ConfigError("this is your own; expected a vote on somebody else's")
         with self._transaction() as file:
             file.execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?)", (item, person, int(is_good), time.time()))
@@ -254,30 +270,30 @@ class Collection(Database):
 
     # What there is
 
-    def find(self, item: str) -> Given:
+    def find(self, item: str) -> Contribution:
         """An item. Raises ConfigError."""
         items = self._items("WHERE id = ?", item)
         if not items:
             raise ConfigError(f"the item {item!r:.40} is not here; expected one that was given and not taken back")
         return items[0]
 
-    def items_of(self, person: str) -> list[Given]:
+    def items_of(self, person: str) -> list[Contribution]:
         """What a person gave, the latest first."""
-        return self._items("WHERE person = ? ORDER BY at DESC", named(person))
+        return self._items("WHERE person = ? ORDER BY at DESC", canonical(person))
 
-    def all_items(self) -> list[Given]:
+    def all_items(self) -> list[Contribution]:
         """All that was given, in order."""
         return self._items("ORDER BY at")
 
-    def _items(self, query: str, *values: object) -> list[Given]:
+    def _items(self, query: str, *values: object) -> list[Contribution]:
         return [
-            Given(*row)
+            Contribution(*row)
             for row in self.rows(
                 f"SELECT id, prompt, person, type, words, file, digest, at FROM items {query}", *values
             )
         ]
 
-    def part(self, item: Given) -> Part:
+    def part(self, item: Contribution) -> Part:
         """An item as a part: words, or the path of its file."""
         return Part(item.type, item.words if item.file is None else str(self.folder / MEDIA / item.file))
 
@@ -299,41 +315,46 @@ class Collection(Database):
 
     def status(self) -> dict[str, int]:
         """Counts of prompts, persons and items by standing."""
-        standings = [self.standing(item.id) for item in self.all_items()]
-        return {
-            "prompts": len(self.prompts),
-            "persons": self.rows("SELECT count(DISTINCT person) FROM items")[0][0],
-            "items": len(standings),
-            **{standing: standings.count(standing) for standing in (ACCEPTED, REJECTED, OPEN)},
-            "withdrawn": self.rows("SELECT count(*) FROM withdrawn")[0][0],
-        }
+        ((items, persons, good, bad),) = self.rows(
+            "SELECT count(*), count(DISTINCT person), sum(good >= ?1), sum(bad >= ?1) FROM (SELECT person, "
+            "(SELECT count(*) FROM votes WHERE item = id AND is_good) AS good, "
+            "(SELECT count(*) FROM votes WHERE item = id AND NOT is_good) AS bad FROM items)",
+            self.plan.votes,
+        )
+        good, bad = good or 0, bad or 0
+        withdrawn = self.rows("SELECT count(*) FROM withdrawn")[0][0]
+        by_standing = {ACCEPTED: good, REJECTED: bad, OPEN: items - good - bad}
+        return {"prompts": len(self.prompts), "persons": persons, "items": items, **by_standing, "withdrawn": withdrawn}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """While this is held nobody else writes data sets of the collection, or clears them: no thread, no process."""
+        with self.path.with_name(LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 def _prompt(shape: dict[str, Any]) -> Prompt:
     return Prompt(shape["id"], shape["type"], shape["words"], shape["how"], tuple(shape["rows"]))
 
 
-def named(person: str) -> str:
-    """A person's name, without odd characters. Raises ConfigError."""
-    name = " ".join(person.split())
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise ConfigError(f"got the name {person!r:.60}; expected one of up to {LONGEST_NAME} printable characters")
-    return name
-
-
 def _kept_form(part: Part) -> tuple[str | None, bytes, str]:
     """What is kept of a part: its words, or bytes written anew from its samples, and their suffix. Raises NotGoodError for what will not do."""
     if part.type == WORDS:
         words = str(part.value).strip()
-        if not 0 < len(words) <= LONGEST_WORDS:
+        if not 0 < len(words) <= LONGEST_WORDS or not any(
+            letter.isprintable() and not letter.isspace() for letter in words
+        ):
             raise NotGoodError(f"got {len(words)} characters; expected 1 to {LONGEST_WORDS}")
         return words, words.encode(), ""
     if registry.provenance(part).declared:
         raise NotGoodError("its file says that a model made it; expected something of your own")
-    checks = registry.checks(part.type)
+    transfers, checks = registry.transfers(part.type), registry.checks(part.type)
     try:
+        if transfers is not None and isinstance(part.value, str | Path | bytes | Blob):
+            part = transfers.decode(part.value if isinstance(part.value, bytes) else to_blob(part.value).data)
         complaints = checks.complaints(part) if checks else []
-    except RowError as error:
+    except (RowError, OSError) as error:
         raise NotGoodError(str(error)) from error
     if complaints:
         raise NotGoodError("; ".join(complaints))

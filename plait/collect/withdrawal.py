@@ -10,10 +10,11 @@ import hashlib
 import io
 import json
 import shutil
+import sqlite3
 import tarfile
 import time
-from collections.abc import Collection as Some
-from collections.abc import Iterable
+import uuid
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,81 +22,113 @@ from typing import Any
 
 from plait.collect.project import MEDIA, Collection
 from plait.data.shards import index_of
-from plait.runtime.files import atomic_write
+from plait.runtime.files import atomic_write, sha256_of
+from plait.runtime.persons import canonical
 
 COLLECTED = "collected"  # in the meta of rows that come from a collection
 NAMELESS = "somebody who left"
+FORGOTTEN = 3600.0  # seconds after which a file that no item has is one that a kill left
 
 
 @dataclass
 class Removal:
-    """What a withdrawal took out: items, rows and media by the file or folder that they were in."""
+    """What a withdrawal took out: items, and rows and media by the file or folder that they were in. `left`: what could not be cleared, and why."""
 
     items: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
 
 
-def withdraw(collection: Collection, person: str, items: Some[str] | None = None, also: Iterable[Path] = ()) -> Removal:
+def withdraw(
+    collection: Collection, person: str, items: Container[str] | None = None, also: Iterable[Path] = ()
+) -> Removal:
     """Remove some or all items of a person from the store, from every data set that was written from it, and from what lies in the folders
-    `also`, such as runs that hold copies. With all items the person's name leaves the store, too."""
-    mine = [item for item in collection.items_of(person) if items is None or item.id in items]
-    removal = Removal([item.id for item in mine])
-    now = time.time()
-    with collection._transaction() as file:
+    `also`, such as runs that hold copies. With all items the person's name leaves the store, too. Raises ConfigError for a bad name,
+    StorageError where nothing could be removed; what could be removed in part is told."""
+    person = canonical(person)
+    with collection.exclusive(), collection.lock:
+        mine = [item for item in collection.items_of(person) if items is None or item.id in items]
+        with collection._transaction() as file:
+            for item in mine:
+                file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, time.time()))
+                file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
+                file.execute("DELETE FROM items WHERE id = ?", (item.id,))
+            if items is None:
+                file.execute(
+                    "UPDATE votes SET person = ? WHERE person = ?", (f"{NAMELESS} {uuid.uuid4().hex[:8]}", person)
+                )
+                file.execute("DELETE FROM consents WHERE person = ?", (person,))
         for item in mine:
-            file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, now))
-            file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
-            file.execute("DELETE FROM items WHERE id = ?", (item.id,))
-        if items is None:
-            nameless = f"{NAMELESS} {hashlib.sha256(f'{person}{now}'.encode()).hexdigest()[:8]}"
-            file.execute("UPDATE votes SET person = ? WHERE person = ?", (nameless, person))
-            file.execute("DELETE FROM consents WHERE person = ?", (person,))
-    for item in mine:
-        if item.file is not None:
-            (collection.folder / MEDIA / item.file).unlink(missing_ok=True)
-    finish(collection, also, removal)
+            if item.file is not None:
+                (collection.folder / MEDIA / item.file).unlink(missing_ok=True)
+        removal = Removal([item.id for item in mine])
+        _clear(collection, also, removal)
     return removal
 
 
-def finish(collection: Collection, also: Iterable[Path] = (), removal: Removal | None = None) -> Removal:
-    """Remove what was withdrawn from every data set, and from the files of the store itself; also what a kill left behind."""
-    removal = removal or Removal()
-    collection.removed("DELETE FROM votes WHERE item IN (SELECT item FROM withdrawn)")
-    collection.vacuum()
+def finish(collection: Collection, also: Iterable[Path] = ()) -> Removal:
+    """Remove what was withdrawn from every data set, and from the store itself, where a kill or a broken file came in between."""
+    with collection.exclusive():
+        removal = Removal()
+        _clear(collection, also, removal)
+    return removal
+
+
+def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> None:
+    gone = dict(collection.rows("SELECT item, digest FROM withdrawn"))
+    live = {item.digest for item in collection.all_items()}
     kept = {item.file for item in collection.all_items()}
     for path in (collection.folder / MEDIA).iterdir():
-        if path.name not in kept and any(
-            path.name.startswith(id) for (id,) in collection.rows("SELECT item FROM withdrawn")
-        ):
-            path.unlink()
-    gone = dict(collection.rows("SELECT item, digest FROM withdrawn"))
-    folders = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")]
-    for folder in dict.fromkeys((*folders, *also)):
+        if path.name not in kept and (path.stem in gone or time.time() - path.stat().st_mtime > FORGOTTEN):
+            path.unlink(missing_ok=True)
+    exports = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")]
+    for folder in dict.fromkeys((*exports, *also)):
         if folder.is_dir():
-            purge(folder, set(gone), set(gone.values()), removal)
-            if folder in folders:
+            purge(folder, set(gone), set(gone.values()) - live, removal)
+            if folder in exports:
                 collection.note_export(folder, collection.exported(folder) - set(gone))  # it is another data set now
-    return removal
+        elif folder in exports and collection.exported(folder) & set(gone):
+            removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
+    try:
+        collection.vacuum()
+    except sqlite3.Error as error:
+        removal.left[str(collection.path)] = (
+            f"{error}; what was deleted is overwritten, but the file was not written anew"
+        )
 
 
-def purge(folder: Path, items: Some[str], digests: Some[str], removal: Removal) -> None:
-    """Remove rows of withdrawn items, and media with their hashes, from the JSONL files, shards and media anywhere in a folder."""
+def purge(folder: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
+    """Remove rows of withdrawn items, and media with their hashes, from the JSONL files, shards and media anywhere in a folder. A file that cannot
+    be cleared is told, and ends nothing."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix == ".jsonl" and path.is_file():
-            lines = path.read_bytes().splitlines(keepends=True)
-            left = [line for line in lines if not _is_of(line, items)]
-            if len(left) < len(lines):
-                atomic_write(path, b"".join(left).decode())
-                removal.rows[str(path)] = len(lines) - len(left)
-        elif path.suffix == ".tar" and path.is_file():
-            _purge_shard(path, items, digests, removal)
-        elif path.is_file() and path.parent.name == MEDIA and hashlib.sha256(path.read_bytes()).hexdigest() in digests:
-            path.unlink()
-            removal.media[str(path.parent)] = removal.media.get(str(path.parent), 0) + 1
+        try:
+            if path.is_file() and not path.is_symlink():
+                _purge_file(path, items, digests, removal)
+        except (OSError, tarfile.TarError, ValueError) as error:
+            removal.left[str(path)] = str(error) or type(error).__name__
 
 
-def _is_of(line: bytes, items: Some[str]) -> bool:
+def _purge_file(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
+    if path.suffix == ".jsonl":
+        lines = path.read_bytes().splitlines(keepends=True)
+        left = [line for line in lines if not _is_of(line, items)]
+        if len(left) < len(lines):
+            atomic_write(path, b"".join(left).decode())
+            removal.rows[str(path)] = len(lines) - len(left)
+    elif path.suffix == ".tar":
+        _purge_shard(path, items, digests, removal)
+    elif path.suffix == ".sqlite":
+        if COLLECTED.encode() in path.read_bytes():
+            removal.left[str(path)] = (
+                "annotations of collected rows, which are only added to; remove the file, and annotate anew"
+            )
+    elif sha256_of(path) in digests:
+        path.unlink()
+        removal.media[str(path.parent)] = removal.media.get(str(path.parent), 0) + 1
+
+
+def _is_of(line: bytes, items: Container[str]) -> bool:
     """Whether a row is of one of some items."""
     if COLLECTED.encode() not in line:
         return False
@@ -107,7 +140,7 @@ def _is_of(line: bytes, items: Some[str]) -> bool:
     return False
 
 
-def _purge_shard(path: Path, items: Some[str], digests: Some[str], removal: Removal) -> None:
+def _purge_shard(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
     """Write a shard anew without what was withdrawn, and remove the index of its split, which is rebuilt."""
     partial, rows, media = path.with_name(path.name + ".partial"), 0, 0
     with tarfile.open(path) as old, tarfile.open(partial, "w") as new:
@@ -134,7 +167,7 @@ def _purge_shard(path: Path, items: Some[str], digests: Some[str], removal: Remo
         partial.unlink()
 
 
-def trained_models(collection: Collection, runs: Path, items: Some[str] | None = None) -> list[dict[str, Any]]:
+def trained_models(collection: Collection, runs: Path, items: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Checkpoints below `runs` that learned from data sets with withdrawn items (or those of `items`), and those that stand on them: path, and
     why. Known by the hash of their rows, or by the folder that their recipe names."""
     gone = set(items) if items is not None else {id for (id,) in collection.rows("SELECT item FROM withdrawn")}
@@ -143,41 +176,51 @@ def trained_models(collection: Collection, runs: Path, items: Some[str] | None =
         if gone & set(json.loads(held)):
             digests |= set(json.loads(rows))
             folders.add(Path(folder).resolve())
-    configs = {}
-    for path in sorted(runs.rglob("config.json")):
-        with suppress(OSError, ValueError):
-            config = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(config, dict) and "recipe" in config and "config_sha256" in config:
-                configs[path.parent] = config
+    configs = _configs(runs)
     reasons: dict[Path, str] = {}
     for folder, config in configs.items():
-        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-        learned = _rows_of(run)
-        data = str(config["recipe"].get("data", ""))
+        learned, data = _rows_of(folder), str(config["recipe"].get("data", ""))
         if learned & digests:
             reasons[folder] = "it learned from rows that held them"
-        elif data and Path(data).resolve() in folders:
+        elif not learned and data and Path(data).resolve() in folders:
             reasons[folder] = f"its recipe names {data}"
     grew = True
     while grew:
         seals = {configs[folder]["config_sha256"] for folder in reasons}
-        places = {str(folder.resolve()) for folder in reasons}
         new = {
             folder: "it stands on one that did"
             for folder, config in configs.items()
             if folder not in reasons
-            and (
-                (config.get("parent") or {}).get("sha256") in seals
-                or any(str(config["recipe"].get("init") or "-").startswith(place) for place in places)
-            )
+            and ((config.get("parent") or {}).get("sha256") in seals or _begins_with(config, reasons))
         }
         grew = bool(new)
         reasons |= new
     return [{"model": str(folder), "why": why} for folder, why in sorted(reasons.items())]
 
 
-def _rows_of(run: Path) -> set[str]:
-    """Hashes of the files of rows that a run checked."""
+def _configs(runs: Path) -> dict[Path, dict[str, Any]]:
+    """Configurations of all checkpoints below a folder."""
+    configs = {}
+    for path in sorted(runs.rglob("config.json")):
+        with suppress(OSError, ValueError):
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(config, dict) and isinstance(config.get("recipe"), dict) and "config_sha256" in config:
+                configs[path.parent] = config
+    return configs
+
+
+def _begins_with(config: dict[str, Any], models: Iterable[Path]) -> bool:
+    """Whether a checkpoint's training began with one of some, by the place that its recipe names: the checkpoint's, or its run's."""
+    named = config["recipe"].get("init")
+    if not named:
+        return False
+    init = Path(str(named)).resolve()
+    return any(model.resolve() == init or model.resolve().is_relative_to(init) for model in models)
+
+
+def _rows_of(checkpoint: Path) -> set[str]:
+    """Hashes of the files of rows that a checkpoint's run checked; none where it kept none."""
+    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
     with suppress(OSError, ValueError):
         sums = json.loads((run / "checked.json").read_text(encoding="utf-8"))
         return set(sums.values()) if isinstance(sums, dict) else set()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from plait.errors import ConfigError
 from plait.recipes.recipe import Recipe
+
+Plan = TypeVar("Plan")
 
 
 def parse_value(text: str) -> Any:
@@ -18,6 +21,28 @@ def parse_value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def changed(plan: Plan, overrides: Sequence[str]) -> Plan:
+    """A copy of a dataclass of whole numbers, truths, texts and tuples of texts (between commas) with overrides `key=value` applied. Raises
+    ConfigError, also for what its constructor refuses."""
+    kinds = {field.name: type(getattr(plan, field.name)) for field in fields(plan)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for entry in overrides:
+        key, equals, text = entry.partition("=")
+        kind = kinds.get(key)
+        value = (
+            tuple(filter(None, map(str.strip, text.split(","))))
+            if kind is tuple
+            else text
+            if kind is str
+            else parse_value(text)
+        )
+        if not equals or type(value) is not kind:
+            expected = ", ".join(f"{name}={'a,b' if each is tuple else each.__name__}" for name, each in kinds.items())
+            raise ConfigError(f"got {entry!r}; expected {expected}, such as {key or 'overlap'}=2")
+        values[key] = value
+    return replace(plan, **values)  # type: ignore[type-var]
 
 
 def problems_of(error: ValidationError) -> str:

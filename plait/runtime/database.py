@@ -8,9 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 
 CHECKPOINTS = 100
+
+
+class StorageError(DataError):
+    """Something could not be kept, as on a full disk; it has to be sent again."""
 
 
 class Database:

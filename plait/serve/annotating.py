@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,12 @@ from pydantic import Field
 import plait
 from plait import registry
 from plait.annotate import items, review
+from plait.annotate.kinds import known
 from plait.annotate.project import Project
-from plait.annotate.store import ANSWER, DECIDE, SKIP, Item, StorageError
+from plait.annotate.store import ANSWER, DECIDE, SKIP, Item
 from plait.contract import WORDS, Message, Part, Sample
 from plait.data.media import to_blob
+from plait.runtime.persons import canonical
 from plait.serve import errors
 from plait.serve.errors import ApiError
 from plait.serve.guard import Access, Guard, caller_of
@@ -35,16 +38,16 @@ SHOWN = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".wav": "audio/wav",
     ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
 }  # fmt: skip
-FULL = 507  # Insufficient Storage: what was said is not kept
+NOT_A_REVIEWER = ApiError("this is for reviewers; expected a key of one of them", 403, code="not_a_reviewer")
 
 
-class Asker(Body):
+class Caller(Body):
     """Who asks, where keys do not say it."""
 
     person: str = ""
 
 
-class Answered(Asker):
+class Answered(Caller):
     """What a person says of an item. `id` is new with every answer, so that what is sent twice is kept once."""
 
     id: str = Field(min_length=1, max_length=100)
@@ -53,7 +56,7 @@ class Answered(Asker):
     seconds: float | None = Field(None, ge=0, le=1e7)
 
 
-class Undone(Asker):
+class Undone(Caller):
     """A person takes back the last thing that they said."""
 
     id: str = Field(min_length=1, max_length=100)
@@ -79,24 +82,33 @@ class Pages:
         if item is None:
             return None
         before, answers = items.conversation(items.sample_of(item, self.folder, self.modalities))
-        number = iter(range(1_000_000))
+        number, shows = itertools.count(), known(self.project.question.kind).shows_answer
         shape = {
             "id": item.id,
             "messages": [self._message(message, item.id, number) for message in before],
-            "answers": [[self._message(message, item.id, number) for message in answer] for answer in answers],
+            "answers": [[self._message(message, item.id, number) for message in answer] for answer in answers]
+            if shows
+            else [],
         }
         guesses = [
             {"model": guess.model, "value": guess.value, "uncertainty": guess.uncertainty}
             for guess in self.project.predictions.get(item.id, {}).values()
         ]
-        said = self.project.votes[item.id].get(person)
+        said = self.project.votes[item.id].get(canonical(person)) if person else None
         return shape | {"guesses": guesses, "said": said.value if said else None}
 
     def said(self, kind: str, body: Answered, http: HttpRequest) -> dict[str, Any]:
         """Keep what a person says of an item. Raises ApiError, ConfigError."""
         person = caller_of(http) or body.person
-        with _keeping():
-            event = self.project.say(kind, body.item, person, body.value, body.id, body.seconds)
+        if body.item not in self.project.items:
+            raise ApiError(
+                f"the item {body.item!r:.60} is not here; expected one of this project's: ask for the next",
+                404,
+                code="not_found",
+            )
+        if kind == DECIDE and not _may_review(self.project, person):
+            raise NOT_A_REVIEWER
+        event = self.project.say(kind, body.item, person, body.value, body.id, body.seconds)
         following = {} if kind == DECIDE else {"item": self.shown(self.project.next(person), person)}
         return {"is_new": event is not None, **following, "progress": self.project.progress(person)}
 
@@ -122,7 +134,8 @@ class Pages:
                 f"{path.name} is not in the folder any more; expected it where it was", 404, code="not_found"
             )
         headers = {"Cache-Control": "private, max-age=3600"}
-        if path is not None and path.suffix.lower() in SHOWN and path.stat().st_size <= AS_IT_IS:
+        is_inside = path is not None and path.resolve().is_relative_to(self.folder.resolve())  # a link is decoded first
+        if path is not None and is_inside and path.suffix.lower() in SHOWN and path.stat().st_size <= AS_IT_IS:
             return FileResponse(path, media_type=SHOWN[path.suffix.lower()], headers=headers)
         if registry.transfers(part.type) is None:
             return Response(to_blob(part.value).data, media_type="application/octet-stream", headers=headers)
@@ -144,7 +157,7 @@ def router(pages: Pages) -> APIRouter:
         }  # fmt: skip
 
     @routes.post("/next")
-    def next_item(body: Asker, http: HttpRequest) -> dict[str, Any]:
+    def next_item(body: Caller, http: HttpRequest) -> dict[str, Any]:
         """The item that a person is asked about next."""
         person = caller_of(http) or body.person
         return {"item": pages.shown(project.next(person), person), "progress": project.progress(person)}
@@ -163,8 +176,7 @@ def router(pages: Pages) -> APIRouter:
     def undo(body: Undone, http: HttpRequest) -> dict[str, Any]:
         """Take back what a person said last; its item comes back."""
         person = caller_of(http) or body.person
-        with _keeping():
-            item = project.undo(person, body.id)
+        item = project.undo(person, body.id) or project.next(person)
         return {"item": pages.shown(item, person), "progress": project.progress(person)}
 
     @routes.get("/items/{item}/media/{number}")
@@ -181,7 +193,7 @@ def reviews(pages: Pages) -> APIRouter:
 
     def check(http: HttpRequest, person: str = "") -> None:
         if not _may_review(project, caller_of(http) or person):
-            raise ApiError("this is for reviewers; expected a key of one of them", 403, code="not_a_reviewer")
+            raise NOT_A_REVIEWER
 
     routes = APIRouter(prefix="/annotate", tags=["annotate"])
 
@@ -213,15 +225,6 @@ def reviews(pages: Pages) -> APIRouter:
 
 def _may_review(project: Project, person: str) -> bool:
     return not project.plan.reviewers or person in project.plan.reviewers
-
-
-@contextmanager
-def _keeping() -> Iterator[None]:
-    """Answers what could not be kept by Insufficient Storage, so that the page sends it again."""
-    try:
-        yield
-    except StorageError as error:
-        raise ApiError(str(error), FULL, code="not_kept") from error
 
 
 def create_app(

@@ -17,11 +17,12 @@ from pydantic import Field
 import plait
 from plait.collect import withdrawal
 from plait.collect.consent import NEEDED, PURPOSES
-from plait.collect.project import MEDIA, Collection, Given, NotGoodError
+from plait.collect.project import MEDIA, Collection, Contribution, NotGoodError
 from plait.collect.prompts import Prompt
 from plait.contract import WORDS, Part
+from plait.errors import ConfigError
 from plait.serve import errors
-from plait.serve.annotating import SHOWN, Asker, with_pages
+from plait.serve.annotating import SHOWN, Caller, with_pages
 from plait.serve.errors import ApiError
 from plait.serve.guard import Access, caller_of
 from plait.serve.media import MediaDecoder, from_url
@@ -30,14 +31,14 @@ from plait.serve.state import Limits
 LARGEST = 32 << 20  # bytes of a request
 
 
-class Agreed(Asker):
+class Agreed(Caller):
     """What a person agrees to, of a version of the text."""
 
     version: str = Field(max_length=100)
     purposes: list[str] = Field(max_length=20)
 
 
-class Gift(Asker):
+class Gift(Caller):
     """What a person made for a prompt: words, or a data: URL. `id` is new with every item, so that what is sent twice is kept once."""
 
     id: str = Field(min_length=1, max_length=100)
@@ -46,14 +47,14 @@ class Gift(Asker):
     data: str | None = None
 
 
-class Vote(Asker):
+class Vote(Caller):
     """Whether somebody else's item will do."""
 
     item: str = Field(max_length=100)
     is_good: bool
 
 
-class Withdrawal(Asker):
+class Withdrawal(Caller):
     """Items that a person takes back; None: all of them, and the consent."""
 
     items: list[str] | None = Field(None, max_length=10_000)
@@ -63,13 +64,21 @@ def _prompt(prompt: Prompt | None) -> dict[str, Any] | None:
     return None if prompt is None else {"id": prompt.id, "type": prompt.type, "prompt": prompt.words, "how": prompt.how}
 
 
-def _item(collection: Collection, item: Given | None, is_mine: bool = False) -> dict[str, Any] | None:
+def _item(collection: Collection, item: Contribution | None, is_mine: bool = False) -> dict[str, Any] | None:
     """An item as the pages have it, without whose it is."""
     if item is None:
         return None
     shown = {"words": item.words} if item.file is None else {"url": f"/collect/items/{item.id}/medium"}
     shape = {"id": item.id, "type": item.type, "prompt": collection.prompts[item.prompt].words, **shown}
     return shape | ({"standing": collection.standing(item.id), "at": item.at} if is_mine else {})
+
+
+def _there(collection: Collection, item: str) -> Contribution:
+    """An item. Raises ApiError."""
+    try:
+        return collection.find(item)
+    except ConfigError as error:
+        raise ApiError(str(error), 404, code="not_found") from error
 
 
 def router(collection: Collection, decoder: MediaDecoder) -> APIRouter:
@@ -94,39 +103,22 @@ def router(collection: Collection, decoder: MediaDecoder) -> APIRouter:
         return {"agreed": collection.purposes(person)}
 
     @routes.post("/next")
-    def next_prompt(body: Asker, http: HttpRequest) -> dict[str, Any]:
+    def next_prompt(body: Caller, http: HttpRequest) -> dict[str, Any]:
         """What a person is asked to make next."""
         return {"prompt": _prompt(collection.next(caller_of(http) or body.person))}
 
     @routes.post("/items")
     async def give(body: Gift, http: HttpRequest) -> dict[str, Any]:
         """Keep what a person made; the next prompt comes back. 422 says why something will not do."""
-        person = caller_of(http) or body.person
-        prompt = collection.prompts.get(body.prompt)
-        if prompt is None:
-            raise ApiError(
-                f"the prompt {body.prompt!r:.40} is not here; expected one of this collection's", 404, code="not_found"
-            )
-        if (body.words is None) == (body.data is None):
-            raise ApiError("got both of words and data, or none; expected one of them", param="data")
-        part = (
-            Part(WORDS, body.words)
-            if body.data is None
-            else await decoder.decode(prompt.type, from_url(body.data, "data"), "data")
-        )
-        try:
-            item = await run_in_threadpool(collection.give, person, prompt.id, part, body.id)
-        except NotGoodError as error:
-            raise ApiError(str(error), 422, code="will_not_do") from error
-        return {"item": _item(collection, item, True), "prompt": _prompt(collection.next(person))}
+        return await _given(collection, decoder, body, caller_of(http) or body.person)
 
     @routes.get("/items/{item}/medium")
     def medium(item: str) -> Response:
         """The picture or clip of an item."""
-        given = collection.find(item)
-        if given.file is None:
+        contribution = _there(collection, item)
+        path = collection.folder / MEDIA / (contribution.file or "none")
+        if contribution.file is None or not path.is_file():
             raise ApiError(f"the item {item} has no medium", 404, code="not_found")
-        path = collection.folder / MEDIA / given.file
         return FileResponse(
             path, media_type=SHOWN.get(path.suffix, "application/octet-stream"), headers={"Cache-Control": "no-store"}
         )
@@ -147,9 +139,31 @@ def returns(collection: Collection, also: Sequence[Path]) -> APIRouter:
     def withdraw(body: Withdrawal, http: HttpRequest) -> dict[str, Any]:
         """Take items back: from here, and from the data sets that were written from here."""
         removal = withdrawal.withdraw(collection, caller_of(http) or body.person, body.items, also)
-        return {"items": removal.items, "rows": sum(removal.rows.values())}
+        return {"items": removal.items, "rows": sum(removal.rows.values()), "left": removal.left}
 
     return routes
+
+
+async def _given(collection: Collection, decoder: MediaDecoder, body: Gift, person: str) -> dict[str, Any]:
+    """What a person made, kept, and the next prompt. Raises ApiError."""
+    prompt = collection.prompts.get(body.prompt)
+    if prompt is None:
+        raise ApiError(
+            f"the prompt {body.prompt!r:.40} is not here; expected one of this collection's", 404, code="not_found"
+        )
+    if (body.words is None) == (body.data is None):
+        raise ApiError("got both of words and data, or none; expected one of them", param="data")
+    part = (
+        Part(WORDS, body.words)
+        if body.data is None
+        else await decoder.decode(prompt.type, from_url(body.data, "data"), "data")
+    )
+    try:
+        item = await run_in_threadpool(collection.give, person, prompt.id, part, body.id)
+    except NotGoodError as error:
+        raise ApiError(str(error), 422, code="will_not_do") from error
+    following = await run_in_threadpool(collection.next, person)
+    return {"item": await run_in_threadpool(_item, collection, item, True), "prompt": _prompt(following)}
 
 
 def reviews(collection: Collection) -> APIRouter:
@@ -157,7 +171,7 @@ def reviews(collection: Collection) -> APIRouter:
     routes = APIRouter(prefix="/collect", tags=["collect"])
 
     @routes.post("/reviews/next")
-    def to_review(body: Asker, http: HttpRequest) -> dict[str, Any]:
+    def to_review(body: Caller, http: HttpRequest) -> dict[str, Any]:
         """Somebody else's item, to say whether it will do."""
         return {"item": _item(collection, collection.to_review(caller_of(http) or body.person))}
 
@@ -165,6 +179,7 @@ def reviews(collection: Collection) -> APIRouter:
     def vote(body: Vote, http: HttpRequest) -> dict[str, Any]:
         """Keep whether an item will do; the next one to review comes back."""
         person = caller_of(http) or body.person
+        _there(collection, body.item)
         standing = collection.vote(person, body.item, body.is_good)
         return {"standing": standing, "item": _item(collection, collection.to_review(person))}
 

@@ -15,9 +15,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from plait.errors import PlaitError
+from plait.runtime.database import StorageError
 
 log = logging.getLogger("plait.serve")
 INVALID = "invalid_request_error"
+FULL = 507  # Insufficient Storage: what was sent is not kept, and has to be sent again
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 ALTERNATIVES = ("str", "bool", "int", "float")
 LONGEST = 1000  # characters of a message
@@ -57,6 +59,8 @@ def as_api_error(error: Exception) -> ApiError:
     """What a client is told of an exception: what it can mend, or that the fault is ours."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, StorageError):
+        return ApiError(str(error), FULL, code="not_kept")
     if isinstance(error, PlaitError):
         return ApiError(str(error))
     log.error("a request failed", exc_info=error)

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from fastapi import APIRouter
@@ -23,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plait.annotate.formats.label_studio import Control, controls, results
 from plait.annotate.guessing import Weighing, asking
+from plait.annotate.kinds import known
 from plait.contract import WORDS, Message, Part, Sample
-from plait.errors import PlaitError
+from plait.errors import ConfigError, PlaitError
 from plait.infer.likelihood import pair_log_likelihoods
 from plait.serve.answers import Asked
 from plait.serve.errors import ApiError
@@ -37,30 +39,31 @@ URL, TOKEN = "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"
 SECONDS = 85.0  # for the tasks of one request: Label Studio waits for 100
 FETCHING = 20.0  # for one medium
 MOST_TASKS = 1000
+MEDIA = ("/data/", "/storage-data/", "/tasks/", "/projects/")  # where it has them: the token goes nowhere else
 JWT_PARTS = 3  # of a personal access token, which is exchanged for one of some minutes
 
 
-class Told(BaseModel):
+class LabelStudioRequest(BaseModel):
     """A request of Label Studio's, of which more may come than is used here."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
-class Task(Told):
+class Task(LabelStudioRequest):
     """What a task shows, by key."""
 
     id: int | str | None = None
     data: dict[str, Any]
 
 
-class Predict(Told):
+class Predict(LabelStudioRequest):
     """Tasks, and the labelling configuration that asks about them."""
 
     tasks: list[Task] = Field(max_length=MOST_TASKS)
     label_config: str
 
 
-class Setup(Told):
+class Setup(LabelStudioRequest):
     """A project's labelling configuration."""
 
     label_config: str = Field("", alias="schema")
@@ -84,14 +87,14 @@ class LabelStudio:
         """The bytes of a medium that a task names. Raises ApiError."""
         if value.startswith("data:"):
             return from_url(value, "tasks")
-        address = urllib.parse.urljoin(f"{self.url}/", value)
-        if not self.url or not address.startswith(f"{self.url}/"):
+        address = urllib.parse.urljoin(f"{self.url}/", urllib.parse.quote(value, safe="/:?=&%#@+,;~()!*'$"))
+        if not self.url or not address.startswith(tuple(f"{self.url}{place}" for place in MEDIA)):
             raise ApiError(
-                f"{value[:100]} is not of {self.url or 'a known Label Studio'}; expected it there: set {URL}"
+                f"{value[:100]} is no medium of {self.url or 'a known Label Studio'}; expected it below {' or '.join(MEDIA)} there: set {URL}"
             )
         try:
             return await asyncio.to_thread(self._fetched, address)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             raise ApiError(f"{value[:100]} cannot be fetched: {error}; expected {TOKEN} to allow it") from error
@@ -131,7 +134,7 @@ class Backend:
 
     async def predicted(self, body: Predict, served: Served, http: HttpRequest) -> list[Any]:
         """A prediction a task; none ([]) where the model has none, or where it was not reached in time: it is asked for again."""
-        asked, until, shapes = controls(body.label_config), time.monotonic() + SECONDS, []
+        asked, until, shapes = answerable(body.label_config), time.monotonic() + SECONDS, []
         for task in body.tasks:
             try:
                 remaining = until - time.monotonic()
@@ -182,6 +185,16 @@ class Backend:
         return questions.settled(await Asked(self.state, served, requests, False, caller_of(http)).answers(http))
 
 
+def answerable(config: str) -> list[Control]:
+    """The controls of a configuration about what a task shows; not those that judge an answer. Raises ConfigError."""
+    asked = [control for control in controls(config) if not known(control.question.kind).needs_answer]
+    if not asked:
+        raise ConfigError(
+            "got a labelling configuration that only judges; expected Choices, TextArea or RectangleLabels"
+        )
+    return asked
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["label studio"])
@@ -195,7 +208,7 @@ def router(state: State) -> APIRouter:
     async def setup(body: Setup, model: str | None = None) -> dict[str, Any]:
         """Whether a project's configuration asks what can be answered."""
         if body.label_config:
-            controls(body.label_config)
+            answerable(body.label_config)
         return {"model_version": backend.version(state.find(model))}
 
     async def predict(body: Predict, http: HttpRequest, model: str | None = None) -> dict[str, Any]:
@@ -203,7 +216,7 @@ def router(state: State) -> APIRouter:
         served = state.find(model)
         return {"results": await backend.predicted(body, served, http), "model_version": backend.version(served)}
 
-    async def webhook(body: Told, model: str | None = None) -> dict[str, str]:
+    async def webhook(body: LabelStudioRequest, model: str | None = None) -> dict[str, str]:
         """Nothing is trained by it: what people say is taken in by `plait annotations take`, from an export."""
         state.find(model)
         return {"status": "not used"}

@@ -30,7 +30,7 @@ class Form {
     this.element = el("div", { className: "options" });
     if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.said ?? null);
     else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(start) ? start : []);
-    else this.asText(typeof start === "string" ? start : this.kind === "correct" ? item.answers[0][0].parts.map(({ text }) => text ?? "").join(" ").trim() : "");
+    else this.asText(typeof start === "string" ? start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
   }
 
   get choices() {
@@ -96,14 +96,22 @@ class Work {
   }
 
   async take({ item, progress }) {
-    this.pending = null;
-    this.item = item;
+    this.pending = this.item = this.form = null; // no key answers for what is not shown yet
+    this.progress = progress;
     if (!item) return this.place.replaceChildren(this.meter(progress), el("p", { className: "ask", role: "status" }, t("nothingLeft")), this.buttons(progress));
-    const messages = await bubbles(item.messages), answers = await Promise.all(item.answers.map(bubbles));
+    this.failure = el("div", { role: "alert" });
+    let messages, answers;
+    try {
+      [messages, answers] = await Promise.all([bubbles(item.messages), Promise.all(item.answers.map(bubbles))]);
+    } catch (error) {
+      this.item = item; // it can be passed over
+      this.failure.append(el("p", { className: "failed" }, `${t("cannotShow")} ${error.message}`));
+      return this.place.replaceChildren(this.meter(progress), this.failure, this.buttons(progress));
+    }
+    this.item = item;
     const media = messages.flatMap((each) => [...each.querySelectorAll(".medium")]);
     this.form = new Form(item, media, (value) => this.say("answers", value));
     if (this.form.isSwapped) answers.reverse();
-    this.failure = el("div", { role: "alert" });
     this.place.replaceChildren(this.meter(progress), el("p", { className: "ask" }, session.about.question.words), el("div", { className: "item" }, messages),
       answers.length ? el("div", { className: "answers" }, answers.map((each) => el("article", {}, each))) : "",
       item.guesses.length ? el("p", { className: "guess" }, `${t("guessesOf")} ${item.guesses.map(({ model }) => model).join(", ")}`) : "", this.form.element, this.failure, this.buttons(progress));
@@ -139,26 +147,30 @@ class Work {
   }
 
   async undo() {
-    if (this.pending) return;
+    if (this.pending || !this.progress?.can_undo) return;
     this.pending = { path: "undo", body: { ...who(), id: newId() } };
     await this.deliver();
   }
 
   async deliver() {
+    if (!this.pending) return;
     const { path, body } = this.pending;
+    let kept;
     try {
-      await this.take(await send("POST", `/annotate/${path}`, body));
+      kept = await send("POST", `/annotate/${path}`, body);
     } catch (error) {
       const again = () => { this.failure.replaceChildren(); this.deliver(); };
       const change = () => { this.failure.replaceChildren(); this.pending = null; };
       this.failure?.replaceChildren(el("div", { className: "failed" }, `${t("notSaved")} ${error.message}`, el("button", { type: "button", onclick: again }, t("retry")), el("button", { type: "button", onclick: change }, t("edit"))));
+      return;
     }
+    await this.take(kept);
   }
 
   key(event) {
     if (event.altKey && event.code === "KeyS" && this.item) this.say("skips");
     else if (event.altKey && event.code === "KeyU") this.undo();
-    else if (event.altKey || event.metaKey || !this.item || (isTyping() && !this.form.text)) return false;
+    else if (event.altKey || event.metaKey || !this.form || (isTyping() && !this.form.text)) return false;
     else return this.form.key(event);
     return true;
   }
@@ -167,7 +179,9 @@ class Work {
 class Review {
   async show() {
     const { count, items } = await get(`/annotate/disputes${query()}`);
-    const place = el("div", { className: "work" }, el("p", { className: "ask" }, `${t("disputed")}: ${count}`));
+    this.left = count;
+    this.count = el("p", { className: "ask" }, `${t("disputed")}: ${count}`);
+    const place = el("div", { className: "work" }, this.count);
     main.replaceChildren(place);
     for (const item of items) place.append(await this.dispute(item));
   }
@@ -179,6 +193,7 @@ class Review {
       try {
         await send("POST", "/annotate/decisions", { ...who(), id: newId(), item: item.id, value });
         element.replaceChildren(el("p", { role: "status" }, t("decided")));
+        this.count.textContent = `${t("disputed")}: ${(this.left -= 1)}`;
       } catch (error) {
         element.append(el("p", { role: "alert", className: "failed" }, error.message));
       }

@@ -104,10 +104,11 @@ class Mine {
     const place = el("div", { className: "work" }, el("h2", {}, `${t("mine")}: ${items.length}`));
     const back = async (ids) => {
       if (!confirm(ids ? t("backSure") : t("backAllSure"))) return;
-      const { items: gone } = await send("POST", "/collect/withdrawals", { ...who(), items: ids });
+      const { items: gone, left } = await send("POST", "/collect/withdrawals", { ...who(), items: ids });
       session.about = await get(`/collect/project${query()}`);
       tell(`${gone.length} ${t("gone")}`);
       await this.show();
+      if (Object.keys(left).length) main.firstChild.append(el("p", { role: "alert", className: "failed" }, t("notCleared")));
     };
     if (items.length || session.about.agreed.length) place.append(el("p", {}, el("button", { type: "button", className: "bad all", onclick: () => back(null) }, t("backAll"))));
     main.replaceChildren(place);

@@ -110,6 +110,7 @@ class Recording {
     await this.context.audioWorklet.addModule("/web/recorder.js");
     const node = new AudioWorkletNode(this.context, "recorder");
     this.pieces = [];
+    this.isOver = false;
     this.peak = this.clipped = 0;
     node.port.onmessage = ({ data }) => this.hear(data);
     this.context.createMediaStreamSource(this.stream).connect(node);
@@ -118,13 +119,14 @@ class Recording {
 
   /** Take a piece of sound; say at once what is wrong with it. */
   hear(piece) {
+    if (this.isOver) return;
     this.pieces.push(piece);
     const peak = piece.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
     this.level.value = peak;
     this.peak = Math.max(this.peak, peak);
     this.clipped += piece.filter((sample) => Math.abs(sample) >= CLIPPED).length;
     this.tell();
-    if (this.seconds >= LONGEST) this.stop();
+    if (this.seconds >= LONGEST - 0.2) this.stop();
   }
 
   get seconds() {
@@ -137,6 +139,8 @@ class Recording {
   }
 
   async stop() {
+    if (this.isOver) return;
+    this.isOver = true;
     this.stream.getTracks().forEach((track) => track.stop());
     await this.context.close();
     this.context = null;

@@ -20,7 +20,9 @@ export const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((
 export async function mediumAt(address, name, options = {}) {
   const blob = await (await request(address)).blob();
   const url = URL.createObjectURL(blob);
-  return MEDIA.find(([kind]) => blob.type.startsWith(kind))?.[1](url, options) ?? el("a", { href: url, download: name }, t(name));
+  const element = MEDIA.find(([kind]) => blob.type.startsWith(kind))?.[1](url, options) ?? el("a", { href: url, download: name }, t(name));
+  await element.decode?.(); // a picture that is broken is said, not shown
+  return element;
 }
 
 export const failure = (error) => el("p", { role: "alert", className: "failed" }, error.message);

@@ -1,5 +1,6 @@
 """What Label Studio, Argilla and CVAT write, taken in; and what Label Studio reads."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -10,7 +11,6 @@ from plait import registry
 from plait.annotate import formats, items
 from plait.annotate.formats import label_studio
 from plait.annotate.kinds import Question
-from plait.annotate.project import Plan
 from plait.annotate.store import ANSWER, Prediction
 from plait.api import annotating
 from plait.errors import ConfigError, DataError
@@ -24,15 +24,17 @@ def begin(tmp_path):
     """Opens a project on two pictures, or on rows of words."""
     opened = []
 
-    def begin(question, words=()):
-        if words:
+    def begin(question, words=(), raw=()):
+        if raw:
+            (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, raw)))
+        elif words:
             lines = [json.dumps({"messages": [{"role": "user", "content": text}]}) for text in words]
             (tmp_path / "train.jsonl").write_text("\n".join(lines))
         else:
             for number, name in enumerate(("a.png", "images/b.png")):
                 (tmp_path / name).parent.mkdir(exist_ok=True)
                 Image.fromarray(np.full((50, 100, 3), 99 * number, np.uint8)).save(tmp_path / name)
-        opened.append(annotating.open_project(tmp_path, question, Plan(gold_every=0), lambda line: None))
+        opened.append(annotating.open_project(tmp_path, question, ["gold_every=0"], lambda line: None))
         return opened[-1], tmp_path
 
     yield begin
@@ -147,16 +149,19 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 
 def test_boxes_and_tags_of_cvat(begin):
     project, folder = begin(BOXES)
-    assert taken(project, folder, CVAT, "cvat.xml") == (0, 2, {})
+    assert taken(project, folder, CVAT, "cvat.xml") == (0, 1, {})
     assert of_item(project, folder, "a.png") == {"ann": [{"label": "cat", "box": [100, 100, 600, 600]}]}
-    assert of_item(project, folder, "b.png") == {"ann": []}
+    assert of_item(project, folder, "b.png") == {}, "it may be that nobody looked at it"
+    other = CVAT.replace("<username>ann", "<username>ben").replace('xtl="10.0"', 'xtl="20.0"')
+    assert taken(project, folder, other, "other.xml") == (0, 1, {})
+    assert of_item(project, folder, "a.png")["ben"] == [{"label": "cat", "box": [200, 100, 600, 600]}]
 
 
 def test_tags_of_cvat(begin):
     project, folder = begin(LABELS)
-    assert taken(project, folder, CVAT, "cvat.xml")[1] == 2
+    assert taken(project, folder, CVAT, "cvat.xml")[1] == 1
     assert of_item(project, folder, "a.png") == {"ann": "dog"}
-    assert of_item(project, folder, "b.png") == {}, "an image without a tag is passed over"
+    assert of_item(project, folder, "b.png") == {}, "an image without a tag says nothing"
 
 
 def test_labels_of_argilla(begin):
@@ -181,6 +186,7 @@ def test_labels_of_argilla(begin):
         ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="a.png"/></annotations>', "document type"),
         ('<?xml version="1.0"?><annotations><image name="a.png">', "broken"),
         ('<?xml version="1.0"?><annotations><image name="a.png" width="x" height="1"></image></annotations>', "numbers"),
+        ('<?xml version="1.0"?><annotations><image name="a.png" width="0" height="1"><box label="cat" xtl="0" ytl="0" xbr="1" ybr="1"/></image></annotations>', "numbers"),
         ([{"data": {"image": "a.png"}, "annotations": [{"result": [{"type": "choices", "value": {}}]}]}], "as Label Studio exports"),
         ([{"data": {}, "annotations": []}], "shows an image"),
     ],
@@ -199,6 +205,11 @@ def test_files_that_cannot_be_taken_in(begin, raw, message):
         ('<View><Image name="i" value="$image"/></View>', "expected one of Choices"),
         ('<!DOCTYPE v [<!ENTITY a "b">]><View/>', "plain XML"),
         (
+            '<View><Text name="t" value="$text"/><Rating name="r" toName="t" maxRating="3000000"/></View>',
+            "expected 2 to",
+        ),
+        ('<View><Text name="t" value="$text"/><Rating name="r" toName="t" maxRating="x"/></View>', "expected 2 to"),
+        (
             '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="one"/></Choices></View>',
             "at least 2",
         ),
@@ -210,7 +221,7 @@ def test_configurations_that_nothing_answers(config, message):
 
 
 def test_a_configuration_of_two_controls():
-    config = """<View><Audio name="sound" value="$clip"/><Header value="Listen."/>
+    config = """<View><!-- a comment --><Audio name="sound" value="$clip"/><Header value="Listen."/>
     <Choices name="who" toName="sound"><Choice value="Ann"/><Choice value="Ben"/></Choices>
     <TextArea name="words" toName="sound"/><Brush name="b" toName="sound"/></View>"""
     first, second = label_studio.controls(config)
@@ -221,3 +232,87 @@ def test_a_configuration_of_two_controls():
         ("Ann", "Ben"),
     )
     assert (second.name, second.shows, second.question.kind) == ("words", "sound", "transcribe")
+
+
+def test_a_correction_made_there_is_taken_in_and_is_not_undone_here(begin):
+    project, folder = begin(LABELS, ["hello"])
+
+    def tasks(label):
+        result = {"type": "choices", "value": {"choices": [label]}}
+        return [
+            {
+                "id": 1,
+                "data": {"text": "hello"},
+                "annotations": [{"id": 1, "completed_by": {"email": "ann"}, "result": [result]}],
+            }
+        ]
+
+    (item,) = project.items
+    assert taken(project, folder, tasks("cat"))[1] == 1
+    assert taken(project, folder, tasks("dog"))[1] == 1
+    assert project.answers_of(item) == {"ann": "dog"}
+    assert project.undo("ann", "u") is None
+    assert project.progress("ann")["yours"] == 0
+
+
+@pytest.mark.parametrize("kind", ["rate", "choose", "correct"])
+def test_questions_about_answers_are_not_exchanged(begin, kind):
+    rows = {"rate": ("bad", "good")}.get(kind, ())
+    row = (
+        {"prompt": "Q", "chosen": "A", "rejected": "B"}
+        if kind == "choose"
+        else {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+    )
+    project, folder = begin(Question(kind, "", rows), raw=[row])
+    with pytest.raises(ConfigError, match="about answers"):
+        formats.give(project, folder)
+    with pytest.raises(ConfigError, match="about answers"):
+        taken(project, folder, [{"data": {"text": "Q"}, "annotations": []}])
+
+
+def test_what_several_items_show_is_not_guessed(begin):
+    project, folder = begin(
+        LABELS, raw=[{"messages": [{"role": "user", "content": "Q"}], "meta": {"n": n}} for n in range(2)]
+    )
+    result = {"type": "choices", "value": {"choices": ["cat"]}}
+    _, answers, passed = taken(
+        project, folder, [{"data": {"text": "Q"}, "annotations": [{"id": 1, "completed_by": 1, "result": [result]}]}]
+    )
+    assert answers == 0
+    assert "several items" in next(iter(passed))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"annotations": None}, {"annotations": [5]}, {"data": []}, {"meta": []}, {"meta": {"said_by": 5}}, {"annotations": [{"result": ["x"]}]},
+        {"annotations": [{"completed_by": "\ud800", "result": []}]}, {"annotations": [{"result": [label_studio_box(x=float("inf"))]}]},
+        {"annotations": [{"result": [label_studio_box(x="a")]}]},
+    ],
+)  # fmt: skip
+def test_damaged_tasks_end_in_a_message_and_keep_nothing(begin, task):
+    project, folder = begin(BOXES)
+    raw = [{"id": 1, "data": {"image": "a.png"}, "annotations": []} | task]
+    with contextlib.suppress(DataError):
+        assert taken(project, folder, raw)[1] == 0
+    assert not project.store.events()
+
+
+@pytest.mark.parametrize("seconds", ["soon", 10**30, -1, {}, float("nan"), True])
+def test_seconds_that_are_none_are_left_out(begin, seconds):
+    project, folder = begin(LABELS, ["hello"])
+    result = {"type": "choices", "value": {"choices": ["cat"]}}
+    annotation = {"id": 1, "completed_by": 1, "result": [result], "lead_time": seconds}
+    assert taken(project, folder, [{"data": {"text": "hello"}, "annotations": [annotation]}])[1] == 1
+    assert project.store.events()[0].seconds is None
+
+
+def test_names_are_held_to_the_rule_of_the_pages(begin):
+    project, folder = begin(LABELS, ["hello"])
+    result = {"type": "choices", "value": {"choices": ["cat"]}}
+    annotations = [
+        {"id": n, "completed_by": name, "result": [result]} for n, name in enumerate(("", "\u202eevil", "x" * 300))
+    ]
+    _, answers, passed = taken(project, folder, [{"data": {"text": "hello"}, "annotations": annotations}])
+    assert answers == 0
+    assert sum(passed.values()) == 3

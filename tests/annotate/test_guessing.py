@@ -12,7 +12,6 @@ from worlds import World
 from plait.annotate import guessing, items
 from plait.annotate.guessing import Weighing, Writing
 from plait.annotate.kinds import Question
-from plait.annotate.project import Plan
 from plait.annotate.store import ANSWER, Item
 from plait.api import annotating
 from plait.api.model import Model
@@ -43,7 +42,7 @@ def answered(text, *probabilities):
 
 
 def test_labels_are_weighed(model, folder):
-    project = annotating.open_project(folder, LABELS, Plan(gold_every=0), lambda line: None)
+    project = annotating.open_project(folder, LABELS, ["gold_every=0"], lambda line: None)
     predictions = list(annotating.guesses(model, "tiny", project, folder))
     assert [each.item for each in predictions] == list(project.items)
     modalities = model.network.vocabulary.modalities
@@ -62,7 +61,7 @@ def test_labels_are_weighed(model, folder):
 
 
 def test_models_guess_until_nobody_wants_it(model, folder):
-    project = annotating.open_project(folder, LABELS, Plan(gold_every=0), lambda line: None)
+    project = annotating.open_project(folder, LABELS, ["gold_every=0"], lambda line: None)
     said = []
     annotating.ask_models({"a": model, "b": model}, project, folder, lambda: True, said.append)
     assert said == ["a has guessed 3 items", "b has guessed 3 items"]
@@ -123,7 +122,7 @@ def test_boxes_are_asked_for_label_by_label(folder):
 
 def test_the_commands(folder, tmp_path):
     runner = CliRunner()
-    project = annotating.open_project(folder, LABELS, Plan(overlap=2, gold_every=0), lambda line: None)
+    project = annotating.open_project(folder, LABELS, ["overlap=2", "gold_every=0"], lambda line: None)
     for number, id in enumerate(project.items):
         for person in ("ann", "ben"):
             project.say(ANSWER, id, person, LABELS.options[number], f"{person}{id}")

@@ -11,8 +11,9 @@ import pytest
 
 from plait.annotate.kinds import Question
 from plait.annotate.project import LEASE, Plan, Project
-from plait.annotate.store import ANSWER, DECIDE, SKIP, Event, Item, Prediction, StorageError, Store
+from plait.annotate.store import ANSWER, DECIDE, IMPORT, SKIP, Event, Item, Prediction, Store
 from plait.errors import ConfigError
+from plait.runtime.database import StorageError
 
 LABELS = Question("label", "", ("cat", "dog"))
 
@@ -99,7 +100,10 @@ def test_a_clock_that_jumps_loses_nothing(begin, monkeypatch):
 def test_the_same_answer_sent_twice_is_kept_once(begin):
     project = begin(2)
     assert say(project, "ann", item="i0", id="x") is not None
-    assert say(project, "ann", "dog", item="i0", id="x") is None
+    assert say(project, "ann", item="i0", id="x") is None
+    for person, value, item in (("ann", "dog", "i0"), ("ben", "cat", "i0"), ("ann", "cat", "i1")):
+        with pytest.raises(ConfigError, match="another answer's"):
+            say(project, person, value, item=item, id="x")
     assert project.answers_of("i0") == {"ann": "cat"}
     assert len(project.store.events()) == 1
     say(project, "ann", "dog", item="i0", id="y")
@@ -179,6 +183,28 @@ def test_decisions_are_for_reviewers(begin):
     assert project.is_complete("i0")
     project.undo("eve", "undo")
     assert not project.decided
+
+
+def test_decisions_of_two_reviewers_are_taken_back_one_by_one(begin):
+    project = begin(1, Plan(gold_every=0))
+    say(project, "eve", "dog", "i0", kind=DECIDE)
+    say(project, "eva", "cat", "i0", kind=DECIDE)
+    project.undo("eve", "1")
+    assert project.decided["i0"].value == "cat"
+    assert project.next("ann") is None, "what is decided is not asked"
+    project.undo("eva", "2")
+    assert not project.decided
+    assert Project(project.store).decided == {}
+
+
+def test_a_known_item_that_is_taken_back_is_no_ordinary_one(begin):
+    project = begin(3, Plan(gold_every=1), gold=(2,))
+    assert project.next("ann").id == "i2"
+    say(project, "ann", item="i2")
+    project.undo("ann", "u")
+    plain = Project(project.store, Plan(gold_every=0))
+    assert plain.next("ben").id == "i0"
+    assert [project._open("ben", 0.0)] == ["i0"]
 
 
 @pytest.mark.parametrize(
@@ -287,12 +313,12 @@ def test_foreign_scripts_are_kept_in_one_spelling(begin):
 
 def test_what_was_said_elsewhere_is_taken_in_once(begin):
     project = begin(1)
-    events = [Event("ls-1", ANSWER, "new", "ben", "dog"), Event("ls-2", ANSWER, "i0", "ben", "cat")]
+    events = [Event("ls-1", IMPORT, "new", "ben", "dog"), Event("ls-2", IMPORT, "i0", "ben", "cat")]
     assert project.take([Item("new", {})], events) == (1, 2)
     assert project.take([Item("new", {})], events) == (0, 0)
     assert project.answers_of("new") == {"ben": "dog"}
     with pytest.raises(ConfigError, match="expected one of cat, dog"):
-        project.take([], [Event("ls-3", ANSWER, "i0", "ben", "fish")])
+        project.take([], [Event("ls-3", IMPORT, "i0", "ben", "fish")])
 
 
 @pytest.mark.parametrize(

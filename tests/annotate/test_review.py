@@ -8,10 +8,11 @@ from PIL import Image
 
 from plait.annotate import items, review
 from plait.annotate.kinds import Question, known, overlap
-from plait.annotate.project import Plan, Project
+from plait.annotate.project import Plan
 from plait.annotate.store import ANSWER, DECIDE, SKIP, Item
 from plait.api import annotating
 from plait.errors import ConfigError, DataError
+from plait.recipes.overrides import changed
 
 
 def picture(path, shade=100):
@@ -32,7 +33,7 @@ def begin(tmp_path):
         else:
             folder.mkdir()
             (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        project = annotating.open_project(folder, question, plan or Plan(overlap=3, gold_every=0), lambda line: None)
+        project = annotating.open_project(folder, question, plan or ["overlap=3", "gold_every=0"], lambda line: None)
         opened.append(project)
         return project, folder
 
@@ -200,7 +201,7 @@ def test_overlap_of_boxes():
 @pytest.mark.parametrize(
     ("row", "question", "message"),
     [
-        ({"messages": [{"role": "user", "content": "Q"}]}, Question("correct", ""), "has no answer"),
+        ({"messages": [{"role": "user", "content": "Q"}]}, Question("rate", "", ("bad", "good")), "has no answer"),
         ({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}, Question("choose", ""), "one answer"),
         ({"messages": [{"role": "user", "content": "Q"}]}, Question("box", "", ("cat",)), "no medium"),
         ({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "fish"}], "meta": {"gold": True}}, Question("label", "", ("cat", "dog")), "gold"),
@@ -241,13 +242,70 @@ def test_items_of_a_file_of_rows(tmp_path):
     assert annotating.store_of(path).parent == tmp_path
 
 
-@pytest.mark.parametrize("override", ["overlap", "overlap=x", "nothing=1", "overlap=0", "gold_every=-1"])
-def test_plans_that_are_none(override):
+@pytest.mark.parametrize(
+    "override", ["overlap", "overlap=x", "nothing=1", "overlap=0", "gold_every=-1", "overlap=true"]
+)
+def test_plans_that_are_none(begin, override):
+    _, folder = begin(Question("label", "", ("cat", "dog")))
     with pytest.raises(ConfigError, match="expected"):
-        annotating.plan([override])
+        changed(Plan(), [override])
+    assert folder.is_dir()
 
 
-def test_a_plan_by_overrides():
-    plan = annotating.plan(["overlap=2", "reviewers=ann,ben", "is_active=false"])
-    assert (plan.overlap, plan.reviewers, plan.is_active) == (2, ("ann", "ben"), False)
-    assert isinstance(Project, type)
+def test_an_override_leaves_the_rest_of_the_plan(tmp_path):
+    picture(tmp_path / "0.png")
+    question = Question("label", "", ("cat", "dog"))
+    for overrides in (["overlap=3", "reviewers=eve,eva"], ["gold_every=5"], []):
+        project = annotating.open_project(tmp_path, question, overrides, lambda line: None)
+        project.store.close()
+    assert (project.plan.overlap, project.plan.gold_every, project.plan.reviewers) == (3, 5, ("eve", "eva"))
+    with pytest.raises(ConfigError, match="one of the reviewers: eve, eva"):
+        project.check_reviewer("ann")
+
+
+def test_media_that_broke_are_left_out_of_the_rows_and_said(begin, tmp_path):
+    project, folder = begin(Question("label", "", ("cat", "dog")))
+    say(project, "ann", ["cat", "dog", "cat"])
+    project.store.close()
+    (folder / "0.png").unlink()
+    (folder / "1.png").write_text("<html>")
+    told = []
+    annotating.export(folder, tmp_path / "rows", say=told.append)
+    assert len(told) == 2
+    assert all(line.startswith("left out: item") for line in told)
+
+
+def test_files_with_odd_names_and_damaged_stores(tmp_path):
+    question = Question("label", "", ("cat", "dog"))
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "bad\udcff.png")
+    picture(tmp_path / "b.png")
+    told = []
+    project = annotating.open_project(tmp_path, question, say=told.append)
+    assert len(project.items) == 1
+    assert "UTF-8" in told[0]
+    project.store.close()
+    store = annotating.store_of(tmp_path)
+    store.write_bytes(store.read_bytes()[:4096] + b"\x99" * 40_000)
+    for use in (lambda: annotating.open_project(tmp_path), lambda: annotating.status(tmp_path)):
+        with pytest.raises(ConfigError, match="move a broken one away"):
+            use()
+
+
+def test_how_it_stands_is_told_while_pages_ask(begin, tmp_path):
+    project, folder = begin(Question("label", "", ("cat", "dog")))
+    say(project, "ann", ["cat", "dog", "cat"])
+    assert annotating.status(folder)["answers"] == 3
+    assert sum(annotating.export(folder, tmp_path / "rows").values()) == 3
+    (folder / "0.png").unlink()
+    project.store.close()
+    told = []
+    annotating.open_project(folder, say=told.append).store.close()
+    assert "1 of them are not in" in told[-1]
+
+
+@pytest.mark.parametrize("name", ["t.xml", "nowhere/t.json", "t"])
+def test_where_tasks_cannot_be_written(begin, tmp_path, name):
+    _, folder = begin(Question("label", "", ("cat", "dog")))
+    with pytest.raises(ConfigError, match="a folder that is there"):
+        annotating.give(folder, tmp_path / name)

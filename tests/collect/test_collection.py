@@ -2,25 +2,29 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from plait import api, registry
 from plait.api import collecting
 from plait.cli import app as cli
 from plait.collect import consent, withdrawal
-from plait.collect.project import Collection, NotGoodError, Plan
+from plait.collect.project import NotGoodError
 from plait.collect.prompts import read
 from plait.contract import Part
 from plait.data.rows import read_rows
 from plait.data.shards import ShardRows, ShardWriter
 from plait.errors import ConfigError, DataError
+from plait.runtime.database import StorageError
 
 PROMPTS = """{"type": "image", "prompt": "Draw seven.", "how": "draw", "label": "seven", "question": "Which digit?"}
 {"type": "text", "prompt": "Write a sentence about rain."}
@@ -39,7 +43,7 @@ def drawing(seed):
 
 
 def opened(prompts, **plan):
-    return collecting.open_collection(prompts, Plan(**{"votes": 1, **plan}))
+    return collecting.open_collection(prompts, [f"{key}={value}" for key, value in {"votes": 1, **plan}.items()])
 
 
 def filled(prompts, purposes=("train", "share")):
@@ -50,6 +54,7 @@ def filled(prompts, purposes=("train", "share")):
         collection.agree(person, collection.terms.version, purposes)
         collection.give(person, by_type["image"], drawing(number), f"{person}image")
         collection.give(person, by_type["text"], Part("text", f"Rain falls on {person}'s roof."), f"{person}text")
+    collection.agree("eve", collection.terms.version, ["train"])
     for item in collection.all_items():
         collection.vote("eve", item.id, True)
     return collection
@@ -86,8 +91,9 @@ def test_what_was_accepted_becomes_rows_with_a_card(prompts, tmp_path):
 def test_all_rows_of_a_person_are_in_one_split(prompts, tmp_path):
     collection = opened(prompts, per_prompt=100)
     image = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "image")
-    for number in range(40):
-        person = f"person {number % 20}"
+    collection.agree("eve", collection.terms.version, ["train"])
+    for number in range(60):
+        person = f"person {number}"
         collection.agree(person, collection.terms.version, ["train"])
         item = collection.give(person, image, drawing(number))
         collection.vote("eve", item.id, True)
@@ -108,7 +114,7 @@ def test_voices_are_told_apart_only_where_persons_agree(prompts, tmp_path):
         row["meta"]["collected"].get("person") for row in lines(tmp_path / "out") if row["task"] == "collected draw"
     }
     assert persons == {None}
-    collection = collecting.open_collection(prompts, Plan(votes=1))
+    collection = collecting.open_collection(prompts, ["votes=1"])
     for person in PEOPLE:
         collection.agree(person, collection.terms.version, ["train", "voice"])
     collecting.export(prompts, tmp_path / "voices")
@@ -147,7 +153,6 @@ def test_a_withdrawal_leaves_nothing_but_hashes(prompts, tmp_path):
     digests = {item.digest for item in mine if item.file}
     places = [collection.folder, tmp_path / "out", runs]
     assert digests <= withdrawal.digests_in(places)
-    before = len(list(ShardRows(runs / "one" / "replay", "train", modalities)))
     removal = withdrawal.withdraw(collection, "ann", also=[runs])
     assert sorted(removal.items) == ["annimage", "anntext"]
     assert not digests & withdrawal.digests_in(places)
@@ -160,8 +165,6 @@ def test_a_withdrawal_leaves_nothing_but_hashes(prompts, tmp_path):
         f"{p}{k}" for p in ("ben", "cid") for k in ("image", "text")
     }
     after = ShardRows(runs / "one" / "replay", "train", modalities)
-    assert len(list(after)) > 0
-    assert len(list(after)) <= before
     rows = [sample for task in after for sample in after[task]]
     assert len(rows) == 6
     assert "annimage" not in {sample.meta["collected"]["item"] for sample in rows}
@@ -185,10 +188,8 @@ def test_what_a_kill_left_is_cleared_at_the_next_start(prompts, tmp_path):
         from pathlib import Path
         from plait.api import collecting
         from plait.collect import withdrawal
-        from plait.collect.project import Plan
-        withdrawal.finish = lambda *_: os.kill(os.getpid(), 9)
         Path.unlink = lambda *_, **__: os.kill(os.getpid(), 9)
-        withdrawal.withdraw(collecting.open_collection(Path(sys.argv[1]), Plan(votes=1)), "ann")
+        withdrawal.withdraw(collecting.open_collection(Path(sys.argv[1]), ["votes=1"]), "ann")
     """)
     digests = {item.digest for item in collection.items_of("ann") if item.file}
     assert subprocess.run([sys.executable, "-c", script, str(prompts)], check=False).returncode == -9
@@ -240,7 +241,7 @@ def test_a_new_text_wants_a_new_consent(prompts, tmp_path):
         * 2
     )
     assert opened(prompts).purposes("ann") == ("train", "share"), "the same text wants none"
-    collecting.open_collection(prompts, Plan(votes=1), other)
+    collecting.open_collection(prompts, ["votes=1"], other)
     collection = collecting.open_collection(prompts)  # as it was
     assert collection.terms.text == other.read_text().strip()
     assert collection.plan.votes == 1
@@ -251,7 +252,7 @@ def test_a_new_text_wants_a_new_consent(prompts, tmp_path):
 
 def test_prompts_come_to_those_who_have_not_answered_them(prompts):
     collection = opened(prompts, per_prompt=2)
-    for person in ("ann", "ben", "cid"):
+    for person in ("ann", "ben", "cid", "eve"):
         collection.agree(person, collection.terms.version, ["train"])
     given = []
     for person in ("ann", "ben", "ann", "ben"):
@@ -279,7 +280,7 @@ def test_what_a_model_made_and_odd_ids_are_refused(prompts):
         collection.give("ann", image, Part("text", "x"))
     collection.give("ann", image, drawing(1), "a1")
     collection.agree("ben", collection.terms.version, ["train"])
-    with pytest.raises(ConfigError, match="another person's"):
+    with pytest.raises(ConfigError, match="another item's"):
         collection.give("ben", image, drawing(2), "a1")
 
 
@@ -293,7 +294,7 @@ def test_a_full_disk_keeps_nothing_of_it(prompts, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(DataError, match="make room"):
+        with pytest.raises(StorageError, match="make room"):
             collection.give("ann", image, drawing(1), "a1")
     assert not collection.all_items()
     assert not list((collection.folder / "media").iterdir())
@@ -334,10 +335,10 @@ def test_prompts_of_lines_and_of_templates(tmp_path):
 
 def test_consent_has_what_it_needs(tmp_path):
     (tmp_path / "p.txt").write_text("Say: one")
-    first = collecting.open_collection(tmp_path / "p.txt", Plan(licence="CC-BY-4.0"), kind="audio")
+    first = collecting.open_collection(tmp_path / "p.txt", ["licence=CC-BY-4.0"], kind="audio")
     assert "CC-BY-4.0" in first.terms.text
     assert collecting.open_collection(tmp_path / "p.txt", kind="audio").terms == first.terms
-    assert collecting.open_collection(tmp_path / "p.txt", Plan(licence="MIT"), kind="audio").terms != first.terms
+    assert collecting.open_collection(tmp_path / "p.txt", ["licence=MIT"], kind="audio").terms != first.terms
     assert consent.checked(["voice", "train"]) == ("train", "voice")
     (tmp_path / "short.md").write_text("ok")
     with pytest.raises(DataError, match="expected 100"):
@@ -356,4 +357,123 @@ def test_the_command_line(prompts, tmp_path):
     assert "2 items of ann are gone" in out.output
     assert isinstance(runner.invoke(cli, ["collected", "withdraw", str(prompts), "ann"]).exception, ConfigError)
     assert isinstance(runner.invoke(cli, ["collected", "status", str(tmp_path / "x.txt")]).exception, ConfigError)
-    assert isinstance(Collection(tmp_path / "new"), Collection)
+
+
+def test_what_comes_twice_at_once_is_kept_once(prompts):
+    collection = opened(prompts, per_prompt=5)
+    collection.agree("ann", collection.terms.version, ["train"])
+    image = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "image")
+    for number in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            kept = list(pool.map(lambda _, n=number: collection.give("ann", image, drawing(n), f"a{n}"), range(4)))
+        assert {item.id for item in kept} == {f"a{number}"}
+        assert (collection.folder / "media" / kept[0].file).is_file()
+    assert len(collection.all_items()) == 5
+    with pytest.raises(ConfigError, match="you gave 5 to this prompt"):
+        collection.give("ann", image, drawing(9), "more")
+
+
+def test_two_withdrawals_at_once_leave_nothing_of_either(prompts, tmp_path):
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    collections = {person: collecting.reopened(prompts) for person in ("ann", "ben")}  # as two processes have it
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda person: withdrawal.withdraw(collections[person], person), collections))
+    assert {row["meta"]["collected"]["item"] for row in lines(tmp_path / "out")} == {"cidimage", "cidtext"}
+
+
+def test_a_file_that_cannot_be_cleared_is_told_and_stops_nothing(prompts, tmp_path):
+    collection = filled(prompts)
+    for name in ("a", "z"):
+        collecting.export(prompts, tmp_path / name)
+    (tmp_path / "a" / "broken.tar").write_bytes(b"")
+    (tmp_path / "a" / "latin.jsonl").write_bytes(b'{"meta": "collected \xff"}\n')
+    shutil.move(tmp_path / "z", tmp_path / "moved")
+    removal = withdrawal.withdraw(collection, " ann ")
+    assert {Path(path).name for path in removal.left} == {"broken.tar", "z"}
+    assert "annimage" not in (tmp_path / "a" / "train.jsonl").read_text()
+    assert collection.purposes("ann") == ()
+    assert withdrawal.finish(collection).left, "and again at the next start, which goes on"
+
+
+def test_the_same_file_given_again_is_not_taken_with_the_old_one(prompts, tmp_path):
+    collection = filled(prompts)
+    image = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "image")
+    withdrawal.withdraw(collection, "ann", ["annimage"])
+    with pytest.raises(ConfigError, match="another item's"):
+        collection.give("ann", image, drawing(0), "annimage")
+    again = collection.give("ann", image, drawing(0), "again")
+    collection.vote("eve", "again", True)
+    collecting.export(prompts, tmp_path / "out")
+    withdrawal.withdraw(collection, "ben")
+    assert again.digest in withdrawal.digests_in([tmp_path / "out"])
+
+
+def test_a_consent_that_goes_meanwhile_keeps_nothing(prompts, monkeypatch):
+    collection = opened(prompts)
+    collection.agree("ann", collection.terms.version, ["train"])
+    image = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "image")
+    insert = collection._insert
+
+    def late(item, data):
+        withdrawal.withdraw(collection, "ann")
+        insert(item, data)
+
+    monkeypatch.setattr(collection, "_insert", late)
+    with pytest.raises(ConfigError, match="consent first"):
+        collection.give("ann", image, drawing(1), "late")
+    assert not collection.all_items()
+    assert not list((collection.folder / "media").iterdir())
+
+
+def test_an_export_that_was_killed_is_known(prompts, tmp_path, monkeypatch):
+    collection = filled(prompts)
+    monkeypatch.setattr("plait.collect.export.card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        collecting.export(prompts, tmp_path / "out")
+    withdrawal.withdraw(collection, "ann")
+    assert "annimage" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.jsonl"))
+
+
+def test_the_pseudonym_of_who_left_is_drawn(prompts):
+    collection = filled(prompts)
+    collection.agree("fay", collection.terms.version, ["train"])
+    text = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "text")
+    collection.give("fay", text, Part("text", "Rain again."), "fay1")
+    collection.vote("ann", "fay1", False)
+    withdrawal.withdraw(collection, "ann")
+    ((name,),) = collection.rows("SELECT person FROM votes WHERE item = 'fay1'")
+    assert name.startswith("somebody who left ")
+    ((at,),) = collection.rows("SELECT DISTINCT at FROM withdrawn LIMIT 1")
+    assert hashlib.sha256(f"ann{at}".encode()).hexdigest()[:8] not in name
+
+
+def test_a_path_is_kept_without_what_its_file_said(prompts, tmp_path):
+    collection = opened(prompts)
+    collection.agree("ann", collection.terms.version, ["train"])
+    image = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "image")
+    exif = Image.Exif()
+    exif[0x010F] = "SecretCamera"
+    Image.fromarray(drawing(3).value).save(tmp_path / "a.jpg", exif=exif)
+    item = collection.give("ann", image, Part("image", str(tmp_path / "a.jpg")))
+    assert b"SecretCamera" not in (collection.folder / "media" / item.file).read_bytes()
+
+
+def test_models_are_listed_whoever_took_it_back(prompts, tmp_path):
+    collection = filled(prompts)
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    collecting.export(prompts, out)
+    digest = hashlib.sha256((out / "train.jsonl").read_bytes()).hexdigest()
+    first = run_folder(runs / "one", out, digest, seal="a")
+    second = run_folder(runs / "one-b", "other", "another", seal="b")
+    child = run_folder(runs / "child", "other", seal="c")
+    config = json.loads((child / "config.json").read_text())
+    config["recipe"]["init"] = str(runs / "one")
+    (child / "config.json").write_text(json.dumps(config))
+    withdrawal.withdraw(collection, "ann")  # on the page
+    retrained = run_folder(runs / "anew", out, hashlib.sha256((out / "train.jsonl").read_bytes()).hexdigest(), seal="d")
+    listed = {model["model"] for model in collecting.models(prompts, runs)}
+    assert listed == {str(first), str(child)}
+    assert not listed & {str(second), str(retrained)}
+    out = CliRunner().invoke(cli, ["collected", "models", str(prompts), "--runs", str(runs)])
+    assert str(first) in out.output

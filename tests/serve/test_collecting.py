@@ -14,7 +14,6 @@ from conftest import listening
 from PIL import Image, ImageDraw
 
 from plait.api import collecting
-from plait.collect.project import Plan
 from plait.serve.collecting import create_app
 from plait.serve.guard import Access
 from plait.serve.keys import hashed
@@ -62,7 +61,7 @@ def prompts(tmp_path):
 @contextlib.contextmanager
 def giving(prompts, plan=None, access=None):
     """Address and collection of a server."""
-    collection = collecting.open_collection(prompts, plan or Plan(per_prompt=3))
+    collection = collecting.open_collection(prompts, plan or ["per_prompt=3"])
     with listening(create_app(collection, access)) as url:
         yield url, collection
 
@@ -169,7 +168,11 @@ def test_a_good_recording_is_taken_and_two_others_accept_it(prompts):
             person="ann",
         )
         assert given.status_code == 200, given.text
+        for person in ("ben", "cid", "dan"):
+            agree(url, person)
         assert post(url, "reviews/next", person="ann").json()["item"] is None, "nobody reviews their own"
+        assert post(url, "votes", person="ben", item="none", is_good=True).status_code == 404
+        assert "before a review" in post(url, "votes", person="eve", item="a1", is_good=True).json()["error"]["message"]
         assert "your own" in post(url, "votes", person="ann", item="a1", is_good=True).json()["error"]["message"]
         item = post(url, "reviews/next", person="ben").json()["item"]
         assert set(item) == {"id", "type", "prompt", "url"}, "without whose it is"
@@ -179,6 +182,7 @@ def test_a_good_recording_is_taken_and_two_others_accept_it(prompts):
         )
         assert post(url, "votes", person="cid", item="a1", is_good=True).json()["standing"] == "accepted"
         assert post(url, "reviews/next", person="dan").json()["item"] is None
+        assert "settled" in post(url, "votes", person="dan", item="a1", is_good=False).json()["error"]["message"]
 
 
 def test_taking_back_over_http(prompts):
@@ -199,6 +203,7 @@ def test_taking_back_over_http(prompts):
         assert post(url, "withdrawals", person="ann").json()["items"] == ["ann1"]
         assert [item.id for item in collection.all_items()] == ["ben1"]
         assert httpx.get(f"{url}/collect/project?person=ann").json()["agreed"] == []
+        assert httpx.get(f"{url}/collect/items/ann1/medium").status_code == 404
         for path in collection.folder.rglob("*"):
             assert not path.is_file() or b"It rains on ann" not in path.read_bytes()
 
@@ -231,7 +236,7 @@ def test_giving_reviewing_and_taking_back_in_a_browser(prompts, tmp_path):
     from test_pages import Page
 
     (tmp_path / "said.wav").write_bytes(speech(seconds=2.0))
-    with giving(prompts, Plan(per_prompt=1, votes=1)) as (url, collection), contextlib.ExitStack() as pages:
+    with giving(prompts, ["per_prompt=1", "votes=1"]) as (url, collection), contextlib.ExitStack() as pages:
 
         def browse(name):
             page = Page(url, f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}")

@@ -11,22 +11,36 @@ from typing import Any
 from plait import registry
 from plait.annotate.formats import argilla, cvat, label_studio
 from plait.annotate.formats.label_studio import SAID_BY
-from plait.annotate.formats.said import Said
+from plait.annotate.formats.response import Response
 from plait.annotate.items import asked_parts, sample_of
 from plait.annotate.kinds import Question
+from plait.annotate.kinds import known as known_kind
 from plait.annotate.project import Project
-from plait.annotate.store import ANSWER, SKIP, Event, Item
+from plait.annotate.store import IMPORT, Event, Item
 from plait.contract import WORDS, Part
 from plait.data.importers.core.report import EntryError
 from plait.data.importers.core.source import Source
 from plait.data.rows import row_id
-from plait.errors import ConfigError, DataError
+from plait.errors import ConfigError, DataError, PlaitError
+from plait.runtime.persons import canonical
 
 LONGEST = 1 << 30  # bytes of a file
+MOST_SECONDS = 1e7
 
 
-def read(path: Path, question: Question) -> Iterator[Said]:
-    """What people say in a file of another program, as answers to a question. Raises DataError for a file of none."""
+def read(path: Path, question: Question) -> Iterator[Response]:
+    """What people say in a file of another program, as answers to a question. Raises DataError for a file of none, or for one that is damaged."""
+    try:
+        yield from _read(path, question)
+    except PlaitError:
+        raise
+    except Exception as error:  # a damaged file may break a reader anywhere
+        raise DataError(
+            f"{path}: {error!r}; expected a whole export of Label Studio (JSON), Argilla or CVAT"
+        ) from error
+
+
+def _read(path: Path, question: Question) -> Iterator[Response]:
     try:
         if path.stat().st_size > LONGEST:
             raise DataError(f"{path} has {path.stat().st_size} bytes; expected at most {LONGEST}")
@@ -34,7 +48,7 @@ def read(path: Path, question: Question) -> Iterator[Said]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}; expected a file of UTF-8") from error
     if cvat.fits(text):
-        return cvat.said(text, question.kind)
+        return cvat.responses(text, question.kind)
     try:
         raw = json.loads(text)
     except ValueError as error:
@@ -42,44 +56,67 @@ def read(path: Path, question: Question) -> Iterator[Said]:
             f"{path} is no JSON ({error}); expected Label Studio's JSON, Argilla's JSON or CVAT's XML"
         ) from error
     if label_studio.fits(raw):
-        return label_studio.said(raw, question.kind)
+        return label_studio.responses(raw, question.kind)
     if argilla.fits(raw):
-        return argilla.said(raw, question.kind)
+        return argilla.responses(raw, question.kind)
     raise DataError(f"{path}: expected Label Studio's JSON (not JSON-MIN), records of Argilla, or CVAT for images 1.1")
 
 
 def take(project: Project, folder: Path, path: Path, strict: bool = False) -> tuple[int, int, Counter[str]]:
     """Take in what people say in a file, about items of the project that show the same; words that it does not ask about yet become items.
     Returns how many items and answers are new, and what was passed over, by reason. Raises DataError, ConfigError, StorageError."""
-    known = _by_what_is_shown(project, folder)
+    _check_kind(project.question)
+    shown_by_several = set[Any]()
+    known = _by_what_is_shown(project, folder, shown_by_several)
     source = Source(folder)
     items: dict[str, Item] = {}
     events, passed = [], Counter[str]()
-    for said in read(path, project.question):
+    for response in read(path, project.question):
         try:
-            key = _key(said.shown, source, folder)
+            person = canonical(response.person)
+            key = _key(response.shown, source, folder)
+            if key in shown_by_several:
+                raise ConfigError(f"{key!r:.60} is shown by several items; expected one")
             if key not in known:
-                item = _of_words(said.shown)
+                item = _of_words(response.shown, project.question)
                 items[item.id] = item
                 known[key] = item.id
-            value = None if said.value is None else project.question.checked(said.value)
+            value = None if response.value is None else project.question.checked(response.value)
         except (EntryError, ConfigError) as error:
             if strict:
                 raise DataError(f"{path}: {error}") from error
             passed[str(error)] += 1
             continue
-        events.append(Event(said.id, SKIP if value is None else ANSWER, known[key], said.person, value, said.seconds))
+        events.append(Event(response.id, IMPORT, known[key], person, value, _seconds(response.seconds)))
     return (*project.take(list(items.values()), events), passed)
 
 
-def _by_what_is_shown(project: Project, folder: Path) -> dict[Any, str]:
+def _seconds(value: Any) -> float | None:
+    """Seconds that somebody looked; None for what are none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= MOST_SECONDS else None
+
+
+def _check_kind(question: Question) -> None:
+    """Raise ConfigError for a question about answers, which other programs do not show as we do."""
+    if known_kind(question.kind).shows_answer:
+        raise ConfigError(
+            f"--ask {question.kind} is about answers; expected label, transcribe or box to exchange with other programs"
+        )
+
+
+def _by_what_is_shown(project: Project, folder: Path, several: set[Any]) -> dict[Any, str]:
+    """Items by what they show; what more than one shows is added to `several`."""
     modalities = registry.build_all(registry.available())
     shown = {}
     for id, item in project.items.items():
         parts = asked_parts(sample_of(item, folder, modalities))
         media = tuple(str(Path(part.value).relative_to(folder.absolute())) for part in parts if part.type != WORDS)
         words = " ".join(str(part.value) for part in parts if part.type == WORDS)
-        shown[media or words.strip()] = id
+        key = media or words.strip()
+        if key in shown:
+            several.add(key)
+        shown[key] = id
     return shown
 
 
@@ -91,9 +128,9 @@ def _key(shown: tuple[Part, ...] | Any, source: Source, folder: Path) -> Any:
     return media or " ".join(str(part.value) for part in shown).strip()
 
 
-def _of_words(shown: Any) -> Item:
+def _of_words(shown: Any, question: Question) -> Item:
     """A new item of words. Raises ConfigError for a medium that nothing asks about."""
-    if any(part.type != WORDS for part in shown):
+    if known_kind(question.kind).needs_media or any(part.type != WORDS for part in shown):
         raise ConfigError(f"{shown[0].value} is in the folder, but not asked about")
     content = [{"type": part.type, part.type: part.value} for part in shown]
     row = {"messages": [{"role": "user", "content": content}]}
@@ -103,6 +140,7 @@ def _of_words(shown: Any) -> Item:
 def give(project: Project, folder: Path) -> dict[str, Any]:
     """Tasks, annotations and predictions as Label Studio imports them, and the configuration that asks the question: {"config", "tasks"}.
     Media are named relative to the folder: upload them, or let local storage serve it."""
+    _check_kind(project.question)
     modalities = registry.build_all(registry.available())
     tasks, kinds = [], Counter[str]()
     for id, item in project.items.items():

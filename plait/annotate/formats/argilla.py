@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plait.annotate.formats.said import Said
+from plait.annotate.formats.response import Response, id_of
 from plait.contract import WORDS, Part
 from plait.errors import DataError
 
@@ -21,7 +21,7 @@ def fits(raw: Any) -> bool:
     )
 
 
-def said(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Said]:
+def responses(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Response]:
     """Responses to the first question that has any: one label, number or text each. Raises DataError."""
     question = next((name for record in records for name, answers in record["responses"].items() if answers), None)
     if question is None:
@@ -35,7 +35,9 @@ def said(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Said]:
                 raise DataError(
                     f"question {question!r}: got {value!r:.60}; expected one label, rating or text an answer"
                 )
-            yield Said(tuple(media or shown[:1]), person, value, f"argilla-{record.get('id')}-{person}"[:100])
+            yield Response(
+                tuple(media or shown[:1]), person, value, id_of("argilla", record.get("id"), question, person, value)
+            )
 
 
 def _kind(name: str) -> str:

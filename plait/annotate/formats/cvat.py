@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from plait.annotate.formats.said import Said
+from plait.annotate.formats.response import Response, id_of
 from plait.annotate.kinds import SCALE
 from plait.contract import Part
 from plait.errors import DataError
@@ -17,7 +17,7 @@ def fits(text: str) -> bool:
     return text.lstrip().startswith("<?xml") and "<annotations" in text[:1000] and "<image " in text
 
 
-def said(text: str, kind: str) -> Iterator[Said]:
+def responses(text: str, kind: str) -> Iterator[Response]:
     """Boxes of every image, or its first tag, as the kind of question wants. Raises DataError."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError("got XML with a document type; expected CVAT's, which has none")
@@ -31,13 +31,15 @@ def said(text: str, kind: str) -> Iterator[Said]:
         try:
             width, height = float(image.get("width", "")), float(image.get("height", ""))
             boxes = [_box(box, width, height) for box in image.iter("box")]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ZeroDivisionError) as error:
             raise DataError(
                 f"image {image.get('name')}: {error}; expected width, height, and numbers in its boxes"
             ) from error
         tags = [tag.get("label") for tag in image.iter("tag")]
         value = boxes if kind == "box" else (tags[0] if tags else None)
-        yield Said(shown, person, value, f"cvat-{image.get('id')}-{image.get('name')}"[:100])
+        if not value:
+            continue  # nothing on it, or nobody looked: the file does not tell
+        yield Response(shown, person, value, id_of("cvat", image.get("name"), person, value))
 
 
 def _box(box: ElementTree.Element, width: float, height: float) -> dict[str, object]:

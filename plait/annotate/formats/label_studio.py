@@ -5,7 +5,6 @@ A *control* asks, an *object* shows. Boxes are in percent of the sides; ours are
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from plait.annotate.formats.said import Said
+from plait.annotate.formats.response import Response, id_of
 from plait.annotate.kinds import CHOICES, SCALE, Json, Question
 from plait.contract import WORDS, Part
 from plait.errors import ConfigError, DataError
 
 PERCENT = SCALE / 100
+MOST_STARS = 100
 LONGEST = 200_000  # characters of a configuration
 CONTROLS = {
     "Choices": "label",
@@ -61,7 +61,7 @@ class Control:
 def controls(config: str) -> list[Control]:
     """The controls of a configuration that Plait can answer. Raises ConfigError for one that is no XML, or without any."""
     try:
-        if len(config) > LONGEST or "<!" in config:  # no entities
+        if len(config) > LONGEST or "<!DOCTYPE" in config or "<!ENTITY" in config:
             raise ConfigError(
                 f"got a labelling configuration of {len(config)} characters; expected plain XML of at most {LONGEST}"
             )
@@ -96,7 +96,9 @@ def _question(tag: ElementTree.Element, header: str) -> Question:
         header,
     )
     if kind == "rate":
-        stars = int(str(tag.get("maxRating", "5")))
+        stars = int(tag.get("maxRating", "5")) if str(tag.get("maxRating", "5")).isdecimal() else 0
+        if not 2 <= stars <= MOST_STARS:
+            raise ConfigError(f"got maxRating={tag.get('maxRating')!r:.20}; expected 2 to {MOST_STARS}")
         return Question(kind, header, tuple(map(str, range(1, stars + 1))))
     values = tuple(str(each.get("value") or each.get("alias") or "") for each in tag if each.tag in ("Choice", "Label"))
     return Question(kind, header, values if kind in ("label", "box") else ())
@@ -191,7 +193,7 @@ def fits(raw: Any) -> bool:
     )
 
 
-def said(tasks: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Said]:
+def responses(tasks: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Response]:
     """What people say in tasks to a kind of question; cancelled annotations pass over their task. Raises DataError."""
     for number, task in enumerate(tasks):
         shown = _shown(task["data"], f"task {task.get('id', number)}")
@@ -200,8 +202,8 @@ def said(tasks: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Said]:
         for place, annotation in enumerate(task["annotations"]):
             person = _person(annotation.get("completed_by", names[place] if place < len(names) else "somebody"))
             value = None if annotation.get("was_cancelled") else value_of(annotation.get("result", ()), kind)
-            id = hashlib.sha256(repr((name, annotation.get("id"), person)).encode()).hexdigest()[:24]
-            yield Said(shown, person, value, f"label-studio-{id}", annotation.get("lead_time"))
+            id = id_of("label-studio", name, annotation.get("id"), person, value)
+            yield Response(shown, person, value, id, annotation.get("lead_time"))
 
 
 def _person(who: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,12 @@ from plait.contract import WORDS, Modality, Part
 from plait.data.importers.core.media import blob_of, endings
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.report import EntryError
+from plait.data.importers.core.writer import Writer
 from plait.data.media import Blob, to_blob
+from plait.errors import RowError
 
 SETTINGS = {"audio": {"max_seconds": 3600.0}}  # longer than most train on: how much is for whoever trains
+MOST_SAID = 3  # records that are left out, by name
 
 
 class Intake:
@@ -48,6 +52,20 @@ class Intake:
             self._modalities[part.type].check(replace(part, value=blob.data))
             self._last = (part.value, blob)
         return replace(part, value=self._last[1])
+
+
+def add_checked(writer: Writer, records: Iterable[Record], say: Callable[[str], object]) -> None:
+    """Write records whose media can be read; others are said, and left out."""
+    intake, broken = Intake(), []
+    for record in records:
+        try:
+            writer.add(intake.checked(record))
+        except (RowError, EntryError) as error:
+            broken.append(f"{record.where}: {error}")
+    for line in broken[:MOST_SAID]:
+        say(f"left out: {line}")
+    if len(broken) > MOST_SAID:
+        say(f"left out: {len(broken) - MOST_SAID} more")
 
 
 def _same(value: Any, other: Any) -> bool:

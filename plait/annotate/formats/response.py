@@ -1,7 +1,8 @@
-"""What people said in another program: who, of what, what. Matched with the items of a project by what is shown."""
+"""What people answered in another program: who, about what, what. Matched with the items of a project by what is shown."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from plait.contract import Part
 
 
 @dataclass(frozen=True)
-class Said:
+class Response:
     """One answer: the parts that were shown (media by their names there), the person, the answer (None: passed over), an id that stays the
     same however often the file is read, and the seconds it took, where that is known."""
 
@@ -19,3 +20,8 @@ class Said:
     value: Json
     id: str
     seconds: float | None = None
+
+
+def id_of(program: str, *facts: object) -> str:
+    """An id for a response, the same however often a file is read, another one for another answer."""
+    return f"{program}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}"
