@@ -319,6 +319,13 @@ def test_prompts_that_are_none(tmp_path, text, message):
         read(path)
 
 
+def test_prompts_that_cannot_be_read_begin_no_collection(tmp_path):
+    (tmp_path / "p.txt").write_text("Say: one")
+    with pytest.raises(ConfigError, match="--type"):
+        collecting.open_collection(tmp_path / "p.txt")
+    assert not collecting.folder_of(tmp_path / "p.txt").exists()
+
+
 def test_prompts_of_lines_and_of_templates(tmp_path):
     (tmp_path / "p.txt").write_text("Say: one\n\nSay: two\n")
     assert [prompt.words for prompt in read(tmp_path / "p.txt", "audio", "record")] == ["Say: one", "Say: two"]
@@ -337,7 +344,7 @@ def test_consent_has_what_it_needs(tmp_path):
     (tmp_path / "p.txt").write_text("Say: one")
     first = collecting.open_collection(tmp_path / "p.txt", ["licence=CC-BY-4.0"], kind="audio")
     assert "CC-BY-4.0" in first.terms.text
-    assert collecting.open_collection(tmp_path / "p.txt", kind="audio").terms == first.terms
+    assert collecting.open_collection(tmp_path / "p.txt").terms == first.terms, "the type is known by now"
     assert collecting.open_collection(tmp_path / "p.txt", ["licence=MIT"], kind="audio").terms != first.terms
     assert consent.checked(["voice", "train"]) == ("train", "voice")
     (tmp_path / "short.md").write_text("ok")
