@@ -175,13 +175,13 @@ def _alpha_of_distance(ratings: Sequence[Rating], distance: Distance) -> float |
         return None
 
     def apart(first: int, second: int) -> float:
-        found = float(distance(values[first], values[second]))
-        if not 0 <= found < math.inf:
+        apart_by = float(distance(values[first], values[second]))
+        if not 0 <= apart_by < math.inf:
             raise ConfigError(
-                f"the distance of {values[first]!r} and {values[second]!r} is {found}: expected a finite number of at least 0. "
+                f"the distance of {values[first]!r} and {values[second]!r} is {apart_by}: expected a finite number of at least 0. "
                 "Mend the function"
             )
-        return found
+        return apart_by
 
     observed = sum(
         2 / (len(rows) - 1) * sum(apart(*pair) for pair in itertools.combinations(rows, 2)) for rows in rows_of.values()

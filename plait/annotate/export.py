@@ -54,8 +54,8 @@ def records(project: Project, media: Path, results: Sequence[review.Result]) -> 
         answered = _answered(sample, result, project.question)
         if answered is not None:
             provenance = {
-                "kind": project.question.kind, "by": sorted(result.said), "confidence": round(result.confidence, 4), "method": result.method,
-                "said": dict(result.said), "events": _events(project, result), "item": result.item.id,
+                "kind": project.question.kind, "by": sorted(result.answers), "confidence": round(result.confidence, 4), "method": result.method,
+                "answers": dict(result.answers), "events": _events(project, result), "item": result.item.id,
             }  # fmt: skip
             task = sample.task or f"annotated {project.question.kind}"
             meta = {**sample.meta, "annotated": provenance}
@@ -65,7 +65,7 @@ def records(project: Project, media: Path, results: Sequence[review.Result]) -> 
 def _events(project: Project, result: review.Result) -> list[int]:
     """Numbers of the events that a result comes from."""
     with project.lock:
-        votes = [project.votes[result.item.id][person] for person in result.said]
+        votes = [project.votes[result.item.id][person] for person in result.answers]
         decision = project.decision(result.item.id)
     return sorted(vote.event.number for vote in (*votes, *([decision] if decision else [])))
 

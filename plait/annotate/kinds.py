@@ -198,7 +198,7 @@ def _text_distance(first: str, second: str) -> float:
 
 def ratings(answers: Mapping[str, Mapping[str, Json]]) -> list[Rating]:
     """(item, person, answer) of answers by item and person."""
-    return [(item, person, value) for item, said in answers.items() for person, value in said.items()]
+    return [(item, person, value) for item, by_person in answers.items() for person, value in by_person.items()]
 
 
 def _by_crowd(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus]:
@@ -211,11 +211,13 @@ def _by_crowd(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus]
 
 
 def _by_median(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus]:
-    """The lower median, which somebody said; the confidence is the share of those who said it."""
+    """The lower median, which somebody by_person; the confidence is the share of those who by_person it."""
     settled = {}
-    for item, said in answers.items():
-        middle = statistics.median_low(said.values())
-        shares = {value: list(said.values()).count(value) / len(said) for value in sorted(set(said.values()))}
+    for item, by_person in answers.items():
+        middle = statistics.median_low(by_person.values())
+        shares = {
+            value: list(by_person.values()).count(value) / len(by_person) for value in sorted(set(by_person.values()))
+        }
         settled[item] = Consensus(middle, shares[middle], shares)
     return settled
 
@@ -223,8 +225,8 @@ def _by_median(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus
 def _by_nearest(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus]:
     """The text that lies nearest to all others (the medoid); the confidence is 1 less its mean distance to them."""
     settled = {}
-    for item, said in answers.items():
-        texts = [said[person] for person in sorted(said)]
+    for item, by_person in answers.items():
+        texts = [by_person[person] for person in sorted(by_person)]
         far = {text: sum(_text_distance(text, other) for other in texts) for text in dict.fromkeys(texts)}
         best = min(far, key=lambda text: far[text])
         confidence = 1 - far[best] / max(len(texts) - 1, 1)
@@ -235,19 +237,19 @@ def _by_nearest(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensu
 def _by_boxes(answers: Mapping[str, Mapping[str, Json]]) -> dict[str, Consensus]:
     """Boxes that at least half of the persons drew, corners averaged; the confidence is 1 less the mean distance to it."""
     settled = {}
-    for item, said in answers.items():
+    for item, by_person in answers.items():
         groups: list[list[Json]] = []
-        for person in sorted(said):
+        for person in sorted(by_person):
             means = [_mean(group) for group in groups]
-            matched = {j: i for shared, i, j in _matches(means, said[person]) if shared >= SAME_BOX}
-            for j, box in enumerate(said[person]):
+            matched = {j: i for shared, i, j in _matches(means, by_person[person]) if shared >= SAME_BOX}
+            for j, box in enumerate(by_person[person]):
                 if j in matched:
                     groups[matched[j]].append(box)
                 else:
                     groups.append([box])
-        boxes = [_mean(group) for group in groups if 2 * len(group) >= len(said)]
+        boxes = [_mean(group) for group in groups if 2 * len(group) >= len(by_person)]
         boxes.sort(key=lambda each: (each["box"][1], each["box"][0]))
-        far = [_box_distance(boxes, each) for each in said.values()]
+        far = [_box_distance(boxes, each) for each in by_person.values()]
         settled[item] = Consensus(boxes, 1 - sum(far) / len(far), {})
     return settled
 

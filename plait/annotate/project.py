@@ -69,7 +69,7 @@ class Project:
         self.votes: dict[str, dict[str, Vote]] = {}  # by item and person
         self.decisions: dict[str, dict[str, Vote]] = {}  # by item and reviewer
         self.predictions: dict[str, dict[str, Prediction]] = {}  # by item and model
-        self._said: dict[
+        self._history: dict[
             str, list[tuple[str, str, Vote | None]]
         ] = {}  # by person: what, of which item, what was there before
         self._leases: dict[str, tuple[str, float]] = {}  # by person: the item, until when
@@ -138,18 +138,18 @@ class Project:
 
     def _fold(self, event: Event) -> None:
         """Change the state by what was said."""
-        said = self._said.setdefault(event.person, [])
+        history = self._history.setdefault(event.person, [])
         if event.kind == UNDO:
             self._undone[event.id] = event.item
-            if said:
-                kind, item, before = said.pop()
+            if history:
+                kind, item, before = history.pop()
                 self._put(kind, item, event.person, before)
                 if kind != DECIDE and self.items[item].gold is None and not self.answers_of(item):
                     self._queue.append(item)  # nobody has answered it now
             return
         table = self.decisions if event.kind == DECIDE else self.votes
         if event.kind != IMPORT:  # what was given elsewhere is not taken back here
-            said.append((event.kind, event.item, table[event.item].get(event.person)))
+            history.append((event.kind, event.item, table[event.item].get(event.person)))
         self._put(event.kind, event.item, event.person, Vote(event.person, event.value, event))
 
     def _put(self, kind: str, item: str, person: str, vote: Vote | None) -> None:
@@ -184,7 +184,7 @@ class Project:
     def _gold(self, person: str) -> str | None:
         """A known item, where it is time for one."""
         every = self.plan.gold_every
-        count = sum(kind == ANSWER for kind, *_ in self._said.get(person, ()))
+        count = sum(kind == ANSWER for kind, *_ in self._history.get(person, ()))
         if not every or (count + 1) % every:
             return None
         return next((id for id in self._golds if person not in self.votes[id]), None)
@@ -234,10 +234,10 @@ class Project:
         with self.lock:
             if id in self._undone:  # it was sent twice
                 return self.items[self._undone[id]]
-            said = self._said.get(person)
-            if not said:
+            history = self._history.get(person)
+            if not history:
                 return None
-            kind, item, _ = said[-1]
+            kind, item, _ = history[-1]
             if self._kept(Event(id, UNDO, item, person)) is not None and kind != DECIDE:
                 self._leases[person] = (item, self.clock() + LEASE)
             return self.items[item]
@@ -290,7 +290,7 @@ class Project:
     def progress(self, person: str = "") -> dict[str, Any]:
         """How far the work is, all in all and of one person."""
         with self.lock:
-            mine = self._said.get(canonical(person), ()) if person else ()
+            mine = self._history.get(canonical(person), ()) if person else ()
             return {
                 "items": len(self.items) - len(self._golds),
                 "complete": len(self._complete),

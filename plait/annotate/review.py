@@ -20,13 +20,13 @@ DECISION, CROWD = "decision", "dawid-skene"
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to an item, how sure it is, what it comes from, and what everybody said."""
+    """The answer to an item, how sure it is, what it comes from, and what everybody answered, by person."""
 
     item: Item
     value: Json
     confidence: float
     method: str
-    said: Mapping[str, Json]
+    answers: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Dispute:
     item: Item
     distance: float
     settled: Consensus | None
-    said: Mapping[str, Json]
+    answers: Mapping[str, Json]
     passed_over: tuple[str, ...]
 
 
@@ -53,29 +53,28 @@ def trusted(project: Project, least_gold: float = 0.0) -> dict[str, dict[str, Js
 
 def settled(project: Project, least_gold: float = 0.0) -> dict[str, Consensus]:
     """What people come to without decisions, by item."""
-    said = {id: values for id, values in trusted(project, least_gold).items() if values}
-    return known(project.question.kind).settle(said) if said else {}
+    answers = {id: values for id, values in trusted(project, least_gold).items() if values}
+    return known(project.question.kind).settle(answers) if answers else {}
 
 
 def results(project: Project, least_gold: float = 0.0) -> list[Result]:
     """The answers to all items that have one, in their order: a reviewer's decision, or what people come to."""
     with project.lock:
-        said, by_item = trusted(project, least_gold), settled(project, least_gold)
+        answers, by_item = trusted(project, least_gold), settled(project, least_gold)
         decided = {id: vote.value for id, vote in project.decided.items()}
-    method = _method(project, said)
-    answers = []
-    for id, values in said.items():
+    method, listed = _method(project, answers), []
+    for id, by_person in answers.items():
         item = project.items[id]
         if id in decided:
-            answers.append(Result(item, decided[id], 1.0, DECISION, values))
+            listed.append(Result(item, decided[id], 1.0, DECISION, by_person))
         elif id in by_item:
-            answers.append(Result(item, by_item[id].value, by_item[id].confidence, method, values))
-    return answers
+            listed.append(Result(item, by_item[id].value, by_item[id].confidence, method, by_person))
+    return listed
 
 
-def _method(project: Project, said: Mapping[str, Mapping[str, Json]]) -> str:
+def _method(project: Project, answers: Mapping[str, Mapping[str, Json]]) -> str:
     kind = known(project.question.kind)
-    is_crowd = len({name for values in said.values() for name in values}) >= LEAST_CROWD
+    is_crowd = len({name for values in answers.values() for name in values}) >= LEAST_CROWD
     return CROWD if kind.is_categorical and is_crowd else kind.method
 
 
@@ -88,11 +87,11 @@ def disputes(project: Project) -> list[Dispute]:
         for id, item in project.items.items():
             if item.gold is not None or project.decision(id) is not None:
                 continue
-            said = project.answers_of(id)
+            answers = project.answers_of(id)
             skips = tuple(name for name, vote in project.votes[id].items() if not vote.is_answer)
-            apart = _spread(list(said.values()), kind.distance)
+            apart = _spread(list(answers.values()), kind.distance)
             if apart > AGREED or len(skips) >= MANY_SKIPS:
-                listed.append(Dispute(item, apart, by_item.get(id), said, skips))
+                listed.append(Dispute(item, apart, by_item.get(id), answers, skips))
     return sorted(listed, key=lambda dispute: -dispute.distance)
 
 
@@ -119,13 +118,13 @@ def gold_scores(project: Project) -> dict[str, tuple[int, int]]:
 
 
 def statistics(project: Project) -> dict[str, Any]:
-    """How the work stands: progress, Krippendorff's alpha, Cohen's kappa of every two persons, and of each person how much was said, what
+    """How the work stands: progress, Krippendorff's alpha, Cohen's kappa of every two persons, and of each person how many answers, what
     is right of what is known, seconds an answer, and the skill that Dawid and Skene's model sees."""
     kind = known(project.question.kind)
     with project.lock:
-        said = trusted(project)
-        votes = ratings(said)
-        persons = sorted({name for values in said.values() for name in values} | set(gold_scores(project)))
+        answers = trusted(project)
+        votes = ratings(answers)
+        persons = sorted({name for values in answers.values() for name in values} | set(gold_scores(project)))
         seconds: dict[str, list[float]] = {}
         for by_person in project.votes.values():
             for name, vote in by_person.items():
@@ -133,7 +132,7 @@ def statistics(project: Project) -> dict[str, Any]:
                     seconds.setdefault(name, []).append(vote.event.seconds)
         golds, progress = gold_scores(project), project.progress()
     skills = _skills(votes) if kind.is_categorical and len(persons) >= LEAST_CROWD else {}
-    counts = {name: sum(name in values for values in said.values()) for name in persons}
+    counts = {name: sum(name in values for values in answers.values()) for name in persons}
     kappas = [pair._asdict() for pair in pairwise(votes)] if kind.is_categorical and votes else []
     return progress | {
         "alpha": krippendorff_alpha(votes, kind.distance) if votes else None,

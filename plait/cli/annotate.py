@@ -82,15 +82,15 @@ def status(
     """How far the work is, and how well people agree."""
     from plait.api import annotating
 
-    told = annotating.status(data)
+    figures = annotating.status(data)
     if as_json:
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(figures, indent=1, ensure_ascii=False))
         return
-    alpha = "not to be told yet" if told["alpha"] is None else f"{told['alpha']:.2f}"
+    alpha = "not to be told yet" if figures["alpha"] is None else f"{figures['alpha']:.2f}"
     typer.echo(
-        f"{told['complete']} of {told['items']} items complete, {told['answers']} answers, {told['decided']} decided; alpha {alpha}"
+        f"{figures['complete']} of {figures['items']} items complete, {figures['answers']} answers, {figures['decided']} decided; alpha {alpha}"
     )
-    for person in told["persons"]:
+    for person in figures["persons"]:
         gold = f", {person['gold_right']} of {person['gold_asked']} known items right" if person["gold_asked"] else ""
         skill = "" if person["skill"] is None else f", skill {person['skill']:.2f}"
         typer.echo(f"{person['name']}: {person['answers']} answers{gold}{skill}")

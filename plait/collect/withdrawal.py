@@ -229,14 +229,14 @@ def _rows_of(checkpoint: Path) -> set[str]:
 
 def digests_in(paths: Iterable[Path]) -> set[str]:
     """SHA-256 of every file below some folders, and of every member of their shards: to prove that something is gone."""
-    found = set()
+    digests = set()
     for root in paths:
         for path in root.rglob("*"):
             if path.is_file():
-                found.add(hashlib.sha256(path.read_bytes()).hexdigest())
+                digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
             if path.suffix == ".tar" and path.is_file():
                 with tarfile.open(path) as tar:
-                    found |= {
+                    digests |= {
                         hashlib.sha256(file.read()).hexdigest() for member in tar if (file := tar.extractfile(member))
                     }
-    return found
+    return digests

@@ -94,10 +94,10 @@ class Pages:
             {"model": guess.model, "value": guess.value, "uncertainty": guess.uncertainty}
             for guess in self.project.predictions.get(item.id, {}).values()
         ]
-        said = self.project.votes[item.id].get(canonical(person)) if person else None
-        return shape | {"guesses": guesses, "said": said.value if said else None}
+        vote = self.project.votes[item.id].get(canonical(person)) if person else None
+        return shape | {"guesses": guesses, "answered": vote.value if vote else None}
 
-    def said(self, kind: str, body: Answered, http: HttpRequest) -> dict[str, Any]:
+    def keep(self, kind: str, body: Answered, http: HttpRequest) -> dict[str, Any]:
         """Keep what a person says of an item. Raises ApiError, ConfigError."""
         person = caller_of(http) or body.person
         if body.item not in self.project.items:
@@ -165,12 +165,12 @@ def router(pages: Pages) -> APIRouter:
     @routes.post("/answers")
     def answer(body: Answered, http: HttpRequest) -> dict[str, Any]:
         """Keep an answer; the next item comes back."""
-        return pages.said(ANSWER, body, http)
+        return pages.keep(ANSWER, body, http)
 
     @routes.post("/skips")
     def skip(body: Answered, http: HttpRequest) -> dict[str, Any]:
         """Pass over an item; the next one comes back."""
-        return pages.said(SKIP, body, http)
+        return pages.keep(SKIP, body, http)
 
     @routes.post("/undo")
     def undo(body: Undone, http: HttpRequest) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def reviews(pages: Pages) -> APIRouter:
     @routes.post("/decisions")
     def decide(body: Answered, http: HttpRequest) -> dict[str, Any]:
         """Settle an item, whatever others say."""
-        return pages.said(DECIDE, body, http)
+        return pages.keep(DECIDE, body, http)
 
     @routes.get("/statistics", dependencies=[Depends(check)])
     def statistics() -> dict[str, Any]:
@@ -213,7 +213,7 @@ def reviews(pages: Pages) -> APIRouter:
         listed = review.disputes(project)
         shapes = [
             (pages.shown(dispute.item) or {}) | {
-                "distance": dispute.distance, "said_by": dict(dispute.said), "passed_over": list(dispute.passed_over),
+                "distance": dispute.distance, "by_person": dict(dispute.answers), "passed_over": list(dispute.passed_over),
                 "settled": dispute.settled.value if dispute.settled else None,
             }
             for dispute in listed[:limit]

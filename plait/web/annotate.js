@@ -26,9 +26,9 @@ class Form {
   constructor(item, elements, answer) {
     Object.assign(this, { item, answer, kind: session.about.question.kind, options: session.about.question.options });
     this.isSwapped = this.kind === "choose" && [...item.id].reduce((sum, letter) => sum + letter.charCodeAt(0), who().person.length) % 2 === 1;
-    const start = item.said ?? item.settled ?? item.guesses[0]?.value ?? null;
+    const start = item.answered ?? item.settled ?? item.guesses[0]?.value ?? null;
     this.element = el("div", { className: "options" });
-    if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.said ?? null);
+    if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.answered ?? null);
     else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(start) ? start : []);
     else this.asText(typeof start === "string" ? start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
   }
@@ -198,7 +198,7 @@ class Review {
         element.append(el("p", { role: "alert", className: "failed" }, error.message));
       }
     });
-    const said = Object.entries(item.said_by).map(([name, value]) => el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`));
+    const said = Object.entries(item.by_person).map(([name, value]) => el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`));
     if (form.isSwapped) answers.reverse();
     element.append(...messages, ...(answers.length ? [el("div", { className: "answers" }, answers.map((each) => el("article", {}, each)))] : []), el("ul", {}, said, item.passed_over.map((name) => el("li", { className: "soft" }, `${name}: ${t("passedOver")}`))), form.element);
     return element;

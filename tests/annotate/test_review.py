@@ -65,7 +65,7 @@ def test_labels_become_rows_that_training_reads(begin, tmp_path):
     assert sorted(by_answer) == ["cat", "cat", "dog"]
     (decided,) = [row for row in rows if row["meta"]["annotated"]["method"] == "decision"]
     assert decided["messages"][-1]["content"][0]["text"] == "dog"
-    assert decided["meta"]["annotated"]["said"] == {"ann": "dog", "ben": "cat"}
+    assert decided["meta"]["annotated"]["answers"] == {"ann": "dog", "ben": "cat"}
     assert decided["meta"]["annotated"]["by"] == ["ann", "ben"]
     question = decided["messages"][0]["content"]
     assert question[0]["type"] == "image"

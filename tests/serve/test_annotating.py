@@ -73,7 +73,7 @@ def test_nobody_sees_what_others_say_or_which_items_are_known(folder):
         item = post(url, "next", person="ben").json()["item"]
         assert item["id"] == id
         assert "dog" not in json.dumps(item)
-        assert set(item) == {"id", "messages", "answers", "guesses", "said"}
+        assert set(item) == {"id", "messages", "answers", "guesses", "answered"}
 
 
 def test_keys_name_persons_and_reviewers_decide(folder):
