@@ -52,9 +52,8 @@ def _write(
             f"{collection.folder}: no item that is {' or '.join(standings)} may be used to {purpose}; expected some: collect, and review, first"
         )
     writer = Writer(folder)
-    collection.note_export(
-        folder, [item.id for item in items]
-    )  # before the first byte: a kill leaves nothing that nobody knows
+    ids = [item.id for item in items]
+    collection.note_export(folder, ids)  # before the first byte: a kill leaves nothing that nobody knows
     with writer:
         try:
             add_checked(writer, records(collection, items), say)
@@ -68,13 +67,14 @@ def _write(
             )
         except BaseException:
             writer.discard()
+            collection.note_export(folder, [])
             raise
     atomic_write(folder / CARD, card(collection, items, purpose, counts))
     atomic_write(
         folder / LICENCE,
         f"{collection.plan.licence}\n\nWhat people agreed to, version {_version(collection)}:\n\n{_text(collection)}\n",
     )
-    collection.note_export(folder, [item.id for item in items])
+    collection.note_export(folder, ids)
     return counts
 
 

@@ -299,11 +299,15 @@ class Collection(Database):
 
     def note_export(self, folder: Path, items: Iterable[str]) -> None:
         """Keep that a data folder holds some items, and the hashes of its files of rows, so that it can be cleared of them."""
-        digests = [sha256_of(path) for path in sorted(folder.glob("*.jsonl"))]
+        digests = json.dumps([sha256_of(path) for path in sorted(folder.glob("*.jsonl"))])
+        held, place = json.dumps(sorted(items)), str(folder.resolve())
+        query = "SELECT rows, items FROM exports WHERE folder = ? ORDER BY number DESC LIMIT 1"
+        if self.rows(query, place) == [(digests, held)]:
+            return
         with self._transaction() as file:
             file.execute(
                 "INSERT INTO exports (folder, rows, items, at) VALUES (?, ?, ?, ?)",
-                (str(folder.resolve()), json.dumps(digests), json.dumps(sorted(items)), time.time()),
+                (place, digests, held, time.time()),
             )
 
     def exported(self, folder: Path) -> set[str]:

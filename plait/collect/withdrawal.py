@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plait import registry
 from plait.collect.project import MEDIA, Collection
 from plait.data.shards import index_of
 from plait.runtime.files import atomic_write, sha256_of
@@ -47,9 +48,9 @@ def withdraw(
     `also`, such as runs that hold copies. With all items the person's name leaves the store, too. Raises ConfigError for a bad name,
     StorageError where nothing could be removed; what could be removed in part is told."""
     person = canonical(person)
-    with collection.exclusive(), collection.lock:
-        mine = [item for item in collection.items_of(person) if items is None or item.id in items]
-        with collection._transaction() as file:
+    with collection.exclusive():
+        with collection.lock, collection._transaction() as file:
+            mine = [item for item in collection.items_of(person) if items is None or item.id in items]
             for item in mine:
                 file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, time.time()))
                 file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
@@ -110,7 +111,7 @@ def purge(folder: Path, items: Container[str], digests: Container[str], removal:
 
 
 def _purge_file(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
-    if path.suffix == ".jsonl":
+    if ".jsonl" in path.suffixes:  # also of an export that was killed, .jsonl.partial
         lines = path.read_bytes().splitlines(keepends=True)
         left = [line for line in lines if not _is_of(line, items)]
         if len(left) < len(lines):
@@ -123,7 +124,7 @@ def _purge_file(path: Path, items: Container[str], digests: Container[str], remo
             removal.left[str(path)] = (
                 "annotations of collected rows, which are only added to; remove the file, and annotate anew"
             )
-    elif sha256_of(path) in digests:
+    elif registry.kind_of_file(path.suffix) and sha256_of(path) in digests:
         path.unlink()
         removal.media[str(path.parent)] = removal.media.get(str(path.parent), 0) + 1
 

@@ -1,6 +1,7 @@
 """What people give becomes a data set; what they take back is gone from it, from shards, from the next training."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -18,9 +19,11 @@ from plait import api, registry
 from plait.api import collecting
 from plait.cli import app as cli
 from plait.collect import consent, withdrawal
+from plait.collect import export as exporting
 from plait.collect.project import NotGoodError
 from plait.collect.prompts import read
 from plait.contract import Part
+from plait.data.importers.core.writer import Writer, by_content
 from plait.data.rows import read_rows
 from plait.data.shards import ShardRows, ShardWriter
 from plait.errors import ConfigError, DataError
@@ -47,8 +50,13 @@ def opened(prompts, **plan):
 
 
 def filled(prompts, purposes=("train", "share")):
-    """A collection to which three people gave a drawing and a sentence each, all accepted."""
+    """A collection to which three people gave a drawing and a sentence each, all accepted, and whose rows are all of training."""
     collection = opened(prompts)
+    salts = (str(number) for number in itertools.count())
+    while any(by_content(exporting.pseudonym(collection, person)) != "train" for person in PEOPLE):
+        collection.salt = next(salts)
+    with collection._transaction() as file:
+        file.execute("UPDATE secret SET salt = ?", (collection.salt,))
     by_type = {prompt.type: prompt.id for prompt in collection.prompts.values()}
     for number, person in enumerate(PEOPLE):
         collection.agree(person, collection.terms.version, purposes)
@@ -440,6 +448,30 @@ def test_an_export_that_was_killed_is_known(prompts, tmp_path, monkeypatch):
         collecting.export(prompts, tmp_path / "out")
     withdrawal.withdraw(collection, "ann")
     assert "annimage" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.jsonl"))
+
+
+def test_an_export_that_failed_is_none(prompts, tmp_path, monkeypatch):
+    collection = filled(prompts)
+    monkeypatch.setattr("plait.collect.export.add_checked", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        collecting.export(prompts, tmp_path / "out")
+    assert not withdrawal.withdraw(collection, "ann").left
+
+
+def test_what_a_killed_export_wrote_is_cleared(prompts, tmp_path, monkeypatch):
+    collection = filled(prompts)
+    monkeypatch.setattr(Writer, "finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Writer, "discard", lambda _: (_ for _ in ()).throw(SystemExit))  # as a kill: nothing is tidied
+    with pytest.raises(SystemExit):
+        collecting.export(prompts, tmp_path / "out")
+
+    def written():
+        return b"".join(path.read_bytes() for path in (tmp_path / "out").glob("*.partial"))
+
+    assert b"annimage" in written()
+    withdrawal.withdraw(collection, "ann")
+    assert b"annimage" not in written()
+    assert b"benimage" in written()
 
 
 def test_the_pseudonym_of_who_left_is_drawn(prompts):
