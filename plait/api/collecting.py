@@ -25,15 +25,15 @@ def open_collection(
 ) -> Collection:
     """The collection of a file of prompts, begun if there is none yet; `terms` is a file of the text that people agree to, where it is another than
     before, `overrides` change the plan (plait.collect.project.Plan), such as votes=2. Raises ConfigError, DataError."""
-    place = folder_of(prompts)
-    before = Collection(place) if (place / STORE).is_file() else None
+    folder = folder_of(prompts)
+    before = Collection(folder) if (folder / STORE).is_file() else None
     ways = {(prompt.type, prompt.how) for prompt in before.prompts.values()} if before else set()
     if not kind and len(ways) == 1:  # as it was said at the beginning
         ((kind, how),) = ways
     asked = asking.read(prompts, kind, how)
     kept = before.plan if before else Plan()
     is_theirs = before is not None and before.terms not in (None, consent.read(None, kept.licence))
-    collection = Collection(place, asked, changed(kept, overrides))
+    collection = Collection(folder, asked, changed(kept, overrides))
     if terms is not None or not is_theirs:
         collection.use_terms(consent.read(terms, collection.plan.licence))
     return collection

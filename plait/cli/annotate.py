@@ -52,11 +52,11 @@ def annotate(
     from plait.api import annotating
     from plait.cli.serve import LOOPBACK, listening_at, named_checkpoints
 
-    place = listening_at(at, keys)
+    address = listening_at(at, keys)
     if not ask and (options or question):
         raise ConfigError("got --options or --question without --ask; expected --ask beside them")
     asked = Question(ask, question, tuple(filter(None, map(str.strip, options.split(","))))) if ask else None
-    access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
+    access = server.access(keys, LOOPBACK if address[0] in LOOPBACK else (), ())
     project = annotating.open_project(data, asked, overrides or (), typer.echo)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
@@ -71,7 +71,7 @@ def annotate(
             threading.Thread(target=annotating.ask_models, args=arguments, daemon=True).start()
         return stop.set
 
-    server.annotate(project, folder_of(data), place, access, begin, typer.echo)
+    server.annotate(project, folder_of(data), address, access, begin, typer.echo)
 
 
 @annotations_app.command("status")

@@ -43,11 +43,11 @@ def collect(
     from plait.api import collecting
     from plait.cli.serve import LOOPBACK, listening_at
 
-    place = listening_at(at, keys)
-    access = server.access(keys, LOOPBACK if place[0] in LOOPBACK else (), ())
+    address = listening_at(at, keys)
+    access = server.access(keys, LOOPBACK if address[0] in LOOPBACK else (), ())
     collection = collecting.open_collection(prompts, overrides or (), consent, kind, how)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    server.collect(collection, place, access, [runs], typer.echo)
+    server.collect(collection, address, access, [runs], typer.echo)
 
 
 @collected_app.command("status")

@@ -169,12 +169,12 @@ class Collection(Database):
                 self.plan.votes,
             )
         )
-        left = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.prompts if id not in mine}
-        left = {id: count for id, count in left.items() if count < self.plan.per_prompt}
-        if not left:
+        wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.prompts if id not in mine}
+        wanted = {id: count for id, count in wanted.items() if count < self.plan.per_prompt}
+        if not wanted:
             return None
-        fewest = min(left.values())
-        return self.prompts[random.choice([id for id, count in left.items() if count == fewest])]
+        fewest = min(wanted.values())
+        return self.prompts[random.choice([id for id, count in wanted.items() if count == fewest])]
 
     def give(self, person: str, prompt: str, part: Part, id: str = "") -> Contribution:
         """Keep what a person made for a prompt, without what its file said beside (places, names of devices). What is given again under one id is

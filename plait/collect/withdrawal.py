@@ -113,10 +113,10 @@ def purge(folder: Path, items: Container[str], digests: Container[str], removal:
 def _purge_file(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
     if ".jsonl" in path.suffixes:  # also of an export that was killed, .jsonl.partial
         lines = path.read_bytes().splitlines(keepends=True)
-        left = [line for line in lines if not _is_of(line, items)]
-        if len(left) < len(lines):
-            atomic_write(path, b"".join(left).decode())
-            removal.rows[str(path)] = len(lines) - len(left)
+        kept = [line for line in lines if not _is_of(line, items)]
+        if len(kept) < len(lines):
+            atomic_write(path, b"".join(kept).decode())
+            removal.rows[str(path)] = len(lines) - len(kept)
     elif path.suffix == ".tar":
         _purge_shard(path, items, digests, removal)
     elif path.suffix == ".sqlite":
@@ -150,10 +150,10 @@ def _purge_shard(path: Path, items: Container[str], digests: Container[str], rem
             data = source.read() if source else b""
             if member.name.endswith(".jsonl"):
                 lines = data.splitlines(keepends=True)
-                left = [line for line in lines if not _is_of(line, items)]
-                rows += len(lines) - len(left)
-                data = b"".join(left)
-                if not left:
+                kept = [line for line in lines if not _is_of(line, items)]
+                rows += len(lines) - len(kept)
+                data = b"".join(kept)
+                if not kept:
                     continue
                 member.size = len(data)
             elif hashlib.sha256(data).hexdigest() in digests:

@@ -65,8 +65,8 @@ def lens_page(lens: Lens, modality: Modality) -> str:
 
 
 def _heading(lens: Lens, number: int, token: TokenLens) -> Markup:
-    place = place_in_words(lens.answer.parts[lens.part].type, token.region)
-    return Markup('<th title="{}">{}</th>').format(place, token.label or number + 1)
+    where = place_in_words(lens.answer.parts[lens.part].type, token.region)
+    return Markup('<th title="{}">{}</th>').format(where, token.label or number + 1)
 
 
 def _table(heads: Sequence[Markup], layers: Sequence[int], cells: Sequence[Sequence[Markup]]) -> Markup:

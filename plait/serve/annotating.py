@@ -249,17 +249,17 @@ def create_app(
     pages = Pages(project, folder)
     app.include_router(router(pages))
     app.include_router(reviews(pages))
-    return with_pages(app, "annotate.html", access or Access(), limits or Limits())
+    return with_pages(app, "annotate", access or Access(), limits or Limits())
 
 
-def with_pages(app: FastAPI, page: str, access: Access, limits: Limits) -> FastAPI:
-    """An application with a page of the package at its root, the guard before it, and what tells whether it runs."""
+def with_pages(app: FastAPI, pages: str, access: Access, limits: Limits) -> FastAPI:
+    """An application with pages for people at its root (`web/PAGES.js`), the guard before it, and what tells whether it runs."""
     metrics = Metrics({})
 
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> Mapping[str, str]:
-        """Whether the process answers."""
-        return {"status": "ok"}
+        """Whether the process answers, and with which pages."""
+        return {"status": "ok", "pages": pages}
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
     async def figures() -> Response:
@@ -268,7 +268,7 @@ def with_pages(app: FastAPI, page: str, access: Access, limits: Limits) -> FastA
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def root() -> FileResponse:
-        return FileResponse(WEB / page)
+        return FileResponse(WEB / "people.html")
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_middleware(Guard, limits=limits, metrics=metrics, access=access)

@@ -201,4 +201,4 @@ def create_app(collection: Collection, access: Access | None = None, also: Seque
     app.include_router(router(collection, decoder))
     app.include_router(returns(collection, also))
     app.include_router(reviews(collection))
-    return with_pages(app, "collect.html", access or Access(), Limits(body=LARGEST))
+    return with_pages(app, "collect", access or Access(), Limits(body=LARGEST))

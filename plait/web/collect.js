@@ -118,4 +118,5 @@ class Mine {
   }
 }
 
+document.getElementById("name-help").dataset.t = "nameHelpCollect";
 begin("/collect/project", { give: Give, review: Review, mine: Mine, consent: Agree }, () => ["give", "review", "mine", "consent"], (name) => (session.about.agreed.length || name === "mine" ? name : "consent"));
