@@ -21,7 +21,7 @@ GOOD, NOTE, BAD = "ok", "note", "missing"
 REQUIRED = {
     "torch": "torch", "numpy": "numpy", "pydantic": "pydantic", "typer": "typer", "rich": "rich", "safetensors": "safetensors",
     "tokenizers": "tokenizers", "pillow": "PIL", "soundfile": "soundfile", "soxr": "soxr", "scikit-learn": "sklearn",
-    "scipy": "scipy", "jinja2": "jinja2", "jaxtyping": "jaxtyping", "tensorboard": "tensorboard", "jiwer": "jiwer",
+    "scipy": "scipy", "jinja2": "jinja2", "jaxtyping": "jaxtyping", "tensorboard": "tensorboard", "jiwer": "jiwer", "rapidfuzz": "rapidfuzz",
     "num2words": "num2words", "espeakng-loader": "espeakng_loader", "pyyaml": "yaml",
 }  # fmt: skip
 PROGRAMS = {
