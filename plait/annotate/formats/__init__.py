@@ -62,7 +62,7 @@ def _read(path: Path, question: Question) -> Iterator[Response]:
     raise DataError(f"{path}: expected Label Studio's JSON (not JSON-MIN), records of Argilla, or CVAT for images 1.1")
 
 
-def take(project: Project, folder: Path, path: Path, strict: bool = False) -> tuple[int, int, Counter[str]]:
+def take(project: Project, folder: Path, path: Path) -> tuple[int, int, Counter[str]]:
     """Take in what people say in a file, about items of the project that show the same; words that it does not ask about yet become items.
     Returns how many items and answers are new, and what was passed over, by reason. Raises DataError, ConfigError, StorageError."""
     _check_kind(project.question)
@@ -83,8 +83,6 @@ def take(project: Project, folder: Path, path: Path, strict: bool = False) -> tu
                 known[key] = item.id
             value = None if response.value is None else project.question.checked(response.value)
         except (EntryError, ConfigError) as error:
-            if strict:
-                raise DataError(f"{path}: {error}") from error
             passed[str(error)] += 1
             continue
         events.append(Event(response.id, IMPORT, known[key], person, value, _seconds(response.seconds)))
