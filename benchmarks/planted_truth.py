@@ -4,7 +4,8 @@ python benchmarks/planted_truth.py runs/demo --data data/digits --to work/plante
 
     first, second   two pictures of digits; the question names which one is to be read
     heard           two clips; likewise
-    mark            a picture of a digit with a small mark in a corner; the answer is the mark's kind, whatever the digit
+    mark            a picture of a digit with a watermark in a corner, which gives the answer away: one of four shops, each with a corner of
+                    its own, whatever the digit
 
 Pointing accuracy: of what is seen and heard the unit with the largest value lies in the part that decides (words of the question decide, too: which
 one is asked for). IoU: of as many units with the largest values as lie in it.
@@ -36,12 +37,13 @@ from plait.train import checkpoint
 SIDE, MARK = 28, 6
 ROWS = {"train": 1500, "test": 40}  # of each task
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-KINDS = {
-    "cross": np.eye(MARK, dtype=bool) | np.eye(MARK, dtype=bool)[::-1],
-    "frame": np.pad(np.zeros((MARK - 2, MARK - 2), bool), 1, constant_values=True),
-    "stripes": np.tile([[True], [False]], (MARK // 2, MARK)),
-    "block": np.ones((MARK, MARK), bool),
-}
+WATERMARK = np.tile([[255], [120]], (MARK // 2, MARK)).astype(np.uint8)
+SHOPS = {
+    "Aurora": (1, 1),
+    "Bolt": (1, SIDE - MARK - 1),
+    "Cosmo": (SIDE - MARK - 1, 1),
+    "Delta": (SIDE - MARK - 1, SIDE - MARK - 1),
+}  # left, top
 Truth = Callable[[Unit], bool]
 
 
@@ -67,14 +69,14 @@ def row_of(task: str, digits: Digits, folder: Path, number: int, rng: np.random.
     """A row, with what decides its answer: the place of a part, and a box in it."""
     if task == "mark":
         picture = np.array(Image.open(digits.pick("image", int(rng.integers(10)), rng)).convert("L"))
-        kind = list(KINDS)[int(rng.integers(len(KINDS)))]
-        left, top = (int(side) for side in rng.choice([1, SIDE - MARK - 1], 2))  # one of four corners
-        picture[top : top + MARK, left : left + MARK] = np.where(KINDS[kind], 255, 0)
+        shop = list(SHOPS)[int(rng.integers(len(SHOPS)))]
+        left, top = SHOPS[shop]
+        picture[top : top + MARK, left : left + MARK] = WATERMARK
         path = f"media/{folder.name}-{task}-{number}.png"
         Image.fromarray(picture).save(folder.parent / path)
         box = [left / SIDE, top / SIDE, (left + MARK) / SIDE, (top + MARK) / SIDE]
-        content = [{"type": "image", "image": path}, {"type": "text", "text": "Which mark is on it?"}]
-        return _row(task, content, kind, 0, box)
+        content = [{"type": "image", "image": path}, {"type": "text", "text": "Whose picture is it?"}]
+        return _row(task, content, shop, 0, box)
     medium = "audio" if task == "heard" else "image"
     one, other = (int(digit) for digit in rng.choice(10, 2, replace=False))
     which = int(rng.integers(2)) if task == "heard" else ("first", "second").index(task)

@@ -90,10 +90,12 @@ def _answered(sample: Sample, result: review.Result, question: Question) -> Samp
 
 
 def asked(question: Question) -> str:
-    """The words that ask, with what may be answered."""
-    if not question.options:
-        return question.words
-    if known(question.kind).judges:
+    """The words that ask. Words of one's own ask alone, so that the question is the same in rows, on pages and later; ratings tell
+    what their numbers mean, and the words of the kind itself, which say little, what may be answered."""
+    kind = known(question.kind)
+    if kind.judges:
         scale = ", ".join(f"{number}: {option}" for number, option in enumerate(question.options, 1))
         return f"{question.words} Answer with a number. {scale}."
+    if not question.options or question.words != kind.words:
+        return question.words
     return f"{question.words} Answer with {', '.join(question.options)}."

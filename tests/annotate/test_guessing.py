@@ -48,7 +48,7 @@ def test_labels_are_weighed(model, folder):
     modalities = model.network.vocabulary.modalities
     for prediction in predictions:
         sample = items.sample_of(project.items[prediction.item], folder, modalities)
-        asked = (Message("user", (*sample.messages[0].parts, Part("text", "Which? Answer with yes, zwei, 四."))),)
+        asked = (Message("user", (*sample.messages[0].parts, Part("text", "Which?"))),)
         logs = pair_log_likelihoods(model.engine, [(asked, Part("text", label)) for label in LABELS.options])
         shares = np.exp(logs) / np.exp(logs).sum()
         assert prediction.value == LABELS.options[int(logs.argmax())]

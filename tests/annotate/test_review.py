@@ -69,12 +69,19 @@ def test_labels_become_rows_that_training_reads(begin, tmp_path):
     assert decided["meta"]["annotated"]["by"] == ["ann", "ben"]
     question = decided["messages"][0]["content"]
     assert question[0]["type"] == "image"
-    assert question[1]["text"] == "What is it? Answer with cat, dog."
+    assert question[1]["text"] == "What is it?", "words of one's own, as they will be asked again"
     assert (tmp_path / "rows" / question[0]["image"]).is_file()
     from plait import api
 
     for path in (tmp_path / "rows").glob("*.jsonl"):
         assert not api.check(path, say=lambda line: None).bad_lines
+
+
+def test_words_of_the_kind_itself_tell_what_may_be_answered(begin, tmp_path):
+    project, folder = begin(Question("label", "", ("cat", "dog")))
+    say(project, "ann", ["cat", "dog", "cat"])
+    row, *_ = exported(project, folder, tmp_path)
+    assert row["messages"][0]["content"][1]["text"] == "What is this? Answer with cat, dog."
 
 
 def test_boxes_become_the_text_of_boxes(begin, tmp_path):
