@@ -8,17 +8,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from plait.api.model import Model
-from plait.contract import Message
+from plait.contract import Message, Part
 from plait.errors import ConfigError
 from plait.explain.explanation import ANSWER, DEFAULT, Explanation
 from plait.explain.lens import Lens
 from plait.explain.lens_page import lens_page
 from plait.explain.methods import METHODS
 from plait.explain.page import described, page
+from plait.explain.patching import Patching
+from plait.explain.patching_page import patching_page
 from plait.explain.scorer import Scorer, flow_of
-from plait.explain.units import taken_out
+from plait.explain.units import taken_out, with_part
 
-__all__ = ["Explanation", "Lens", "as_json", "described", "lens_as_page", "methods", "page", "scores", "without"]
+__all__ = [
+    "Explanation",
+    "Lens",
+    "Patching",
+    "as_json",
+    "described",
+    "instead",
+    "lens_as_page",
+    "methods",
+    "page",
+    "patching_page",
+    "scores",
+    "without",
+]
 ALL = "all"
 LAYERS = "layers"  # what is asked of a lens
 
@@ -42,6 +57,17 @@ def as_json(explanations: Sequence[Explanation]) -> str:
 def lens_as_page(model: Model, lens: Lens) -> str:
     """A lens as a page in one file."""
     return lens_page(lens, model.network.vocabulary.modalities[lens.answer.parts[lens.part].type])
+
+
+def instead(message: Message, part: Part) -> Message:
+    """The message with another part in the place of its only one of that kind. Raises ConfigError."""
+    places = [place for place, other in enumerate(message.parts) if other.type == part.type]
+    if len(places) != 1:
+        raise ConfigError(
+            f"got a counterfactual of {part.type} for a question with {len(places)} parts of that kind; expected one, whose place it takes"
+        )
+    [changed] = with_part((message,), 0, places[0], part)
+    return changed
 
 
 def _chosen(explanation: Explanation, hidden: Sequence[int]) -> np.ndarray:

@@ -15,6 +15,7 @@ from plait.infer.request import Request
 if TYPE_CHECKING:
     from plait.explain.explanation import Explanation, Subject
     from plait.explain.lens import Lens
+    from plait.explain.patching import Patching
     from plait.explain.probing import Probing
     from plait.infer.events import Answer
     from plait.model.multimodal import MultimodalTransformer
@@ -102,6 +103,27 @@ class Model:
         from plait.explain.lens import lens
 
         return lens(self._subject(options), messages, answer, **options)
+
+    def patch(
+        self,
+        inputs: Sequence[Any] | Any,
+        counterfactual: Sequence[Any] | Any,
+        answer: Message | None = None,
+        to: str | None = None,
+        **options: Any,
+    ) -> Patching:
+        """In which tokens, and after which layers, the answer to one user message made of `inputs` is, beside a `counterfactual` that is laid
+        out alike. `options`: those of plait.explain.patching.patch. Raises ConfigError, RowError."""
+        asked = (self.question(inputs),)
+        return self.patch_reply(asked, (self.question(counterfactual),), answer or self.reply(asked, to), **options)
+
+    def patch_reply(
+        self, messages: tuple[Message, ...], counterfactual: tuple[Message, ...], answer: Message, **options: Any
+    ) -> Patching:
+        """As `patch`, of the answer to a conversation."""
+        from plait.explain.patching import patch
+
+        return patch(self._subject(options), messages, counterfactual, answer, **options)
 
     def probe(self, rows: Sequence[Sample] | Path, label: str, **options: Any) -> Probing:
         """How well linear probes tell a `label` in the rows' meta from a part of their questions, after every layer. `rows`: samples, or a

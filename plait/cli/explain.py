@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -17,7 +17,7 @@ from plait.errors import ConfigError
 
 if TYPE_CHECKING:
     from plait.api.model import Model
-    from plait.contract import Message
+    from plait.contract import Message, Part
 
 USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
 
@@ -52,30 +52,43 @@ def explain(
 ) -> None:
     """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance. Or what
     it would be if the model ended after each of its layers."""
+    from plait.api import explaining
+
+    methods = explaining.methods(method or [], of)  # before the work, not after it
+    model, question, reply = asked_and_answered(arguments, to, answer, out)
+    summary, as_page, as_json = _outcome(model, question, reply, of, methods)
+    tell(summary, {html: as_page, json: as_json})
+
+
+def asked_and_answered(arguments: list[str], to: str, answer: str | None, out: Path) -> tuple[Model, Message, Message]:
+    """The model, the question and its answer, the model's own or one that is given, of a command line. Raises ConfigError, RowError."""
     kinds = registry.available()
     line = parse_arguments(arguments, kinds)
     if line.checkpoint is None or not line.inputs:
         raise ConfigError(f"got {'no input' if line.checkpoint else 'no checkpoint'}; expected both: {USAGE}")
     from plait import api
-    from plait.api import explaining
     from plait.contract import Message, Part
-    from plait.runtime import pages
 
-    methods, options = explaining.methods(method or [], of), request_options(line.settings, kinds)
+    options = request_options(line.settings, kinds)
     if answer is not None and options:
         raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
-    make_folder(out)  # before the work, not after it
+    make_folder(out)
     model = api.load(line.checkpoint)
     question = Message("user", tuple(Part(kind, value) for kind, value in line.inputs))
     if answer is not None:
-        reply = Message("assistant", (Part(*_answer(answer)),))
-    else:
-        reply = model.reply((question,), to=None if to == "auto" else to, **options)
-        for number, part in enumerate(reply.parts):
-            typer.echo(write_part(part, out, number))
-    summary, as_page, as_json = _outcome(model, question, reply, of, methods)
+        return model, question, Message("assistant", (part_of(answer, "--answer"),))
+    reply = model.reply((question,), to=None if to == "auto" else to, **options)
+    for number, part in enumerate(reply.parts):
+        typer.echo(write_part(part, out, number))
+    return model, question, reply
+
+
+def tell(summary: str, files: Mapping[Path | None, Callable[[], str]]) -> None:
+    """Print a summary, and write the files that were asked for."""
+    from plait.runtime import pages
+
     typer.echo(summary)
-    for path, content in ((html, as_page), (json, as_json)):
+    for path, content in files.items():
         if path is not None:
             pages.write_file(path, content())
             typer.echo(path)
@@ -95,11 +108,13 @@ def _outcome(
     return "\n".join(tables), lambda: explaining.page(explanations), lambda: explaining.as_json(explanations)
 
 
-def _answer(value: str) -> tuple[str, str]:
-    """The modality of an answer that is given, and its value: a file by its name, else words. Raises ConfigError."""
+def part_of(value: str, option: str) -> Part:
+    """What an option gives: a file by its name, else words. Raises ConfigError."""
+    from plait.contract import Part
+
     kind = registry.kind_of_file(Path(value).suffix)
     if kind is None:
-        return WORDS, value
+        return Part(WORDS, value)
     if not os.path.isfile(value):  # not `Path.is_file`, which raises for a name that is too long
-        raise ConfigError(f"got --answer {value}; expected words, or a file that is there")
-    return kind, value
+        raise ConfigError(f"got {option} {value}; expected words, or a file that is there")
+    return Part(kind, value)

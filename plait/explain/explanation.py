@@ -85,12 +85,16 @@ class Explanation:
 
     def describe(self, unit: Unit) -> str:
         """A unit in words."""
-        messages = (*self.messages, self.answer)
-        where = "" if len(messages) == 2 and unit.message == 0 else f" of message {unit.message + 1}"
-        if "characters" in unit.region:
-            return f"{_words(messages[unit.message].parts[unit.part], unit.region).strip()!r}{where}"
-        name = unit.kind if _alone(messages[unit.message], unit) else f"{unit.kind} (part {unit.part + 1})"
-        return (place_in_words(name, unit.region) or name) + where
+        return describe((*self.messages, self.answer), unit)
+
+
+def describe(messages: Sequence[Message], unit: Unit) -> str:
+    """A unit of messages, the last of which is the answer, in words."""
+    where = "" if len(messages) == 2 and unit.message == 0 else f" of message {unit.message + 1}"
+    if "characters" in unit.region:
+        return f"{_words(messages[unit.message].parts[unit.part], unit.region).strip()!r}{where}"
+    name = unit.kind if _alone(messages[unit.message], unit) else f"{unit.kind} (part {unit.part + 1})"
+    return (place_in_words(name, unit.region) or name) + where
 
 
 def _alone(message: Message, unit: Unit) -> bool:

@@ -23,40 +23,46 @@ TRUNK = ""  # the stream of the trunk's own tokens; those of experts with layers
 Streams = dict[str, Tensor]
 
 
-class Taps:
-    """The residual streams of one pass. `after[n]` are those that the n-th layer changed; `after[0]` those that enter the first."""
+Change = Callable[[int, str, Tensor], Tensor]  # a layer's number, a stream, what it is -> what it shall be
 
-    def __init__(self, trunk: Trunk) -> None:
+
+class Taps:
+    """The residual streams of one pass. `after[n]` are those that the n-th layer changed; `after[0]` those that enter the first. With a
+    `change`, which keeps their shapes, the pass goes on with what that makes of them."""
+
+    def __init__(self, trunk: Trunk, change: Change | None = None) -> None:
+        self.change: Change = change or (lambda number, stream, state: state)
         self.after: list[Streams] = [{} for _ in range(len(trunk.layers) + 1)]
         self.numbers: dict[nn.Module, int] = {layer: number for number, layer in enumerate(trunk.layers, start=1)}
         self.experts = {layer: name for name, expert in trunk.experts.items() for layer in cast(Expert, expert).layers}
         self.compute = trunk.split_layer
 
-    def keep(self, number: int, stream: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def _kept(self, number: int, stream: str, state: Tensor) -> Tensor:
+        state = self.after[number][stream] = self.change(number, stream, state)
+        return state
+
+    def keep(self, number: int, stream: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         """A hook that keeps a module's output."""
+        return lambda _module, _inputs, output: self._kept(number, stream, output)
 
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self.after[number][stream] = output
-
-        return hook
-
-    def enter(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def enter(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """A hook that keeps what enters the first layer."""
-        self.after[0][TRUNK] = inputs[0]
+        return (self._kept(0, TRUNK, inputs[0]), *inputs[1:])
 
     def split_layer(self, layers: Sequence[Layer], parts: list[Tensor], *others: Any) -> list[Tensor]:
         """As that of the trunk, whose own layer is the first: without gradients no token is settled."""
-        self.after[0].setdefault(TRUNK, parts[0])
+        if TRUNK not in self.after[0]:
+            parts = [self._kept(0, TRUNK, parts[0]), *parts[1:]]
         outputs = self.compute(layers, parts, *others)
         names = [self.experts.get(layer, TRUNK) for layer in layers]
-        self.after[self.numbers[layers[0]]] |= zip(names, outputs, strict=True)
-        return outputs
+        number = self.numbers[layers[0]]
+        return [self._kept(number, name, output) for name, output in zip(names, outputs, strict=True)]
 
 
 @contextmanager
-def tapped(trunk: Trunk) -> Iterator[Taps]:
+def tapped(trunk: Trunk, change: Change | None = None) -> Iterator[Taps]:
     """A trunk with taps on every layer. For a network of one's own, without gradients."""
-    taps = Taps(trunk)
+    taps = Taps(trunk, change)
     handles = [trunk.layers[0].register_forward_pre_hook(taps.enter)]
     handles += [layer.register_forward_hook(taps.keep(number, TRUNK)) for layer, number in taps.numbers.items()]
     handles += [

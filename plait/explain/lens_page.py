@@ -26,7 +26,7 @@ body {{ display: block; padding: 1.5rem; height: auto; }}
 .lens .shown {{ max-width: none; padding: .2rem; }}
 .lens .shown img {{ display: block; margin-inline: auto; image-rendering: pixelated; }}
 .lens .shown audio {{ display: block; width: 14rem; height: 2rem; }}</style></head>
-<body><h1>What the layers make of this answer</h1>
+<body><h1>{title}</h1>
 <p class="soft">{caption}</p>
 {tables}
 </body></html>
@@ -52,16 +52,17 @@ def lens_page(lens: Lens, modality: Modality) -> str:
     layers = list(range(lens.layers, -1, -1))
     heads = [_heading(lens, number, token) for number, token in enumerate(lens.tokens)]
     readings = [token.reading for token in lens.tokens]
-    tables = [_table(heads, layers, [[_cell(reading, layer) for reading in readings] for layer in layers])]
+    tables = [table(heads, layers, [[_cell(reading, layer) for reading in readings] for layer in layers])]
     if lens.times:
         tables.append(_by_time(lens.times, layers))
         tables.append(_predictions(lens, modality))
-    web = files("plait") / "web"
-    return PAGE.format(
-        style=Markup((web / "style.css").read_text(encoding="utf-8")),
-        caption=OF_FLOW if lens.times else OF_IDS,
-        tables=Markup("\n").join(tables),
-    )
+    return filled("What the layers make of this answer", OF_FLOW if lens.times else OF_IDS, tables)
+
+
+def filled(title: str, caption: str, tables: Sequence[Markup]) -> str:
+    """The page with tables."""
+    style = Markup((files("plait") / "web" / "style.css").read_text(encoding="utf-8"))
+    return PAGE.format(style=style, title=title, caption=caption, tables=Markup("\n").join(tables))
 
 
 def _heading(lens: Lens, number: int, token: TokenLens) -> Markup:
@@ -69,7 +70,7 @@ def _heading(lens: Lens, number: int, token: TokenLens) -> Markup:
     return Markup('<th title="{}">{}</th>').format(where, token.label or number + 1)
 
 
-def _table(heads: Sequence[Markup], layers: Sequence[int], cells: Sequence[Sequence[Markup]]) -> Markup:
+def table(heads: Sequence[Markup], layers: Sequence[int], cells: Sequence[Sequence[Markup]]) -> Markup:
     """A row a number of layers."""
     rows = [
         Markup("<tr><th>{}</th>{}</tr>").format(layer, Markup("").join(row))
@@ -82,23 +83,24 @@ def _cell(reading: IdReading | FlowReading, layer: int) -> Markup:
     if isinstance(reading, FlowReading):
         share = min(reading.to_data) / max(reading.to_data[layer], 1e-9)
         title = f"to the last layer's prediction {reading.to_last[layer]:.3f}"
-        return _heated(f"{reading.to_data[layer]:.2f}", share, title)
+        return heated(f"{reading.to_data[layer]:.2f}", share, title)
     first = reading.best[layer][0]
     others = "\n".join(f"{choice.probability:.3f} {choice.text}" for choice in reading.best[layer])
     title = f"{others}\nwhat came: {reading.probability[layer]:.3f}, rank {reading.rank[layer] + 1}"
     name = first.text if first.text.strip() else repr(first.text)
-    return _heated(name, first.probability, title, first.id == reading.id)
+    return heated(name, first.probability, title, first.id == reading.id)
 
 
-def _heated(text: str, share: float, title: str, came: bool = False) -> Markup:
+def heated(text: str, share: float, title: str, came: bool = False) -> Markup:
+    """A cell, redder the larger its share from 0 to 1."""
     return Markup('<td{} style="background: rgba({}, {:.3f})" title="{}">{}</td>').format(
-        Markup(' class="came"') if came else "", HOT, 0.85 * min(1.0, share), title, text
+        Markup(' class="came"') if came else "", HOT, 0.85 * min(1.0, max(0.0, share)), title, text
     )
 
 
 def _by_time(times: Sequence[AtTime], layers: Sequence[int]) -> Markup:
     heads = [Markup("<th>time {:.2f}</th>").format(one.time) for one in times]
-    return _table(heads, layers, [[_cell(one.reading, layer) for one in times] for layer in layers])
+    return table(heads, layers, [[_cell(one.reading, layer) for one in times] for layer in layers])
 
 
 def _predictions(lens: Lens, modality: Modality) -> Markup:
@@ -111,7 +113,7 @@ def _predictions(lens: Lens, modality: Modality) -> Markup:
         [Markup('<td class="shown">{}</td>').format(_shown(lens, modality, layer, copy)) for copy in copies]
         for layer in layers
     ]
-    return _table(heads, layers, cells)
+    return table(heads, layers, cells)
 
 
 def _shown(lens: Lens, modality: Modality, layer: int, copy: int) -> Markup:

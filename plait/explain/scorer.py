@@ -21,6 +21,7 @@ from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import ConfigError, RowError
 from plait.explain.units import Unit, tokens_of, units_of, with_part, words_taken_out
 from plait.infer.engine import Engine
+from plait.model.multimodal import MultimodalTransformer
 
 COPIES = 8  # noised ones of a block, whose losses are averaged
 TOKENS_A_BATCH = 8192
@@ -184,14 +185,16 @@ class Scorer:
         of_distinct = []
         for first in range(0, len(distinct), at_once):
             self.check()
-            of_distinct.append(self._of_batch([self.row_without(one) for one in distinct[first : first + at_once]]))
+            rows = [self.row_without(one) for one in distinct[first : first + at_once]]
+            of_distinct.append(self.scores_by(self.engine.model, self.batch(rows)))
         scores: np.ndarray = np.concatenate(of_distinct)[inverse.reshape(-1)]
         return scores
 
     @torch.inference_mode()
-    def _of_batch(self, rows: Sequence[Row]) -> np.ndarray:
-        losses = self.engine.model.token_losses(self.batch(rows))
-        of_target = losses["" if self.is_categorical else self.kind].loss.float().view(len(rows), -1)
+    def scores_by(self, network: MultimodalTransformer, batch: Batch) -> np.ndarray:
+        """[B] scores of a batch of rows, one a sequence, by a model."""
+        losses = network.token_losses(batch)
+        of_target = losses["" if self.is_categorical else self.kind].loss.float().view(len(batch.row), -1)
         chosen = of_target[:, torch.from_numpy(self.chosen).to(of_target.device)]
         score = -(chosen.sum(dim=1) if self.is_categorical else chosen.mean(dim=1))
         return score.cpu().numpy()

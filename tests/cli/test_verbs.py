@@ -354,6 +354,18 @@ def test_explain_reads_the_layers(run, tmp_path, to):
     assert found.tokens[0].reading.probability
 
 
+def test_patch_says_where_an_answer_is(run, tmp_path):
+    html, numbers = tmp_path / "where.html", tmp_path / "where.json"
+    asked = ("patch", run, "--text", "Draw seven.", "--to", "text", "--html", html, "--json", numbers)
+    lines = invoke(*asked, "--counterfactual", "Draw seven!", "--answer", "seven")
+    assert "share of the score that comes back" in lines or "nothing to patch" in lines
+    patching = json.loads(numbers.read_text())
+    assert [len(shares) for shares in patching["restored"]] == [3] * len(patching["labels"])
+    assert "Where the answer is" in html.read_text()
+    with pytest.raises(ConfigError, match="of that kind"):
+        invoke("patch", run, "--text", "Draw", "--text", "seven.", "--counterfactual", "five")
+
+
 def test_probe_tells_a_label_by_the_layers(run, small_digits, tmp_path):
     rows, numbers = small_digits / "read.test.jsonl", tmp_path / "probe.json"
     lines = invoke("probe", run, rows, "--label", "expect.digit", "--of", "image", "--json", numbers)

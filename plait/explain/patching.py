@@ -1,0 +1,200 @@
+"""Where, and after which layer, an answer's information is: activation patching (Vig et al., 2020; Meng et al., 2022).
+
+Two questions that differ in something and are laid out alike: the one that was asked and a counterfactual. The model reads the
+counterfactual, but after one layer the states of some tokens are those that they have in the question. How much of the answer's score
+comes back tells how much of the difference is in these tokens there, and used from there on. A probe tells what could be read; this,
+what is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plait.contract import Message
+from plait.data.pack import Batch
+from plait.data.row import Row
+from plait.errors import ConfigError
+from plait.explain.explanation import Subject, describe, message_entry
+from plait.explain.faithfulness import LEAST
+from plait.explain.layers import TRUNK, Streams, tapped
+from plait.explain.scorer import TOKENS_A_BATCH, Scorer, Target, flow_of
+from plait.explain.units import Unit, tokens_of
+from plait.model.experts import Split
+
+FORMAT = 1
+COLUMNS = 7  # layers that a table in a terminal has room for
+REST = "the answer's place"  # tokens of no unit: marks, and the answer
+
+
+@dataclass(frozen=True)
+class Patching:
+    """What comes back by patching. `labels`: of groups of tokens; `restored` [groups][layers + 1]: the share of the difference between the
+    answer's score after the question (`score`) and after the counterfactual (`counterfactual_score`) that comes back when the states of a
+    group after so many layers are those of the question: 0 none, 1 all of it."""
+
+    messages: tuple[Message, ...]
+    counterfactual: tuple[Message, ...]
+    answer: Message
+    part: int
+    labels: tuple[str, ...]
+    score: float
+    counterfactual_score: float
+    restored: tuple[tuple[float, ...], ...]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the answer's score differs between the two questions at all."""
+        return abs(self.score - self.counterfactual_score) >= LEAST
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; media as their kind alone."""
+        asked = {
+            name: [message_entry(message) for message in getattr(self, name)] for name in ("messages", "counterfactual")
+        }
+        return {"format": FORMAT, **asdict(self), **asked, "answer": message_entry(self.answer), "is_telling": self.is_telling}  # fmt: skip
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(self.as_dict(), ensure_ascii=False, indent=1)
+
+    def table(self) -> str:
+        """Each group by some of the layers, as text."""
+        if not self.is_telling:
+            return "the answer's score is the same after the counterfactual: there is nothing to patch"
+        layers = len(self.restored[0]) - 1
+        shown = sorted({round(number) for number in np.linspace(0, layers, COLUMNS)})
+        rows = [("after layer", *map(str, shown))]
+        for label, shares in zip(self.labels, self.restored, strict=True):
+            rows.append((label, *(in_words(shares[number]) for number in shown)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(
+            ["share of the score that comes back, by the layer after which states are the question's", *lines]
+        )
+
+
+def in_words(share: float) -> str:
+    """A share with two digits; -0.00 is 0.00."""
+    return f"{round(share, 2) + 0.0:.2f}"
+
+
+def patch(
+    subject: Subject,
+    messages: Sequence[Message],
+    counterfactual: Sequence[Message],
+    answer: Message,
+    *,
+    part: int = 0,
+    seed: int = 0,
+) -> Patching:
+    """Patch states of a question into its counterfactual, group by group and layer by layer. Raises ConfigError for questions that are not
+    laid out alike, RowError."""
+    if not answer.parts:
+        raise ConfigError("got an empty answer; expected something to explain")
+    flow = flow_of(subject.config)
+    scorer, other = (
+        Scorer(subject.engine, asked, answer, Target(part), seed, flow) for asked in (messages, counterfactual)
+    )
+    _alike(scorer.row, other.row)
+    groups = _groups(scorer)
+    network, layers = subject.inside(), subject.inside().trunk.config.num_layers
+    tokens = len(scorer.row) * len(groups) * (layers + 1)
+    if subject.most_tokens is not None and tokens > subject.most_tokens:
+        raise ConfigError(
+            f"got {len(groups)} groups of tokens and {layers} layers, {tokens:,} tokens to compute; expected at most {subject.most_tokens:,}"
+        )
+    at_once = max(1, TOKENS_A_BATCH // len(scorer.row))
+    scores = np.zeros((len(groups), layers + 1))
+    for first in range(0, len(groups), at_once):
+        chosen = [tokens for _, tokens in groups[first : first + at_once]]
+        patched = _Patched(scorer, other, network, chosen)
+        for layer in range(layers + 1):
+            subject.check()
+            scores[first : first + len(chosen), layer] = patched.scores(layer)
+    of_question, of_other = (float(each.scores_by(network, _batch(each, network, 1))[0]) for each in (scorer, other))
+    difference = of_question - of_other
+    restored = (scores - of_other) / (difference if abs(difference) >= LEAST else 1.0)
+    shares = tuple(tuple(map(float, row)) for row in restored)
+    labels = tuple(label for label, _ in groups)
+    return Patching(scorer.messages, other.messages, answer, part, labels, of_question, of_other, shares)
+
+
+class _Patched:
+    """Passes of a counterfactual in each of whose sequences some tokens have the states of the question."""
+
+    def __init__(self, scorer: Scorer, other: Scorer, network: Any, groups: Sequence[np.ndarray]) -> None:
+        self.other, self.network = other, network
+        self.batch = _batch(other, network, len(groups))
+        with torch.no_grad(), tapped(network.trunk) as taps:
+            network.hidden(_batch(scorer, network, len(groups)))
+        self.after: list[Streams] = taps.after
+        is_patched = torch.zeros(self.batch.row.shape, dtype=torch.bool)
+        for number, tokens in enumerate(groups):
+            is_patched[number, torch.from_numpy(tokens)] = True
+        self.is_patched = is_patched.flatten().to(network.device)
+        routing = network.routing(self.batch)
+        self.indices = {TRUNK: routing.shared, **dict(routing.own)} if isinstance(routing, Split) else {}
+
+    def _last(self, layer: int, stream: str) -> int:
+        """The last layer up to this one that changed a stream: experts have layers beside some of the trunk's alone."""
+        return max((number for number in range(layer + 1) if stream in self.after[number]), default=-1)
+
+    def scores(self, layer: int) -> np.ndarray:
+        """[groups] scores with the states after one layer patched."""
+
+        def change(number: int, stream: str, state: Tensor) -> Tensor:
+            if number != self._last(layer, stream):
+                return state
+            chosen = self.is_patched[self.indices[stream]] if stream in self.indices else self.is_patched
+            clean = self.after[number][stream]
+            return torch.where(chosen.view(*state.shape[:-1], 1), clean, state)
+
+        with tapped(self.network.trunk, change):
+            return self.other.scores_by(self.network, self.batch)
+
+
+def _batch(scorer: Scorer, network: Any, times: int) -> Batch:
+    return scorer.batch([scorer.row] * times).to(network.device)
+
+
+def _alike(row: Row, other: Row) -> None:
+    """Raise ConfigError for rows whose tokens are not of the same kinds in the same places."""
+    same = (
+        len(row) == len(other)
+        and [span.origin for span in row.spans] == [span.origin for span in other.spans]
+        and all(
+            np.array_equal(getattr(row, name), getattr(other, name)) for name in ("block", "copy", "expert", "position")
+        )
+        and np.array_equal(row.ids < 0, other.ids < 0)
+    )
+    if not same:
+        raise ConfigError(
+            f"got questions of {len(row)} and {len(other)} tokens in different places; expected a counterfactual of as many tokens, part by "
+            "part, since states are put in the place of others: a word of as many tokens, a picture of the same size, a clip as long"
+        )
+
+
+def _groups(scorer: Scorer) -> list[tuple[str, np.ndarray]]:
+    """Tokens that are patched together: each unit of words, each medium, and all others."""
+    groups: dict[tuple[Any, ...], tuple[str, list[int]]] = {}
+    messages = (*scorer.messages, scorer.answer)
+    for unit in scorer.units:
+        if unit.message == len(scorer.messages):
+            continue
+        is_whole = "characters" not in unit.region
+        key = (unit.message, unit.part) if is_whole else unit.key
+        if is_whole:
+            tokens = tokens_of(scorer.row, unit.message, unit.part).tolist()
+            groups[key] = describe(messages, Unit(unit.message, unit.part, unit.kind, {})), tokens
+        else:
+            groups[key] = describe(messages, unit), list(unit.tokens)
+    named = {token for _, tokens in groups.values() for token in tokens}
+    rest = [token for token in range(len(scorer.row)) if token not in named]
+    return [(label, np.array(tokens)) for label, tokens in (*groups.values(), (REST, rest))]
