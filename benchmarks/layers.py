@@ -6,13 +6,16 @@ python benchmarks/layers.py runs/demo --rows 40 --probes read:image:expect.digit
 Of words a number is the share of tokens for which a model that ended after so many layers would choose the one that is right; of flow tokens
 the root mean square distance of their prediction to the data. A probe is named by its task, the modality of the part and the label in
 meta; its numbers are accuracies on the half of the rows that it did not learn from, those of a probe of shuffled labels with the same penalty, and those on
-hidden states of a trunk whose weights are drawn anew, behind embedders that stay as they are.
+hidden states of a trunk whose weights are drawn anew, behind embedders that stay as they are. Patched: pairs of held-out rows of a task
+that are laid out alike and have different answers, each the other's counterfactual; the mean share of the right answer's score that comes back
+with the states of all that was given, and with those of all other tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -26,10 +29,13 @@ from side_by_side import table
 from plait import api
 from plait.api.model import Model
 from plait.data.rows import read_rows
+from plait.errors import ConfigError
 from plait.explain.lens import IdReading, Lens
 from plait.explain.probing import Probing
 
 PROBES = ("read:image:expect.digit", "hear-digit:audio:expect.digit", "hear-speaker:audio:expect.speaker")
+
+TRIED = 60  # rows of which pairs are looked for
 
 
 def by_layer(lens: Lens) -> np.ndarray:
@@ -61,6 +67,34 @@ def lenses(model: Model, files: list[Path], rows: int) -> dict[str, dict[str, An
         means = np.sqrt(tokens.mean(axis=0)) if is_flow else tokens.mean(axis=0)
         facts[kind] = {"rows": len(of_rows), "tokens": len(tokens), "by_layer": means.tolist()}
     return facts
+
+
+def patched(model: Model, files: list[Path], pairs: int) -> dict[str, dict[str, Any]]:
+    """By what is given and answered: the mean share that comes back by the number of layers, from what was given and from the rest."""
+    shares: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for file in files:
+        samples = [s for s in read_rows(file, model.network.vocabulary.modalities) if s.messages[-1].parts]
+        found = 0
+        for sample, other in itertools.combinations(samples[:TRIED], 2):
+            asked, answer = sample.messages[:-1], sample.messages[-1]
+            if found == pairs:
+                break
+            if answer.parts[0].value == other.messages[-1].parts[0].value:
+                continue
+            try:
+                patching = model.patch_reply(asked, other.messages[:-1], answer)
+            except ConfigError:
+                continue  # not laid out alike
+            if patching.is_telling:
+                given = sorted({part.type for message in asked for part in message.parts} - {"text"})
+                *_, of_given, of_rest = (np.array(each) for each in patching.restored)
+                shares[f"{'+'.join(given) or 'text'}->{answer.parts[0].type}"].append((of_given, of_rest))
+                found += 1
+        print(f"{file.name}: {found} pairs", flush=True)
+    return {
+        cell: {"pairs": len(of_cell), "given": np.mean([g for g, _ in of_cell], axis=0).tolist(), "rest": np.mean([r for _, r in of_cell], axis=0).tolist()}
+        for cell, of_cell in shares.items()
+    }  # fmt: skip
 
 
 def probes(model: Model, folder: Path, name: str, most: int, seeds: int) -> dict[str, list[float]]:
@@ -98,17 +132,24 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, help="of a probe's halves and shuffles, whose numbers are averaged"
     )
+    parser.add_argument("--pairs", type=int, default=10, help="of each task, that are patched")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = api.load(options.checkpoint)
     folder = options.data or Path(model.config["recipe"]["data"])
-    facts: dict[str, Any] = {"lens": lenses(model, sorted(folder.glob("*.test.jsonl")), options.rows), "probes": {}}
+    files = sorted(folder.glob("*.test.jsonl"))
+    facts: dict[str, Any] = {"lens": lenses(model, files, options.rows), "probes": {}, "patched": patched(model, files, options.pairs)}  # fmt: skip
     layers = model.network.trunk.config.num_layers
     head = ("what", "rows", *map(str, range(layers + 1)))
     rows = [
         (f"lens, {kind}", str(one["rows"]), *(f"{number:.2f}" for number in one["by_layer"]))
         for kind, one in facts["lens"].items()
     ]
+    for cell, of_cell in facts["patched"].items():
+        for which in ("given", "rest"):
+            rows.append(
+                (f"patched, {cell}, {which}", str(of_cell["pairs"]), *(f"{share:.2f}" for share in of_cell[which]))
+            )
     for name in options.probes:
         facts["probes"][name] = of_probe = probes(model, folder, name, options.probed, options.seeds)
         rows += [

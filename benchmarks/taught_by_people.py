@@ -38,7 +38,7 @@ from side_by_side import finish, table
 
 from plait import api
 from plait.annotate.project import Project
-from plait.api import annotating
+from plait.api import annotating, explaining
 from plait.contract import Message, Part
 from plait.infer.request import Request
 
@@ -267,7 +267,7 @@ def answers(run: Path, photographs: Sequence[Photograph]) -> list[str]:
     return [str(answer.message.parts[0].value) if answer.message.parts else "" for answer in said]
 
 
-def shares(run: Path, photographs: Sequence[Photograph]) -> dict[str, Any]:
+def shares(run: Path, photographs: Sequence[Photograph]) -> dict[str, float]:
     """Shares of right answers in per cent, and of other things those that are called what had the tags."""
     said = list(zip(answers(run, photographs), photographs, strict=True))
 
@@ -289,18 +289,29 @@ def is_on_tag(box: Sequence[float]) -> bool:
 
 
 def hangs_on(run: Path, mistaken: Sequence[Photograph]) -> dict[str, str]:
-    """In how many tagged photographs the piece that speaks most for TAGGED is on the tag, and the tag's share of all that speaks for it."""
-    model = api.load(run)
-    hits, weights = [], []
+    """What tagged photographs, which a model called TAGGED, hang on: how much their tags speak for TAGGED, as a share of all that does and
+    in nats; and how often the model answers otherwise without the tag, and without as many pieces drawn among the others."""
+    model, rng = api.load(run), np.random.default_rng(0)
+    shares, nats, changed, changed_elsewhere = [], [], 0, 0
     for photograph in mistaken:
         question = [Part("image", str(photograph.path)), Part("text", QUESTION)]
         explanation = model.explain(question, Message("assistant", (Part("text", TAGGED),)))
         of_picture = [n for n, unit in enumerate(explanation.units) if unit.kind == "image"]
-        values = np.array(explanation.maps[0].values)[of_picture]
-        on_tag = np.array([is_on_tag(explanation.units[n].region["box"]) for n in of_picture])
-        hits.append(bool(on_tag[values.argmax()]))
-        weights.append(values[on_tag].clip(min=0).sum() / values.clip(min=0).sum())
-    return {"points at the tag": f"{sum(hits)} of {len(hits)}", "the tag's share": f"{np.mean(weights):.2f}"}
+        values = np.array(explanation.maps[0].values)
+        on_tag = [n for n in of_picture if is_on_tag(explanation.units[n].region["box"])]
+        elsewhere = rng.choice(sorted(set(of_picture) - set(on_tag)), len(on_tag), replace=False).tolist()
+        shares.append(values[on_tag].clip(min=0).sum() / values[of_picture].clip(min=0).sum())
+        nats.append(values[on_tag].sum())
+        for hidden in (on_tag, elsewhere):
+            asked = explaining.without(model, explanation, hidden)
+            is_other = model.reply(asked, "text").parts[0].value != TAGGED
+            changed, changed_elsewhere = changed + (is_other and hidden is on_tag), changed_elsewhere + (is_other and hidden is elsewhere)  # fmt: skip
+    return {
+        "the tag's share": f"{np.mean(shares):.2f} ({len(on_tag) / len(of_picture):.2f} of the picture)",
+        "in nats": f"{np.mean(nats):.1f}",
+        "otherwise without the tag": f"{changed} of {len(mistaken)}",
+        "without as much elsewhere": f"{changed_elsewhere} of {len(mistaken)}",
+    }
 
 
 def learn(start: Path | str, rows: Path, run: Path, steps: int) -> None:
@@ -338,7 +349,11 @@ def loop(start: str, data: Path, to: Path, seed: int, steps: int) -> dict[str, A
     ][:EXPLAINED]
     page = to / "4-why.html"
     plait("explain", to / "first-run", "--image", mistaken[0].path, "--text", QUESTION, "--html", page)
-    return {"people": people, "models": {name: shares(run, tests) | hangs_on(run, mistaken) for name, run in runs.items()}}  # fmt: skip
+    return {
+        "people": people,
+        "explained": hangs_on(to / "first-run", mistaken),
+        "models": {name: shares(run, tests) for name, run in runs.items()},
+    }
 
 
 def main() -> None:
@@ -352,9 +367,10 @@ def main() -> None:
     options = parser.parse_args()
     options.to.mkdir(parents=True)
     found = loop(options.start, options.data, options.to.resolve(), options.seed, options.steps)
+    table("explained", [*found["explained"].items()], ("what", "figure"))
     table("people", [(name, str(value)) for name, value in found["people"].items()], ("what", "figure"))
     names = list(next(iter(found["models"].values())))
-    rows = [(name, *(f"{row[each]:.1f}" if isinstance(row[each], float) else row[each] for each in names)) for name, row in found["models"].items()]  # fmt: skip
+    rows = [(name, *(f"{row[each]:.1f}" for each in names)) for name, row in found["models"].items()]  # fmt: skip
     table("after", rows, ("learned from", *names))
     finish("taught_by_people", found)
 

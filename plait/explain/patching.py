@@ -30,7 +30,8 @@ from plait.model.experts import Split
 
 FORMAT = 1
 COLUMNS = 7  # layers that a table in a terminal has room for
-REST = "the answer's place"  # tokens of no unit: marks, and the answer
+GIVEN = "all of these"  # that was given
+REST = "all others"  # marks, and the answer, from whose place it goes on
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _alike(row: Row, other: Row) -> None:
 
 
 def _groups(scorer: Scorer) -> list[tuple[str, np.ndarray]]:
-    """Tokens that are patched together: each unit of words, each medium, and all others."""
+    """Tokens that are patched together: each unit of words, each medium, all of these where they are several, and all others."""
     groups: dict[tuple[Any, ...], tuple[str, list[int]]] = {}
     messages = (*scorer.messages, scorer.answer)
     for unit in scorer.units:
@@ -195,6 +196,7 @@ def _groups(scorer: Scorer) -> list[tuple[str, np.ndarray]]:
             groups[key] = describe(messages, Unit(unit.message, unit.part, unit.kind, {})), tokens
         else:
             groups[key] = describe(messages, unit), list(unit.tokens)
-    named = {token for _, tokens in groups.values() for token in tokens}
-    rest = [token for token in range(len(scorer.row)) if token not in named]
-    return [(label, np.array(tokens)) for label, tokens in (*groups.values(), (REST, rest))]
+    named = sorted({token for _, tokens in groups.values() for token in tokens})
+    rest = sorted(set(range(len(scorer.row))) - set(named))
+    more = [(GIVEN, named)] if len(groups) > 1 else []
+    return [(label, np.array(tokens)) for label, tokens in (*groups.values(), *more, (REST, rest))]

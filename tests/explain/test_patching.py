@@ -10,7 +10,7 @@ from worlds import TINY, World, text
 
 from plait.errors import ConfigError
 from plait.explain.explanation import Subject
-from plait.explain.patching import REST, _groups, _Patched, patch
+from plait.explain.patching import GIVEN, REST, _groups, _Patched, patch
 from plait.explain.patching_page import patching_page
 from plait.explain.scorer import Scorer
 from plait.model.attention import prepare
@@ -41,7 +41,8 @@ def test_what_differs_enters_by_its_tokens_and_leaves_by_the_answer_s_place(conf
     restored = np.array(patching.restored)
     assert restored.shape == (len(patching.labels), config.num_layers + 1)
     assert patching.is_telling
-    np.testing.assert_allclose(restored[:, 0], np.eye(len(restored))[0], atol=0.02)
+    enters = np.isin(patching.labels, ["image", GIVEN])
+    np.testing.assert_allclose(restored[:, 0], enters, atol=0.02)
     np.testing.assert_allclose(restored[:, -1], np.eye(len(restored))[-1], atol=0.02)
 
 
