@@ -22,7 +22,7 @@ serve: setup
 	$(BIN)/plait serve
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready-ray
 	$(BIN)/ruff check plait tests scripts benchmarks

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +94,15 @@ def reading(data: Path) -> Iterator[Project]:
 
 
 def guesses(
-    model: Model, name: str, project: Project, folder: Path, wanted: Callable[[], bool] = lambda: True
+    model: Model,
+    name: str,
+    project: Project,
+    folder: Path,
+    wanted: Callable[[], bool] = lambda: True,
+    on_bad: Callable[[PlaitError], object] = lambda error: None,
 ) -> Iterator[Prediction]:
     """What a model guesses of the items that have no answer and no guess of this name yet, in their order. Items that it cannot read are
-    passed over."""
+    passed over, and `on_bad` is told why."""
     for id, item in list(project.items.items()):
         if not wanted():
             return
@@ -104,8 +110,8 @@ def guesses(
             continue
         try:
             yield guess(model, name, project.question, item, folder)
-        except PlaitError:
-            continue
+        except PlaitError as error:
+            on_bad(error)
 
 
 def guess(model: Model, name: str, question: Question, item: Item, folder: Path) -> Prediction:
@@ -129,13 +135,21 @@ def ask_models(
     """Have models guess, a few items at a time, until all have or nobody wants it any more."""
     for name, model in models.items():
         held: list[Prediction] = []
-        for prediction in guesses(model, name, project, folder, wanted):
+        reasons: Counter[str] = Counter()
+        bad = partial(_count, reasons)
+        for prediction in guesses(model, name, project, folder, wanted, bad):
             held.append(prediction)
             if len(held) == GUESSES_AT_ONCE:
                 _keep(project, held, say)
                 held = []
         _keep(project, held, say)
+        for reason, count in reasons.most_common(REASONS):
+            say(f"{name} passed over {count} items: {reason}")
         say(f"{name} has guessed {sum(name in by_model for by_model in project.predictions.values())} items")
+
+
+def _count(reasons: Counter[str], error: PlaitError) -> None:
+    reasons[str(error)] += 1
 
 
 def _keep(project: Project, predictions: list[Prediction], say: Say) -> None:

@@ -51,11 +51,20 @@ def collect(
 
 
 @collected_app.command("status")
-def status(prompts: Prompts) -> None:
+def status(
+    prompts: Prompts, as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False
+) -> None:
     """How many items there are, and how they stand."""
     from plait.api import collecting
 
-    typer.echo(json.dumps(collecting.reopened(prompts).status()))
+    counts = collecting.reopened(prompts).status()
+    if as_json:
+        typer.echo(json.dumps(counts))
+        return
+    typer.echo(
+        f"{counts['items']} items of {counts['persons']} persons to {counts['prompts']} prompts: {counts['accepted']} accepted, "
+        f"{counts['rejected']} rejected, {counts['open']} open; {counts['withdrawn']} taken back"
+    )
 
 
 @collected_app.command("export")

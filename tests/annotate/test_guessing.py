@@ -75,6 +75,20 @@ def test_models_guess_until_nobody_wants_it(model, folder):
     project.store.close()
 
 
+def test_what_a_model_cannot_read_is_named(model, folder):
+    project = annotating.open_project(folder, LABELS, ["gold_every=0"], lambda line: None)
+    first = next(iter(project.items.values()))
+    items.sample_of(first, folder, model.network.vocabulary.modalities)
+    path = folder / first.row["messages"][0]["content"][0]["image"]
+    path.write_bytes(b"no picture")
+    said = []
+    annotating.ask_models({"a": model}, project, folder, lambda: True, said.append)
+    assert said[-1] == "a has guessed 2 items"
+    assert said[0].startswith("a passed over 1 items: ")
+    assert path.name in said[0]
+    project.store.close()
+
+
 def test_choices_and_ratings_are_weighed():
     question = (Message("user", (Part("text", "Q"),)),)
     row = {"prompt": "Q", "chosen": "good", "rejected": "bad"}

@@ -364,8 +364,9 @@ def test_consent_has_what_it_needs(tmp_path):
 def test_the_command_line(prompts, tmp_path):
     filled(prompts)
     runner = CliRunner()
-    out = runner.invoke(cli, ["collected", "status", str(prompts)])
+    out = runner.invoke(cli, ["collected", "status", str(prompts), "--json"])
     assert json.loads(out.output)["accepted"] == 6
+    assert "6 accepted, 0 rejected" in runner.invoke(cli, ["collected", "status", str(prompts)]).output
     out = runner.invoke(cli, ["collected", "export", str(prompts), "--to", str(tmp_path / "out")])
     assert out.exit_code == 0, out.output
     out = runner.invoke(cli, ["collected", "withdraw", str(prompts), "ann", "--runs", str(tmp_path / "none")])
