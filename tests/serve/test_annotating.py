@@ -163,7 +163,7 @@ def browse():
 
 
 def enter_name(page, name):
-    page.one("#name-value").send_keys(name)
+    page.enter("#name-value", name)
     page.click("#name button")
 
 

@@ -4,6 +4,9 @@ import base64
 import contextlib
 import io
 import shutil
+import socket
+import subprocess
+import sys
 import time
 
 import httpx2 as httpx
@@ -14,6 +17,7 @@ from conftest import listening
 from PIL import Image, ImageDraw
 
 from plait.api import collecting
+from plait.runtime.database import StorageError
 from plait.serve.collecting import create_app
 from plait.serve.guard import Access
 from plait.serve.keys import hashed
@@ -242,7 +246,7 @@ def test_giving_reviewing_and_taking_back_in_a_browser(prompts, tmp_path):
             page = Page(url, f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}")
             pages.callback(page.driver.quit)
             page.open()
-            page.one("#name-value").send_keys(name)
+            page.enter("#name-value", name)
             page.click("#name button")
             page.click("button", "I agree")
             page.one("[role=alert]", "nothing can be kept")
@@ -320,3 +324,85 @@ def test_a_drawing_without_a_line_is_none(prompts):
             ).status_code
             == 200
         )
+
+
+@contextlib.contextmanager
+def killable(prompts, port):
+    """A server in a process of its own, which is killed at the end."""
+    command = [sys.executable, "-m", "plait", "collect", str(prompts), "--at", f"127.0.0.1:{port}"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200:
+                    break
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+@BROWSER
+def test_a_server_that_is_killed_loses_nothing_that_was_made(tmp_path):
+    """A page that outlives its server keeps what was written, in any script, and gives it to the next one, once."""
+    from test_pages import Page
+
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("Write about rain.\nWrite about snow.\n")
+    collecting.open_collection(prompts, ["per_prompt=5"], kind="text", how="write")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with contextlib.ExitStack() as pages:
+        with killable(prompts, port):
+            page = Page(f"http://127.0.0.1:{port}")
+            pages.callback(page.driver.quit)
+            page.open()
+            page.enter("#name-value", "דנה")
+            page.click("#name button")
+            page.one("input[value=train]").click()
+            page.click("button", "I agree")
+            page.one("textarea").send_keys("ฝนตก المطر 雨")
+        page.click("button.give")
+        page.one(".failed", "Not kept")
+        assert page.one("textarea").get_property("value") == "ฝนตก المطر 雨"
+        with killable(prompts, port):
+            asked = page.all_text(".ask")
+            page.click("button.give")
+            wait_for(lambda: page.all_text(".ask") != asked, page)
+    items = collecting.reopened(prompts).all_items()
+    assert [(item.person, item.words) for item in items] == [("דנה", "ฝนตก المطر 雨")]
+
+
+@BROWSER
+def test_a_full_disk_is_said_on_the_page(prompts, monkeypatch):
+    from test_pages import Page
+
+    with giving(prompts) as (url, collection), contextlib.ExitStack() as pages:
+        page = Page(url)
+        pages.callback(page.driver.quit)
+        page.open()
+        page.enter("#name-value", "Ann")
+        page.click("#name button")
+        page.one("input[value=train]").click()
+        page.click("button", "I agree")
+        while "Write" not in page.one(".ask").text:
+            asked = page.all_text(".ask")
+            page.click("button", "Another")
+            wait_for(lambda asked=asked: page.all_text(".ask") != asked, page)
+        page.one("textarea").send_keys("It rains.")
+
+        def full(*arguments):
+            raise StorageError("the disk is full: make room")
+
+        insert = collection._insert
+        monkeypatch.setattr(collection, "_insert", full)
+        page.click("button.give")
+        page.one(".failed", "make room")
+        assert not collection.all_items()
+        monkeypatch.setattr(collection, "_insert", insert)
+        page.click("button.give")
+        wait_for(lambda: len(collection.all_items()) == 1, page)

@@ -56,6 +56,11 @@ class Page:
             time.sleep(0.05)
         return element
 
+    def enter(self, selector, words):
+        """Words, where they can be entered once the field is shown."""
+        self.until(lambda: self.one(selector).is_displayed())
+        self.one(selector).send_keys(words)
+
     def all_text(self, selector):
         """What all elements say, at one moment."""
         script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText)"
