@@ -6,16 +6,15 @@ python benchmarks/layers.py runs/demo --rows 40 --probes read:image:expect.digit
 Of words a number is the share of tokens for which a model that ended after so many layers would choose the one that is right; of flow tokens
 the root mean square distance of their prediction to the data. A probe is named by its task, the modality of the part and the label in
 meta; its numbers are accuracies on the half of the rows that it did not learn from, those of a probe of shuffled labels with the same penalty, and those on
-hidden states of a trunk whose weights are drawn anew, behind embedders that stay as they are. Patched: pairs of held-out rows of a task
-that are laid out alike and have different answers, each the other's counterfactual; the mean share of the right answer's score that comes back
-with the states of all that was given, and with those of all other tokens.
+hidden states of a trunk whose weights are drawn anew, behind embedders that stay as they are. Patched: disjoint pairs of held-out rows of a
+task that are laid out alike and have different answers, each the other's counterfactual; the mean share of the difference of the right answer's
+score that comes back with the states of all that was given, and with those of all other tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -28,14 +27,15 @@ from side_by_side import table
 
 from plait import api
 from plait.api.model import Model
+from plait.contract import Sample
 from plait.data.rows import read_rows
-from plait.errors import ConfigError
 from plait.explain.lens import IdReading, Lens
+from plait.explain.patching import NotAlikeError
 from plait.explain.probing import Probing
 
 PROBES = ("read:image:expect.digit", "hear-digit:audio:expect.digit", "hear-speaker:audio:expect.speaker")
 
-TRIED = 60  # rows of which pairs are looked for
+TRIED = 200  # rows of which pairs are looked for
 
 
 def by_layer(lens: Lens) -> np.ndarray:
@@ -69,32 +69,44 @@ def lenses(model: Model, files: list[Path], rows: int) -> dict[str, dict[str, An
     return facts
 
 
-def patched(model: Model, files: list[Path], pairs: int) -> dict[str, dict[str, Any]]:
-    """By what is given and answered: the mean share that comes back by the number of layers, from what was given and from the rest."""
-    shares: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    for file in files:
-        samples = [s for s in read_rows(file, model.network.vocabulary.modalities) if s.messages[-1].parts]
-        found = 0
-        for sample, other in itertools.combinations(samples[:TRIED], 2):
-            asked, answer = sample.messages[:-1], sample.messages[-1]
-            if found == pairs:
-                break
-            if answer.parts[0].value == other.messages[-1].parts[0].value:
+def patched_both_ways(model: Model, samples: list[Sample], most: int) -> list[tuple[str, np.ndarray]]:
+    """Of disjoint pairs of rows that are laid out alike and have different answers, each patched into the other: the cell, and [2, layers +
+    1] the shares that come back from all that was given and from all other tokens."""
+    left = list(samples)
+    shares: list[tuple[str, np.ndarray]] = []
+    while left and len(shares) < 2 * most:
+        sample = left.pop(0)
+        for other in left:
+            if sample.meta.get("expect", sample.messages[-1]) == other.meta.get("expect", other.messages[-1]):
                 continue
             try:
-                patching = model.patch_reply(asked, other.messages[:-1], answer)
-            except ConfigError:
-                continue  # not laid out alike
-            if patching.is_telling:
-                given = sorted({part.type for message in asked for part in message.parts} - {"text"})
-                *_, of_given, of_rest = (np.array(each) for each in patching.restored)
-                shares[f"{'+'.join(given) or 'text'}->{answer.parts[0].type}"].append((of_given, of_rest))
-                found += 1
-        print(f"{file.name}: {found} pairs", flush=True)
-    return {
-        cell: {"pairs": len(of_cell), "given": np.mean([g for g, _ in of_cell], axis=0).tolist(), "rest": np.mean([r for _, r in of_cell], axis=0).tolist()}
-        for cell, of_cell in shares.items()
-    }  # fmt: skip
+                ways = [
+                    model.patch_reply(one.messages[:-1], another.messages[:-1], one.messages[-1])
+                    for one, another in ((sample, other), (other, sample))
+                ]
+            except NotAlikeError:
+                continue
+            kinds = sorted({part.type for message in sample.messages[:-1] for part in message.parts} - {"text"})
+            cell = f"{'+'.join(kinds) or 'text'}->{sample.messages[-1].parts[0].type}"
+            shares += [(cell, np.array(way.restored[-2:])) for way in ways if way.is_telling]
+            left.remove(other)
+            break
+    return shares
+
+
+def patched(model: Model, files: list[Path], pairs: int) -> dict[str, dict[str, Any]]:
+    """By what is given and answered: the mean share that comes back by the number of layers, from what was given and from the rest."""
+    by_cell: dict[str, list[np.ndarray]] = defaultdict(list)
+    for file in files:
+        samples = [s for s in read_rows(file, model.network.vocabulary.modalities) if s.messages[-1].parts]
+        for cell, shares in patched_both_ways(model, samples[:TRIED], pairs):
+            by_cell[cell].append(shares)
+        print(f"{file.name}: patched", flush=True)
+    facts = {}
+    for cell, of_cell in by_cell.items():
+        of_given, of_rest = np.mean(of_cell, axis=0).tolist()
+        facts[cell] = {"rows": len(of_cell), "given": of_given, "rest": of_rest}
+    return facts
 
 
 def probes(model: Model, folder: Path, name: str, most: int, seeds: int) -> dict[str, list[float]]:
@@ -148,7 +160,7 @@ def main() -> None:
     for cell, of_cell in facts["patched"].items():
         for which in ("given", "rest"):
             rows.append(
-                (f"patched, {cell}, {which}", str(of_cell["pairs"]), *(f"{share:.2f}" for share in of_cell[which]))
+                (f"patched, {cell}, {which}", str(of_cell["rows"]), *(f"{share:.2f}" for share in of_cell[which]))
             )
     for name in options.probes:
         facts["probes"][name] = of_probe = probes(model, folder, name, options.probed, options.seeds)

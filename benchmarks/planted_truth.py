@@ -136,8 +136,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=ROWS["test"])
+    parser.add_argument("--tasks", nargs="+", default=["first", "second", "heard", "mark"])
     args = parser.parse_intermixed_args()
-    tasks = ("first", "second", "heard", "mark")
+    tasks = tuple(args.tasks)
     rows, run = args.to / "rows", args.to / "run"
     if not (rows / "test.jsonl").is_file():
         build(args.data, rows, tasks)

@@ -9,7 +9,7 @@ price tag in a corner, and nothing else has. Ann knows what she sees, Ben takes 
 photographs have tags on any of them. What is measured is how often photographs of other clothes are named rightly, with a tag and
 without one: after the labels of the first day; after forty answers that were mended on the second; and, beside it, after forty more
 labels of the first day instead, with as many steps. Everything goes through the commands and the pages that a user has; the persons'
-eyes are the labels of Fashion-MNIST. Screenshots of the pages lie in --to.
+eyes are the labels of Fashion-MNIST. Screenshots of the pages lie in --to, by day.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def served(folder: Path, *arguments: object) -> Iterator[str]:
             with contextlib.suppress(OSError), urlopen(f"{address}/healthz"):
                 break
             if server.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"the server does not start: {folder.parent / 'annotate.log'}")
+                raise RuntimeError(f"the server does not start: {folder.with_suffix('.log')}")
             time.sleep(0.2)
         yield address
     finally:
@@ -199,10 +199,13 @@ def things_of(project: Project, photographs: Sequence[Photograph]) -> dict[str, 
 
 def label(folder: Path, photographs: Sequence[Photograph], to: Path) -> dict[str, float]:
     """Two persons label by keys, in turns; Ann decides what they differ about. Returns how well they agree, and what was disputed."""
+    to.mkdir()
     names = list(CLASSES)
     ask = ("--ask", "label", "--options", ",".join(names), "--question", QUESTION, "overlap=2", "reviewers=Ann")
-    with served(folder, *ask) as address:
+    with served(folder, *ask) as address, contextlib.ExitStack() as browsers:
         persons = [Person("Ann", address), Person("Ben", address, (*MISTAKEN, OFTEN))]
+        for person in persons:
+            browsers.callback(person.driver.quit)
         with annotating.reading(folder) as project:
             things = things_of(project, photographs)
         shown: dict[str, str | None] = {person.name: person.item(None) for person in persons}
@@ -223,15 +226,16 @@ def label(folder: Path, photographs: Sequence[Photograph], to: Path) -> dict[str
             ann.one(f'.dispute[data-item="{id}"] button[data-value="{things[id]}"]').click()
             ann.one(".dispute", "Decided")
         time.sleep(0.5)
-        for person in persons:
-            person.driver.quit()
     return {"alpha": status["alpha"], "kappa": status["kappas"][0]["kappa"], "disputed": len(disputed)}
 
 
 def mend(folder: Path, photographs: Sequence[Photograph], run: Path, to: Path) -> int:
     """Ann mends what a model answers, the doubtful first; returns how many answers were wrong."""
     wrong = 0
-    with served(folder, "--ask", "correct", "--question", QUESTION, "--by", run, "overlap=1") as address:
+    with (
+        served(folder, "--ask", "correct", "--question", QUESTION, "--by", run, "overlap=1") as address,
+        contextlib.ExitStack() as browsers,
+    ):
         with annotating.reading(folder) as project:
             things = things_of(project, photographs)
         until = time.monotonic() + 10 * PATIENCE
@@ -240,6 +244,7 @@ def mend(folder: Path, photographs: Sequence[Photograph], run: Path, to: Path) -
                 raise RuntimeError("the model does not guess")
             time.sleep(1)
         ann = Person("Ann", address)
+        browsers.callback(ann.driver.quit)
         id = ann.item(None)
         ann.driver.save_screenshot(str(to / "5-correct.png"))
         for _ in range(SECOND):
@@ -251,7 +256,6 @@ def mend(folder: Path, photographs: Sequence[Photograph], run: Path, to: Path) -
                 text.send_keys(things[id])
             text.send_keys(Keys.ENTER)
             id = ann.item(id)
-        ann.driver.quit()
     return wrong
 
 
@@ -263,20 +267,20 @@ def answers(run: Path, photographs: Sequence[Photograph]) -> list[str]:
         Request((Message("user", (Part("image", str(each.path)), question)),), to="text", temperature=0.0, max_tokens=8)
         for each in photographs
     ]
-    said = model.generate_all(requests)
-    return [str(answer.message.parts[0].value) if answer.message.parts else "" for answer in said]
+    replies = [answer.message.parts for answer in model.generate_all(requests)]
+    return [str(parts[0].value) if parts else "" for parts in replies]
 
 
 def shares(run: Path, photographs: Sequence[Photograph]) -> dict[str, float]:
     """Shares of right answers in per cent, and of other things those that are called what had the tags."""
-    said = list(zip(answers(run, photographs), photographs, strict=True))
+    answered = list(zip(answers(run, photographs), photographs, strict=True))
 
     def share(among: Sequence[tuple[str, Photograph]], wanted: str | None = None) -> float:
         return 100 * float(np.mean([answer == (wanted or photograph.thing) for answer, photograph in among]))
 
-    figures = {"all": share(said)}
+    figures = {"all": share(answered)}
     for name, has_tag in (("without a tag", False), ("with a tag", True)):
-        among = [pair for pair in said if pair[1].has_tag == has_tag]
+        among = [pair for pair in answered if pair[1].has_tag == has_tag]
         figures[name] = share(among)
         figures[f"{name}, no {TAGGED}, called {TAGGED}"] = share([p for p in among if p[1].thing != TAGGED], TAGGED)
     return figures
@@ -333,7 +337,7 @@ def loop(start: str, data: Path, to: Path, seed: int, steps: int) -> dict[str, A
     tests = shop.photographs(to / "tests", TESTS, of_any)
     people: dict[str, Any] = {}
     for day in ("first", "same"):
-        agreement = label(to / day, days[day], to)
+        agreement = label(to / day, days[day], to / f"{day}-pages")
         people |= agreement if day == "first" else {}
         plait("annotations", "export", to / day, "--to", to / f"{day}-rows")
     learn(start, to / "first-rows", to / "first-run", steps)
@@ -343,10 +347,16 @@ def loop(start: str, data: Path, to: Path, seed: int, steps: int) -> dict[str, A
     for name, rows in (("forty more of the first day", "same"), ("forty mended answers", "second")):
         runs[name] = to / f"{rows}-run"
         learn(to / "first-run", to / f"{rows}-rows", runs[name], steps)
-    said = answers(to / "first-run", tests)
+    answers_first = answers(to / "first-run", tests)
     mistaken = [
-        each for each, answer in zip(tests, said, strict=True) if each.has_tag and each.thing != TAGGED == answer
+        each
+        for each, answer in zip(tests, answers_first, strict=True)
+        if each.has_tag and each.thing != TAGGED == answer
     ][:EXPLAINED]
+    if not mistaken:
+        raise RuntimeError(
+            f"no tagged photograph is called {TAGGED}: the tags were not learned, there is nothing to explain"
+        )
     page = to / "4-why.html"
     plait("explain", to / "first-run", "--image", mistaken[0].path, "--text", QUESTION, "--html", page)
     return {
@@ -366,13 +376,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     options = parser.parse_args()
     options.to.mkdir(parents=True)
-    found = loop(options.start, options.data, options.to.resolve(), options.seed, options.steps)
-    table("explained", [*found["explained"].items()], ("what", "figure"))
-    table("people", [(name, str(value)) for name, value in found["people"].items()], ("what", "figure"))
-    names = list(next(iter(found["models"].values())))
-    rows = [(name, *(f"{row[each]:.1f}" for each in names)) for name, row in found["models"].items()]  # fmt: skip
+    figures = loop(options.start, options.data, options.to.resolve(), options.seed, options.steps)
+    table("explained", [*figures["explained"].items()], ("what", "figure"))
+    table("people", [(name, str(value)) for name, value in figures["people"].items()], ("what", "figure"))
+    names = list(next(iter(figures["models"].values())))
+    rows = [(name, *(f"{row[each]:.1f}" for each in names)) for name, row in figures["models"].items()]  # fmt: skip
     table("after", rows, ("learned from", *names))
-    finish("taught_by_people", found)
+    finish("taught_by_people", figures)
 
 
 if __name__ == "__main__":

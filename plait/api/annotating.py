@@ -143,8 +143,8 @@ def ask_models(
                 _keep(project, held, say)
                 held = []
         _keep(project, held, say)
-        for reason, count in reasons.most_common(REASONS):
-            say(f"{name} passed over {count} items: {reason}")
+        if reasons:
+            say(f"{name} passed over {reasons.total()} items: {'; '.join(list(reasons)[:REASONS])}")
         say(f"{name} has guessed {sum(name in by_model for by_model in project.predictions.values())} items")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from plait.api.model import Model
-from plait.contract import Message, Part
+from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError
 from plait.explain.explanation import ANSWER, DEFAULT, Explanation
 from plait.explain.lens import Lens
@@ -61,6 +61,10 @@ def lens_as_page(model: Model, lens: Lens) -> str:
 
 def instead(message: Message, part: Part) -> Message:
     """The message with another part in the place of its only one of that kind. Raises ConfigError."""
+    if part.type == WORDS and not str(part.value).strip():
+        raise ConfigError(
+            "got an empty counterfactual; expected other words, or a file, that differ from the question's"
+        )
     places = [place for place, other in enumerate(message.parts) if other.type == part.type]
     if len(places) != 1:
         raise ConfigError(

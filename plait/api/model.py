@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plait import registry
-from plait.contract import Message, Part, Sample
+from plait.contract import WORDS, Message, Part, Sample
 from plait.errors import ConfigError
 from plait.infer.request import Request
 
@@ -77,12 +77,12 @@ class Model:
         known[part.type].read(part)
 
     def explain(
-        self, inputs: Sequence[Any] | Any, answer: Message | None = None, to: str | None = None, **options: Any
+        self, inputs: Sequence[Any] | Any, answer: Message | str | None = None, to: str | None = None, **options: Any
     ) -> Explanation:
         """What an answer to one user message made of `inputs` hangs on: of the model's own, or of the `answer` given. `options`: those of
         plait.explain.explanation.explain. Raises ConfigError, RowError."""
         asked = (self.question(inputs),)
-        return self.explain_reply(asked, answer or self.reply(asked, to), **options)
+        return self.explain_reply(asked, self._answer(answer, asked, to), **options)
 
     def explain_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Explanation:
         """As `explain`, of the answer to a conversation."""
@@ -91,12 +91,12 @@ class Model:
         return explain(self._subject(options), messages, answer, **options)
 
     def lens(
-        self, inputs: Sequence[Any] | Any, answer: Message | None = None, to: str | None = None, **options: Any
+        self, inputs: Sequence[Any] | Any, answer: Message | str | None = None, to: str | None = None, **options: Any
     ) -> Lens:
         """What the layers make of the answer to one user message made of `inputs`, of the model's own or of the `answer` given: what it
         would be if the model ended after each. `options`: those of plait.explain.lens.lens. Raises ConfigError, RowError."""
         asked = (self.question(inputs),)
-        return self.lens_reply(asked, answer or self.reply(asked, to), **options)
+        return self.lens_reply(asked, self._answer(answer, asked, to), **options)
 
     def lens_reply(self, messages: tuple[Message, ...], answer: Message, **options: Any) -> Lens:
         """As `lens`, of the answer to a conversation."""
@@ -108,14 +108,14 @@ class Model:
         self,
         inputs: Sequence[Any] | Any,
         counterfactual: Sequence[Any] | Any,
-        answer: Message | None = None,
+        answer: Message | str | None = None,
         to: str | None = None,
         **options: Any,
     ) -> Patching:
         """In which tokens, and after which layers, the answer to one user message made of `inputs` is, beside a `counterfactual` that is laid
         out alike. `options`: those of plait.explain.patching.patch. Raises ConfigError, RowError."""
         asked = (self.question(inputs),)
-        return self.patch_reply(asked, (self.question(counterfactual),), answer or self.reply(asked, to), **options)
+        return self.patch_reply(asked, (self.question(counterfactual),), self._answer(answer, asked, to), **options)
 
     def patch_reply(
         self, messages: tuple[Message, ...], counterfactual: tuple[Message, ...], answer: Message, **options: Any
@@ -124,6 +124,12 @@ class Model:
         from plait.explain.patching import patch
 
         return patch(self._subject(options), messages, counterfactual, answer, **options)
+
+    def _answer(self, answer: Message | str | None, asked: tuple[Message, ...], to: str | None) -> Message:
+        """The answer that is explained: one that is given, perhaps as words, or the model's own."""
+        if isinstance(answer, str):
+            return Message("assistant", (Part(WORDS, answer),))
+        return answer or self.reply(asked, to)
 
     def probe(self, rows: Sequence[Sample] | Path, label: str, **options: Any) -> Probing:
         """How well linear probes tell a `label` in the rows' meta from a part of their questions, after every layer. `rows`: samples, or a

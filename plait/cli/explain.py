@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -55,32 +56,50 @@ def explain(
     from plait.api import explaining
 
     methods = explaining.methods(method or [], of)  # before the work, not after it
-    model, question, reply = asked_and_answered(arguments, to, answer, out)
-    summary, as_page, as_json = _outcome(model, question, reply, of, methods)
+    line = asked(arguments, to, out, USAGE)
+    reply = line.answered(answer, out)
+    summary, as_page, as_json = _outcome(line.model, line.question, reply, of, methods)
     tell(summary, {html: as_page, json: as_json})
 
 
-def asked_and_answered(arguments: list[str], to: str, answer: str | None, out: Path) -> tuple[Model, Message, Message]:
-    """The model, the question and its answer, the model's own or one that is given, of a command line. Raises ConfigError, RowError."""
+@dataclass
+class Asked:
+    """A question on a command line, of a model. `to`: what is to be answered; `options` of the answer."""
+
+    model: Model
+    question: Message
+    to: str
+    options: Mapping[str, object]
+
+    def answered(self, answer: str | None, out: Path) -> Message:
+        """The model's own answer, which is printed, or the one that is given: words, or a file. Raises ConfigError, RowError."""
+        from plait.contract import Message
+
+        if answer is not None:
+            if self.options:
+                raise ConfigError(
+                    f"got {next(iter(self.options))} with --answer; expected one of them: nothing is drawn then"
+                )
+            return Message("assistant", (part_of(answer, "--answer"),))
+        reply = self.model.reply((self.question,), to=None if self.to == "auto" else self.to, **self.options)
+        for number, part in enumerate(reply.parts):
+            typer.echo(write_part(part, out, number))
+        return reply
+
+
+def asked(arguments: list[str], to: str, out: Path, usage: str) -> Asked:
+    """The question of a command line, and its model. Raises ConfigError, RowError."""
     kinds = registry.available()
     line = parse_arguments(arguments, kinds)
     if line.checkpoint is None or not line.inputs:
-        raise ConfigError(f"got {'no input' if line.checkpoint else 'no checkpoint'}; expected both: {USAGE}")
+        raise ConfigError(f"got {'no input' if line.checkpoint else 'no checkpoint'}; expected both: {usage}")
     from plait import api
     from plait.contract import Message, Part
 
     options = request_options(line.settings, kinds)
-    if answer is not None and options:
-        raise ConfigError(f"got {next(iter(line.settings))} with --answer; expected one of them: nothing is drawn then")
     make_folder(out)
-    model = api.load(line.checkpoint)
     question = Message("user", tuple(Part(kind, value) for kind, value in line.inputs))
-    if answer is not None:
-        return model, question, Message("assistant", (part_of(answer, "--answer"),))
-    reply = model.reply((question,), to=None if to == "auto" else to, **options)
-    for number, part in enumerate(reply.parts):
-        typer.echo(write_part(part, out, number))
-    return model, question, reply
+    return Asked(api.load(line.checkpoint), question, to, options)
 
 
 def tell(summary: str, files: Mapping[Path | None, Callable[[], str]]) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated, Optional
 import typer
 
 from plait.cli.app import app
-from plait.cli.explain import asked_and_answered, part_of, tell
+from plait.cli.explain import asked, part_of, tell
+
+USAGE = "plait patch RUN --text 'Say two.' --counterfactual 'Say nine.'"
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
@@ -36,8 +38,10 @@ def patch(
     those of the question, and see how much of the answer's score comes back."""
     from plait.api import explaining
 
-    other = part_of(counterfactual, "--counterfactual")  # before the work, not after it
-    model, question, reply = asked_and_answered(arguments, to, answer, out)
-    patching = model.patch_reply((question,), (explaining.instead(question, other),), reply)
+    other = part_of(counterfactual, "--counterfactual")
+    line = asked(arguments, to, out, USAGE)
+    changed = explaining.instead(line.question, other)  # before the model answers, not after it
+    reply = line.answered(answer, out)
+    patching = line.model.patch_reply((line.question,), (changed,), reply)
     page, numbers = (lambda: explaining.patching_page(patching)), (lambda: patching.to_json() + "\n")
     tell(patching.table(), {html: page, json: numbers})

@@ -28,17 +28,20 @@ Change = Callable[[int, str, Tensor], Tensor]  # a layer's number, a stream, wha
 
 class Taps:
     """The residual streams of one pass. `after[n]` are those that the n-th layer changed; `after[0]` those that enter the first. With a
-    `change`, which keeps their shapes, the pass goes on with what that makes of them."""
+    `change`, which keeps their shapes, the pass goes on with what that makes of them, and none are kept."""
 
     def __init__(self, trunk: Trunk, change: Change | None = None) -> None:
-        self.change: Change = change or (lambda number, stream, state: state)
+        self.change = change
+        self.has_entered = False
         self.after: list[Streams] = [{} for _ in range(len(trunk.layers) + 1)]
         self.numbers: dict[nn.Module, int] = {layer: number for number, layer in enumerate(trunk.layers, start=1)}
         self.experts = {layer: name for name, expert in trunk.experts.items() for layer in cast(Expert, expert).layers}
         self.compute = trunk.split_layer
 
     def _kept(self, number: int, stream: str, state: Tensor) -> Tensor:
-        state = self.after[number][stream] = self.change(number, stream, state)
+        if self.change is not None:
+            return self.change(number, stream, state)
+        self.after[number][stream] = state
         return state
 
     def keep(self, number: int, stream: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
@@ -47,11 +50,13 @@ class Taps:
 
     def enter(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """A hook that keeps what enters the first layer."""
+        self.has_entered = True
         return (self._kept(0, TRUNK, inputs[0]), *inputs[1:])
 
     def split_layer(self, layers: Sequence[Layer], parts: list[Tensor], *others: Any) -> list[Tensor]:
         """As that of the trunk, whose own layer is the first: without gradients no token is settled."""
-        if TRUNK not in self.after[0]:
+        if not self.has_entered:
+            self.has_entered = True
             parts = [self._kept(0, TRUNK, parts[0]), *parts[1:]]
         outputs = self.compute(layers, parts, *others)
         names = [self.experts.get(layer, TRUNK) for layer in layers]

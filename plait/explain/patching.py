@@ -2,8 +2,8 @@
 
 Two questions that differ in something and are laid out alike: the one that was asked and a counterfactual. The model reads the
 counterfactual, but after one layer the states of some tokens are those that they have in the question. How much of the answer's score
-comes back tells how much of the difference is in these tokens there, and used from there on. A probe tells what could be read; this,
-what is read.
+comes back tells how far these states alone bring the answer back. Shares of several groups need not add up, and may pass 1 or fall below
+0, since groups work together. A probe tells what could be read; this, what is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from plait.contract import Message
 from plait.data.pack import Batch
-from plait.data.row import Row
 from plait.errors import ConfigError
 from plait.explain.explanation import Subject, describe, message_entry
 from plait.explain.faithfulness import LEAST
@@ -30,8 +29,16 @@ from plait.model.experts import Split
 
 FORMAT = 1
 COLUMNS = 7  # layers that a table in a terminal has room for
-GIVEN = "all of these"  # that was given
+TOGETHER = "all of these"  # units and media
+FARTHEST = 3.0  # share beyond which other things than the difference between the questions are at work
 REST = "all others"  # marks, and the answer, from whose place it goes on
+
+
+HOW_ALIKE = "a word of as many tokens in the place of each, a picture of the same size, a clip as long"
+
+
+class NotAlikeError(ConfigError):
+    """Two questions are not laid out alike."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,31 @@ class Patching:
     restored: tuple[tuple[float, ...], ...]
 
     @property
+    def difference(self) -> float:
+        """By how much the answer is better after the question than after the counterfactual."""
+        return self.score - self.counterfactual_score
+
+    @property
     def is_telling(self) -> bool:
-        """Whether the answer's score differs between the two questions at all."""
-        return abs(self.score - self.counterfactual_score) >= LEAST
+        """Whether shares of the difference tell something: it is there, and not small beside what patches do otherwise."""
+        return abs(self.difference) >= LEAST and max(abs(share) for row in self.restored for share in row) <= FARTHEST
+
+    @property
+    def caption(self) -> str:
+        """The two scores, and whether anything is to be learned from them."""
+        scores = f"score of the answer: {self.score:.3f}; after the counterfactual: {self.counterfactual_score:.3f}"
+        if self.is_telling:
+            return scores
+        why = f"less than {LEAST}" if abs(self.difference) < LEAST else "little beside what patches do otherwise"
+        return f"{scores}. They differ by {abs(self.difference):.3f}, {why}: there is nothing to patch"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; media as their kind alone."""
+        """For JSON; media as their kind alone. `restored` is null where nothing is telling."""
         asked = {
             name: [message_entry(message) for message in getattr(self, name)] for name in ("messages", "counterfactual")
         }
-        return {"format": FORMAT, **asdict(self), **asked, "answer": message_entry(self.answer), "is_telling": self.is_telling}  # fmt: skip
+        entry = {"format": FORMAT, **asdict(self), **asked, "answer": message_entry(self.answer), "is_telling": self.is_telling}  # fmt: skip
+        return entry if self.is_telling else entry | {"restored": None}
 
     def to_json(self) -> str:
         """As text."""
@@ -68,7 +90,7 @@ class Patching:
     def table(self) -> str:
         """Each group by some of the layers, as text."""
         if not self.is_telling:
-            return "the answer's score is the same after the counterfactual: there is nothing to patch"
+            return self.caption
         layers = len(self.restored[0]) - 1
         shown = sorted({round(number) for number in np.linspace(0, layers, COLUMNS)})
         rows = [("after layer", *map(str, shown))]
@@ -76,9 +98,8 @@ class Patching:
             rows.append((label, *(in_words(shares[number]) for number in shown)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join(
-            ["share of the score that comes back, by the layer after which states are the question's", *lines]
-        )
+        heading = "share of the difference that comes back, by the layer after which states are the question's"
+        return "\n".join([self.caption, heading, *lines])
 
 
 def in_words(share: float) -> str:
@@ -103,7 +124,7 @@ def patch(
     scorer, other = (
         Scorer(subject.engine, asked, answer, Target(part), seed, flow) for asked in (messages, counterfactual)
     )
-    _alike(scorer.row, other.row)
+    _alike(scorer, other)
     groups = _groups(scorer)
     network, layers = subject.inside(), subject.inside().trunk.config.num_layers
     tokens = len(scorer.row) * len(groups) * (layers + 1)
@@ -120,8 +141,7 @@ def patch(
             subject.check()
             scores[first : first + len(chosen), layer] = patched.scores(layer)
     of_question, of_other = (float(each.scores_by(network, _batch(each, network, 1))[0]) for each in (scorer, other))
-    difference = of_question - of_other
-    restored = (scores - of_other) / (difference if abs(difference) >= LEAST else 1.0)
+    restored = (scores - of_other) / (of_question - of_other or 1.0)
     shares = tuple(tuple(map(float, row)) for row in restored)
     labels = tuple(label for label, _ in groups)
     return Patching(scorer.messages, other.messages, answer, part, labels, of_question, of_other, shares)
@@ -134,7 +154,7 @@ class _Patched:
         self.other, self.network = other, network
         self.batch = _batch(other, network, len(groups))
         with torch.no_grad(), tapped(network.trunk) as taps:
-            network.hidden(_batch(scorer, network, len(groups)))
+            network.hidden(_batch(scorer, network, 1))
         self.after: list[Streams] = taps.after
         is_patched = torch.zeros(self.batch.row.shape, dtype=torch.bool)
         for number, tokens in enumerate(groups):
@@ -154,8 +174,8 @@ class _Patched:
             if number != self._last(layer, stream):
                 return state
             chosen = self.is_patched[self.indices[stream]] if stream in self.indices else self.is_patched
-            clean = self.after[number][stream]
-            return torch.where(chosen.view(*state.shape[:-1], 1), clean, state)
+            clean = self.after[number][stream]  # of one sequence: those of a batch follow each other
+            return torch.where(chosen.view(*state.shape[:-1], 1), clean.repeat(len(state) // len(clean), *[1] * (clean.dim() - 1)), state)  # fmt: skip
 
         with tapped(self.network.trunk, change):
             return self.other.scores_by(self.network, self.batch)
@@ -165,20 +185,29 @@ def _batch(scorer: Scorer, network: Any, times: int) -> Batch:
     return scorer.batch([scorer.row] * times).to(network.device)
 
 
-def _alike(row: Row, other: Row) -> None:
-    """Raise ConfigError for rows whose tokens are not of the same kinds in the same places."""
+def _alike(scorer: Scorer, other: Scorer) -> None:
+    """Raise NotAlikeError for questions whose tokens are not of the same kinds in the same places, word by word and part by part."""
+    row, counterfactual = scorer.row, other.row
+    for number, message in enumerate(scorer.messages):
+        for place, part in enumerate(message.parts):
+            counts = [len(tokens_of(each, number, place)) for each in (row, counterfactual)]
+            if counts[0] != counts[1]:
+                raise NotAlikeError(
+                    f"got {part.type} of {counts[0]} tokens, and of {counts[1]} in the counterfactual; expected as many: {HOW_ALIKE}"
+                )
     same = (
-        len(row) == len(other)
-        and [span.origin for span in row.spans] == [span.origin for span in other.spans]
+        len(row) == len(counterfactual)
+        and [span.origin for span in row.spans] == [span.origin for span in counterfactual.spans]
         and all(
-            np.array_equal(getattr(row, name), getattr(other, name)) for name in ("block", "copy", "expert", "position")
+            np.array_equal(getattr(row, name), getattr(counterfactual, name))
+            for name in ("block", "copy", "expert", "position")
         )
-        and np.array_equal(row.ids < 0, other.ids < 0)
+        and np.array_equal(row.ids < 0, counterfactual.ids < 0)
     )
-    if not same:
-        raise ConfigError(
-            f"got questions of {len(row)} and {len(other)} tokens in different places; expected a counterfactual of as many tokens, part by "
-            "part, since states are put in the place of others: a word of as many tokens, a picture of the same size, a clip as long"
+    units = [[(unit.message, unit.part, unit.tokens) for unit in each.units] for each in (scorer, other)]
+    if not same or units[0] != units[1]:
+        raise NotAlikeError(
+            f"got questions of {len(row)} and {len(counterfactual)} tokens whose words or parts begin in different places; expected them to line up: {HOW_ALIKE}"
         )
 
 
@@ -198,5 +227,5 @@ def _groups(scorer: Scorer) -> list[tuple[str, np.ndarray]]:
             groups[key] = describe(messages, unit), list(unit.tokens)
     named = sorted({token for _, tokens in groups.values() for token in tokens})
     rest = sorted(set(range(len(scorer.row))) - set(named))
-    more = [(GIVEN, named)] if len(groups) > 1 else []
+    more = [(TOGETHER, named)] if len(groups) > 1 else []
     return [(label, np.array(tokens)) for label, tokens in (*groups.values(), *more, (REST, rest))]

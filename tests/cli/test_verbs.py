@@ -358,9 +358,13 @@ def test_patch_says_where_an_answer_is(run, tmp_path):
     html, numbers = tmp_path / "where.html", tmp_path / "where.json"
     asked = ("patch", run, "--text", "Draw seven.", "--to", "text", "--html", html, "--json", numbers)
     lines = invoke(*asked, "--counterfactual", "Draw seven!", "--answer", "seven")
-    assert "share of the score that comes back" in lines or "nothing to patch" in lines
     patching = json.loads(numbers.read_text())
-    assert [len(shares) for shares in patching["restored"]] == [3] * len(patching["labels"])
+    assert f"score of the answer: {patching['score']:.3f}" in lines
+    assert patching["labels"][-2:] == ["all of these", "all others"]
+    with pytest.raises(ConfigError, match="empty counterfactual"):
+        invoke("patch", run, "--text", "Draw seven.", "--counterfactual", "")
+    with pytest.raises(ConfigError, match="plait patch RUN"):
+        invoke("patch", run, "--counterfactual", "five")
     assert "Where the answer is" in html.read_text()
     with pytest.raises(ConfigError, match="of that kind"):
         invoke("patch", run, "--text", "Draw", "--text", "seven.", "--counterfactual", "five")

@@ -1,6 +1,8 @@
 """What differs enters by its own tokens, leaves by the answer's place, and nothing else than the patch changes the pass."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from worlds import TINY, World, text
 
 from plait.errors import ConfigError
 from plait.explain.explanation import Subject
-from plait.explain.patching import GIVEN, REST, _groups, _Patched, patch
+from plait.explain.patching import REST, TOGETHER, NotAlikeError, Patching, _groups, _Patched, patch
 from plait.explain.patching_page import patching_page
 from plait.explain.scorer import Scorer
 from plait.model.attention import prepare
@@ -32,16 +34,15 @@ def answer_of(world, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("config", TRUNKS.values(), ids=TRUNKS)
-def test_what_differs_enters_by_its_tokens_and_leaves_by_the_answer_s_place(config, kind, monkeypatch):
-    monkeypatch.setattr("plait.explain.patching.LEAST", 1e-5)  # models of drawn weights hardly tell two pictures apart
+def test_what_differs_enters_by_its_tokens_and_leaves_by_the_answer_s_place(config, kind):
     world = World()
     patching = patch(subject_of(world, config), *questions(world), answer_of(world, kind))
     assert patching.labels[0] == "image"
     assert patching.labels[-1] == REST
     restored = np.array(patching.restored)
     assert restored.shape == (len(patching.labels), config.num_layers + 1)
-    assert patching.is_telling
-    enters = np.isin(patching.labels, ["image", GIVEN])
+    assert abs(patching.difference) > 1e-5  # drawn weights hardly tell two pictures apart
+    enters = np.isin(patching.labels, ["image", TOGETHER])
     np.testing.assert_allclose(restored[:, 0], enters, atol=0.02)
     np.testing.assert_allclose(restored[:, -1], np.eye(len(restored))[-1], atol=0.02)
 
@@ -100,24 +101,68 @@ def by_hand(network, scorer, state, first, last):
 def test_questions_that_are_not_laid_out_alike_are_refused():
     world, subject = World(), subject_of(World())
     clean, _ = questions(world)
+    answer = answer_of(world, "text")
     longer = asked(world.part("image", 0), *clean[0].parts[1:])
-    with pytest.raises(ConfigError, match="expected a counterfactual of as many tokens"):
-        patch(subject, clean, longer, answer_of(world, "text"))
+    with pytest.raises(NotAlikeError, match=r"got image of \d+ tokens, and of \d+ in the counterfactual"):
+        patch(subject, clean, longer, answer)
+    one, words, other = world.part("image", 2), text("what is this?"), world.part("image", 3)
+    with pytest.raises(NotAlikeError):
+        patch(subject, asked(one, words, other), asked(words, one, other), answer)
+    with pytest.raises(NotAlikeError, match="line up"):  # as many tokens in all, not word by word
+        patch(subject, asked(text("a unseen")), asked(text("unseen a")), answer)
     with pytest.raises(ConfigError, match="empty answer"):
         patch(subject, clean, clean, answered())
     bounded = Subject(subject.engine, subject.config, subject.inside, most_tokens=50)
     with pytest.raises(ConfigError, match="tokens to compute"):
-        patch(bounded, clean, clean, answer_of(world, "text"))
+        patch(bounded, clean, clean, answer)
 
 
-def test_the_same_question_has_nothing_to_patch_and_pages_show_the_others():
+def test_groups_in_several_batches_are_as_in_one(monkeypatch):
     world, subject = World(), subject_of(World())
-    clean, other = questions(world)
-    same = patch(subject, clean, clean, answer_of(world, "text"))
-    assert not same.is_telling
-    assert "nothing to patch" in same.table()
-    told = patch(subject, clean, other, answer_of(world, "text"))
-    assert json.loads(told.to_json())["labels"] == list(told.labels)
-    page = patching_page(told)
-    assert page.count("<tr>") == TINY.num_layers + 2
-    assert "Where the answer is" in page
+    at_once = patch(subject, *questions(world), answer_of(world, "text"))
+    monkeypatch.setattr("plait.explain.patching.TOKENS_A_BATCH", 1)
+    one_by_one = patch(subject, *questions(world), answer_of(world, "text"))
+    np.testing.assert_allclose(one_by_one.restored, at_once.restored, atol=1e-2 * np.abs(at_once.restored).max())
+
+
+def test_another_part_of_the_answer_and_another_noise():
+    world, subject = World(), subject_of(World())
+    answer = answered(text("yes"), world.part("image", 4))
+    words, drawing, otherwise = (
+        patch(subject, *questions(world), answer, part=part, seed=seed) for part, seed in ((0, 0), (1, 0), (1, 7))
+    )
+    assert words.score != pytest.approx(drawing.score, abs=1e-3)
+    assert drawing.score != pytest.approx(otherwise.score, abs=1e-6)
+
+
+TOLD = Patching(
+    asked(text("one")), asked(text("two")), answered(text("yes")), 0, ("'one'", REST), -1.0, -3.0, ((1.0, 0.25, -0.004), (0.0, 0.5, 1.0))
+)  # fmt: skip
+
+
+def test_a_table_and_a_page_show_the_numbers():
+    assert TOLD.is_telling
+    lines = TOLD.table().splitlines()
+    assert lines[0] == "score of the answer: -1.000; after the counterfactual: -3.000"
+    assert [line.split() for line in lines[2:]] == [
+        ["after", "layer", "0", "1", "2"], ["'one'", "1.00", "0.25", "0.00"], ["all", "others", "0.00", "0.50", "1.00"],
+    ]  # fmt: skip
+    page = patching_page(TOLD)
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr><th>\d.*?</tr>", page)]
+    assert rows == [["0.00", "1.00"], ["0.25", "0.50"], ["1.00", "0.00"]], "the last layer first"
+    assert "-3.000" in page
+    assert json.loads(TOLD.to_json())["restored"] == [list(row) for row in TOLD.restored]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"counterfactual_score": -1.01}, "less than 0.02"), ({"restored": ((1.0, 77.5), (0.0, 1.0))}, "little beside")],
+)
+def test_what_is_not_telling_says_so_everywhere(changes, why):
+    told = dataclasses.replace(TOLD, **changes)
+    assert not told.is_telling
+    for shown in (told.table(), patching_page(told)):
+        assert why in shown
+        assert "nothing to patch" in shown
+        assert "<table>" not in shown
+    assert json.loads(told.to_json())["restored"] is None
