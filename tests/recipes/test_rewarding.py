@@ -1,6 +1,8 @@
 """Rewards: rounds of own answers, what judges them, what is written, and what is refused."""
 
+import itertools
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +48,14 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
     for number in (1, 2):
         rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
         assert len(rows) == report["history"][number - 1]["rows"]
-        rewards = np.array([sum(map(ord, row.messages[-1].parts[0].value)) % 7 for row in rows])
-        advantages = np.array([row.meta[ADVANTAGE] for row in rows])
-        assert np.corrcoef(rewards, advantages)[0, 1] > 0.5
+        by_question = defaultdict(list)
+        for row in rows:
+            reward = sum(map(ord, row.messages[-1].parts[0].value)) % 7
+            by_question[tuple(part.value for m in row.messages[:-1] for part in m.parts)].append((reward, row))
+        assert max(map(len, by_question.values())) > 1
+        for answers in by_question.values():  # an answer is better or worse than others to the same question
+            for (reward, row), (other, worse) in itertools.combinations(answers, 2):
+                assert np.sign(row.meta[ADVANTAGE] - worse.meta[ADVANTAGE]) == np.sign(reward - other)
         media = [part.value for row in rows for m in row.messages for part in m.parts if part.type == "image"]
         assert media
         assert all(Path(value).is_file() for value in media), "the rows are whole without the data"
