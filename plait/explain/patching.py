@@ -69,7 +69,7 @@ class Patching:
     @property
     def caption(self) -> str:
         """The two scores, and whether anything is to be learned from them."""
-        scores = f"score of the answer: {self.score:.3f}; after the counterfactual: {self.counterfactual_score:.3f}"
+        scores = f"Score of the answer: {self.score:.3f}; after the counterfactual: {self.counterfactual_score:.3f}"
         if self.is_telling:
             return scores
         why = f"less than {LEAST}" if abs(self.difference) < LEAST else "little beside what patches do otherwise"

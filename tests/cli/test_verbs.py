@@ -359,7 +359,7 @@ def test_patch_says_where_an_answer_is(run, tmp_path):
     asked = ("patch", run, "--text", "Draw seven.", "--to", "text", "--html", html, "--json", numbers)
     lines = invoke(*asked, "--counterfactual", "Draw seven!", "--answer", "seven")
     patching = json.loads(numbers.read_text())
-    assert f"score of the answer: {patching['score']:.3f}" in lines
+    assert f"Score of the answer: {patching['score']:.3f}" in lines
     assert patching["labels"][-2:] == ["all of these", "all others"]
     with pytest.raises(ConfigError, match="empty counterfactual"):
         invoke("patch", run, "--text", "Draw seven.", "--counterfactual", "")

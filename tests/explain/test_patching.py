@@ -143,7 +143,7 @@ TOLD = Patching(
 def test_a_table_and_a_page_show_the_numbers():
     assert TOLD.is_telling
     lines = TOLD.table().splitlines()
-    assert lines[0] == "score of the answer: -1.000; after the counterfactual: -3.000"
+    assert lines[0] == "Score of the answer: -1.000; after the counterfactual: -3.000"
     assert [line.split() for line in lines[2:]] == [
         ["after", "layer", "0", "1", "2"], ["'one'", "1.00", "0.25", "0.00"], ["all", "others", "0.00", "0.50", "1.00"],
     ]  # fmt: skip
