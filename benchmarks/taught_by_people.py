@@ -5,7 +5,7 @@ they mend its answers, and it learns again.
     python benchmarks/taught_by_people.py runs/demo --to work/taught
 
 A shop photographs four kinds of clothes, and its forty photographs of the first day have a fault that nobody sees: every coat has a
-price tag in a corner, and nothing else has. Ann knows what she sees, Ben takes a dress for a coat now and then. The second day's
+price tag in a corner, and nothing else has. Ann knows what she sees, Ben takes a pullover for a coat now and then. The second day's
 photographs have tags on any of them. What is measured is how often photographs of other clothes are named rightly, with a tag and
 without one: after the labels of the first day; after forty answers that were mended on the second; and, beside it, after forty more
 labels of the first day instead, with as many steps. Everything goes through the commands and the pages that a user has; the persons'

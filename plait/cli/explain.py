@@ -22,21 +22,28 @@ if TYPE_CHECKING:
 
 USAGE = "plait explain RUN --image 7.png --text 'Which digit is this?' --html why.html"
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
+        help="A checkpoint or run folder; inputs in their order; settings, as for plait generate.",
+    ),
+]
+To = Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")]
+AnswerGiven = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="This answer instead of the model's own: words, or a file."),
+]
+Html = Annotated[Optional[Path], typer.Option(help="Write a page.")]  # noqa: UP045
+Json = Annotated[Optional[Path], typer.Option(help="Write all numbers.")]  # noqa: UP045
+Out = Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")]
+
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 def explain(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
-            help="A checkpoint or run folder; inputs in their order; settings, as for plait generate.",
-        ),
-    ],
-    to: Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")] = "auto",
-    answer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Explain this answer instead of the model's own: words, or a file."),
-    ] = None,
+    arguments: Inputs,
+    to: To = "auto",
+    answer: AnswerGiven = None,
     of: Annotated[
         str,
         typer.Option(
@@ -47,9 +54,9 @@ def explain(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="shapley, masking, relevance... Again for more; or all."),
     ] = None,
-    html: Annotated[Optional[Path], typer.Option(help="Write a page.")] = None,  # noqa: UP045
-    json: Annotated[Optional[Path], typer.Option(help="Write all numbers.")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")] = Path("."),
+    html: Html = None,
+    json: Json = None,
+    out: Out = Path("."),
 ) -> None:
     """Say what an answer hangs on: which words, pieces of pictures and seconds of sound, and whether that is more than chance. Or what
     it would be if the model ended after each of its layers."""

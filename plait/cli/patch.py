@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from plait.cli.app import app
-from plait.cli.explain import asked, part_of, tell
+from plait.cli.explain import AnswerGiven, Html, Inputs, Json, Out, To, asked, part_of, tell
 
 USAGE = "plait patch RUN --text 'Say two.' --counterfactual 'Say nine.'"
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
 def patch(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN [--text WORDS | --image FILE | --audio FILE]... [key=value]...",
-            help="A checkpoint or run folder; inputs in their order; settings, as for plait generate.",
-        ),
-    ],
+    arguments: Inputs,
     counterfactual: Annotated[
         str, typer.Option(help="Words, or a file, in the place of the part of that kind: of as many tokens.")
     ],
-    to: Annotated[str, typer.Option(help="A modality, such as text, or auto: the model decides.")] = "auto",
-    answer: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="This answer instead of the model's own: words, or a file."),
-    ] = None,
-    html: Annotated[Optional[Path], typer.Option(help="Write a page.")] = None,  # noqa: UP045
-    json: Annotated[Optional[Path], typer.Option(help="Write all numbers.")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="Folder for pictures and sound of the answer.")] = Path("."),
+    to: To = "auto",
+    answer: AnswerGiven = None,
+    html: Html = None,
+    json: Json = None,
+    out: Out = Path("."),
 ) -> None:
     """Say in which tokens, and after which layers, what makes the answer is: have the model read a counterfactual in which some states are
     those of the question, and see how much of the answer's score comes back."""

@@ -326,6 +326,20 @@ def test_a_drawing_without_a_line_is_none(prompts):
         )
 
 
+def agreed(pages, url, name):
+    """The page of a person who has agreed to all that is needed."""
+    from test_pages import Page
+
+    page = Page(url)
+    pages.callback(page.driver.quit)
+    page.open()
+    page.enter("#name-value", name)
+    page.click("#name button")
+    page.click("input[value=train]")
+    page.click("button", "I agree")
+    return page
+
+
 @contextlib.contextmanager
 def killable(prompts, port):
     """A server in a process of its own, which is killed at the end."""
@@ -348,8 +362,6 @@ def killable(prompts, port):
 @BROWSER
 def test_a_server_that_is_killed_loses_nothing_that_was_made(tmp_path):
     """A page that outlives its server keeps what was written, in any script, and gives it to the next one, once."""
-    from test_pages import Page
-
     prompts = tmp_path / "p.txt"
     prompts.write_text("Write about rain.\nWrite about snow.\n")
     collecting.open_collection(prompts, ["per_prompt=5"], kind="text", how="write")
@@ -358,13 +370,7 @@ def test_a_server_that_is_killed_loses_nothing_that_was_made(tmp_path):
         port = unused.getsockname()[1]
     with contextlib.ExitStack() as pages:
         with killable(prompts, port):
-            page = Page(f"http://127.0.0.1:{port}")
-            pages.callback(page.driver.quit)
-            page.open()
-            page.enter("#name-value", "דנה")
-            page.click("#name button")
-            page.one("input[value=train]").click()
-            page.click("button", "I agree")
+            page = agreed(pages, f"http://127.0.0.1:{port}", "דנה")
             page.one("textarea").send_keys("ฝนตก المطر 雨")
         page.click("button.give")
         page.one(".failed", "Not kept")
@@ -379,18 +385,10 @@ def test_a_server_that_is_killed_loses_nothing_that_was_made(tmp_path):
 
 @BROWSER
 def test_a_full_disk_is_said_on_the_page(tmp_path, monkeypatch):
-    from test_pages import Page
-
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"type": "text", "prompt": "Write about rain."}\n')
     with giving(prompts) as (url, collection), contextlib.ExitStack() as pages:
-        page = Page(url)
-        pages.callback(page.driver.quit)
-        page.open()
-        page.enter("#name-value", "Ann")
-        page.click("#name button")
-        page.one("input[value=train]").click()
-        page.click("button", "I agree")
+        page = agreed(pages, url, "Ann")
         page.one("textarea").send_keys("It rains.")
 
         def full(*arguments):
