@@ -1,6 +1,7 @@
 """What Label Studio, Argilla and CVAT write, taken in; and what Label Studio reads."""
 
 import contextlib
+import io
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from plait.annotate.kinds import Question
 from plait.annotate.store import ANSWER, Prediction
 from plait.api import annotating
 from plait.errors import ConfigError, DataError
+from plait.runtime.pages import data_url
 
 BOXES = Question("box", "", ("cat", "dog"))
 LABELS = Question("label", "", ("cat", "dog"))
@@ -177,10 +179,53 @@ def test_labels_of_argilla(begin):
     assert project.answers_of(next(iter(project.items))) == {"u1": "cat", "u2": "dog"}
 
 
+def of_argilla(number, responses, **fields):
+    """A record as Argilla writes it."""
+    return {"id": str(number), "fields": fields, "metadata": {}, "suggestions": {}, "responses": {"kind": responses}, "vectors": {}, "status": "completed"}  # fmt: skip
+
+
+def test_pictures_of_argilla(begin):
+    project, folder = begin(LABELS)
+    anew = io.BytesIO()
+    with Image.open(folder / "images/b.png") as picture:
+        picture.save(anew, "PNG", compress_level=0)
+    assert anew.getvalue() != (folder / "images/b.png").read_bytes()
+    other = io.BytesIO()
+    Image.fromarray(np.full((50, 100, 3), 7, np.uint8)).save(other, "PNG")
+    cat = [{"value": "cat", "user_id": "u1"}]
+    records = [
+        of_argilla(1, cat, note="the first", photo=data_url("image/png", (folder / "a.png").read_bytes())),
+        of_argilla(2, [{"value": "dog", "user_id": "u1"}], photo=data_url("image/png", anew.getvalue())),
+        of_argilla(3, cat, photo=data_url("image/png", other.getvalue())),
+        of_argilla(4, cat, photo="data:image/png;base64,???"),
+        of_argilla(5, [{"value": "dog", "user_id": "u2"}], photo="a.png"),
+    ]
+    added, answers, passed = taken(project, folder, records)
+    assert (added, answers) == (0, 3)
+    assert sorted(reason.split(";")[0] for reason in passed) == [
+        "a data address that is not base64: data:image/png",
+        f"it is like none in the folder: image of {len(other.getvalue()):,} bytes",
+    ]
+    assert of_item(project, folder, "a.png") == {"u1": "cat", "u2": "dog"}
+    assert of_item(project, folder, "b.png") == {"u1": "dog"}
+
+
+def test_chats_of_argilla(begin):
+    project, folder = begin(LABELS, ["hello"])
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "there"}]
+    records = [
+        of_argilla(1, [{"value": "cat", "user_id": "u1"}], chat=turns[:1], note="not shown"),
+        of_argilla(2, [{"value": "dog", "user_id": "u1"}], chat=turns),
+    ]
+    assert taken(project, folder, records)[:2] == (1, 2), "a chat that is not asked about yet is a new item"
+    assert [project.answers_of(id) for id in project.items] == [{"u1": "cat"}, {"u1": "dog"}]
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
         ("{", "no JSON"),
+        ([of_argilla(1, [{"value": "cat", "user_id": "u1"}], table={"a": 1})], "words or media"),
         ("[]", "expected Label Studio"),
         ([{"id": 1, "image": "a.png", "label": "cat"}], "not JSON-MIN"),
         ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="a.png"/></annotations>', "document type"),

@@ -12,14 +12,14 @@ from plait import registry
 from plait.annotate.formats import argilla, cvat, label_studio
 from plait.annotate.formats.label_studio import SAID_BY
 from plait.annotate.formats.response import Response
+from plait.annotate.formats.shown import Shown
 from plait.annotate.items import asked_parts, sample_of
 from plait.annotate.kinds import Question
 from plait.annotate.kinds import known as known_kind
 from plait.annotate.project import Project
 from plait.annotate.store import IMPORT, Event, Item
-from plait.contract import WORDS, Part
+from plait.contract import WORDS
 from plait.data.importers.core.report import EntryError
-from plait.data.importers.core.source import Source
 from plait.data.rows import row_id
 from plait.errors import ConfigError, DataError, PlaitError
 from plait.runtime.persons import canonical
@@ -66,26 +66,22 @@ def take(project: Project, folder: Path, path: Path) -> tuple[int, int, Counter[
     """Take in what people say in a file, about items of the project that show the same; words that it does not ask about yet become items.
     Returns how many items and answers are new, and what was passed over, by reason. Raises DataError, ConfigError, StorageError."""
     _check_kind(project.question)
-    shown_by_several = set[Any]()
-    known = _by_what_is_shown(project, folder, shown_by_several)
-    source = Source(folder)
+    known = Shown(project.items, folder)
     items: dict[str, Item] = {}
     events, passed = [], Counter[str]()
     for response in read(path, project.question):
         try:
             person = canonical(response.person)
-            key = _key(response.shown, source, folder)
-            if key in shown_by_several:
-                raise ConfigError(f"{key!r:.60} is shown by several items; expected one")
-            if key not in known:
+            shown_by = known.item(response.shown)
+            if shown_by is None:
                 item = _of_words(response.shown, project.question)
                 items[item.id] = item
-                known[key] = item.id
+                shown_by = known.add(item.id, response.shown)
             value = None if response.value is None else project.question.checked(response.value)
         except (EntryError, ConfigError) as error:
             passed[str(error)] += 1
             continue
-        events.append(Event(response.id, IMPORT, known[key], person, value, _seconds(response.seconds)))
+        events.append(Event(response.id, IMPORT, shown_by, person, value, _seconds(response.seconds)))
     return (*project.take(list(items.values()), events), passed)
 
 
@@ -101,29 +97,6 @@ def _check_kind(question: Question) -> None:
         raise ConfigError(
             f"--ask {question.kind} is about answers; expected label, transcribe or box to exchange with other programs"
         )
-
-
-def _by_what_is_shown(project: Project, folder: Path, several: set[Any]) -> dict[Any, str]:
-    """Items by what they show; what more than one shows is added to `several`."""
-    modalities = registry.build_all(registry.available())
-    shown = {}
-    for id, item in project.items.items():
-        parts = asked_parts(sample_of(item, folder, modalities))
-        media = tuple(str(Path(part.value).relative_to(folder.absolute())) for part in parts if part.type != WORDS)
-        words = " ".join(str(part.value) for part in parts if part.type == WORDS)
-        key = media or words.strip()
-        if key in shown:
-            several.add(key)
-        shown[key] = id
-    return shown
-
-
-def _key(shown: tuple[Part, ...] | Any, source: Source, folder: Path) -> Any:
-    """What is shown, as the project's items are called. Raises EntryError for a medium that is not in the folder."""
-    media = tuple(
-        source.find(part.value, folder).relative_to(folder).as_posix() for part in shown if part.type != WORDS
-    )
-    return media or " ".join(str(part.value) for part in shown).strip()
 
 
 def _of_words(shown: Any, question: Question) -> Item:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from plait.annotate.formats.response import Response, id_of
 from plait.contract import WORDS, Part
+from plait.data.importers.core.media import is_medium, kind_of
 from plait.errors import DataError
 
 MEDIA = ("image", "audio")
@@ -27,18 +29,35 @@ def responses(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Respo
     if question is None:
         raise DataError(f"got {len(records)} records without a response; expected some")
     for record in records:
-        shown = [Part(_kind(name), value) for name, value in record["fields"].items() if isinstance(value, str)]
-        media = [part for part in shown if part.type != WORDS]
+        shown = _shown(record["fields"])
         for answer in record["responses"].get(question) or ():
             value, person = answer.get("value"), str(answer.get("user_id"))
             if isinstance(value, list | dict):
                 raise DataError(
                     f"question {question!r}: got {value!r:.60}; expected one label, rating or text an answer"
                 )
-            yield Response(
-                tuple(media or shown[:1]), person, value, id_of("argilla", record.get("id"), question, person, value)
-            )
+            if not shown:
+                raise DataError(
+                    f"record {record.get('id')}: got fields {record['fields']!r:.60}; expected words or media"
+                )
+            yield Response(shown, person, value, id_of("argilla", record.get("id"), question, person, value))
 
 
-def _kind(name: str) -> str:
-    return next((kind for kind in MEDIA if name.lower().startswith(kind)), WORDS)
+def _shown(fields: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The media of a record: whole, or in a field called after them; else those that its words name; else its first words."""
+    given = [(name.lower(), value) for name, value in fields.items() if isinstance(value, str)]
+    media = [
+        Part(kind, value)
+        for name, value in given
+        for kind in MEDIA
+        if value.startswith(f"data:{kind}") or (name == kind and value)
+    ]
+    named = [Part(kind, value) for _, value in given if is_medium(value) and (kind := kind_of(PurePath(value)))]
+    words = (_words(value) for value in fields.values())
+    return tuple(media or named or next((parts for parts in words if parts), ()))
+
+
+def _words(value: Any) -> list[Part]:
+    """The words of a field: a text, or a chat's turns."""
+    texts = [turn.get("content") for turn in value if isinstance(turn, dict)] if isinstance(value, list) else [value]
+    return [Part(WORDS, text) for text in texts if isinstance(text, str) and text]
