@@ -12,26 +12,27 @@ from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError
 from plait.explain.explanation import ANSWER, DEFAULT, Explanation
 from plait.explain.lens import Lens
-from plait.explain.lens_page import lens_page
+from plait.explain.lens_view import lens_view
 from plait.explain.methods import METHODS
 from plait.explain.page import described, page
 from plait.explain.patching import Patching
-from plait.explain.patching_page import patching_page
+from plait.explain.patching_view import patching_view
 from plait.explain.scorer import Scorer, flow_of
 from plait.explain.units import taken_out, with_part
+from plait.explain.view import View
 
 __all__ = [
     "Explanation",
     "Lens",
     "Patching",
+    "View",
     "as_json",
     "described",
     "instead",
-    "lens_as_page",
     "methods",
     "page",
-    "patching_page",
     "scores",
+    "viewed",
     "without",
 ]
 ALL = "all"
@@ -54,9 +55,11 @@ def as_json(explanations: Sequence[Explanation]) -> str:
     return json.dumps([one.as_dict() for one in explanations], ensure_ascii=False, indent=1) + "\n"
 
 
-def lens_as_page(model: Model, lens: Lens) -> str:
-    """A lens as a page in one file."""
-    return lens_page(lens, model.network.vocabulary.modalities[lens.answer.parts[lens.part].type])
+def viewed(model: Model, found: Lens | Patching) -> View:
+    """A lens, or what comes back by patching, as tables for pages."""
+    if isinstance(found, Patching):
+        return patching_view(found)
+    return lens_view(found, model.network.vocabulary.modalities[found.answer.parts[found.part].type])
 
 
 def instead(message: Message, part: Part) -> Message:

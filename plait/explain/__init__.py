@@ -9,5 +9,7 @@ explanation.py   one answer explained
 layers.py        hidden states after every layer, by taps for the length of one pass
 lens.py          what the answer would be if the model ended after each layer
 probing.py       what can be told from the layers by linear probes
-page.py, lens_page.py  both as pages
+patching.py      in which tokens, after which layers, an answer is: states of a question in its counterfactual
+view.py, lens_view.py, patching_view.py  what layers make, as tables for pages
+page.py          an explanation as a page
 """

@@ -11,7 +11,7 @@ from plait.serve.errors import OverloadedError
 from plait.serve.worker import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation, Lens
+    from plait.api.explaining import Explanation, Lens, Patching
     from plait.serve.state import Served
 
 WAITING = 4  # of one model at once: each takes seconds of all cores
@@ -69,5 +69,21 @@ class Explainer:
             if of == explaining.LAYERS:
                 return [served.model.lens_reply(messages, answer, **bounds)]
             return [served.model.explain_reply(messages, answer, of=of, method=name, **bounds) for name in names]
+
+        return await self.run(served.name, work)
+
+    async def patched(self, served: Served, explanation: Explanation, other: Message) -> Patching:
+        """What comes back of an explained answer by patching its question into the same with the parts of `other` in the place of those of
+        their kinds. Raises ConfigError, RowError."""
+        from plait.api import explaining
+
+        messages, answer = explanation.messages, explanation.answer
+        question = messages[-1]
+        for part in other.parts:
+            question = explaining.instead(question, part)
+        how = {"part": explanation.maps[0].target.part, "seed": explanation.seed, "most_tokens": MOST_TOKENS}
+
+        def work(check: Check) -> Patching:
+            return served.model.patch_reply(messages, (*messages[:-1], question), answer, check=check, **how)
 
         return await self.run(served.name, work)

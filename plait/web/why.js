@@ -4,6 +4,7 @@ import { send } from "./api.js";
 import { Composer } from "./compose.js";
 import { el } from "./dom.js";
 import { Heat } from "./heat.js";
+import { viewed } from "./layers.js";
 import { shown } from "./media.js";
 import { t } from "./words.js";
 
@@ -21,31 +22,56 @@ export class Why {
     this.model = choice(t("serves"), this.models.map(({ id }) => [id, id]));
     this.kind = choice(t("answerIn"), this.models[0].architecture.output_modalities.map((name) => [name, t(name)]));
     this.model.addEventListener("change", () => this.kind.replaceChildren(...this.models.find(({ id }) => id === this.model.value).architecture.output_modalities.map((name) => el("option", { value: name }, t(name)))));
-    this.of = choice(t("explained"), [["answer", t("wholeAnswerExplained")], ["token", t("eachToken")]]);
+    this.of = choice(t("explained"), [["answer", t("wholeAnswerExplained")], ["token", t("eachToken")], ["layers", t("eachLayer")]]);
     this.method = choice(t("method"), METHODS.map((name) => [name, name]));
+    this.of.addEventListener("change", () => { this.method.disabled = this.of.value === "layers"; });
     this.composer = new Composer(this.modalities, (content) => this.ask(content), t("askWhy"));
     this.heat = el("div", { className: "heat", "aria-live": "polite" });
     this.without = el("section", { className: "heat-without", "aria-live": "polite" });
+    this.otherwise = new Composer(this.modalities, (content) => this.patch(content), t("askOtherwise"));
+    this.patched = el("div", { "aria-live": "polite" });
+    this.counterfactual = el("details", { hidden: true }, el("summary", {}, t("patchTitle")), el("p", { className: "small soft" }, t("patchHelp")),
+      this.otherwise.element, this.patched);
     this.place.replaceChildren(el("div", { className: "page" }, el("h2", {}, t("whyTitle")), el("p", { className: "soft" }, t("whyHelp")),
-      el("div", { className: "row" }, this.model, this.kind, this.of, this.method), this.composer.element, this.heat, this.without));
+      el("div", { className: "row" }, this.model, this.kind, this.of, this.method), this.composer.element, this.heat, this.without, this.counterfactual));
   }
 
   async ask(content) {
     const asked = (this.latest = {});
     this.heat.replaceChildren(el("p", { className: "soft" }, t("explaining")));
     this.without.replaceChildren();
+    this.patched.replaceChildren();
+    this.counterfactual.hidden = true;
+    const isLens = this.of.value === "layers";
     let explained;
     try {
       explained = await send("POST", "/v1/explanations", { model: this.model.value, messages: [{ role: "user", content }], modalities: [this.kind.value],
-        explain: { of: this.of.value, methods: [this.method.value] } });
+        explain: { of: this.of.value, methods: isLens ? [] : [this.method.value] }, view: isLens });
     } catch (error) {
       this.heat.replaceChildren();
       throw error;
     }
     if (asked !== this.latest) return; // another question came
+    if (isLens) {
+      this.heat.replaceChildren(...viewed(explained.view));
+      return;
+    }
     this.explained = explained;
+    this.counterfactual.hidden = false;
     const words = { user: t("you"), assistant: this.explained.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
     this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hide(units) });
+  }
+
+  async patch(content) {
+    const asked = (this.latest = {});
+    this.patched.replaceChildren(el("p", { className: "soft" }, t("explaining")));
+    try {
+      const { view } = await send("POST", `/v1/explanations/${this.explained.id}/patched`, { counterfactual: content, view: true });
+      if (asked === this.latest) this.patched.replaceChildren(...viewed(view));
+    } catch (error) {
+      this.patched.replaceChildren();
+      throw error;
+    }
   }
 
   async hide(hidden) {

@@ -17,7 +17,7 @@ from plait.errors import ConfigError
 from plait.explain.explanation import Subject, explain
 from plait.explain.layers import after_layers, tapped
 from plait.explain.lens import COPIES, FlowReading, IdReading, lens, near, text_of
-from plait.explain.lens_page import lens_page
+from plait.explain.lens_view import lens_view
 from plait.explain.scorer import Scorer
 from plait.infer.engine import Engine
 from plait.infer.fused import FusedSteps
@@ -262,7 +262,7 @@ def test_a_lens_has_a_table_json_and_a_page():
     assert data["layers"] == TINY.num_layers
     assert [len(token["reading"]["probability"]) for token in data["tokens"]] == [3] * len(of_words.tokens)
     assert len(of_words.table().splitlines()) == 2 + len(of_words.tokens)
-    page = lens_page(of_words, world.modalities["text"])
+    page = lens_view(of_words, world.modalities["text"]).page()
     assert page.count("<tr>") == 1 + TINY.num_layers + 1
     assert page.count("<td") == 3 * len(of_words.tokens)
     of_picture = lens(subject, asked(text("draw seven")), answered(world.part("image", 4)))
@@ -270,13 +270,14 @@ def test_a_lens_has_a_table_json_and_a_page():
     assert data["head"] == "flow"
     assert len(data["times"]) == COPIES
     assert "predicted" not in data
-    page = lens_page(of_picture, world.modalities["image"])
+    page = lens_view(of_picture, world.modalities["image"]).page()
     assert page.count("<img") == 3 * 3, "layers by times"
 
 
 def test_what_a_layer_would_say_is_written_for_html():
     world = World()
-    page = lens_page(lens(subject_of(world), asked(text("what?")), answered(text("<b>&"))), world.modalities["text"])
+    found = lens(subject_of(world), asked(text("what?")), answered(text("<b>&")))
+    page = lens_view(found, world.modalities["text"]).page()
     assert "<b>" not in page
     assert "&lt;" in page
 

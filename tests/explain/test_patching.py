@@ -13,7 +13,7 @@ from worlds import TINY, World, text
 from plait.errors import ConfigError
 from plait.explain.explanation import Subject
 from plait.explain.patching import REST, TOGETHER, NotAlikeError, Patching, _groups, _Patched, patch
-from plait.explain.patching_page import patching_page
+from plait.explain.patching_view import patching_view
 from plait.explain.scorer import Scorer
 from plait.model.attention import prepare
 from plait.model.mask import allowed
@@ -147,7 +147,7 @@ def test_a_table_and_a_page_show_the_numbers():
     assert [line.split() for line in lines[2:]] == [
         ["after", "layer", "0", "1", "2"], ["'one'", "1.00", "0.25", "0.00"], ["all", "others", "0.00", "0.50", "1.00"],
     ]  # fmt: skip
-    page = patching_page(TOLD)
+    page = patching_view(TOLD).page()
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr><th>\d.*?</tr>", page)]
     assert rows == [["0.00", "1.00"], ["0.25", "0.50"], ["1.00", "0.00"]], "the last layer first"
     assert "-3.000" in page
@@ -161,7 +161,7 @@ def test_a_table_and_a_page_show_the_numbers():
 def test_what_is_not_telling_says_so_everywhere(changes, why):
     told = dataclasses.replace(TOLD, **changes)
     assert not told.is_telling
-    for shown in (told.table(), patching_page(told)):
+    for shown in (told.table(), patching_view(told).page()):
         assert why in shown
         assert "nothing to patch" in shown
         assert "<table>" not in shown

@@ -10,6 +10,7 @@ import httpx2 as httpx
 import pytest
 from conftest import serving, small_model
 
+from plait.contract import Message, Part
 from plait.serve.explainer import WAITING, Explainer
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -65,6 +66,55 @@ def test_layers_are_read_over_http():
         [choice] = client.post("/v1/chat/completions", json=chat).json()["choices"]
         [lens] = choice["explanations"]
         assert lens["layers"] == response["lens"]["layers"]
+
+
+def test_layers_come_as_a_table_for_pages(png):
+    model = small_model()
+    model.inside = copy.deepcopy(model.network)
+    with serving({"tiny": model}) as (place, _), httpx.Client(base_url=place, timeout=60) as client:
+        asked = {"messages": question(words("what is this?")), "answer": "yes zwei", "explain": {"of": "layers"}}
+        response = client.post("/v1/explanations", json=asked | {"view": True}).json()
+        [table] = response["view"]["tables"]
+        assert "".join(text for text, _ in table["heads"]) == "yes zwei"
+        assert table["layers"] == [2, 1, 0]
+        assert table["cells"][0][0]["text"] == response["lens"]["tokens"][0]["reading"]["best"][2][0]["text"]
+        drawn = {"messages": question(picture(png)), "modalities": ["image"], "explain": {"of": "layers"}, "view": True}
+        response = client.post("/v1/explanations", json=drawn).json()
+        assert "<img" in response["view"]["tables"][-1]["cells"][0][0]["html"]
+
+
+def test_an_answer_is_patched_into_another_question(png):
+    model = small_model()
+    model.inside = copy.deepcopy(model.network)
+    with serving({"tiny": model}) as (place, _), httpx.Client(base_url=place, timeout=60) as client:
+        asked = {
+            "messages": question(picture(png), words("say zwei")),
+            "answer": "zwei",
+            "explain": {"methods": ["masking"]},
+        }
+        name = client.post("/v1/explanations", json=asked).json()["id"]
+        told = client.post(f"/v1/explanations/{name}/patched", json={"counterfactual": "say yes", "view": True})
+        assert told.status_code == 200, told.text
+        patching = told.json()["patching"]
+        assert [part.get("text") for part in patching["counterfactual"][0]["parts"]] == [None, "say yes"]
+        assert patching["score"] != patching["counterfactual_score"]
+        expected = model.patch_reply(
+            (model.question([Part("image", png), "say zwei"]),),
+            (model.question([Part("image", png), "say yes"]),),
+            Message("assistant", (Part("text", "zwei"),)),
+        )
+        assert patching["labels"] == list(expected.labels)
+        assert patching["score"] == pytest.approx(expected.score, abs=1e-4)
+        assert len(told.json()["view"]["tables"]) == expected.is_telling
+        for wrong, why in [
+            ("say it in other words", "expected as many"),
+            ("", "says nothing"),
+            ([picture(png)] * 2, ""),
+        ]:
+            refused = client.post(f"/v1/explanations/{name}/patched", json={"counterfactual": wrong})
+            assert refused.status_code == (200 if isinstance(wrong, list) else 400), refused.text
+            assert why in refused.text
+        assert client.post("/v1/explanations/expl_0/patched", json={"counterfactual": "say yes"}).status_code == 404
 
 
 def test_the_model_answers_again_without_what_is_hidden(http, png):
@@ -251,7 +301,9 @@ def test_the_page_why(png, tmp_path):
 
     path = tmp_path / "picture.png"
     path.write_bytes(png)
-    with serving({"tiny": small_model()}) as (url, _):
+    model = small_model()
+    model.inside = copy.deepcopy(model.network)
+    with serving({"tiny": model}) as (url, _):
         page = Page(url)
         try:
             page.open("/#why")
@@ -270,6 +322,17 @@ def test_the_page_why(png, tmp_path):
             before, after = page.one("[data-scores]").get_attribute("data-scores").split()
             assert float(before) != float(after)
             assert page.all(".heat-unit.heat-hidden")
+            assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+            page.one("summary", "Where in the layers is it?").click()
+            page.all("textarea")[1].send_keys("what is this?")
+            page.one("button.primary", "Patch it").click()
+            page.one("details h3", "Where the answer is")
+            assert "nothing to patch" in page.one("details h3 + p").text, "the same question"
+            page.open("/#why")
+            Select(page.one('select[aria-label="What is explained"]')).select_by_value("layers")
+            page.one("textarea").send_keys("what is this?")
+            page.one("button.primary", "Ask").click()
+            assert len(page.one(".lens tbody").find_elements("css selector", "tr")) == 3
             assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
             page.open("/#why")
             Select(page.one("#language")).select_by_value("zh")

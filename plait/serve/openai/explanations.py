@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -18,12 +19,12 @@ from plait.serve.errors import ApiError
 from plait.serve.explainer import Check
 from plait.serve.guard import caller_of
 from plait.serve.openai.chat import answered_in, as_message, bounded
-from plait.serve.openai.content import ChatMessage, as_messages
+from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
 from plait.serve.openai.shapes import Explain, Sampled, Shape
 from plait.serve.state import Served, State
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation
+    from plait.api.explaining import Explanation, Lens, Patching
 
 KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
 
@@ -37,6 +38,7 @@ class ExplanationRequest(Sampled):
     modalities: list[str] | None = None
     max_tokens: int | None = Field(None, ge=1)
     explain: Explain = Explain()
+    view: bool = Field(False, description="layers also as tables for a page")
 
 
 class WithoutRequest(Shape):
@@ -44,6 +46,13 @@ class WithoutRequest(Shape):
 
     hidden: list[int] = Field(max_length=4096)
     target: int = Field(0, ge=0, description="the map whose score is told")
+
+
+class PatchedRequest(Shape):
+    """What the question is to say instead, in the place of its parts of the same kinds."""
+
+    counterfactual: str | Annotated[list[ContentPart], Field(max_length=1000)]
+    view: bool = Field(False, description="also as a table for a page")
 
 
 @dataclass
@@ -97,6 +106,13 @@ def _is_empty(messages: tuple[Message, ...]) -> bool:
     return all(part.type == WORDS and not str(part.value).strip() for message in messages for part in message.parts)
 
 
+def viewed(served: Served, found: Lens | Patching, is_wanted: bool) -> dict[str, Any]:
+    """A `view` of what layers make, where one is wanted."""
+    from plait.api import explaining
+
+    return {"view": explaining.viewed(served.model, found).as_dict()} if is_wanted else {}
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     from plait.api import explaining
@@ -122,7 +138,9 @@ def router(state: State) -> APIRouter:
         outcome = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
         by_method = [one for one in outcome if isinstance(one, explaining.Explanation)]
         if not by_method:
-            return {"object": "lens", "model": served.name, "lens": outcome[0].as_dict()}
+            [lens] = [one for one in outcome if isinstance(one, explaining.Lens)]
+            response = {"object": "lens", "model": served.name, "lens": lens.as_dict()}
+            return response | await asyncio.to_thread(viewed, served, lens, body.view)
         name = recent.keep(Kept(served, caller, request, by_method[0]))
         described = [explaining.described(one) for one in by_method]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}
@@ -145,5 +163,16 @@ def router(state: State) -> APIRouter:
             [answer] = await Asked(state, served, [request], False, caller_of(http)).answers(http)
             response["message"] = as_message(answer, "wav")
         return response
+
+    @routes.post("/v1/explanations/{name}/patched")
+    async def patched(name: str, body: PatchedRequest, http: HttpRequest) -> dict[str, Any]:
+        """In which tokens, and after which layers, the same answer is: how much of its score comes back where states of the question are
+        patched into a counterfactual."""
+        entry = recent.find(name, caller_of(http))
+        asked = ChatMessage(role="user", content=body.counterfactual)
+        [other] = await as_messages([asked], state, entry.served.reads)
+        patching = await while_there(http, state.explainer.patched(entry.served, entry.explanation, other))
+        response = {"object": "explanation.patched", "model": entry.served.name, "patching": patching.as_dict()}
+        return response | await asyncio.to_thread(viewed, entry.served, patching, body.view)
 
     return routes
