@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STORE = "annotations.sqlite"
 REASONS = 3  # that are said
+MOST_REASONS = 20  # for which answers of another program are passed over
 GUESSES_AT_ONCE = 16  # items whose guesses are kept together
 Say = Callable[[str], object]
 
@@ -183,8 +184,10 @@ def take(data: Path, path: Path, say: Say = print) -> tuple[int, int]:
         added, answers, passed = formats.take(project, items.folder_of(data), path)
     finally:
         project.store.close()
-    for reason, count in passed.most_common():
+    for reason, count in passed.most_common(MOST_REASONS):
         say(f"{count} passed over: {reason}")
+    if further := sum(count for _, count in passed.most_common()[MOST_REASONS:]):
+        say(f"{further} more passed over, for {len(passed) - MOST_REASONS} reasons more")
     return added, answers
 
 

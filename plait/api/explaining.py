@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,7 +33,7 @@ __all__ = [
     "methods",
     "page",
     "scores",
-    "viewed",
+    "view_of",
     "without",
 ]
 ALL = "all"
@@ -55,26 +56,30 @@ def as_json(explanations: Sequence[Explanation]) -> str:
     return json.dumps([one.as_dict() for one in explanations], ensure_ascii=False, indent=1) + "\n"
 
 
-def viewed(model: Model, found: Lens | Patching) -> View:
-    """A lens, or what comes back by patching, as tables for pages."""
-    if isinstance(found, Patching):
-        return patching_view(found)
-    return lens_view(found, model.network.vocabulary.modalities[found.answer.parts[found.part].type])
+def view_of(model: Model, outcome: Lens | Patching, check: Callable[[], object] = lambda: None) -> View:
+    """A lens, or what comes back by patching, as tables for pages. `check` is called now and then; what it raises ends the work."""
+    if isinstance(outcome, Patching):
+        return patching_view(outcome)
+    return lens_view(outcome, model.network.vocabulary.modalities[outcome.answer.parts[outcome.part].type], check)
 
 
-def instead(message: Message, part: Part) -> Message:
-    """The message with another part in the place of its only one of that kind. Raises ConfigError."""
-    if part.type == WORDS and not str(part.value).strip():
-        raise ConfigError(
-            "got an empty counterfactual; expected other words, or a file, that differ from the question's"
-        )
-    places = [place for place, other in enumerate(message.parts) if other.type == part.type]
-    if len(places) != 1:
-        raise ConfigError(
-            f"got a counterfactual of {part.type} for a question with {len(places)} parts of that kind; expected one, whose place it takes"
-        )
-    [changed] = with_part((message,), 0, places[0], part)
-    return changed
+def instead(message: Message, *parts: Part) -> Message:
+    """The message with other parts in the places of its only ones of their kinds. Raises ConfigError."""
+    if (kinds := Counter(part.type for part in parts)) and kinds.most_common(1)[0][1] > 1:
+        kind, count = kinds.most_common(1)[0]
+        raise ConfigError(f"got a counterfactual with {count} parts of {kind}; expected one of a kind")
+    for part in parts:
+        if part.type == WORDS and not str(part.value).strip():
+            raise ConfigError(
+                "got an empty counterfactual; expected other words, or a file, that differ from the question's"
+            )
+        places = [place for place, other in enumerate(message.parts) if other.type == part.type]
+        if len(places) != 1:
+            raise ConfigError(
+                f"got a counterfactual of {part.type} for a question with {len(places)} parts of that kind; expected one, whose place it takes"
+            )
+        [message] = with_part((message,), 0, places[0], part)
+    return message
 
 
 def _chosen(explanation: Explanation, hidden: Sequence[int]) -> np.ndarray:

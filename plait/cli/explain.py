@@ -128,7 +128,7 @@ def _outcome(
 
     if of == explaining.LAYERS:
         lens = model.lens_reply((question,), reply)
-        return lens.table(), lambda: explaining.viewed(model, lens).page(), lambda: lens.to_json() + "\n"
+        return lens.table(), lambda: explaining.view_of(model, lens).page(), lambda: lens.to_json() + "\n"
     explanations = [model.explain_reply((question,), reply, of=of, method=name) for name in methods]
     tables = [f"{one.method}:\n{one.table()}" if len(explanations) > 1 else one.table() for one in explanations]
     return "\n".join(tables), lambda: explaining.page(explanations), lambda: explaining.as_json(explanations)

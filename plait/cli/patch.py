@@ -34,5 +34,5 @@ def patch(
     changed = explaining.instead(line.question, other)  # before the model answers, not after it
     reply = line.answered(answer, out)
     patching = line.model.patch_reply((line.question,), (changed,), reply)
-    page, numbers = (lambda: explaining.viewed(line.model, patching).page()), (lambda: patching.to_json() + "\n")
+    page, numbers = (lambda: explaining.view_of(line.model, patching).page()), (lambda: patching.to_json() + "\n")
     tell(patching.table(), {html: page, json: numbers})

@@ -10,6 +10,6 @@ layers.py        hidden states after every layer, by taps for the length of one 
 lens.py          what the answer would be if the model ended after each layer
 probing.py       what can be told from the layers by linear probes
 patching.py      in which tokens, after which layers, an answer is: states of a question in its counterfactual
-view.py, lens_view.py, patching_view.py  what layers make, as tables for pages
+view.py, lens_view.py, patching_view.py  what layers make, as tables
 page.py          an explanation as a page
 """

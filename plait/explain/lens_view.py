@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from plait import registry
 from plait.contract import Modality
@@ -24,15 +24,15 @@ PICTURED = 3  # noised copies of which predictions are shown
 MOST_ROWS = 16  # layers of which predictions are shown
 
 
-def lens_view(lens: Lens, modality: Modality) -> View:
-    """The tables of a lens on an answer of a modality."""
+def lens_view(lens: Lens, modality: Modality, check: Callable[[], object] = lambda: None) -> View:
+    """The tables of a lens on an answer of a modality. `check` is called before each medium that is written."""
     layers = list(range(lens.layers, -1, -1))
     heads = [_heading(lens, number, token) for number, token in enumerate(lens.tokens)]
     readings = [token.reading for token in lens.tokens]
     tables = [LayerTable(heads, layers, [[_cell(reading, layer) for reading in readings] for layer in layers])]
     if lens.times:
         tables.append(_by_time(lens.times, layers))
-        tables.append(_predictions(lens, modality))
+        tables.append(_predictions(lens, modality, check))
     return View("What the layers make of this answer", OF_FLOW if lens.times else OF_IDS, tables)
 
 
@@ -58,17 +58,20 @@ def _by_time(times: Sequence[AtTime], layers: Sequence[int]) -> LayerTable:
     return LayerTable(heads, layers, [[_cell(one.reading, layer) for one in times] for layer in layers])
 
 
-def _predictions(lens: Lens, modality: Modality) -> LayerTable:
+def _predictions(lens: Lens, modality: Modality, check: Callable[[], object]) -> LayerTable:
     """The answer as some layers predict it from some of its noised copies."""
     copies = sorted({round(n * (len(lens.times) - 1) / (PICTURED - 1)) for n in range(PICTURED)})
     step = -(-(lens.layers + 1) // MOST_ROWS)
     layers = list(range(lens.layers, -1, -step))
     heads = [(f"time {lens.times[copy].time:.2f}", "") for copy in copies]
-    return LayerTable(heads, layers, [[_shown(lens, modality, layer, copy) for copy in copies] for layer in layers])
+    return LayerTable(
+        heads, layers, [[_shown(lens, modality, layer, copy, check) for copy in copies] for layer in layers]
+    )
 
 
-def _shown(lens: Lens, modality: Modality, layer: int, copy: int) -> Cell:
+def _shown(lens: Lens, modality: Modality, layer: int, copy: int, check: Callable[[], object]) -> Cell:
     """A prediction as its modality shows it."""
+    check()
     if registry.renders(modality.name) is None:
         return Cell()
     try:

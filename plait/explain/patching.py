@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,17 @@ class Patching:
         asked = {
             name: [message_entry(message) for message in getattr(self, name)] for name in ("messages", "counterfactual")
         }
-        entry = {"format": FORMAT, **asdict(self), **asked, "answer": message_entry(self.answer), "is_telling": self.is_telling}  # fmt: skip
-        return entry if self.is_telling else entry | {"restored": None}
+        return {
+            "format": FORMAT,
+            **asked,
+            "answer": message_entry(self.answer),
+            "part": self.part,
+            "labels": self.labels,
+            "score": self.score,
+            "counterfactual_score": self.counterfactual_score,
+            "restored": self.restored if self.is_telling else None,
+            "is_telling": self.is_telling,
+        }
 
     def to_json(self) -> str:
         """As text."""

@@ -20,7 +20,7 @@ body {{ display: block; padding: 1.5rem; height: auto; }}</style></head>
 </body></html>
 """)
 TABLE = Markup(
-    '<div class="lens"><table><thead><tr><th>layers</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    '<div class="lens" tabindex="0"><table><thead><tr><th scope="col">layers</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 )
 
 
@@ -54,9 +54,9 @@ class LayerTable:
 
     def markup(self) -> Markup:
         """As an element."""
-        heads = [Markup('<th title="{}">{}</th>').format(title, text) for text, title in self.heads]
+        heads = [Markup('<th scope="col" title="{}">{}</th>').format(title, text) for text, title in self.heads]
         rows = [
-            Markup("<tr><th>{}</th>{}</tr>").format(layer, Markup("").join(cell.markup() for cell in row))
+            Markup('<tr><th scope="row">{}</th>{}</tr>').format(layer, Markup("").join(cell.markup() for cell in row))
             for layer, row in zip(self.layers, self.cells, strict=True)
         ]
         return TABLE.format(heads=Markup("").join(heads), rows=Markup("\n").join(rows))

@@ -11,7 +11,7 @@ from plait.serve.errors import OverloadedError
 from plait.serve.worker import RETRY_AFTER
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation, Lens, Patching
+    from plait.api.explaining import Explanation, Lens, Patching, View
     from plait.serve.state import Served
 
 WAITING = 4  # of one model at once: each takes seconds of all cores
@@ -63,27 +63,35 @@ class Explainer:
         from plait.api import explaining
 
         names = explaining.methods(methods, of)
+        if of == explaining.LAYERS:
+            lens, _ = await self.layers(served, messages, answer, with_view=False)
+            return [lens]
 
-        def work(check: Check) -> list[Explanation] | list[Lens]:
+        def work(check: Check) -> list[Explanation]:
             bounds: dict[str, Any] = {"check": check, "most_tokens": MOST_TOKENS}
-            if of == explaining.LAYERS:
-                return [served.model.lens_reply(messages, answer, **bounds)]
             return [served.model.explain_reply(messages, answer, of=of, method=name, **bounds) for name in names]
 
         return await self.run(served.name, work)
 
-    async def patched(self, served: Served, explanation: Explanation, other: Message) -> Patching:
-        """What comes back of an explained answer by patching its question into the same with the parts of `other` in the place of those of
-        their kinds. Raises ConfigError, RowError."""
+    async def layers(
+        self, served: Served, messages: tuple[Message, ...], answer: Message, *, with_view: bool
+    ) -> tuple[Lens, View | None]:
+        """What the layers make of an answer, and its tables. Raises ConfigError, RowError."""
         from plait.api import explaining
 
-        messages, answer = explanation.messages, explanation.answer
-        question = messages[-1]
-        for part in other.parts:
-            question = explaining.instead(question, part)
+        def work(check: Check) -> tuple[Lens, View | None]:
+            lens = served.model.lens_reply(messages, answer, check=check, most_tokens=MOST_TOKENS)
+            return lens, explaining.view_of(served.model, lens, check) if with_view else None
+
+        return await self.run(served.name, work)
+
+    async def patched(self, served: Served, explanation: Explanation, counterfactual: tuple[Message, ...]) -> Patching:
+        """What comes back of an explained answer by patching its question into a counterfactual. Raises ConfigError, RowError."""
         how = {"part": explanation.maps[0].target.part, "seed": explanation.seed, "most_tokens": MOST_TOKENS}
 
         def work(check: Check) -> Patching:
-            return served.model.patch_reply(messages, (*messages[:-1], question), answer, check=check, **how)
+            check()
+            messages, answer = explanation.messages, explanation.answer
+            return served.model.patch_reply(messages, counterfactual, answer, check=check, **how)
 
         return await self.run(served.name, work)

@@ -5,11 +5,11 @@ import { el, iconButton } from "./dom.js";
 import { partOf, shown, Sounding } from "./media.js";
 import { t } from "./words.js";
 
-/** A box for words and files. `only`: the modalities that it takes; all if none are given. */
+/** A box for words and files of `modalities`. `label`: of its button; `asks`: what it asks for. */
 export class Composer {
-  constructor(modalities, onask, label) {
+  constructor(modalities, onask, label, asks = "") {
     Object.assign(this, { modalities, onask, attached: [] });
-    this.text = el("textarea", { rows: 2, placeholder: t("ask"), "aria-label": t("message") });
+    this.text = el("textarea", { rows: 2, placeholder: asks || t("ask"), "aria-label": asks || t("message") });
     this.pictures = el("div", { className: "attached" });
     this.files = el("input", { type: "file", multiple: true, className: "hidden", tabIndex: -1, "aria-label": t("attach") });
     this.files.addEventListener("change", () => { this.attach([...this.files.files]); this.files.value = ""; });

@@ -10,7 +10,8 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
-const colour = (share) => `rgba(${share < 0 ? COLD : HOT}, ${(0.85 * Math.min(1, Math.abs(share))).toFixed(3)})`;
+/** A colour for a share from -1 to 1. */
+export const colour = (share) => `rgba(${share < 0 ? COLD : HOT}, ${(0.85 * Math.min(1, Math.abs(share))).toFixed(3)})`;
 const percent = (share) => `${share > 0 ? "+" : ""}${(100 * share).toFixed(0)} %`;
 
 /** Where a region lies over its picture, in shares: [left, top, width, height]. `length`: seconds in all. */

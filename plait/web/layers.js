@@ -1,21 +1,22 @@
 // What layers make of something, as the server views it (plait.explain.view): tables of layers by tokens.
 
 import { el } from "./dom.js";
-
-const HOT = "217, 72, 15"; // as in heat.js
+import { colour } from "./heat.js";
+import { t } from "./words.js";
 
 /** A cell, redder the larger its share; or a medium. */
 function cell({ text, share, title, came, html }) {
   const element = el("td", { className: html ? "shown" : came ? "came" : "", title }, text);
   if (html) element.innerHTML = html; // from our own renderers, which escape
-  else element.style.background = `rgba(${HOT}, ${(0.85 * Math.min(1, Math.max(0, share))).toFixed(3)})`;
+  else element.style.background = colour(Math.max(0, share));
   return element;
 }
 
-const row = (layer, cells) => el("tr", {}, el("th", {}, `${layer}`), cells.map(cell));
+const head = (scope, text, title = "") => el("th", { scope, title }, text);
+const row = (layer, cells) => el("tr", {}, head("row", `${layer}`), cells.map(cell));
 
 /** The elements of a view: its title, what it says, its tables. */
-export const viewed = ({ title, caption, tables }) => [el("h3", {}, title), el("p", { className: "small soft" }, caption),
-  ...tables.map(({ heads, layers, cells }) => el("div", { className: "lens" }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", {}, "layers"), heads.map(([text, more]) => el("th", { title: more }, text)))),
+export const layersOf = ({ title, caption, tables }) => [el("h3", {}, title), el("p", { className: "small soft", role: "status" }, caption),
+  ...tables.map(({ heads, layers, cells }) => el("div", { className: "lens", tabIndex: 0, role: "region", "aria-label": title }, el("table", {},
+    el("thead", {}, el("tr", {}, head("col", t("layersColumn")), heads.map(([text, more]) => head("col", text, more)))),
     el("tbody", {}, layers.map((layer, number) => row(layer, cells[number]))))))];

@@ -4,7 +4,7 @@ import { send } from "./api.js";
 import { Composer } from "./compose.js";
 import { el } from "./dom.js";
 import { Heat } from "./heat.js";
-import { viewed } from "./layers.js";
+import { layersOf } from "./layers.js";
 import { shown } from "./media.js";
 import { t } from "./words.js";
 
@@ -26,10 +26,10 @@ export class Why {
     this.method = choice(t("method"), METHODS.map((name) => [name, name]));
     this.of.addEventListener("change", () => { this.method.disabled = this.of.value === "layers"; });
     this.composer = new Composer(this.modalities, (content) => this.ask(content), t("askWhy"));
-    this.heat = el("div", { className: "heat", "aria-live": "polite" });
+    this.heat = el("div", { className: "heat" });
     this.without = el("section", { className: "heat-without", "aria-live": "polite" });
-    this.otherwise = new Composer(this.modalities, (content) => this.patch(content), t("askOtherwise"));
-    this.patched = el("div", { "aria-live": "polite" });
+    this.otherwise = new Composer(this.modalities, (content) => this.patch(content), t("askOtherwise"), t("otherQuestion"));
+    this.patched = el("div", { className: "patched" });
     this.counterfactual = el("details", { hidden: true }, el("summary", {}, t("patchTitle")), el("p", { className: "small soft" }, t("patchHelp")),
       this.otherwise.element, this.patched);
     this.place.replaceChildren(el("div", { className: "page" }, el("h2", {}, t("whyTitle")), el("p", { className: "soft" }, t("whyHelp")),
@@ -37,8 +37,8 @@ export class Why {
   }
 
   async ask(content) {
-    const asked = (this.latest = {});
-    this.heat.replaceChildren(el("p", { className: "soft" }, t("explaining")));
+    const asked = (this.latest = this.latestHide = this.latestPatch = {});
+    this.heat.replaceChildren(el("p", { className: "soft", role: "status" }, t("explaining")));
     this.without.replaceChildren();
     this.patched.replaceChildren();
     this.counterfactual.hidden = true;
@@ -53,7 +53,7 @@ export class Why {
     }
     if (asked !== this.latest) return; // another question came
     if (isLens) {
-      this.heat.replaceChildren(...viewed(explained.view));
+      this.heat.replaceChildren(...layersOf(explained.view));
       return;
     }
     this.explained = explained;
@@ -63,30 +63,31 @@ export class Why {
   }
 
   async patch(content) {
-    const asked = (this.latest = {});
-    this.patched.replaceChildren(el("p", { className: "soft" }, t("explaining")));
+    const asked = (this.latestPatch = {}), { id } = this.explained;
+    this.patched.replaceChildren(el("p", { className: "soft", role: "status" }, t("explaining")));
     try {
-      const { view } = await send("POST", `/v1/explanations/${this.explained.id}/patched`, { counterfactual: content, view: true });
-      if (asked === this.latest) this.patched.replaceChildren(...viewed(view));
+      const { view } = await send("POST", `/v1/explanations/${id}/patched`, { counterfactual: content, view: true });
+      if (asked === this.latestPatch) this.patched.replaceChildren(...layersOf(view));
     } catch (error) {
+      if (asked !== this.latestPatch) return;
       this.patched.replaceChildren();
       throw error;
     }
   }
 
   async hide(hidden) {
-    const asked = (this.latest = {}), target = this.view.target;
+    const asked = (this.latestHide = {}), target = this.view.target;
     this.without.replaceChildren(el("p", { className: "soft" }, t("askingAgain")));
     try {
       const { scores: [before, after], message } = await send("POST", `/v1/explanations/${this.explained.id}/without`, { hidden, target });
-      if (asked !== this.latest) return; // another click came
+      if (asked !== this.latestHide) return; // another click came
       const { content, audio } = message ?? {};
       const parts = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content ?? [];
       if (audio) parts.push({ type: "input_audio", input_audio: { data: audio.data, format: "wav" } });
       this.without.replaceChildren(el("h3", {}, t("withoutThem")), ...(message ? [el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true)))] : []),
         el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${rounded(before)} → ${rounded(after)}`));
     } catch (error) {
-      this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));
+      if (asked === this.latestHide) this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));
     }
   }
 }

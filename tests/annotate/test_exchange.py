@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def begin(tmp_path):
     """Opens a project on two pictures, or on rows of words."""
     opened = []
 
-    def begin(question, words=(), raw=()):
+    def begin(question, words=(), raw=(), more=lambda folder: None):
         if raw:
             (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, raw)))
         elif words:
@@ -36,6 +37,7 @@ def begin(tmp_path):
             for number, name in enumerate(("a.png", "images/b.png")):
                 (tmp_path / name).parent.mkdir(exist_ok=True)
                 Image.fromarray(np.full((50, 100, 3), 99 * number, np.uint8)).save(tmp_path / name)
+        more(tmp_path)
         opened.append(annotating.open_project(tmp_path, question, ["gold_every=0"], lambda line: None))
         return opened[-1], tmp_path
 
@@ -45,7 +47,7 @@ def begin(tmp_path):
 
 
 def taken(project, folder, raw, name="export.json"):
-    path = folder.parent / f"{folder.name}-{name}"
+    path = folder.resolve().parent / f"{folder.resolve().name}-{name}"
     path.write_text(raw if isinstance(raw, str) else json.dumps(raw))
     return formats.take(project, folder, path)
 
@@ -204,10 +206,80 @@ def test_pictures_of_argilla(begin):
     assert (added, answers) == (0, 3)
     assert sorted(reason.split(";")[0] for reason in passed) == [
         "a data address that is not base64: data:image/png",
-        f"it is like none in the folder: image of {len(other.getvalue()):,} bytes",
+        "it is like no file in the folder",
     ]
     assert of_item(project, folder, "a.png") == {"u1": "cat", "u2": "dog"}
     assert of_item(project, folder, "b.png") == {"u1": "dog"}
+
+
+def test_a_picture_goes_to_the_one_file_that_is_quite_like_it(begin):
+    def more(folder):
+        pixels = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), dtype=np.uint8)
+        for name, dot in (("c.png", 0), ("d.png", 255)):
+            pixels[:3, :3] = dot
+            Image.fromarray(pixels).save(folder / name)
+        for name in ("e.png", "f.png"):
+            (folder / name).write_bytes((folder / "a.png").read_bytes())
+
+    project, folder = begin(LABELS, more=more)
+    anew = io.BytesIO()
+    with Image.open(folder / "c.png") as picture:
+        picture.save(anew, "PNG", compress_level=0)
+    lossy = io.BytesIO()
+    with Image.open(folder / "c.png") as picture:
+        picture.save(lossy, "JPEG")
+    cat = [{"value": "cat", "user_id": "u1"}]
+    records = [
+        of_argilla(1, cat, photo=data_url("image/png", anew.getvalue())),
+        of_argilla(2, cat, photo=data_url("image/jpeg", lossy.getvalue())),
+        of_argilla(3, cat, photo=data_url("image/png", (folder / "a.png").read_bytes())),
+    ]
+    assert taken(project, folder, records)[:2] == (0, 1)
+    assert of_item(project, folder, "c.png") == {"u1": "cat"}, "a few pixels tell it from d.png"
+    reasons = [reason.split(";")[0] for reason in taken(project, folder, records)[2]]
+    assert reasons == ["it is like no file in the folder", "several files are like it: a.png, e.png, f.png"]
+
+
+def test_records_that_name_nothing_here_are_passed_over(begin):
+    project, folder = begin(LABELS)
+    outside = folder.parent / f"{folder.name}-outside.png"
+    outside.write_bytes((folder / "a.png").read_bytes())
+    cat = [{"value": "cat", "user_id": "u1"}]
+    shown = {
+        "it shows nothing": {"text": ""},
+        "it shows nothing; ": {"table": {"a": 1}},
+        "its file is outside the folder": {"image": f"../{outside.name}"},
+        "its file is not there": {"photo": "https://h.org/view?id=3"},
+        "its file is not there: https": {"image_url": "https://h.org/a2.png?sig=1"},
+        "it names no file": {"image": "iVBORw0KGgo" * 1000},
+        "half of a surrogate": {"text": "x\ud800"},
+    }
+    records = [of_argilla(number, cat, **fields) for number, fields in enumerate(shown.values())]
+    records.append(of_argilla(99, cat, source="images/b.png", note="What is in the file a.png"))
+    added, answers, passed = taken(project, folder, records)
+    assert (added, answers) == (0, 1), "the last one"
+    assert of_item(project, folder, "b.png") == {"u1": "cat"}
+    assert sum(passed.values()) == len(shown)
+    for reason in shown:
+        assert any(reason in each for each in passed), (reason, passed)
+    assert max(map(len, passed)) < 400
+
+
+def test_a_file_that_cannot_be_read_hinders_no_other(begin, monkeypatch):
+    project, folder = begin(LABELS)
+    read = Path.read_bytes
+    reading = lambda path: (_ for _ in ()).throw(PermissionError(path)) if path.name == "a.png" else read(path)  # noqa: E731
+    picture = data_url("image/png", (folder / "images/b.png").read_bytes())
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    records = [of_argilla(1, [{"value": "cat", "user_id": "u1"}], photo=picture)]
+    assert taken(project, folder, records) == (0, 1, {})
+
+
+def test_a_folder_may_be_named_by_a_way_around(begin, monkeypatch):
+    project, folder = begin(BOXES)
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert taken(project, Path(".."), CVAT, "export.xml") == (0, 1, {})
 
 
 def test_chats_of_argilla(begin):
@@ -225,7 +297,7 @@ def test_chats_of_argilla(begin):
     ("raw", "message"),
     [
         ("{", "no JSON"),
-        ([of_argilla(1, [{"value": "cat", "user_id": "u1"}], table={"a": 1})], "words or media"),
+        ([of_argilla(1, []) | {"fields": ["a"]}], "expected Label Studio"),
         ("[]", "expected Label Studio"),
         ([{"id": 1, "image": "a.png", "label": "cat"}], "not JSON-MIN"),
         ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="a.png"/></annotations>', "document type"),

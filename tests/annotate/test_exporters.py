@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_exchange import BOXES, LABELS, begin, of_item
 
 from plait.annotate import formats
@@ -16,12 +17,19 @@ pytestmark = pytest.mark.skipif(not PYTHON, reason="PLAIT_EXPORTERS names no Pyt
 __all__ = ["begin"]
 
 
+def saved_otherwise(folder):
+    """Save a picture as Argilla, which writes it anew, does not."""
+    with Image.open(folder / "images/b.png") as picture:
+        picture.load()
+        picture.save(folder / "images/b.png", compress_level=0)
+
+
 @pytest.fixture
 def exported(begin):
     """Opens a project beside whose pictures lie exports about them."""
 
     def exported(question):
-        project, folder = begin(question)
+        project, folder = begin(question, more=saved_otherwise)
         subprocess.run([PYTHON, Path(__file__).parent / "exporters.py", folder], check=True)
         return project, folder
 

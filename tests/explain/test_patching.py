@@ -148,7 +148,7 @@ def test_a_table_and_a_page_show_the_numbers():
         ["after", "layer", "0", "1", "2"], ["'one'", "1.00", "0.25", "0.00"], ["all", "others", "0.00", "0.50", "1.00"],
     ]  # fmt: skip
     page = patching_view(TOLD).page()
-    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr><th>\d.*?</tr>", page)]
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall(r"<tr><th scope=\"row\">\d.*?</tr>", page)]
     assert rows == [["0.00", "1.00"], ["0.25", "0.50"], ["1.00", "0.00"]], "the last layer first"
     assert "-3.000" in page
     assert json.loads(TOLD.to_json())["restored"] == [list(row) for row in TOLD.restored]

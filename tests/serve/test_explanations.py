@@ -81,6 +81,9 @@ def test_layers_come_as_a_table_for_pages(png):
         drawn = {"messages": question(picture(png)), "modalities": ["image"], "explain": {"of": "layers"}, "view": True}
         response = client.post("/v1/explanations", json=drawn).json()
         assert "<img" in response["view"]["tables"][-1]["cells"][0][0]["html"]
+        refused = client.post("/v1/explanations", json=asked | {"explain": {}, "view": True})
+        assert refused.status_code == 400
+        assert "expected 'layers'" in refused.text
 
 
 def test_an_answer_is_patched_into_another_question(png):
@@ -109,11 +112,20 @@ def test_an_answer_is_patched_into_another_question(png):
         for wrong, why in [
             ("say it in other words", "expected as many"),
             ("", "says nothing"),
-            ([picture(png)] * 2, ""),
+            ([picture(png), picture(png)], "2 parts of image"),
+            ([words("say"), words("yes")], "2 parts of text"),
+            ("yes " * 2000, "tokens of a question and an answer"),
         ]:
             refused = client.post(f"/v1/explanations/{name}/patched", json={"counterfactual": wrong})
-            assert refused.status_code == (200 if isinstance(wrong, list) else 400), refused.text
+            assert refused.status_code == 400, refused.text
             assert why in refused.text
+        surrogate = client.post(
+            f"/v1/explanations/{name}/patched",
+            content=rb'{"counterfactual": "\ud800"}',
+            headers={"content-type": "application/json"},
+        )
+        assert surrogate.status_code == 400
+        assert "surrogate" in surrogate.text
         assert client.post("/v1/explanations/expl_0/patched", json={"counterfactual": "say yes"}).status_code == 404
 
 
@@ -311,7 +323,7 @@ def test_the_page_why(png, tmp_path):
             Select(page.one('select[aria-label="What is explained"]')).select_by_value("token")
             page.driver.find_element("css selector", "input[type=file]").send_keys(str(path))
             page.one(".attached img")
-            page.one("textarea").send_keys("what is this?")
+            page.one("textarea").send_keys("say zwei")
             page.one("button.primary", "Ask").click()
             page.one(".heat-verdict")
             marks = page.all("[data-unit]")
@@ -323,19 +335,46 @@ def test_the_page_why(png, tmp_path):
             assert float(before) != float(after)
             assert page.all(".heat-unit.heat-hidden")
             assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+            page.open("/#why")
+            Select(page.one("#language")).select_by_value("zh")
+            page.one("h2", "回答取决于什么")
+        finally:
+            page.driver.quit()
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
+def test_layers_on_the_page_why():
+    """An answer is patched into another question; layers are shown of words, and of a picture."""
+    from selenium.webdriver.support.ui import Select
+    from test_pages import Page
+
+    model = small_model()
+    model.inside = copy.deepcopy(model.network)
+    with serving({"tiny": model}) as (url, _):
+        page = Page(url)
+        try:
+            page.open("/#why")
+            Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
+            page.one("textarea").send_keys("say zwei")
+            page.one("button.primary", "Ask").click()
             page.one("summary", "Where in the layers is it?").click()
-            page.all("textarea")[1].send_keys("what is this?")
+            other = page.one('textarea[aria-label="The other question"]')
+            other.send_keys("say zwei")
             page.one("button.primary", "Patch it").click()
             page.one("details h3", "Where the answer is")
             assert "nothing to patch" in page.one("details h3 + p").text, "the same question"
+            other.clear()
+            other.send_keys("say yes")
+            page.one("button.primary", "Patch it").click()
+            assert len(page.one("details .lens tbody").find_elements("css selector", "tr")) == 3
             page.open("/#why")
             Select(page.one('select[aria-label="What is explained"]')).select_by_value("layers")
             page.one("textarea").send_keys("what is this?")
             page.one("button.primary", "Ask").click()
             assert len(page.one(".lens tbody").find_elements("css selector", "tr")) == 3
+            Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
+            page.one("button.primary", "Ask").click()
+            assert page.one(".lens .shown img").get_attribute("src").startswith("data:image/")
             assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
-            page.open("/#why")
-            Select(page.one("#language")).select_by_value("zh")
-            page.one("h2", "回答取决于什么")
         finally:
             page.driver.quit()

@@ -10,9 +10,9 @@ from typing import Any
 
 from plait import registry
 from plait.annotate.formats import argilla, cvat, label_studio
+from plait.annotate.formats.item_index import ItemIndex
 from plait.annotate.formats.label_studio import SAID_BY
 from plait.annotate.formats.response import Response
-from plait.annotate.formats.shown import Shown
 from plait.annotate.items import asked_parts, sample_of
 from plait.annotate.kinds import Question
 from plait.annotate.kinds import known as known_kind
@@ -66,22 +66,22 @@ def take(project: Project, folder: Path, path: Path) -> tuple[int, int, Counter[
     """Take in what people say in a file, about items of the project that show the same; words that it does not ask about yet become items.
     Returns how many items and answers are new, and what was passed over, by reason. Raises DataError, ConfigError, StorageError."""
     _check_kind(project.question)
-    known = Shown(project.items, folder)
+    index = ItemIndex(project.items, folder)
     items: dict[str, Item] = {}
     events, passed = [], Counter[str]()
     for response in read(path, project.question):
         try:
             person = canonical(response.person)
-            shown_by = known.item(response.shown)
-            if shown_by is None:
+            id = index.id_of(response.shown)
+            if id is None:
                 item = _of_words(response.shown, project.question)
                 items[item.id] = item
-                shown_by = known.add(item.id, response.shown)
+                id = index.add(item.id, response.shown)
             value = None if response.value is None else project.question.checked(response.value)
         except (EntryError, ConfigError) as error:
             passed[str(error)] += 1
             continue
-        events.append(Event(response.id, IMPORT, shown_by, person, value, _seconds(response.seconds)))
+        events.append(Event(response.id, IMPORT, id, person, value, _seconds(response.seconds)))
     return (*project.take(list(items.values()), events), passed)
 
 
@@ -100,12 +100,15 @@ def _check_kind(question: Question) -> None:
 
 
 def _of_words(shown: Any, question: Question) -> Item:
-    """A new item of words. Raises ConfigError for a medium that nothing asks about."""
+    """A new item of words. Raises EntryError for a medium that nothing asks about, and for words that are not Unicode."""
     if known_kind(question.kind).needs_media or any(part.type != WORDS for part in shown):
-        raise ConfigError(f"{shown[0].value} is in the folder, but not asked about")
+        raise EntryError("it is in the folder, but not asked about", "what the items show", f"{shown[0].value:.60}")
     content = [{"type": part.type, part.type: part.value} for part in shown]
     row = {"messages": [{"role": "user", "content": content}]}
-    return Item(row_id(json.dumps(row, ensure_ascii=False).encode()), row)
+    try:
+        return Item(row_id(json.dumps(row, ensure_ascii=False).encode()), row)
+    except UnicodeEncodeError as error:
+        raise EntryError("half of a surrogate pair in its words", "whole Unicode characters") from error
 
 
 def give(project: Project, folder: Path) -> dict[str, Any]:

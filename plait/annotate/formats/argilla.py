@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from plait.data.importers.core.media import is_medium, kind_of
 from plait.errors import DataError
 
 MEDIA = ("image", "audio")
+ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
 def fits(raw: Any) -> bool:
@@ -19,7 +21,7 @@ def fits(raw: Any) -> bool:
     return (
         isinstance(raw, list)
         and bool(raw)
-        and all(isinstance(each, dict) and "fields" in each and "responses" in each for each in raw)
+        and all(isinstance(each, dict) and isinstance(each.get("fields"), dict) and "responses" in each for each in raw)
     )
 
 
@@ -36,28 +38,32 @@ def responses(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Respo
                 raise DataError(
                     f"question {question!r}: got {value!r:.60}; expected one label, rating or text an answer"
                 )
-            if not shown:
-                raise DataError(
-                    f"record {record.get('id')}: got fields {record['fields']!r:.60}; expected words or media"
-                )
             yield Response(shown, person, value, id_of("argilla", record.get("id"), question, person, value))
 
 
 def _shown(fields: Mapping[str, Any]) -> tuple[Part, ...]:
-    """The media of a record: whole, or in a field called after them; else those that its words name; else its first words."""
-    given = [(name.lower(), value) for name, value in fields.items() if isinstance(value, str)]
-    media = [
-        Part(kind, value)
-        for name, value in given
-        for kind in MEDIA
-        if value.startswith(f"data:{kind}") or (name == kind and value)
-    ]
-    named = [Part(kind, value) for _, value in given if is_medium(value) and (kind := kind_of(PurePath(value)))]
+    """The media of a record: whole, by addresses, or in fields called after them; else the file that it names; else its first words."""
+    texts = [(name.lower(), value.strip()) for name, value in fields.items() if isinstance(value, str)]
+    media = [Part(kind, value) for name, value in texts if (kind := _kind(name, value))]
+    named = [Part(kind, value) for _, value in texts if _is_name(value) and (kind := kind_of(PurePath(value)))]
     words = (_words(value) for value in fields.values())
-    return tuple(media or named or next((parts for parts in words if parts), ()))
+    return tuple(media or named[:1] or next((parts for parts in words if parts), ()))
+
+
+def _kind(name: str, value: str) -> str | None:
+    """The modality of a field that holds a medium, or an address; None of any other."""
+    called = next((kind for kind in MEDIA if name.startswith(kind)), None)
+    if ADDRESS.fullmatch(value):
+        return called or kind_of(PurePath(value.partition("?")[0])) or MEDIA[0]
+    whole = next((kind for kind in MEDIA if value.startswith(f"data:{kind}/")), None)
+    return whole or (called if value and (called == name or _is_name(value)) else None)
+
+
+def _is_name(value: str) -> bool:
+    return is_medium(value) and not any(character.isspace() for character in value)
 
 
 def _words(value: Any) -> list[Part]:
     """The words of a field: a text, or a chat's turns."""
     texts = [turn.get("content") for turn in value if isinstance(turn, dict)] if isinstance(value, list) else [value]
-    return [Part(WORDS, text) for text in texts if isinstance(text, str) and text]
+    return [Part(WORDS, text) for text in texts if isinstance(text, str) and text.strip()]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from plait.contract import WORDS, Message
 from plait.infer.request import Request
@@ -20,11 +19,11 @@ from plait.serve.explainer import Check
 from plait.serve.guard import caller_of
 from plait.serve.openai.chat import answered_in, as_message, bounded
 from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
-from plait.serve.openai.shapes import Explain, Sampled, Shape
+from plait.serve.openai.shapes import Body, Explain, Sampled
 from plait.serve.state import Served, State
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation, Lens, Patching
+    from plait.api.explaining import Explanation
 
 KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
 
@@ -40,15 +39,23 @@ class ExplanationRequest(Sampled):
     explain: Explain = Explain()
     view: bool = Field(False, description="layers also as tables for a page")
 
+    @model_validator(mode="after")
+    def _view_is_of_layers(self) -> Self:
+        from plait.api import explaining
 
-class WithoutRequest(Shape):
+        if self.view and self.explain.of != explaining.LAYERS:
+            raise ValueError(f"view: got true for explain.of {self.explain.of!r}; expected {explaining.LAYERS!r}")
+        return self
+
+
+class WithoutRequest(Body):
     """Units of an explanation, by their numbers, that are to be hidden."""
 
     hidden: list[int] = Field(max_length=4096)
     target: int = Field(0, ge=0, description="the map whose score is told")
 
 
-class PatchedRequest(Shape):
+class PatchedRequest(Body):
     """What the question is to say instead, in the place of its parts of the same kinds."""
 
     counterfactual: str | Annotated[list[ContentPart], Field(max_length=1000)]
@@ -106,13 +113,6 @@ def _is_empty(messages: tuple[Message, ...]) -> bool:
     return all(part.type == WORDS and not str(part.value).strip() for message in messages for part in message.parts)
 
 
-def viewed(served: Served, found: Lens | Patching, is_wanted: bool) -> dict[str, Any]:
-    """A `view` of what layers make, where one is wanted."""
-    from plait.api import explaining
-
-    return {"view": explaining.viewed(served.model, found).as_dict()} if is_wanted else {}
-
-
 def router(state: State) -> APIRouter:
     """The routes."""
     from plait.api import explaining
@@ -135,12 +135,13 @@ def router(state: State) -> APIRouter:
         else:
             reply = Message("assistant", served.model.question(body.answer).parts)
             within(served, request, reply)
+        if how.of == explaining.LAYERS:
+            layers = state.explainer.layers(served, messages, reply, with_view=body.view)
+            lens, view = await while_there(http, layers)
+            response = {"object": "lens", "model": served.name, "lens": lens.as_dict()}
+            return response if view is None else response | {"view": view.as_dict()}
         outcome = await while_there(http, state.explainer.explained(served, messages, reply, how.of, how.methods))
         by_method = [one for one in outcome if isinstance(one, explaining.Explanation)]
-        if not by_method:
-            [lens] = [one for one in outcome if isinstance(one, explaining.Lens)]
-            response = {"object": "lens", "model": served.name, "lens": lens.as_dict()}
-            return response | await asyncio.to_thread(viewed, served, lens, body.view)
         name = recent.keep(Kept(served, caller, request, by_method[0]))
         described = [explaining.described(one) for one in by_method]
         return {"id": name, "object": "explanation", "model": served.name, "explanations": described}
@@ -169,10 +170,14 @@ def router(state: State) -> APIRouter:
         """In which tokens, and after which layers, the same answer is: how much of its score comes back where states of the question are
         patched into a counterfactual."""
         entry = recent.find(name, caller_of(http))
+        served, explanation = entry.served, entry.explanation
         asked = ChatMessage(role="user", content=body.counterfactual)
-        [other] = await as_messages([asked], state, entry.served.reads)
-        patching = await while_there(http, state.explainer.patched(entry.served, entry.explanation, other))
-        response = {"object": "explanation.patched", "model": entry.served.name, "patching": patching.as_dict()}
-        return response | await asyncio.to_thread(viewed, entry.served, patching, body.view)
+        [other] = await as_messages([asked], state, served.reads)
+        *before, question = explanation.messages
+        counterfactual = (*before, explaining.instead(question, *other.parts))
+        within(served, replace(entry.request, messages=counterfactual), explanation.answer)
+        patching = await while_there(http, state.explainer.patched(served, explanation, counterfactual))
+        response = {"object": "explanation.patched", "model": served.name, "patching": patching.as_dict()}
+        return response | ({"view": explaining.view_of(served.model, patching).as_dict()} if body.view else {})
 
     return routes
