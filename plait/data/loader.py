@@ -62,15 +62,16 @@ class Drawn:
 
 
 class Loader:
-    """Packs rows drawn from a Mix.
+    """Packs rows drawn from a Mix. Rows that are drawn in the first `steps_in_full` steps hide nothing (`flow.mask_from`).
 
     Every rank draws the same samples and plans the same step, for which the lengths of rows suffice. It encodes a share of
     the samples to tell the others their lengths, and then the rows of its own sequences (docs/adr/0019-rank-local-rows.md).
     """
 
     def __init__(
-        self, samples: Rows, weights: Mapping[str, float], encoder: Encoder, config: PackConfig, seed: int
-    ) -> None:
+        self, samples: Rows, weights: Mapping[str, float], encoder: Encoder, config: PackConfig, seed: int,
+        steps_in_full: int = 0,
+    ) -> None:  # fmt: skip
         self.mix = Mix(samples, weights, seed)
         self.encoder, self.config, self.seed = encoder, config, seed
         begins = len(encoder.preamble) if encoder.preamble is not None else 0
@@ -84,13 +85,16 @@ class Loader:
         self.waiting: list[Drawn] = []  # not yet packed
         self.consecutive_too_long = 0
         self.too_long: dict[str, tuple[str, str]] = {}  # id of a skipped row -> (its file:line, the problem)
+        self.steps_in_full, self.steps_planned = steps_in_full, 0
+        self.hides_from = 0 if not steps_in_full else None  # the draw number from which on rows may hide something
         self.left_over = 0  # of the waiting rows, those the last step had no room for: packed first, so none starves
         self._yielded_state: dict[str, Any] | None = None  # the state after the last step that `steps` yielded
 
     def _row(self, drawn: Drawn) -> Row:
         """The encoded row, which is then kept. Raises RowError."""
         if drawn.row is None:
-            drawn.row = self.encoder.row(drawn.sample, np.random.default_rng([self.seed, 0, drawn.draw]))
+            hides = self.hides_from is not None and drawn.draw >= self.hides_from
+            drawn.row = self.encoder.row(drawn.sample, np.random.default_rng([self.seed, 0, drawn.draw]), hides)
         return drawn.row
 
     def _places(self, row: Row) -> int:
@@ -155,6 +159,11 @@ class Loader:
 
     def _plan(self, ranks: Ranks) -> list[list[Drawn]]:
         """What the sequences of the next optimizer step hold, the same on every rank."""
+        if self.hides_from is None and self.steps_planned >= self.steps_in_full:
+            self.hides_from = self._next_draw
+            for drawn in self.ahead:
+                drawn.row = None  # as when the run is resumed here; its length stays
+        self.steps_planned += 1
         self._draw_until_full(ranks)
         waiting = self.waiting
         contents, unplaced = best_fit(
@@ -209,9 +218,18 @@ class Loader:
         if self._yielded_state is not None:
             self.load_state(self._yielded_state)
 
+    @property
+    def _next_draw(self) -> int:
+        """The number of the next row that is looked at; what is measured ahead is drawn again by a run that is resumed."""
+        return self.ahead[0].draw if self.ahead else self.mix.draws
+
     def _current_state(self) -> dict[str, Any]:
-        draws = self.ahead[0].draw if self.ahead else self.mix.draws  # what is ahead will be drawn again
-        return {"draws": draws, "waiting": [drawn.draw for drawn in self.waiting]}
+        state = {"draws": self._next_draw, "waiting": [drawn.draw for drawn in self.waiting]}
+        return (
+            state | {"steps_planned": self.steps_planned, "hides_from": self.hides_from}
+            if self.steps_in_full
+            else state
+        )
 
     def state(self) -> dict[str, Any]:
         """JSON: the number of rows drawn and the draw numbers of those still waiting, after the last yielded step."""
@@ -220,6 +238,8 @@ class Loader:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where `state` was taken; draws the waiting rows again, and measures them with the next step."""
         self._yielded_state = None
+        if self.steps_in_full:
+            self.steps_planned, self.hides_from = state["steps_planned"], state["hides_from"]
         waiting = set(state["waiting"])
         self.mix.seek(min(waiting, default=int(state["draws"])))
         samples = [Drawn(*next(self.mix)) for _ in range(int(state["draws"]) - self.mix.draws)]

@@ -64,6 +64,12 @@ class FlowConfig(BaseModel):
         le=1,
         description="share of rows of which some tokens that are given are hidden, so that explanations may",
     )
+    mask_from: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps before any are: a model that learns from scratch learns to draw worse if it begins at once",
+    )
 
     def times(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """[count] float32 times of noised copies: logit-normal (Esser et al., 2024) mixed with uniform."""
@@ -359,17 +365,17 @@ class Encoder:
             elements.pop()  # a final block then needs no clean copy
         return elements, sample
 
-    def row(self, sample: Sample, rng: np.random.Generator) -> Row:
-        """The row of one training sample; all randomness comes from `rng`. Raises RowError."""
+    def row(self, sample: Sample, rng: np.random.Generator, hides: bool = True) -> Row:
+        """The row of one training sample, of which something may be hidden if it `hides`; all randomness comes from `rng`. Raises RowError."""
         if sample.rejected and self.objective == "dpo":
             return self._preference(sample, rng)
         if self.objective == "align" and self.alignment.get(sample.task) == FIND and self.features is not None:
-            return self._without_features.row(sample, rng)
+            return self._without_features.row(sample, rng, hides)
         if self.objective == "grpo" and ADVANTAGE in sample.meta:
             return self._own_answer(sample, rng)
         elements, sample = self._drawn(sample, rng)
         row = self.lay_out(elements, rng)
-        hide_now_and_then(row, sample, self.flow.mask_prob, rng)
+        hide_now_and_then(row, sample, self.flow.mask_prob if hides else 0.0, rng)
         row.alignment = self.alignment_of(sample)
         row.recalled = self.objective == "recall" and bool(sample.meta.get(RECALLED))
         row.shared = self._shared(row)

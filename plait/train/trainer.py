@@ -248,7 +248,10 @@ def build(
         compute_features(features, drawn, say)
 
     def loader_of(worker: int) -> Loader:
-        return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker)
+        in_full = max(
+            0, math.ceil((round(recipe.flow.mask_from * recipe.steps) - worker) / max(1, recipe.pack.workers))
+        )
+        return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker, in_full)
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
     return Training(model, optim.build(recipe.optim, model), loader, objective)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from worlds import World
 
+from plait.data.hidden import HIDDEN
 from plait.data.loader import ALONE, Loader, PackConfig, Ranks
 from plait.data.sequence import Encoder
 from plait.errors import RowError
@@ -20,15 +21,15 @@ TENSORS = ("ids", "block", "copy", "position", "target", "expert")
 class Counting(Encoder):
     """Counts the rows that it encodes; raises RowError for the texts in `bad`."""
 
-    def __init__(self, bad=()):
-        super().__init__(WORLD.vocabulary, WORLD.encoder.flow)
+    def __init__(self, bad=(), mask_prob=0.0):
+        super().__init__(WORLD.vocabulary, WORLD.encoder.flow.model_copy(update={"mask_prob": mask_prob}))
         self.encoded, self.bad = 0, bad
 
-    def row(self, sample, rng):
+    def row(self, sample, rng, hides=True):
         self.encoded += 1
         if sample.task in self.bad:
             raise RowError(f"no file for {sample.task}")
-        return super().row(sample, rng)
+        return super().row(sample, rng, hides)
 
 
 class Meeting:
@@ -50,6 +51,11 @@ class Meeting:
 
 def loaders(world, pack=PACK, bad=()):
     return [Loader(WORLD.samples(), {}, Counting(bad), pack, 3) for _ in range(world)]
+
+
+def hiding_late(count):
+    """Loaders whose rows hide something once two steps are planned."""
+    return [Loader(WORLD.samples(), {}, Counting(mask_prob=0.9), PACK, 3, steps_in_full=2) for _ in range(count)]
 
 
 def together(meeting, work):
@@ -145,3 +151,31 @@ def test_alone_nothing_is_encoded_twice_or_ahead():
     assert not alone.ahead
     numbers = np.arange(3)
     assert ALONE.add(numbers) is numbers
+
+
+def is_hidden(step):
+    """[B, L] which tokens of a step are hidden."""
+    return whole(step)[TENSORS.index("copy")] == HIDDEN
+
+
+def test_rows_hide_nothing_before_their_step():
+    (alone,), two, meeting = hiding_late(1), hiding_late(2), Meeting(2)
+    hidden = []
+    for step in range(6):
+        state = alone.state()
+        assert two[0].state() == state
+        expected = alone.next_step()
+        parts = together(meeting, lambda rank, ranks: two[rank].next_step(ranks))
+        assert torch.equal(whole(parts), whole([expected])), step
+        (resumed,), resumed_two = hiding_late(1), hiding_late(2)
+        for loader in (resumed, *resumed_two):
+            loader.load_state(state)
+        assert torch.equal(whole([resumed.next_step()]), whole([expected])), step
+        parts = together(meeting, lambda rank, ranks, those=resumed_two: those[rank].next_step(ranks))
+        assert torch.equal(whole(parts), whole([expected])), step
+        hidden.append(int(is_hidden([expected]).sum()))
+    assert two[0].ahead, "the case that is meant"
+    assert hidden[:2] == [0, 0]
+    assert min(hidden[2:]) > 0
+    with alone.steps() as steps:
+        assert bool(is_hidden([next(steps)]).any())

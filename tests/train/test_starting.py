@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_rows import config, write_rows
 
+from plait.data.hidden import HIDDEN
+from plait.data.loader import PackConfig
+from plait.data.sequence import FlowConfig
 from plait.data.vocabulary import MARKS
 from plait.errors import CheckpointError, ConfigError
 from plait.train import archive, checkpoint, trainer
@@ -292,3 +295,14 @@ def test_matrices_of_the_trunk_are_muon_s_and_all_else_is_adamw_s(world):
     parameters = dict(training.model.named_parameters())
     assert by_muon == {name for name, p in parameters.items() if name.startswith("trunk.") and p.ndim == 2}
     assert by_adamw == set(parameters) - by_muon
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_hide_nothing_before_their_share_of_the_steps(world, workers):
+    flow = FlowConfig(mask_prob=0.9, mask_from=0.5, null_prob=0.0)
+    pack = PackConfig(length=128, sequences=4, workers=workers)
+    training = runs.start(config(world.data, KINDS, flow=flow, pack=pack, steps=6))
+    with training.loader.steps() as steps:
+        hidden = [int(sum((batch.copy == HIDDEN).sum() for batch in next(steps))) for _ in range(6)]
+    assert hidden[:3] == [0, 0, 0]
+    assert sum(hidden[4:]) > 0
