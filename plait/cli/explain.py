@@ -87,7 +87,12 @@ class Asked:
                 raise ConfigError(
                     f"got {next(iter(self.options))} with --answer; expected one of them: nothing is drawn then"
                 )
-            return Message("assistant", (part_of(answer, "--answer"),))
+            part = part_of(answer, "--answer")
+            if self.to not in ("auto", part.type):
+                raise ConfigError(
+                    f"got --to {self.to} with an --answer of {part.type}; expected --to {part.type}, or none"
+                )
+            return Message("assistant", (part,))
         reply = self.model.reply((self.question,), to=None if self.to == "auto" else self.to, **self.options)
         for number, part in enumerate(reply.parts):
             typer.echo(write_part(part, out, number))

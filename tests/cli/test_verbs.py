@@ -407,6 +407,7 @@ def test_an_archive_is_explained_too(run, tmp_path):
         (["--text", "what?", "--answer", "yes", "--html", "/proc/no/why.html"], "cannot be written"),
         (["--text", "what?", "--answer", ""], "empty"),
         (["--text", "what?", "--answer", "yes", "seed=3"], "seed with --answer; expected one of them"),
+        (["--text", "what?", "--answer", "yes", "--to", "audio"], "--to audio with an --answer of text"),
         (["--text", "what?", "--answer", "yes", "foo=1"], "setting 'foo'"),
         (["--text", "what?", "--method", "foo", "--method", "all"], "'foo'; expected one of shapley"),
         ([], "no input"),
