@@ -52,7 +52,7 @@ RECIPE = Recipe(
         "image": {"patch": 28, "channels": 1, "max_patches": 1},
         "audio": {"frames": 8, "block": 8, "max_seconds": 4.0},
     },
-    flow=FlowConfig(time_mean=-1.8, time_std=1.1),
+    flow=FlowConfig(time_mean=-1.8, time_std=1.1, mask_prob=0.05, mask_from=0.8),
     pack=PackConfig(length=192, sequences=21),
     optim=OptimConfig(lr=0.005, decay_fraction=1.0),
     weights={
