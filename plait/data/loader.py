@@ -239,7 +239,7 @@ class Loader:
         """Continue exactly where `state` was taken; draws the waiting rows again, and measures them with the next step."""
         self._yielded_state = None
         if self.steps_in_full:
-            self.steps_planned, self.hides_from = state["steps_planned"], state["hides_from"]
+            self.steps_planned, self.hides_from = state.get("steps_planned", 0), state.get("hides_from")
         waiting = set(state["waiting"])
         self.mix.seek(min(waiting, default=int(state["draws"])))
         samples = [Drawn(*next(self.mix)) for _ in range(int(state["draws"]) - self.mix.draws)]
