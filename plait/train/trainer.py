@@ -193,6 +193,12 @@ def _check_objective(
             )
 
 
+def _steps_in_full(recipe: TrainingConfig, worker: int) -> int:
+    """Of the steps that a worker prepares, those before any row hides something."""
+    steps = round(recipe.flow.mask_from * recipe.steps)
+    return max(0, math.ceil((steps - worker) / max(1, recipe.pack.workers)))
+
+
 def build(
     recipe: TrainingConfig, samples: Rows, model: MultimodalTransformer, say: Callable[[str], Any] = lambda line: None
 ) -> Training:
@@ -248,10 +254,8 @@ def build(
         compute_features(features, drawn, say)
 
     def loader_of(worker: int) -> Loader:
-        in_full = max(
-            0, math.ceil((round(recipe.flow.mask_from * recipe.steps) - worker) / max(1, recipe.pack.workers))
-        )
-        return Loader(by_task, weights, encoder, recipe.pack, recipe.seed + WORKER_SEED * worker, in_full)
+        seed = recipe.seed + WORKER_SEED * worker
+        return Loader(by_task, weights, encoder, recipe.pack, seed, _steps_in_full(recipe, worker))
 
     loader = LoaderPool(loader_of, recipe.pack.workers) if recipe.pack.workers else loader_of(0)
     return Training(model, optim.build(recipe.optim, model), loader, objective)

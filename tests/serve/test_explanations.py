@@ -357,6 +357,7 @@ def test_layers_on_the_page_why():
             Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
             page.one("textarea").send_keys("say zwei")
             page.one("button.primary", "Ask").click()
+            page.one(".heat-verdict")
             page.one("summary", "Where in the layers is it?").click()
             other = page.one('textarea[aria-label="The other question"]')
             other.send_keys("say zwei")

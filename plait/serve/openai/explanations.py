@@ -23,7 +23,7 @@ from plait.serve.openai.shapes import Body, Explain, Sampled
 from plait.serve.state import Served, State
 
 if TYPE_CHECKING:
-    from plait.api.explaining import Explanation
+    from plait.api.explaining import Explanation, Patching
 
 KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
 
@@ -113,6 +113,25 @@ def _is_empty(messages: tuple[Message, ...]) -> bool:
     return all(part.type == WORDS and not str(part.value).strip() for message in messages for part in message.parts)
 
 
+async def _patched(state: State, entry: Kept, content: Any, http: HttpRequest) -> Patching:
+    """What comes back of an explained answer by patching its question into one with this content. Raises ApiError, ConfigError, RowError."""
+    from plait.api import explaining
+
+    asked = ChatMessage(role="user", content=content)
+    [other] = await as_messages([asked], state, entry.served.reads)
+    *before, question = entry.explanation.messages
+    counterfactual = (*before, explaining.instead(question, *other.parts))
+    within(entry.served, replace(entry.request, messages=counterfactual), entry.explanation.answer)
+    return await while_there(http, state.explainer.patched(entry.served, entry.explanation, counterfactual))
+
+
+def _described(entry: Kept, patching: Patching, with_view: bool) -> dict[str, Any]:
+    from plait.api import explaining
+
+    response = {"object": "explanation.patched", "model": entry.served.name, "patching": patching.as_dict()}
+    return response | ({"view": explaining.view_of(entry.served.model, patching).as_dict()} if with_view else {})
+
+
 def router(state: State) -> APIRouter:
     """The routes."""
     from plait.api import explaining
@@ -170,14 +189,7 @@ def router(state: State) -> APIRouter:
         """In which tokens, and after which layers, the same answer is: how much of its score comes back where states of the question are
         patched into a counterfactual."""
         entry = recent.find(name, caller_of(http))
-        served, explanation = entry.served, entry.explanation
-        asked = ChatMessage(role="user", content=body.counterfactual)
-        [other] = await as_messages([asked], state, served.reads)
-        *before, question = explanation.messages
-        counterfactual = (*before, explaining.instead(question, *other.parts))
-        within(served, replace(entry.request, messages=counterfactual), explanation.answer)
-        patching = await while_there(http, state.explainer.patched(served, explanation, counterfactual))
-        response = {"object": "explanation.patched", "model": served.name, "patching": patching.as_dict()}
-        return response | ({"view": explaining.view_of(served.model, patching).as_dict()} if body.view else {})
+        patching = await _patched(state, entry, body.counterfactual, http)
+        return _described(entry, patching, body.view)
 
     return routes
