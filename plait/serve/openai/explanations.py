@@ -186,8 +186,7 @@ def router(state: State) -> APIRouter:
 
     @routes.post("/v1/explanations/{name}/patched")
     async def patched(name: str, body: PatchedRequest, http: HttpRequest) -> dict[str, Any]:
-        """In which tokens, and after which layers, the same answer is: how much of its score comes back where states of the question are
-        patched into a counterfactual."""
+        """In which tokens, after which layers, the same answer is: states of the question are patched into a counterfactual."""
         entry = recent.find(name, caller_of(http))
         patching = await _patched(state, entry, body.counterfactual, http)
         return _described(entry, patching, body.view)
