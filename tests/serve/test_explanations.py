@@ -1,6 +1,7 @@
 """Explanations over HTTP, in chat completions, and on the page Why in a real browser."""
 
 import base64
+import contextlib
 import copy
 import shutil
 import threading
@@ -305,77 +306,77 @@ def test_the_engine_answers_while_something_is_explained(place, monkeypatch):
         assert told == [200]
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
-def test_the_page_why(png, tmp_path):
-    """A picture and words are asked about, heat is shown, a piece is hidden by a click, and the model answers again."""
-    from selenium.webdriver.support.ui import Select
+@contextlib.contextmanager
+def why():
+    """The page Why in a browser, while the block runs."""
     from test_pages import Page
 
-    path = tmp_path / "picture.png"
-    path.write_bytes(png)
     model = small_model()
     model.inside = copy.deepcopy(model.network)
     with serving({"tiny": model}) as (url, _):
         page = Page(url)
         try:
             page.open("/#why")
-            page.one("h2", "What an answer hangs on")
-            Select(page.one('select[aria-label="What is explained"]')).select_by_value("token")
-            page.driver.find_element("css selector", "input[type=file]").send_keys(str(path))
-            page.one(".attached img")
-            page.one("textarea").send_keys("say zwei")
-            page.one("button.primary", "Ask").click()
-            page.one(".heat-verdict")
-            marks = page.all("[data-unit]")
-            assert len(marks) >= 5
-            assert page.all(".heat-frame .heat-cover")
-            marks[0].click()
-            page.one(".heat-without [data-scores]")
-            before, after = page.one("[data-scores]").get_attribute("data-scores").split()
-            assert float(before) != float(after)
-            assert page.all(".heat-unit.heat-hidden")
-            assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
-            page.open("/#why")
-            Select(page.one("#language")).select_by_value("zh")
-            page.one("h2", "回答取决于什么")
+            yield page
         finally:
             page.driver.quit()
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
+def test_the_page_why(png, tmp_path):
+    """A picture and words are asked about, heat is shown, a piece is hidden by a click, and the model answers again."""
+    from selenium.webdriver.support.ui import Select
+
+    path = tmp_path / "picture.png"
+    path.write_bytes(png)
+    with why() as page:
+        page.one("h2", "What an answer hangs on")
+        Select(page.one('select[aria-label="What is explained"]')).select_by_value("token")
+        page.driver.find_element("css selector", "input[type=file]").send_keys(str(path))
+        page.one(".attached img")
+        page.one("textarea").send_keys("say zwei")
+        page.one("button.primary", "Ask").click()
+        page.one(".heat-verdict")
+        marks = page.all("[data-unit]")
+        assert len(marks) >= 5
+        assert page.all(".heat-frame .heat-cover")
+        marks[0].click()
+        page.one(".heat-without [data-scores]")
+        before, after = page.one("[data-scores]").get_attribute("data-scores").split()
+        assert float(before) != float(after)
+        assert page.all(".heat-unit.heat-hidden")
+        assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        page.open("/#why")
+        Select(page.one("#language")).select_by_value("zh")
+        page.one("h2", "回答取决于什么")
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 def test_layers_on_the_page_why():
     """An answer is patched into another question; layers are shown of words, and of a picture."""
     from selenium.webdriver.support.ui import Select
-    from test_pages import Page
 
-    model = small_model()
-    model.inside = copy.deepcopy(model.network)
-    with serving({"tiny": model}) as (url, _):
-        page = Page(url)
-        try:
-            page.open("/#why")
-            Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
-            page.one("textarea").send_keys("say zwei")
-            page.one("button.primary", "Ask").click()
-            page.one(".heat-verdict")
-            page.one("summary", "Where in the layers is it?").click()
-            other = page.one('textarea[aria-label="The other question"]')
-            other.send_keys("say zwei")
-            page.one("button.primary", "Patch it").click()
-            page.one("details h3", "Where the answer is")
-            assert "nothing to patch" in page.one("details h3 + p").text, "the same question"
-            other.clear()
-            other.send_keys("say yes")
-            page.one("button.primary", "Patch it").click()
-            assert len(page.one("details .lens tbody").find_elements("css selector", "tr")) == 3
-            page.open("/#why")
-            Select(page.one('select[aria-label="What is explained"]')).select_by_value("layers")
-            page.one("textarea").send_keys("what is this?")
-            page.one("button.primary", "Ask").click()
-            assert len(page.one(".lens tbody").find_elements("css selector", "tr")) == 3
-            Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
-            page.one("button.primary", "Ask").click()
-            assert page.one(".lens .shown img").get_attribute("src").startswith("data:image/")
-            assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        finally:
-            page.driver.quit()
+    with why() as page:
+        Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
+        page.one("textarea").send_keys("say zwei")
+        page.one("button.primary", "Ask").click()
+        page.one(".heat-verdict")
+        page.one("summary", "Where in the layers is it?").click()
+        other = page.one('textarea[aria-label="The other question"]')
+        other.send_keys("say zwei")
+        page.one("button.primary", "Patch it").click()
+        page.one("details h3", "Where the answer is")
+        assert "nothing to patch" in page.one("details h3 + p").text, "the same question"
+        other.clear()
+        other.send_keys("say yes")
+        page.one("button.primary", "Patch it").click()
+        assert len(page.one("details .lens tbody").find_elements("css selector", "tr")) == 3
+        page.open("/#why")
+        Select(page.one('select[aria-label="What is explained"]')).select_by_value("layers")
+        page.one("textarea").send_keys("what is this?")
+        page.one("button.primary", "Ask").click()
+        assert len(page.one(".lens tbody").find_elements("css selector", "tr")) == 3
+        Select(page.one('select[aria-label="Answer in"]')).select_by_value("image")
+        page.one("button.primary", "Ask").click()
+        assert page.one(".lens .shown img").get_attribute("src").startswith("data:image/")
+        assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -21,7 +21,6 @@ from plait.runtime.pictures import pixels_digest
 
 Key = str | tuple[str, ...]  # words, or names of files relative to the folder
 LONGEST_NAME = 4096
-PICTURE = "image"  # what other programs write anew
 
 
 class ItemIndex:
@@ -32,12 +31,12 @@ class ItemIndex:
         self.source = Source(self.folder)
         modalities = registry.build_all(registry.available())
         self._ids: dict[Key, list[str]] = defaultdict(list)
-        self._media: dict[str, str] = {}  # modality by name
+        self._media: dict[str, None] = {}  # names of files, each once
         self._names: dict[str, str] = {}  # of files that are like a medium that came whole, by its digest
         for id, item in items.items():
             parts = asked_parts(sample_of(item, self.folder, modalities))
             media = [Part(part.type, self._name(Path(part.value))) for part in parts if part.type != WORDS]
-            self._media |= {str(part.value): part.type for part in media}
+            self._media |= dict.fromkeys(str(part.value) for part in media)
             self._ids[_key([*media, *(part for part in parts if part.type == WORDS)])].append(id)
 
     def id_of(self, shown: Sequence[Part]) -> str | None:
@@ -62,7 +61,7 @@ class ItemIndex:
         """The name of the file that a part names or holds. Raises EntryError."""
         blob = embedded(part.value, part.type)
         if blob is not None:
-            return self._like(blob.data, part.type)
+            return self._like(blob.data)
         if len(part.value) > LONGEST_NAME:
             raise EntryError(
                 "it names no file", "the name of one, or data:image/png;base64,...", f"{part.value:.60}..."
@@ -76,12 +75,12 @@ class ItemIndex:
             raise EntryError("its file is outside the folder", "one within it", f"{str(path)!r:.200}")
         return path.relative_to(self.folder).as_posix()
 
-    def _like(self, data: bytes, kind: str) -> str:
+    def _like(self, data: bytes) -> str:
         """The name of the file with the same bytes, or else of the picture with the same pixels. Raises EntryError."""
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self._names:
             names = self._by_bytes.get(digest)
-            if not names and kind == PICTURE and (pixels := _pixels(data)):
+            if not names and (pixels := _pixels(data)):
                 names = self._by_pixels.get(pixels)
             if not names:
                 raise EntryError("it is like no file in the folder", "the same bytes, or a picture of the same pixels")
@@ -92,16 +91,16 @@ class ItemIndex:
 
     @cached_property
     def _by_bytes(self) -> Mapping[str, list[str]]:
-        return self._grouped(list(self._media), lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
+        return self._grouped(lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
 
     @cached_property
     def _by_pixels(self) -> Mapping[str, list[str]]:
-        return self._grouped([name for name, kind in self._media.items() if kind == PICTURE], _pixels)
+        return self._grouped(_pixels)
 
-    def _grouped(self, names: Sequence[str], digest_of: Callable[[Path], str | None]) -> Mapping[str, list[str]]:
+    def _grouped(self, digest_of: Callable[[Path], str | None]) -> Mapping[str, list[str]]:
         """Names by digest; files that cannot be read have none."""
         groups = defaultdict[str, list[str]](list)
-        for name in names:
+        for name in self._media:
             try:
                 digest = digest_of(self.folder / name)
             except OSError:
@@ -112,6 +111,7 @@ class ItemIndex:
 
 
 def _pixels(value: Path | bytes) -> str | None:
+    """A digest of a picture's pixels; None of what is no picture."""
     try:
         return pixels_digest(value)
     except RowError:

@@ -126,6 +126,7 @@ async def _patched(state: State, entry: Kept, content: Any, http: HttpRequest) -
 
 
 def _described(entry: Kept, patching: Patching, with_view: bool) -> dict[str, Any]:
+    """What comes back by patching, for JSON."""
     from plait.api import explaining
 
     response = {"object": "explanation.patched", "model": entry.served.name, "patching": patching.as_dict()}
