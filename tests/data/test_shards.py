@@ -151,11 +151,11 @@ def test_an_error_in_a_step_prepared_ahead_comes_in_its_turn(packed):
     one, encode = loader(rows), Encoder.row
     draws = []
 
-    def third_time(encoder, sample, rng):
+    def third_time(encoder, sample, *rng_and_hides):
         draws.append(sample)
         if len(draws) > at:
             raise RowError("a bad row")
-        return encode(encoder, sample, rng)
+        return encode(encoder, sample, *rng_and_hides)
 
     plain = loader(rows)
     plain.next_step()
