@@ -28,10 +28,11 @@ Change = Callable[[int, str, Tensor], Tensor]  # a layer's number, a stream, wha
 
 class Taps:
     """The residual streams of one pass. `after[n]` are those that the n-th layer changed; `after[0]` those that enter the first. With a
-    `change`, which keeps their shapes, the pass goes on with what that makes of them, and none are kept."""
+    `change`, which keeps their shapes, the pass goes on with what that makes of them, and none are kept. The first layers take what they
+    changed from `known`, of one sequence of the batch, instead of computing it."""
 
-    def __init__(self, trunk: Trunk, change: Change | None = None) -> None:
-        self.change = change
+    def __init__(self, trunk: Trunk, change: Change | None = None, known: Sequence[Streams] = ()) -> None:
+        self.change, self.known = change, known
         self.has_entered = False
         self.after: list[Streams] = [{} for _ in range(len(trunk.layers) + 1)]
         self.numbers: dict[nn.Module, int] = {layer: number for number, layer in enumerate(trunk.layers, start=1)}
@@ -58,25 +59,42 @@ class Taps:
         if not self.has_entered:
             self.has_entered = True
             parts = [self._kept(0, TRUNK, parts[0]), *parts[1:]]
-        outputs = self.compute(layers, parts, *others)
         names = [self.experts.get(layer, TRUNK) for layer in layers]
         number = self.numbers[layers[0]]
+        if number < len(self.known):
+            outputs = [repeated(self.known[number][name], part) for name, part in zip(names, parts, strict=True)]
+        else:
+            outputs = self.compute(layers, parts, *others)
         return [self._kept(number, name, output) for name, output in zip(names, outputs, strict=True)]
+
+    def replay(self, number: int) -> Callable[..., Tensor]:
+        """The forward pass of a layer whose output is known."""
+        return lambda state, *_others: repeated(self.known[number][TRUNK], state)
+
+
+def repeated(state: Tensor, like: Tensor) -> Tensor:
+    """Of the tokens of one sequence those of a batch, in which they follow each other."""
+    return state.repeat(len(like) // len(state), *[1] * (state.dim() - 1)) if len(state) else state
 
 
 @contextmanager
-def tapped(trunk: Trunk, change: Change | None = None) -> Iterator[Taps]:
+def tapped(trunk: Trunk, change: Change | None = None, known: Sequence[Streams] = ()) -> Iterator[Taps]:
     """A trunk with taps on every layer. For a network of one's own, without gradients."""
-    taps = Taps(trunk, change)
+    taps = Taps(trunk, change, known)
     handles = [trunk.layers[0].register_forward_pre_hook(taps.enter)]
     handles += [layer.register_forward_hook(taps.keep(number, TRUNK)) for layer, number in taps.numbers.items()]
     handles += [
         cast(Expert, expert).enter.register_forward_hook(taps.keep(0, name)) for name, expert in trunk.experts.items()
     ]
     trunk.split_layer = taps.split_layer  # type: ignore[assignment]
+    replayed = [layer for layer, number in taps.numbers.items() if number < len(known)]
+    for layer in replayed:
+        layer.forward = taps.replay(taps.numbers[layer])
     try:
         yield taps
     finally:
+        for layer in replayed:
+            del layer.forward
         trunk.split_layer = taps.compute
         for handle in handles:
             handle.remove()

@@ -22,7 +22,7 @@ from plait.data.pack import Batch
 from plait.errors import ConfigError
 from plait.explain.explanation import Subject, describe, message_entry
 from plait.explain.faithfulness import LEAST
-from plait.explain.layers import TRUNK, Streams, tapped
+from plait.explain.layers import TRUNK, Streams, repeated, tapped
 from plait.explain.scorer import TOKENS_A_BATCH, Scorer, Target, flow_of
 from plait.explain.units import Unit, tokens_of
 from plait.model.experts import Split
@@ -165,6 +165,9 @@ class _Patched:
         with torch.no_grad(), tapped(network.trunk) as taps:
             network.hidden(_batch(scorer, network, 1))
         self.after: list[Streams] = taps.after
+        with torch.no_grad(), tapped(network.trunk) as taps:
+            network.hidden(_batch(other, network, 1))
+        self.before: list[Streams] = taps.after  # until the patched layer a pass is that of the counterfactual
         is_patched = torch.zeros(self.batch.row.shape, dtype=torch.bool)
         for number, tokens in enumerate(groups):
             is_patched[number, torch.from_numpy(tokens)] = True
@@ -183,10 +186,10 @@ class _Patched:
             if number != self._last(layer, stream):
                 return state
             chosen = self.is_patched[self.indices[stream]] if stream in self.indices else self.is_patched
-            clean = self.after[number][stream]  # of one sequence: those of a batch follow each other
-            return torch.where(chosen.view(*state.shape[:-1], 1), clean.repeat(len(state) // len(clean), *[1] * (clean.dim() - 1)), state)  # fmt: skip
+            clean = repeated(self.after[number][stream], state)
+            return torch.where(chosen.view(*state.shape[:-1], 1), clean, state)
 
-        with tapped(self.network.trunk, change):
+        with tapped(self.network.trunk, change, self.before[: layer + 1]):
             return self.other.scores_by(self.network, self.batch)
 
 
