@@ -25,6 +25,12 @@ DEFAULT = "shapley"  # the most faithful (docs/experiments/explaining.md)
 ANSWER, TOKEN = "answer", "token"
 SAME = {"patch": TOKEN, "frame": TOKEN}  # what tokens of some modalities are called
 MOST_TARGETS = 64  # tokens of an answer that are explained one by one
+SENTENCES = {  # what deletion and insertion say of a map; the pages have them in other languages (words.js)
+    "nothing": "hiding what was given changes next to nothing: there is nothing to explain",
+    "few": "faithfulness {ours}, other orders {others}: too few pieces to tell an explanation from chance",
+    "faithful": "faithfulness {ours}; other orders {others}",
+    "chance": "NOT more faithful than chance: {ours}; other orders {others}, {better} of them better",
+}
 
 
 @dataclass(frozen=True)
@@ -114,14 +120,22 @@ def place_in_words(name: str, region: Region) -> str:
 
 def sentence(tested: Verdict) -> str:
     """What deletion and insertion say of a map."""
-    ours, others = tested.curves.faithfulness, tested.random
+    return SENTENCES[outcome_of(tested)].format(**figures_of(tested))
+
+
+def outcome_of(tested: Verdict) -> str:
+    """Which of SENTENCES."""
     if tested.matters < LEAST:
-        return "hiding what was given changes next to nothing: there is nothing to explain"
+        return "nothing"
     if not tested.is_testable:
-        return f"faithfulness {ours:.2f}, other orders {others:.2f}: too few pieces to tell an explanation from chance"
-    if tested.is_faithful:
-        return f"faithfulness {ours:.2f}; other orders {others:.2f}"
-    return f"NOT more faithful than chance: {ours:.2f}; other orders {others:.2f}, {tested.chance:.0%} of them better"
+        return "few"
+    return "faithful" if tested.is_faithful else "chance"
+
+
+def figures_of(tested: Verdict) -> dict[str, str]:
+    """What SENTENCES name."""
+    ours, others = tested.curves.faithfulness, tested.random
+    return {"ours": f"{ours:.2f}", "others": f"{others:.2f}", "better": f"{tested.chance:.0%}"}
 
 
 def message_entry(message: Message) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def lens_view(lens: Lens, modality: Modality, check: Callable[[], object] = lamb
     if lens.times:
         tables.append(_by_time(lens.times, layers))
         tables.append(_predictions(lens, modality, check))
-    return View("What the layers make of this answer", OF_FLOW if lens.times else OF_IDS, tables)
+    kind, caption = ("flow", OF_FLOW) if lens.times else ("ids", OF_IDS)
+    return View(kind, "What the layers make of this answer", caption, tables)
 
 
 def _heading(lens: Lens, number: int, token: TokenLens) -> tuple[str, str]:

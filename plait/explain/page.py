@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plait import registry
 from plait.contract import WORDS, Part
 from plait.errors import RowError
-from plait.explain.explanation import Explanation, sentence
+from plait.explain.explanation import Explanation, figures_of, outcome_of, sentence
 
 PAGE = Markup("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -36,7 +36,11 @@ def described(explanation: Explanation) -> dict[str, Any]:
             if part.type != WORDS:
                 of_part["html"] = part_html(part)
     for one, of_map in zip(explanation.maps, entry["maps"], strict=True):
-        of_map["sentence"] = sentence(one.verdict)
+        of_map |= {
+            "outcome": outcome_of(one.verdict),
+            "figures": figures_of(one.verdict),
+            "sentence": sentence(one.verdict),
+        }
     return entry
 
 

@@ -67,13 +67,19 @@ class Patching:
         return abs(self.difference) >= LEAST and max(abs(share) for row in self.restored for share in row) <= FARTHEST
 
     @property
+    def figures(self) -> dict[str, str]:
+        """The two scores and their distance, as text."""
+        numbers = {"score": self.score, "other": self.counterfactual_score, "distance": abs(self.difference)}
+        return {name: f"{number:.3f}" for name, number in numbers.items()}
+
+    @property
     def caption(self) -> str:
         """The two scores, and whether anything is to be learned from them."""
-        scores = f"Score of the answer: {self.score:.3f}; after the counterfactual: {self.counterfactual_score:.3f}"
+        scores = "Score of the answer: {score}; after the counterfactual: {other}".format(**self.figures)
         if self.is_telling:
             return scores
         why = f"less than {LEAST}" if abs(self.difference) < LEAST else "little beside what patches do otherwise"
-        return f"{scores}. They differ by {abs(self.difference):.3f}, {why}: there is nothing to patch"
+        return f"{scores}. They differ by {self.figures['distance']}, {why}: there is nothing to patch"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; media as their kind alone. `restored` is null where nothing is telling."""

@@ -15,9 +15,11 @@ CAPTION = (
 def patching_view(patching: Patching) -> View:
     """The table; none where nothing is telling."""
     if not patching.is_telling:
-        return View(TITLE, patching.caption)
+        return View("untelling", TITLE, patching.caption, figures=patching.figures)
     heads = [(label, "") for label in patching.labels]
     columns = list(zip(patching.labels, patching.restored, strict=True))
     layers = list(range(len(patching.restored[0]) - 1, -1, -1))
     cells = [[Cell(in_words(shares[layer]), shares[layer], label) for label, shares in columns] for layer in layers]
-    return View(TITLE, f"{CAPTION} {patching.caption}.", [LayerTable(heads, layers, cells)])
+    return View(
+        "patched", TITLE, f"{CAPTION} {patching.caption}.", [LayerTable(heads, layers, cells)], patching.figures
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -64,11 +64,13 @@ class LayerTable:
 
 @dataclass(frozen=True)
 class View:
-    """Tables under a title and a caption."""
+    """Tables under a title and a caption; in other languages those of its `kind`, with the `figures` that they name."""
 
+    kind: str
     title: str
     caption: str
     tables: Sequence[LayerTable] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For the pages, which draw it themselves."""

@@ -22,9 +22,10 @@ function place(region, length) {
 }
 
 export class Heat {
-  /** `explanations`: of one answer, by several methods. `hide(units)`, if given, asks for the answer without some units. */
-  constructor(element, explanations, { words = {}, hide } = {}) {
-    Object.assign(this, { element, explanations, words, hide, method: 0, target: 0, hidden: new Set() });
+  /** `explanations`: of one answer, by several methods. `hide(units)`, if given, asks for the answer without some units;
+   * `sentence(outcome, figures, otherwise)` says in another language what deletion and insertion came to. */
+  constructor(element, explanations, { words = {}, hide, sentence = (_outcome, _figures, otherwise) => otherwise } = {}) {
+    Object.assign(this, { element, explanations, words, hide, sentence, method: 0, target: 0, hidden: new Set() });
     this.draw();
   }
 
@@ -44,7 +45,7 @@ export class Heat {
     this.element.replaceChildren(
       make("div", { class: "heat-top" }, methods),
       ...told.messages.map((message, number) => this.message(message, number, number === last)),
-      this.verdict(map.verdict, map.sentence));
+      this.verdict(map));
   }
 
   message(message, number, isAnswer) {
@@ -119,9 +120,9 @@ export class Heat {
     return button;
   }
 
-  verdict(verdict, sentence) {
+  verdict({ verdict, outcome, figures, sentence }) {
     const { units, counts, full, empty, deletion, insertion } = verdict.curves;
-    const box = make("div", { class: `heat-verdict${verdict.is_faithful ? "" : " heat-doubt"}` }, make("p", {}, sentence));
+    const box = make("div", { class: `heat-verdict${verdict.is_faithful ? "" : " heat-doubt"}` }, make("p", {}, this.sentence(outcome, figures, sentence)));
     const line = (values, begin, end) => {
       const points = [[0, begin], ...counts.map((count, step) => [count / units, values[step]]), [1, end]];
       return points.map(([x, y]) => `${(10 + 180 * x).toFixed(1)},${(90 - 70 * y).toFixed(1)}`).join(" ");

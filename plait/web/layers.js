@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { colour } from "./heat.js";
-import { t } from "./words.js";
+import { inWords, t } from "./words.js";
 
 /** A cell, redder the larger its share; or a medium. */
 function cell({ text, share, title, came, html }) {
@@ -15,8 +15,12 @@ function cell({ text, share, title, came, html }) {
 const head = (scope, text, title = "") => el("th", { scope, title }, text);
 const row = (layer, cells) => el("tr", {}, head("row", `${layer}`), cells.map(cell));
 
-/** The elements of a view: its title, what it says, its tables. */
-export const layersOf = ({ title, caption, tables }) => [el("h3", {}, title), el("p", { className: "small soft", role: "status" }, caption),
-  ...tables.map(({ heads, layers, cells }) => el("div", { className: "lens", tabIndex: 0, role: "region", "aria-label": title }, el("table", {},
-    el("thead", {}, el("tr", {}, head("col", t("layersColumn")), heads.map(([text, more]) => head("col", text, more)))),
-    el("tbody", {}, layers.map((layer, number) => row(layer, cells[number]))))))];
+/** The elements of a view: its title, what it says, its tables. Names of groups of tokens are words; tokens are not. */
+export function layersOf(view) {
+  const { kind, figures, tables } = view;
+  const title = inWords(`title ${kind}`, figures, view.title), name = kind === "patched" ? t : (text) => text;
+  const table = ({ heads, layers, cells }) => el("div", { className: "lens", tabIndex: 0, role: "region", "aria-label": title }, el("table", {},
+    el("thead", {}, el("tr", {}, head("col", t("layersColumn")), heads.map(([text, more]) => head("col", name(text), more)))),
+    el("tbody", {}, layers.map((layer, number) => row(layer, cells[number])))));
+  return [el("h3", {}, title), el("p", { className: "small soft", role: "status" }, inWords(`caption ${kind}`, figures, view.caption)), ...tables.map(table)];
+}

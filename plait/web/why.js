@@ -6,7 +6,7 @@ import { el } from "./dom.js";
 import { Heat } from "./heat.js";
 import { layersOf } from "./layers.js";
 import { shown } from "./media.js";
-import { t } from "./words.js";
+import { inWords, t } from "./words.js";
 
 const METHODS = ["masking", "shapley", "relevance", "gradient", "attention-gradient", "rollout", "attention"];
 
@@ -59,7 +59,8 @@ export class Why {
     this.explained = explained;
     this.counterfactual.hidden = false;
     const words = { user: t("you"), assistant: this.explained.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
-    this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hide(units) });
+    this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hide(units),
+      sentence: (outcome, figures, otherwise) => inWords(`outcome ${outcome}`, figures, otherwise) });
   }
 
   async patch(content) {

@@ -52,6 +52,14 @@ const WORDS = {
     why: "为何", whyTitle: "回答取决于什么", whyHelp: "红色支持该回答，蓝色反对。点击一个词、图片或声音的一块，把它隐藏，模型会重新回答。", explained: "解释什么", wholeAnswerExplained: "整个回答", eachToken: "逐个词元", method: "方法",
     askWhy: "提问并解释", explaining: "正在解释…", askingAgain: "正在重新提问…", curves: "删除与插入", deletion: "隐藏，最重要者先", insertion: "显示，最重要者先", withoutThem: "没有它时的回答", eachLayer: "逐层", askOtherwise: "替换并比较", otherQuestion: "另一个问题", layersColumn: "层", patchTitle: "它在哪一层？",
     patchHelp: "给出词元数相同的另一段文字，或大小相同的图片、长度相同的声音，替换问题中的对应部分。模型读新的问题，但沿用原问题的部分状态：原回答恢复得越多，这些状态承载的就越多。", scoreBefore: "模型给出第一个回答的得分",
+    "title ids": "各层如何理解这个回答", "title flow": "各层如何理解这个回答", "title patched": "答案在哪里", "title untelling": "答案在哪里",
+    "caption ids": "每格是模型若止于该层时最可能的词元，越红概率越高；粗体表示与实际输出相同。将指针移到格上可看其余候选。",
+    "caption flow": "预测的词元与数据的距离（均方根），越红越接近最好；下面是各层从加噪后的残留中预测出的回答。",
+    "caption patched": "模型读另一个问题，但在某层之后，这些词元的状态取自原问题：恢复了两个得分之差的多少，越红越多。沿一列向下看：到哪一层为止，可以从这些词元读出答案。回答的得分：{score}；换成另一个问题后：{other}。",
+    "caption untelling": "回答的得分：{score}；换成另一个问题后：{other}。两者相差 {distance}，太小，或与替换的其他影响相比太小：没有可比较的。",
+    "all of these": "以上全部", "all others": "其余全部",
+    "outcome nothing": "隐藏所给内容几乎不改变什么：没有可解释的。", "outcome few": "忠实度 {ours}，其他顺序 {others}：块数太少，无法与偶然区分。",
+    "outcome faithful": "忠实度 {ours}；其他顺序 {others}。", "outcome chance": "并不比偶然更忠实：{ours}；其他顺序 {others}，其中 {better} 更好。",
     work: "标注", review: "审核", overview: "概览", skipWork: "跳到条目", nameTitle: "您的名字？", nameHelp: "您的回答会以此名保存。", nameLabel: "名字", keep: "保存", leftBetter: "左边更好", rightBetter: "右边更好", guessed: "猜测",
     guessesOf: "猜测来自", textKeys: "Enter 保存，Shift Enter 换行，Ctrl 空格播放或暂停。", boxKeys: "用指针画框，或按 N 新建并用方向键移动（Shift：改变大小）。B 选下一个框，Delete 删除，数字选类别，Enter 保存。", boxes: "框", boxesOnPicture: "图片上的框",
     nothingLeft: "这里没有需要您处理的条目了，谢谢。", complete: "已完成", yours: "您的", skipItem: "跳过", undo: "撤销", notSaved: "未保存。", cannotShow: "无法显示，请跳过。", disputed: "意见不一", decided: "已决定。", passedOver: "已跳过", alpha: "一致性（Krippendorff α）",
@@ -69,6 +77,9 @@ export const current = () => language;
 
 /** The words for a key in the chosen language; the key itself where there are none, as for a modality's name. */
 export const t = (key) => WORDS[language][key] ?? WORDS.en[key] ?? key;
+
+/** What the server says as `otherwise`, in the chosen language if it has the key: `{score}` stands for that of `figures`. */
+export const inWords = (key, figures, otherwise) => WORDS[language][key]?.replace(/\{(\w+)\}/g, (_, name) => figures[name]) ?? otherwise;
 
 /** Choose a language, and put its words into the fixed parts of the page. */
 export function speak(chosen) {

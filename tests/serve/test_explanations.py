@@ -349,6 +349,18 @@ def test_the_page_why(png, tmp_path):
         page.open("/#why")
         Select(page.one("#language")).select_by_value("zh")
         page.one("h2", "回答取决于什么")
+        page.one("textarea").send_keys("say zwei")
+        page.one("button.primary", "提问并解释").click()
+        page.one(".heat-verdict p", "忠实")
+        page.one("summary", "它在哪一层？").click()
+        page.one('textarea[aria-label="另一个问题"]').send_keys("say yes")
+        page.one("button.primary", "替换并比较").click()
+        page.one("details h3", "答案在哪里")
+        page.one("details th", "其余全部")
+        Select(page.one('select[aria-label="解释什么"]')).select_by_value("layers")
+        page.one("button.primary", "提问并解释").click()
+        page.one("h3", "各层如何理解这个回答")
+        page.one("h3 + p", "均方根")
 
 
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
