@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import add_options, cell_of, held_out
 from scipy.stats import spearmanr
 from side_by_side import table
 
 from plait import api
 from plait.contract import Sample
-from plait.data.rows import read_rows
 from plait.explain.faithfulness import ENUMERATED, LEAST, verdict
 from plait.explain.methods import METHODS, Look, relevance_of
 from plait.explain.scorer import Scorer, flow_of
@@ -77,21 +77,14 @@ class Measured:
                     self.gains[cell, hidden][method].append(found.curves.faithfulness - found.random)
 
 
-def measure(path: str, data: Path | None, tasks: list[str], rows: int, out: Measured) -> None:
+def measure(path: str, options: argparse.Namespace, out: Measured) -> None:
     """Measure one checkpoint."""
     model = api.load(path)
     assert model.folder is not None
     inside, random = (checkpoint.load(model.folder, torch.float32)[0].eval() for _ in range(2))
     drawn = Engine(drawn_anew(random, 1))
-    folder = data or Path(model.config["recipe"]["data"])
-    files = sorted(folder.glob("*.test.jsonl"))
-    for file in files:
-        task = file.name.split(".")[0]
-        if tasks and task not in tasks:
-            continue
-        samples = list(read_rows(file, model.network.vocabulary.modalities))[:rows]
-        given = sorted({part.type for message in samples[0].messages[:-1] for part in message.parts} - {"text"})
-        cell = f"{'+'.join(given) or 'text'}->{samples[0].messages[-1].parts[0].type}"
+    for task, samples in held_out(model, options):
+        cell = cell_of(samples[0])
         before: np.ndarray | None = None
         for number, scorer in enumerate(scorers(model.engine, samples, model.config)):
             values = {}
@@ -115,15 +108,12 @@ def measure(path: str, data: Path | None, tasks: list[str], rows: int, out: Meas
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--data", type=Path, help="folder of the recipe's data, if it is elsewhere")
-    parser.add_argument("--tasks", default="", help="some of them, with commas; all if none is named")
-    parser.add_argument("--rows", type=int, default=8)
+    add_options(parser, rows=8)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     measured = Measured()
     for path in options.checkpoints:
-        measure(path, options.data, [task for task in options.tasks.split(",") if task], options.rows, measured)
+        measure(path, options, measured)
     names = [*METHODS, "elsewhere"]
     rows = [
         (f"{cell}, {hidden}", str(len(gains["masking"])), *(f"{np.median(gains[name]):.2f}" if gains[name] else "" for name in names))

@@ -11,51 +11,43 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
+from held_out import add_options, cell_of, held_out
 from side_by_side import table
 
 from plait import api
-from plait.data.rows import read_rows
 from plait.explain.scorer import Scorer, flow_of
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 DRAWS = 4  # of what is hidden, a row and share
 
 
-def scores(path: str, data: Path | None, tasks: list[str], rows: int) -> dict[str, list[np.ndarray]]:
+def scores(path: str, options: argparse.Namespace) -> dict[str, list[np.ndarray]]:
     """Mean scores [shares] of every row, by cell."""
     model = api.load(path)
     of_cells = defaultdict(list)
-    for file in sorted((data or Path(model.config["recipe"]["data"])).glob("*.test.jsonl")):
-        if tasks and file.name.split(".")[0] not in tasks:
-            continue
-        for number, sample in enumerate(list(read_rows(file, model.network.vocabulary.modalities))[:rows]):
+    for task, samples in held_out(model, options):
+        for number, sample in enumerate(samples):
             scorer = Scorer(model.engine, sample.messages[:-1], sample.messages[-1], flow=flow_of(model.config))
             rng = np.random.default_rng([64, number])
-            units, kinds = len(scorer.units), {unit.kind for unit in scorer.units}
+            units = len(scorer.units)
             hidden = np.zeros((len(SHARES), DRAWS, units), bool)
             for place, share in enumerate(SHARES):
                 for draw in range(DRAWS):
                     hidden[place, draw, rng.permutation(units)[: round(share * units)]] = True
             of_shares = scorer.scores(hidden.reshape(-1, units)).reshape(len(SHARES), DRAWS).mean(axis=1)
-            given = "+".join(sorted(kinds - {"text"})) or "text"
-            of_cells[f"{given}->{sample.messages[-1].parts[0].type}"].append(of_shares)
-        print(f"{path} {file.name}", flush=True)
+            of_cells[cell_of(sample)].append(of_shares)
+        print(f"{path} {task}", flush=True)
     return of_cells
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--data", type=Path, help="folder of the recipe's data, if it is elsewhere")
-    parser.add_argument("--tasks", default="", help="some of them, with commas; all if none is named")
-    parser.add_argument("--rows", type=int, default=20)
+    add_options(parser, rows=20)
     options = parser.parse_args()
-    tasks = [task for task in options.tasks.split(",") if task]
-    by_model = {path: scores(path, options.data, tasks, options.rows) for path in options.checkpoints}
+    by_model = {path: scores(path, options) for path in options.checkpoints}
     lines = [
         (cell, path, str(len(of_cell)), *(f"{mean:.2f}" for mean in np.mean(of_cell, axis=0)))
         for cell in sorted(next(iter(by_model.values())))
