@@ -143,7 +143,7 @@ def main() -> None:
     if not (rows / "test.jsonl").is_file():
         build(args.data, rows, tasks)
     if not checkpoint.steps_of(run):
-        settings = ["flow.mask_prob=0.1", "flow.mask_from=0", *args.overrides]
+        settings = ["flow.mask_prob=0.1", *args.overrides]
         api.finetune(args.checkpoint, *settings, data=rows, out=run, choices={"full": True, "replay": 0.0})
     model = api.load(run)
     inside = checkpoint.load(checkpoint.locate(run), torch.float32)[0].eval()

@@ -59,6 +59,7 @@ ADAPTER_RATE = 1e-3
 WHOLE_RATE = 0.2  # of the rate that weights learned at before: more forgets (docs/experiments/finetuning.md)
 PREFERENCE_RATE = 0.1  # of the usual rates, for preferences: a few pairs say much
 REPLAYED = 0.5  # share of the draws
+HIDES_NOTHING = {"mask_prob": 0.0, "mask_from": 0.0}  # what is asked for hides from the first step on
 REPLAY, MOST_ANSWERED = "replay", 64  # a folder of the run; tokens of an answer of its own
 GUARD = "guard.json"
 
@@ -328,7 +329,7 @@ def propose(
     first = Recipe(
         name=autoconfig.PREFIX + folder.resolve().name, data=str(folder), hold_out=of_splits, modalities=before.modalities,
         trunk=trunk, init=start.place, stands=True, trainable=moving, tied=tuple(start.config["tied"]),
-        flow=before.flow.model_copy(update={"mask_prob": 0.0}), optim=optimizer(before.optim, PREFERENCE_RATE if is_preferring else 1.0), objective="dpo" if is_preferring else "pretrain" if replay is None else "recall",
+        flow=before.flow.model_copy(update=HIDES_NOTHING), optim=optimizer(before.optim, PREFERENCE_RATE if is_preferring else 1.0), objective="dpo" if is_preferring else "pretrain" if replay is None else "recall",
         weights=_weights(autoconfig.weights_of(samples), start, replay, share), augment=autoconfig.augment_of(samples),
         replay="" if replay is None else str(replay), variants=_variants(before, start, parts), features=str((run / "features").resolve()), loss_weights=_known_losses(before, start),
         sampling=before.sampling, turns=max([before.turns, *turns]), ema_decay=0.98, seed=before.seed, dtype=before.dtype,

@@ -329,7 +329,7 @@ def _recipe(start: Start, data: Path, samples: list[Sample], choices: finetuning
     recipe = Recipe(
         name=autoconfig.PREFIX + data.parents[1].name, data=str(data), modalities=before.modalities, trunk=trunk, init=start.place,
         trainable=moving, tied=tuple(start.config["tied"]), optim=optim, objective=objective, seed=before.seed, dtype=before.dtype,
-        flow=before.flow.model_copy(update={"mask_prob": 0.0, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
+        flow=before.flow.model_copy(update={**finetuning.HIDES_NOTHING, "null_prob": 0.0, "copies": COPIES}), sampling=before.sampling,
         turns=before.turns, ema_decay=0.0, preference=PreferenceConfig(flow_beta=FLOW_BETAS[objective]),
     )  # fmt: skip
     return recipe

@@ -102,6 +102,8 @@ def test_it_writes_what_moved_and_stands_on_the_checkpoint(world):
     )
     assert {*stored} - new <= {*below}
     assert config["parent"]["sha256"] == json.loads((world.base / "config.json").read_text())["config_sha256"]
+    masks = [read["recipe"]["flow"] for read in (config, checkpoint.read_config(world.base))]
+    assert [(mask["mask_prob"], mask["mask_from"]) for mask in masks] == [(0.0, 0.0), (0.05, 0.8)]
     before, after = answers(world.base), answers(world.tuned)
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
