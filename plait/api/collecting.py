@@ -10,7 +10,7 @@ from plait.collect import consent, withdrawal
 from plait.collect import export as exporting
 from plait.collect import prompts as asking
 from plait.collect.project import ACCEPTED, OPEN, STORE, Collection, Plan
-from plait.collect.withdrawal import Removal
+from plait.collect.purging import Removal
 from plait.errors import ConfigError
 from plait.recipes.overrides import changed
 
@@ -36,6 +36,8 @@ def open_collection(
     collection = Collection(folder, asked, changed(kept, overrides))
     if terms is not None or not is_theirs:
         collection.use_terms(consent.read(terms, collection.plan.licence))
+    elif collection.terms is not None:  # under another licence it is another version
+        collection.use_terms(collection.terms)
     return collection
 
 
@@ -54,9 +56,12 @@ def export(prompts: Path, to: Path, purpose: str = consent.TRAIN, unsettled: boo
 
 
 def withdraw(prompts: Path, person: str, runs: Path) -> tuple[Removal, list[dict[str, Any]]]:
-    """Take back all that a person gave; returns what was removed, and the models below `runs` that learned from it."""
+    """Take back all that a person gave, or clear again what could not be cleared before; returns what was removed, and the models below `runs` that
+    learned from it."""
     collection = reopened(prompts)
     removal = withdrawal.withdraw(collection, person, also=[runs])
+    if not removal.items:
+        removal = withdrawal.finish(collection, [runs])
     return removal, withdrawal.trained_models(collection, runs, removal.items) if removal.items else []
 
 

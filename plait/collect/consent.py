@@ -31,20 +31,23 @@ Licence of what is handed on: {licence}.
 
 @dataclass(frozen=True)
 class Consent:
-    """The text that people agree to. `version`: the first digits of its hash, so that another text is another version."""
+    """The text that people agree to, and the licence of what is handed on. `version`: the first digits of their hash, so that another text, or
+    another licence, is another version."""
 
     text: str
+    licence: str
 
     @property
     def version(self) -> str:
-        """Twelve hexadecimal digits of the hash of the text and the purposes."""
-        return hashlib.sha256("\n".join([self.text, *PURPOSES, *PURPOSES.values()]).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the hash of the text, the licence and the purposes."""
+        agreed = "\n".join([self.text, self.licence, *PURPOSES, *PURPOSES.values()])
+        return hashlib.sha256(agreed.encode()).hexdigest()[:12]
 
 
 def read(path: Path | None, licence: str) -> Consent:
-    """The consent in a file, or ours. Raises DataError."""
+    """The consent in a file, or ours, under a licence. Raises DataError."""
     if path is None:
-        return Consent(TEXT.format(licence=licence))
+        return Consent(TEXT.format(licence=licence), licence)
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -53,7 +56,7 @@ def read(path: Path | None, licence: str) -> Consent:
         raise DataError(
             f"{path} has {len(text)} characters; expected 100 to {LONGEST}: what is kept, what for, how it is taken back"
         )
-    return Consent(text)
+    return Consent(text, licence)
 
 
 def checked(purposes: Iterable[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from plait import registry
 from plait.collect.consent import SHARE, TRAIN, VOICE
 from plait.collect.project import ACCEPTED, Collection, Contribution
 from plait.collect.prompts import filled
-from plait.collect.withdrawal import COLLECTED
+from plait.collect.purging import COLLECTED
 from plait.contract import Modality
 from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record

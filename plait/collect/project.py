@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS items (
 );
 CREATE TABLE IF NOT EXISTS votes (item TEXT NOT NULL, person TEXT NOT NULL, is_good INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (item, person));
 CREATE TABLE IF NOT EXISTS withdrawn (item TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS withdrawn_contents (item TEXT PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS asked (prompt TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS exports (number INTEGER PRIMARY KEY AUTOINCREMENT, folder TEXT NOT NULL, rows TEXT NOT NULL, items TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS items_by_person ON items (person, at);
 CREATE INDEX IF NOT EXISTS items_by_prompt ON items (prompt);
@@ -92,15 +94,22 @@ class Collection(Database):
             for prompt in prompts:
                 shape = json.dumps({**prompt.__dict__, "rows": list(prompt.rows)}, ensure_ascii=False)
                 file.execute("INSERT OR IGNORE INTO prompts (id, shape) VALUES (?, ?)", (prompt.id, shape))
+            if prompts:
+                file.execute("DELETE FROM asked")
+                file.executemany("INSERT INTO asked VALUES (?)", [(prompt.id,) for prompt in prompts])
             if plan is not None:
                 file.execute("INSERT OR REPLACE INTO plan VALUES (1, ?)", (json.dumps(plan.__dict__),))
             file.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (uuid.uuid4().hex,))
-        self.terms = self._last_terms()
         kept = self.rows("SELECT shape FROM plan")
         self.plan = Plan(**json.loads(kept[0][0])) if kept else Plan()
+        self.terms = self._last_terms()
         self.salt = str(self.rows("SELECT salt FROM secret")[0][0])
         listed = self.rows("SELECT shape FROM prompts ORDER BY place")
         self.prompts = {prompt.id: prompt for (shape,) in listed for prompt in [_prompt(json.loads(shape))]}
+        asked = {prompt for (prompt,) in self.rows("SELECT prompt FROM asked")}
+        self.asked = [
+            id for id in self.prompts if id in asked or not asked
+        ]  # others were once; there may be items of them
 
     def use_terms(self, terms: Consent) -> None:
         """Let people agree to a text from now on."""
@@ -111,7 +120,7 @@ class Collection(Database):
     def _last_terms(self) -> Consent | None:
         """The text that people were to agree to last."""
         rows = self.rows("SELECT text FROM consent_texts ORDER BY rowid DESC LIMIT 1")
-        return Consent(rows[0][0]) if rows else None
+        return Consent(rows[0][0], self.plan.licence) if rows else None
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -169,7 +178,7 @@ class Collection(Database):
                 self.plan.votes,
             )
         )
-        wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.prompts if id not in mine}
+        wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.asked if id not in mine}
         wanted = {id: count for id, count in wanted.items() if count < self.plan.per_prompt}
         if not wanted:
             return None
@@ -237,7 +246,8 @@ class Collection(Database):
     # Reviewing
 
     def to_review(self, person: str) -> Contribution | None:
-        """Somebody else's item that is not settled and that the person has not voted on, the oldest first."""
+        """Somebody else's item that is not settled and that the person has not voted on, the oldest first. Raises ConfigError without consent."""
+        self._must_agree(person)
         query = (
             "WHERE person != ?1 AND id NOT IN (SELECT item FROM votes WHERE person = ?1) "
             "AND (SELECT count(*) FROM votes WHERE item = id AND is_good) < ?2 "
@@ -248,16 +258,20 @@ class Collection(Database):
 
     def vote(self, person: str, item: str, is_good: bool) -> str:
         """Keep whether an item will do; returns how it stands. Raises ConfigError for one's own, and for one that is not here (any more)."""
-        person, reviewed = canonical(person), self.find(item)
-        if not self.purposes(person):
-            raise ConfigError("nothing is agreed to; expected a consent before a review")
-        if self.standing(item) != OPEN:
-            raise ConfigError("this is settled; expected a vote on an item that is open")
-        if reviewed.person == person:
-            raise ConfigError("this is your own; expected a vote on somebody else's")
-        with self._transaction() as file:
+        person = canonical(person)
+        with self._transaction() as file:  # nothing is taken back meanwhile
+            reviewed = self.find(item)
+            self._must_agree(person)
+            if self.standing(item) != OPEN:
+                raise ConfigError("this is settled; expected a vote on an item that is open")
+            if reviewed.person == person:
+                raise ConfigError("this is your own; expected a vote on somebody else's")
             file.execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?)", (item, person, int(is_good), time.time()))
         return self.standing(item)
+
+    def _must_agree(self, person: str) -> None:
+        if not self.purposes(person):
+            raise ConfigError("nothing is agreed to; expected a consent before a review")
 
     def standing(self, item: str) -> str:
         """`accepted` or `rejected`, by whichever had the votes first; `open` before that."""
@@ -328,7 +342,7 @@ class Collection(Database):
         good, bad = good or 0, bad or 0
         withdrawn = self.rows("SELECT count(*) FROM withdrawn")[0][0]
         by_standing = {ACCEPTED: good, REJECTED: bad, OPEN: items - good - bad}
-        return {"prompts": len(self.prompts), "persons": persons, "items": items, **by_standing, "withdrawn": withdrawn}
+        return {"prompts": len(self.asked), "persons": persons, "items": items, **by_standing, "withdrawn": withdrawn}
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

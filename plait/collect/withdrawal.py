@@ -7,38 +7,25 @@ listed.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import shutil
 import sqlite3
 import tarfile
 import time
 import uuid
 from collections.abc import Container, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plait import registry
-from plait.collect.project import MEDIA, Collection
-from plait.data.shards import index_of
-from plait.runtime.files import atomic_write, sha256_of
+from plait.collect.project import MEDIA, Collection, Contribution
+from plait.collect.purging import Removal, Withdrawn, purge
+from plait.data.features import content_hash
+from plait.errors import PlaitError
 from plait.runtime.persons import canonical
 
-COLLECTED = "collected"  # in the meta of rows that come from a collection
+CONTENTS = "SELECT content, digest FROM withdrawn_contents JOIN withdrawn USING (item)"
 NAMELESS = "somebody who left"
 FORGOTTEN = 3600.0  # seconds after which a file that no item has is one that a kill left
-
-
-@dataclass
-class Removal:
-    """What a withdrawal took out: items, and rows and media by the file or folder that they were in. `left`: what could not be cleared, and why."""
-
-    items: list[str] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    media: dict[str, int] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
 
 
 def withdraw(
@@ -49,23 +36,39 @@ def withdraw(
     StorageError where nothing could be removed; what could be removed in part is told."""
     person = canonical(person)
     with collection.exclusive():
-        with collection.lock, collection._transaction() as file:
-            mine = [item for item in collection.items_of(person) if items is None or item.id in items]
-            for item in mine:
-                file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, time.time()))
-                file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
-                file.execute("DELETE FROM items WHERE id = ?", (item.id,))
-            if items is None:
-                file.execute(
-                    "UPDATE votes SET person = ? WHERE person = ?", (f"{NAMELESS} {uuid.uuid4().hex[:8]}", person)
-                )
-                file.execute("DELETE FROM consents WHERE person = ?", (person,))
-        for item in mine:
-            if item.file is not None:
-                (collection.folder / MEDIA / item.file).unlink(missing_ok=True)
+        mine, is_anything = _take_out(collection, person, items)
         removal = Removal([item.id for item in mine])
-        _clear(collection, also, removal)
+        if is_anything:  # else whoever asks for nothing has everything read
+            _clear(collection, also, removal)
     return removal
+
+
+def _take_out(collection: Collection, person: str, items: Container[str] | None) -> tuple[list[Contribution], bool]:
+    """Items of a person, out of the store; whether anything of the person was there."""
+    with collection.lock, collection._transaction() as file:
+        mine = [item for item in collection.items_of(person) if items is None or item.id in items]
+        for item in mine:
+            file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, time.time()))
+            if (content := _content(collection, item)) is not None:
+                file.execute("INSERT OR IGNORE INTO withdrawn_contents VALUES (?, ?)", (item.id, content))
+            file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
+            file.execute("DELETE FROM items WHERE id = ?", (item.id,))
+        changes = len(mine)
+        if items is None:
+            nameless = f"{NAMELESS} {uuid.uuid4().hex[:8]}"
+            changes += file.execute("UPDATE votes SET person = ? WHERE person = ?", (nameless, person)).rowcount
+            changes += file.execute("DELETE FROM consents WHERE person = ?", (person,)).rowcount
+    for item in mine:
+        if item.file is not None:
+            (collection.folder / MEDIA / item.file).unlink(missing_ok=True)
+    return mine, changes > 0
+
+
+def _content(collection: Collection, item: Contribution) -> str | None:
+    """What features of an item's medium are kept by; None for words, and for a file that is not there."""
+    with suppress(OSError):
+        return None if item.file is None else content_hash(collection.part(item))
+    return None
 
 
 def finish(collection: Collection, also: Iterable[Path] = ()) -> Removal:
@@ -78,19 +81,27 @@ def finish(collection: Collection, also: Iterable[Path] = ()) -> Removal:
 
 def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> None:
     gone = dict(collection.rows("SELECT item, digest FROM withdrawn"))
-    live = {item.digest for item in collection.all_items()}
-    kept = {item.file for item in collection.all_items()}
+    items = collection.all_items()
+    live = {item.digest for item in items}
+    contents = {content for (content, digest) in collection.rows(CONTENTS) if digest not in live}
+    withdrawn = Withdrawn(set(gone), set(gone.values()) - live, contents)
+    kept = {item.file for item in items}
     for path in (collection.folder / MEDIA).iterdir():
         if path.name not in kept and (path.stem in gone or time.time() - path.stat().st_mtime > FORGOTTEN):
             path.unlink(missing_ok=True)
-    exports = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")]
-    for folder in dict.fromkeys((*exports, *also)):
-        if folder.is_dir():
-            purge(folder, set(gone), set(gone.values()) - live, removal)
-            if folder in exports:
-                collection.note_export(folder, collection.exported(folder) - set(gone))  # it is another data set now
-        elif folder in exports and collection.exported(folder) & set(gone):
-            removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
+    exports, also = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")], [*also]
+    for folder in dict.fromkeys((*exports, *also, *_caches(also))):
+        try:
+            if folder.is_dir():
+                purge(folder, withdrawn, removal)
+                if folder in exports:
+                    collection.note_export(
+                        folder, collection.exported(folder) - set(gone)
+                    )  # it is another data set now
+            elif folder in exports and collection.exported(folder) & set(gone):
+                removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
+        except (OSError, PlaitError) as error:
+            removal.left[str(folder)] = str(error)
     try:
         collection.vacuum()
     except sqlite3.Error as error:
@@ -99,92 +110,34 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
         )
 
 
-def purge(folder: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
-    """Remove rows of withdrawn items, and media with their hashes, from the JSONL files, shards and media anywhere in a folder. A file that cannot
-    be cleared is told, and ends nothing."""
-    for path in sorted(folder.rglob("*")):
-        try:
-            if path.is_file() and not path.is_symlink():
-                _purge_file(path, items, digests, removal)
-        except (OSError, tarfile.TarError, ValueError) as error:
-            removal.left[str(path)] = str(error) or type(error).__name__
-
-
-def _purge_file(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
-    if ".jsonl" in path.suffixes:  # also of an export that was killed, .jsonl.partial
-        lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if not _is_of(line, items)]
-        if len(kept) < len(lines):
-            atomic_write(path, b"".join(kept).decode())
-            removal.rows[str(path)] = len(lines) - len(kept)
-    elif path.suffix == ".tar":
-        _purge_shard(path, items, digests, removal)
-    elif path.suffix == ".sqlite":
-        if COLLECTED.encode() in path.read_bytes():
-            removal.left[str(path)] = (
-                "annotations of collected rows, which are only added to; remove the file, and annotate anew"
-            )
-    elif registry.kind_of_file(path.suffix) and sha256_of(path) in digests:
-        path.unlink()
-        removal.media[str(path.parent)] = removal.media.get(str(path.parent), 0) + 1
-
-
-def _is_of(line: bytes, items: Container[str]) -> bool:
-    """Whether a row is of one of some items."""
-    if COLLECTED.encode() not in line:
-        return False
-    with suppress(ValueError):
-        row = json.loads(line)
-        meta = row.get("meta") if isinstance(row, dict) else None
-        collected = meta.get(COLLECTED) if isinstance(meta, dict) else None
-        return isinstance(collected, dict) and collected.get("item") in items
-    return False
-
-
-def _purge_shard(path: Path, items: Container[str], digests: Container[str], removal: Removal) -> None:
-    """Write a shard anew without what was withdrawn, and remove the index of its split, which is rebuilt."""
-    partial, rows, media = path.with_name(path.name + ".partial"), 0, 0
-    with tarfile.open(path) as old, tarfile.open(partial, "w") as new:
-        for member in old:
-            source = old.extractfile(member)
-            data = source.read() if source else b""
-            if member.name.endswith(".jsonl"):
-                lines = data.splitlines(keepends=True)
-                kept = [line for line in lines if not _is_of(line, items)]
-                rows += len(lines) - len(kept)
-                data = b"".join(kept)
-                if not kept:
-                    continue
-                member.size = len(data)
-            elif hashlib.sha256(data).hexdigest() in digests:
-                media += 1
-                continue
-            new.addfile(member, io.BytesIO(data))
-    if rows or media:
-        partial.replace(path)
-        shutil.rmtree(index_of(path.parent, path.name.rpartition("-")[0]), ignore_errors=True)
-        removal.rows[str(path)], removal.media[str(path)] = rows, media
-    else:
-        partial.unlink()
+def _caches(runs: Iterable[Path]) -> set[Path]:
+    """Folders elsewhere in which runs keep features."""
+    named = {str(config["recipe"].get("features") or "") for folder in runs for config in _configs(folder).values()}
+    return {Path(folder) for folder in named if folder}
 
 
 def trained_models(collection: Collection, runs: Path, items: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Checkpoints below `runs` that learned from data sets with withdrawn items (or those of `items`), and those that stand on them: path, and
-    why. Known by the hash of their rows, or by the folder that their recipe names."""
+    why. Known by the hash of their rows; where that is of no export, by the folders that their recipe names."""
     gone = set(items) if items is not None else {id for (id,) in collection.rows("SELECT item FROM withdrawn")}
-    digests, folders = set[str](), set[Path]()
+    digests, clean, folders = set[str](), set[str](), set[Path]()
     for folder, rows, held in collection.rows("SELECT folder, rows, items FROM exports"):
         if gone & set(json.loads(held)):
             digests |= set(json.loads(rows))
             folders.add(Path(folder).resolve())
+        else:
+            clean |= set(json.loads(rows))
     configs = _configs(runs)
     reasons: dict[Path, str] = {}
     for folder, config in configs.items():
-        learned, data = _rows_of(folder), str(config["recipe"].get("data", ""))
+        learned = _rows_of(folder)
+        named = [place for key in ("data", "replay") if (place := str(config["recipe"].get(key) or ""))]
         if learned & digests:
             reasons[folder] = "it learned from rows that held them"
-        elif not learned and data and Path(data).resolve() in folders:
-            reasons[folder] = f"its recipe names {data}"
+        elif not (learned and learned <= clean):  # an export that was changed since may have held them
+            for place in named:
+                if Path(place).resolve() in folders:
+                    reasons[folder] = f"its recipe names {place}"
     grew = True
     while grew:
         seals = {configs[folder]["config_sha256"] for folder in reasons}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from fcntl import LOCK_EX, flock
@@ -57,7 +58,7 @@ def prepared(modality: Modality, reader: Reader, part: Part, key: Key) -> np.nda
 
 
 class Store:
-    """Features of one reader in a folder: `NAME.f16`, one after the other, and `NAME.jsonl`, where each lies."""
+    """Features of one reader in a folder: `NAME.f16`, one after the other, and `NAME.jsonl`, which says how wide they are and where each lies."""
 
     def __init__(self, folder: Path, reader: Reader) -> None:
         name = f"{reader.name}-{hashlib.sha256(reader.version.encode()).hexdigest()[:12]}"
@@ -105,6 +106,8 @@ class Store:
             flock(index, LOCK_EX)
             rows = self.rows
             data.truncate(2 * self.width * rows)  # what a kill cut short
+            if not index.tell():
+                index.write(json.dumps({"width": self.width}) + "\n")
             for key, array in features:
                 data.write(np.ascontiguousarray(array, np.float16).tobytes())
                 index.write(json.dumps([*key, rows, len(array)]) + "\n")
@@ -112,6 +115,43 @@ class Store:
                 rows += len(array)
             data.flush()  # before the lines that tell of it
         self.array = None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file tells where features lie that a Store keeps beside it."""
+    return path.suffix == ".jsonl" and path.with_suffix(".f16").is_file()
+
+
+def forget(index: Path, contents: Container[str]) -> int:
+    """Overwrite the features of some media, by the hashes of their contents, and take them out of the index; returns how many there were. Places of
+    others stay, since trainings may have them open. Raises OSError."""
+    with index.open("r+", encoding="utf-8") as file:
+        flock(file, LOCK_EX)
+        width, kept, gone = 0, [], []
+        for line in file:
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    width = entry["width"]
+                elif entry[0] in contents:
+                    gone.append(entry)
+                    continue
+            kept.append(line)
+        if gone and not width:  # of a store that did not note it: what is cached is computed again
+            index.with_suffix(".f16").unlink()
+            kept = []
+        elif gone:
+            with index.with_suffix(".f16").open("r+b") as data:
+                for _, _, first, count in gone:
+                    data.seek(2 * width * first)
+                    data.write(bytes(2 * width * count))
+                data.flush()
+                os.fsync(data.fileno())
+        if gone:
+            file.seek(0)
+            file.truncate()
+            file.writelines(kept)
+    return len(gone)
 
 
 class FeatureReader:

@@ -30,12 +30,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, text: str) -> None:
-    """Write `text` to a partial file beside `path`, sync and rename it: readers see the old file or the new one, complete.
+def atomic_write(path: Path, text: str | bytes) -> None:
+    """Write text, in UTF-8, or bytes to a partial file beside `path`, sync and rename it: readers see the old file or the new one, complete.
     Raises OSError."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text if isinstance(text, bytes) else text.encode())
         sync(partial)
         partial.replace(path)
     except OSError:

@@ -90,9 +90,10 @@ class Pages:
             if shows
             else [],
         }
+        with self.project.lock:  # a model may guess meanwhile
+            predictions = [*self.project.predictions.get(item.id, {}).values()]
         guesses = [
-            {"model": guess.model, "value": guess.value, "uncertainty": guess.uncertainty}
-            for guess in self.project.predictions.get(item.id, {}).values()
+            {"model": guess.model, "value": guess.value, "uncertainty": guess.uncertainty} for guess in predictions
         ]
         vote = self.project.votes[item.id].get(canonical(person)) if person else None
         return shape | {"guesses": guesses, "answered": vote.value if vote else None}

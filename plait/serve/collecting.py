@@ -21,6 +21,7 @@ from plait.collect.project import MEDIA, Collection, Contribution, NotGoodError
 from plait.collect.prompts import Prompt
 from plait.contract import WORDS, Part
 from plait.errors import ConfigError
+from plait.runtime.persons import canonical
 from plait.serve import errors
 from plait.serve.annotating import SHOWN, Caller, with_pages
 from plait.serve.errors import ApiError
@@ -113,9 +114,11 @@ def router(collection: Collection, decoder: MediaDecoder) -> APIRouter:
         return await _given(collection, decoder, body, caller_of(http) or body.person)
 
     @routes.get("/items/{item}/medium")
-    def medium(item: str) -> Response:
-        """The picture or clip of an item."""
-        contribution = _there(collection, item)
+    def medium(item: str, http: HttpRequest, person: str = "") -> Response:
+        """The picture or clip of an item, for whoever gave it or agreed to what others agreed to."""
+        contribution, person = _there(collection, item), caller_of(http) or person
+        if not person or (canonical(person) != contribution.person and not collection.purposes(person)):
+            raise ApiError("this is for those who take part; expected a consent first", 403, code="no_consent")
         path = collection.folder / MEDIA / (contribution.file or "none")
         if contribution.file is None or not path.is_file():
             raise ApiError(f"the item {item} has no medium", 404, code="not_found")

@@ -8,7 +8,7 @@ import { t } from "./words.js";
 
 const main = document.getElementById("main");
 
-const shown = ({ type, words, url }) => (words === undefined ? mediumAt(url, type) : el("p", { className: "given" }, words));
+const shown = ({ type, words, url }) => (words === undefined ? mediumAt(`${url}${query()}`, type) : el("p", { className: "given" }, words));
 
 class Agree {
   async show() {

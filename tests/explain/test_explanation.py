@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import shutil
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from worlds import World, templated, text
 
 from plait.contract import Message, Part
 from plait.errors import ConfigError
-from plait.explain.explanation import MOST_TARGETS, Subject, explain, sentence
+from plait.explain.explanation import MOST_TARGETS, SENTENCES, Subject, explain, sentence
 from plait.explain.faithfulness import Curves, Verdict
 from plait.explain.methods import METHODS
 from plait.explain.page import page
@@ -233,3 +235,14 @@ def test_every_method_is_named_in_the_help():
     from plait.explain import methods
 
     assert all(f"    {name} " in methods.__doc__ or f"    {name}  " in methods.__doc__ for name in METHODS)
+
+
+def test_the_pages_have_each_outcome_and_each_view_in_chinese():
+    """With the same figures in them."""
+    words = (files("plait") / "web" / "words.js").read_text(encoding="utf-8")
+    chinese = dict(re.findall(r'"((?:outcome|title|caption) \w+)": "([^"]*)"', words))
+    wanted = {f"outcome {name}": set(re.findall(r"{(\w+)}", text)) for name, text in SENTENCES.items()}
+    figures = {"patched": {"score", "other"}, "untelling": {"score", "other", "distance"}}
+    for kind in ("ids", "flow", "patched", "untelling"):
+        wanted |= {f"title {kind}": set(), f"caption {kind}": figures.get(kind, set())}
+    assert {key: set(re.findall(r"{(\w+)}", text)) for key, text in chinese.items()} == wanted

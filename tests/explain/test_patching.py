@@ -67,6 +67,19 @@ def test_all_tokens_patched_are_the_question_after_every_layer(config, kind):
     torch.testing.assert_close(network.hidden(other.batch([other.row])), model_of(world, config).hidden(other.batch([other.row])))  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("config", TRUNKS.values(), ids=TRUNKS)
+def test_known_layers_are_not_computed_and_change_nothing(config, kind):
+    """The slow reference computes every layer of the counterfactual again."""
+    world, subject = World(), subject_of(World(), config)
+    scorer, other = (Scorer(subject.engine, each, answer_of(world, kind)) for each in questions(world))
+    patched = _Patched(scorer, other, model_of(world, config), [tokens for _, tokens in _groups(scorer)])
+    quick = [patched.scores(layer) for layer in range(config.num_layers + 1)]
+    patched.before = []
+    slow = [patched.scores(layer) for layer in range(config.num_layers + 1)]
+    np.testing.assert_allclose(quick, slow, atol=1e-5)
+
+
 @torch.no_grad()
 def test_a_patched_pass_is_that_of_layers_by_hand():
     world = World()

@@ -1,0 +1,247 @@
+"""What is taken back is gone from where it is not looked for first: features, databases that are written, changed exports, votes under way."""
+
+import hashlib
+import json
+import sqlite3
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from test_collection import PROMPTS, drawing, filled, lines, opened, prompts, run_folder  # noqa: F401
+
+from plait.api import collecting
+from plait.collect import purging, withdrawal
+from plait.contract import Part
+from plait.data.features import Store, content_hash
+from plait.errors import ConfigError
+from plait.serve.collecting import create_app
+
+READER = SimpleNamespace(name="v1.5", version="1", width=4)  # a name with a dot
+
+
+def features_of(folder, media):
+    """A store of features of some media, two variants each, all of ones."""
+    store = Store(folder, READER)
+    for path in media:
+        content = content_hash(Part("image", str(path)))
+        store.add([((content, variant), np.ones((3, 4), np.float16)) for variant in range(2)])
+    return store
+
+
+def kept(store):
+    """Contents of a store as another process reads it: rows by key."""
+    again = Store(store.data.parent, READER)
+    return {key: again.get(key) for key in again.places}
+
+
+@pytest.mark.parametrize("where", ["beside the rows", "in a run", "elsewhere"])
+def test_features_of_what_was_taken_back_are_overwritten(prompts, tmp_path, where):  # noqa: F811
+    collection = filled(prompts)
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    collecting.export(prompts, out)
+    folder = {"beside the rows": out, "in a run": runs / "one", "elsewhere": tmp_path / "cache"}[where] / "features"
+    place = run_folder(runs / "one", out)
+    if where == "elsewhere":
+        config = json.loads((place / "config.json").read_text())
+        config["recipe"]["features"] = str(folder)
+        (place / "config.json").write_text(json.dumps(config))
+    store = features_of(folder, sorted((out / "media").iterdir()))
+    size, mine = store.data.stat().st_size, content_hash(collection.part(collection.find("annimage")))
+    assert {content for content, _ in kept(store)} >= {mine}
+    removal, _ = collecting.withdraw(prompts, "ann", runs)
+    assert removal.media[str(store.index)] == 2
+    assert not removal.left
+    assert mine not in store.index.read_text()
+    assert {content for content, _ in kept(store)} == {
+        content_hash(collection.part(collection.find(item))) for item in ("benimage", "cidimage")
+    }
+    assert all((array == 1).all() for array in kept(store).values()), "others' are where they were"
+    assert store.data.stat().st_size == size
+    assert (np.fromfile(store.data, np.float16) == 0).sum() == 2 * 3 * 4
+    store.add([(("new", 0), np.full((1, 4), 2, np.float16))])
+    assert (kept(store)["new", 0] == 2).all()
+
+
+def test_features_whose_width_is_not_told_are_computed_anew(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    store = features_of(tmp_path / "out" / "features", sorted((tmp_path / "out" / "media").iterdir()))
+    store.index.write_text("".join(store.index.read_text().splitlines(keepends=True)[1:]))
+    collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert not store.data.exists()
+    assert not kept(store)
+
+
+def test_a_file_that_cannot_be_read_stops_no_other_data_set_and_no_server(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    for name in ("a", "b", "c"):
+        collecting.export(prompts, tmp_path / name)
+    (tmp_path / "b" / "link.jsonl").symlink_to(tmp_path / "nowhere.jsonl")
+    (tmp_path / "b" / "folder.jsonl").mkdir()
+    with (tmp_path / "b" / "train.jsonl").open("ab") as file:
+        file.write(b'{"note": "caf\xe9"}\n')
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert len(removal.rows) == 3
+    assert b"ann's roof" not in b"".join((tmp_path / name / "train.jsonl").read_bytes() for name in "abc")
+    assert (tmp_path / "b" / "train.jsonl").read_bytes().endswith(b'{"note": "caf\xe9"}\n')
+    with TestClient(create_app(collecting.reopened(prompts)), base_url="http://127.0.0.1") as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_data_set_that_cannot_be_noted_is_told(prompts, tmp_path, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    for name in ("a", "b"):
+        collecting.export(prompts, tmp_path / name)
+    note = type(collection).note_export
+
+    def broken(self, folder, items):
+        if folder.name == "a":
+            raise OSError(5, "Input/output error")
+        note(self, folder, items)
+
+    monkeypatch.setattr(type(collection), "note_export", broken)
+    removal = withdrawal.withdraw(collection, "ann")
+    assert list(removal.left) == [str(tmp_path / "a")]
+    assert "ann's roof" not in (tmp_path / "b" / "train.jsonl").read_text()
+    monkeypatch.setattr(type(collection), "note_export", note)
+    assert collection.exported(tmp_path / "a") & {"annimage"}, "known until it is done"
+    assert not withdrawal.finish(collection).left
+    assert not collection.exported(tmp_path / "a") & {"annimage"}
+
+
+def test_annotations_that_a_running_program_has_not_written_yet_are_told(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    path = tmp_path / "out" / "annotations.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE items (id TEXT, shape TEXT)")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.execute("PRAGMA wal_autocheckpoint = 0")
+    row = next(line for line in lines(tmp_path / "out") if line["meta"]["collected"]["item"] == "anntext")
+    database.execute("INSERT INTO items VALUES ('1', ?)", (json.dumps(row),))
+    database.commit()
+    assert b"anntext" not in path.read_bytes(), "it is in the log alone"
+    removal, _ = collecting.withdraw(prompts, "ben", tmp_path / "runs")
+    assert not removal.left, "it has nothing of ben"
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert "remove the file" in removal.left[str(path)]
+    database.close()
+
+
+def test_who_asks_for_nothing_has_nothing_read(prompts, tmp_path, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    read = []
+    monkeypatch.setattr(purging, "_purge_file", lambda *args: read.append(args))
+    assert withdrawal.withdraw(collection, "nobody") == purging.Removal()
+    assert withdrawal.withdraw(collection, "ann", []) == purging.Removal()
+    assert withdrawal.withdraw(collection, "ann", ["benimage"]) == purging.Removal()
+    assert not read
+    assert withdrawal.withdraw(collection, "eve").items == [], "a consent and votes alone"
+    assert collection.purposes("eve") == ()
+    assert read
+
+
+def test_a_shard_without_anything_of_it_is_not_written_anew(prompts, tmp_path):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    from test_collection import sharded
+
+    sharded(tmp_path / "out", tmp_path / "out" / "shards")
+    (shard,) = (tmp_path / "out" / "shards").glob("*.tar")
+    withdrawal.withdraw(collection, "ann")
+    before = shard.stat()
+    withdrawal.finish(collection)
+    assert (shard.stat().st_ino, shard.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_vote_under_way_while_its_voter_leaves_keeps_no_name(prompts, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    by_type = {prompt.type: prompt.id for prompt in collection.prompts.values()}
+    item = collection.give("eve", by_type["text"], Part("text", "Rain."), "evetext")
+    checked, left = threading.Event(), threading.Event()
+    purposes = collection.purposes
+
+    def slow(person):
+        agreed = purposes(person)
+        checked.set()
+        left.wait(0.5)  # the other one would come between, were it let
+        return agreed
+
+    monkeypatch.setattr(collection, "purposes", slow)
+    other = collecting.reopened(prompts)  # as another process has it
+    voting = threading.Thread(target=collection.vote, args=("ann", item.id, True))
+    voting.start()
+    assert checked.wait(5)
+    withdrawal.withdraw(other, "ann")
+    left.set()
+    voting.join()
+    names = [name for (name,) in other.rows("SELECT person FROM votes WHERE item = 'evetext'")]
+    assert len(names) == 1
+    assert names[0].startswith("somebody who left")
+
+
+def test_models_of_an_export_that_was_changed_are_listed(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    collecting.export(prompts, out)
+    with (out / "train.jsonl").open("a") as file:
+        file.write('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    changed = hashlib.sha256((out / "train.jsonl").read_bytes()).hexdigest()
+    by_data = run_folder(runs / "one", out, changed, seal="a")
+    by_replay = run_folder(runs / "two", "elsewhere", "others", seal="b")
+    config = json.loads((by_replay / "config.json").read_text())
+    config["recipe"]["replay"] = str(out)
+    (by_replay / "config.json").write_text(json.dumps(config))
+    _, models = collecting.withdraw(prompts, "ann", runs)
+    assert {model["model"] for model in models} == {str(by_data), str(by_replay)}
+    cleared = hashlib.sha256((out / "train.jsonl").read_bytes()).hexdigest()
+    run_folder(runs / "after", out, cleared, seal="c")
+    assert str(runs / "after") not in str(collecting.models(prompts, runs))
+
+
+def test_another_licence_wants_another_consent(prompts, tmp_path):  # noqa: F811
+    terms = tmp_path / "terms.md"
+    terms.write_text(
+        "What you give is kept, and handed on for non-commercial use alone, as the licence below the text says. " * 2
+    )
+    collection = collecting.open_collection(prompts, ["votes=1", "licence=CC-BY-NC-4.0"], terms)
+    collection.agree("ann", collection.terms.version, ["train", "share"])
+    assert collecting.open_collection(prompts).purposes("ann") == ("train", "share")
+    collection = collecting.open_collection(prompts, ["licence=CC0-1.0"])
+    assert collection.terms.text == terms.read_text().strip()
+    assert collection.purposes("ann") == ()
+    assert collecting.open_collection(prompts, ["licence=CC-BY-NC-4.0"]).purposes("ann") == ("train", "share")
+
+
+def test_others_pieces_are_for_those_who_agreed(prompts):  # noqa: F811
+    collection = filled(prompts)
+    collection.give("ann", next(iter(collection.prompts)), drawing(7), "more")
+    with pytest.raises(ConfigError, match="consent before a review"):
+        collection.to_review("mallory")
+    with TestClient(create_app(collection), base_url="http://127.0.0.1") as client:
+        assert client.post("/collect/reviews/next", json={"person": "mallory"}).status_code == 400
+        medium = "/collect/items/more/medium"
+        refused = [client.get(medium), client.get(f"{medium}?person=mallory")]
+        assert [response.status_code for response in refused] == [403, 403]
+        assert client.get(f"{medium}?person=ben").headers["content-type"] == "image/png"
+        withdrawal.withdraw(collection, "ann", ["annimage"])
+        assert client.get(f"{medium}?person=ann").status_code == 200, "one's own"
+
+
+def test_prompts_that_left_the_file_are_asked_no_more(prompts):  # noqa: F811
+    collection = filled(prompts)
+    old = dict(collection.prompts)
+    prompts.write_text('{"type": "image", "prompt": "Draw eight.", "how": "draw"}\n' + PROMPTS.splitlines()[1])
+    collection = opened(prompts, per_prompt=9)
+    assert {collection.next("zoe").words for _ in range(20)} <= {"Draw eight.", "Write a sentence about rain."}
+    assert len(collection.prompts) == 3
+    assert collection.status()["prompts"] == 2
+    assert set(old) < set(collection.prompts), "items have the prompts that they were given to"
+    late = next(id for id, prompt in old.items() if prompt.words == "Draw seven.")
+    collection.agree("zoe", collection.terms.version, ["train"])
+    assert collection.give("zoe", late, drawing(8)).prompt == late, "begun before it was changed"
+    assert collecting.reopened(prompts).asked == collection.asked
