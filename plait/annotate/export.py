@@ -17,6 +17,7 @@ from plait.data.importers.core.writer import Writer
 from plait.errors import ConfigError
 
 FIRST, SECOND, _ = CHOICES
+NAMED = 3  # of the items that are left out
 
 
 def write(
@@ -29,7 +30,13 @@ def write(
 ) -> dict[str, int]:
     """Write a data folder of all items that have an answer, as sure as `least_confidence` at least and of persons who are right about
     `least_gold` of the known items; returns rows by split. `media`: the folder of the items. Raises ConfigError where there is none."""
-    results = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
+    sure = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
+    results = [result for result in sure if not project.is_absent(result.item.id)]
+    if absent := [result.item.id for result in sure if project.is_absent(result.item.id)]:
+        more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+        say(
+            f"left out: item {', '.join(absent[:NAMED])}{more}: its picture or clip is gone, or another than when people were asked"
+        )
     if not results:
         raise ConfigError(
             f"{project.store.path}: there is no answer of a confidence of {least_confidence:g} to write; expected some: label first"

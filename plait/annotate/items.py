@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from plait import registry
 from plait.annotate.kinds import Json, Question, known
 from plait.annotate.store import Item
 from plait.contract import WORDS, Message, Modality, Part, Sample
 from plait.data.importers.core.source import Source
-from plait.data.rows import parse_line, parse_row
+from plait.data.rows import parse_line, parse_row, row_id
 from plait.errors import ConfigError, DataError, RowError
 from plait.modalities import Places
 
@@ -121,13 +122,37 @@ def _of_media(folder: Path, question: Question, on_bad: Callable[[RowError], obj
         if kind.needs_media and registry.places(modality) is None:
             continue
         name = path.relative_to(folder).as_posix()
-        row = {"messages": [{"role": "user", "content": [{"type": modality, modality: name}]}]}
         try:
-            digest = hashlib.blake2b(name.encode() + b"\0" + path.read_bytes(), digest_size=8)
+            yield Item(_id_of(folder, name), _row_of(modality, name))
         except (UnicodeEncodeError, OSError) as error:
             on_bad(RowError(f"{name!r}: {error}; expected a file that can be read, with a name in UTF-8"))
-            continue
-        yield Item(digest.hexdigest(), row)
+
+
+def _id_of(folder: Path, name: str) -> str:
+    """The id of a medium: of its name and its bytes. Raises UnicodeEncodeError, OSError."""
+    return hashlib.blake2b(name.encode() + b"\0" + (folder / name).read_bytes(), digest_size=8).hexdigest()
+
+
+def _row_of(modality: str, name: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": modality, modality: name}]}]}
+
+
+def is_changed(item: Item, data: Path) -> bool:
+    """Whether an item is a medium of a folder without rows that is gone, or that has other bytes than when people were asked about it."""
+    if not data.is_dir() or any((data / f"{split}.jsonl").is_file() for split in SPLITS):
+        return False
+    try:
+        ((part,),) = (message["content"] for message in item.row["messages"])
+        name = part[part["type"]]
+        if item.row != _row_of(part["type"], name) or item.id == row_id(
+            json.dumps(item.row, ensure_ascii=False).encode()
+        ):
+            return False  # it came as a row, as of another program
+        return _id_of(data, name) != item.id
+    except (TypeError, KeyError, ValueError):
+        return False
+    except OSError:
+        return True
 
 
 def sample_of(item: Item, folder: Path, modalities: Mapping[str, Modality]) -> Sample:

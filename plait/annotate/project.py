@@ -76,6 +76,7 @@ class Project:
         self._queue: list[str] = []  # items that nobody has answered, in the order in which they are handed out
         self._begun: dict[str, None] = {}  # items that have some of their answers, in order
         self._golds: list[str] = []
+        self._absent: set[str] = set()  # items whose medium is not what it was
         self._undone: dict[str, str] = {}  # items by the id of the event that took back what was said of them
         self._complete: set[str] = set()  # items that have all their answers, or a decision
         self._answers = 0  # of items whose answer is not known
@@ -101,6 +102,16 @@ class Project:
             for prediction in predictions:
                 self.predictions.setdefault(prediction.item, {})[prediction.model] = prediction
             self._order()
+
+    def leave_out(self, items: set[str]) -> None:
+        """Ask about some items no more; what was said of them stays."""
+        with self.lock:
+            self._absent = items
+            self._order()
+
+    def is_absent(self, item: str) -> bool:
+        """Whether an item is asked about no more."""
+        return item in self._absent
 
     def uncertainty(self, item: str) -> float:
         """How unsure models are of an item: the share of them that contradict the most of them, and the mean doubt of each."""
@@ -187,7 +198,7 @@ class Project:
         count = sum(kind == ANSWER for kind, *_ in self._history.get(person, ()))
         if not every or (count + 1) % every:
             return None
-        return next((id for id in self._golds if person not in self.votes[id]), None)
+        return next((id for id in self._golds if person not in self.votes[id] and id not in self._absent), None)
 
     def _open(self, person: str, now: float) -> str | None:
         """What others have begun, before what nobody has."""
@@ -198,6 +209,7 @@ class Project:
             skips = sum(not vote.is_answer for vote in votes.values())
             return (
                 person not in votes
+                and id not in self._absent
                 and not self.decisions[id]
                 and skips < MANY_SKIPS
                 and len(votes) - skips + leased[id] < self.plan.overlap
@@ -276,9 +288,14 @@ class Project:
             self._order()
         return count, len(kept)
 
+    def may_decide(self, person: str) -> bool:
+        """Whether a person is a reviewer, as everybody is where none are named."""
+        reviewers = {canonical(name) for name in self.plan.reviewers}
+        return not reviewers or (bool(person) and canonical(person) in reviewers)
+
     def check_reviewer(self, person: str) -> None:
         """Raise ConfigError unless a person may decide."""
-        if self.plan.reviewers and person not in self.plan.reviewers:
+        if not self.may_decide(person):
             raise ConfigError(
                 f"{person} decides nothing here; expected one of the reviewers: {', '.join(self.plan.reviewers)}"
             )
@@ -292,7 +309,7 @@ class Project:
         with self.lock:
             mine = self._history.get(canonical(person), ()) if person else ()
             return {
-                "items": len(self.items) - len(self._golds),
+                "items": len(self.items) - len(self._golds) - len(self._absent - self._complete),
                 "complete": len(self._complete),
                 "answers": self._answers,
                 "yours": sum(kind == ANSWER for kind, *_ in mine),

@@ -125,6 +125,11 @@ class Store(Database):
             return question
         kept = json.loads(rows[0][0])
         earlier = Question(kept["kind"], kept["words"], tuple(kept["options"]))
+        if question is not None and question != earlier and not self.rows("SELECT 1 FROM events LIMIT 1"):
+            with closing(self._open()) as file:  # nobody has answered: what was mistyped is mended
+                file.execute("UPDATE project SET question = ?", (json.dumps(question.as_json()),))
+                file.execute("DELETE FROM predictions")
+            return question
         if question is not None and question != earlier:
             raise ConfigError(
                 f"{self.path} asks {kept}; got {question.as_json()}: answers to another question do not mix; leave --ask out to go on, or "

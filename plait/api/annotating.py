@@ -71,10 +71,13 @@ def open_project(
     if len(unfit) > REASONS:
         say(f"left out: {len(unfit) - REASONS} more")
     say(f"{len(project.items)} items, {added} of them new, in {store.path}")
-    if gone := len(set(project.items) - {item.id for item in listed}):
-        say(
-            f"{gone} of them are not in {data} any more, or were changed: what was said of them is kept, and they are still asked about"
-        )
+    gone = set(project.items) - {item.id for item in listed}
+    changed_media = {id for id in gone if items.is_changed(project.items[id], data)}
+    project.leave_out(changed_media)
+    if changed_media:
+        say(f"{len(changed_media)} of them are gone from {data}, or were changed: what was said of them is kept, and they are asked about no more")  # fmt: skip
+    if rows := len(gone - changed_media):
+        say(f"{rows} of them are not in {data}, but came as rows before: they are still asked about")
     return project
 
 
@@ -87,7 +90,9 @@ def reading(data: Path) -> Iterator[Project]:
         )
     store = Store(store_of(data), reading=True)
     try:
-        yield Project(store)
+        project = Project(store)
+        project.leave_out({id for id, item in project.items.items() if items.is_changed(item, data)})
+        yield project
     except sqlite3.Error as error:
         raise ConfigError(f"{store.path}: {error}; expected {EXPECTED_FILE}") from error
     finally:

@@ -60,7 +60,7 @@ def withdraw(prompts: Path, person: str, runs: Path) -> tuple[Removal, list[dict
     learned from it."""
     collection = reopened(prompts)
     removal = withdrawal.withdraw(collection, person, also=[runs])
-    if not removal.items:
+    if not removal.is_known:
         removal = withdrawal.finish(collection, [runs])
     return removal, withdrawal.trained_models(collection, runs, removal.items) if removal.items else []
 

@@ -11,7 +11,7 @@ import numpy as np
 from plait.api.model import Model
 from plait.contract import WORDS, Message, Part
 from plait.errors import ConfigError
-from plait.explain.explanation import ANSWER, DEFAULT, Explanation
+from plait.explain.explanation import ANSWER, DEFAULT, Explanation, target_named
 from plait.explain.lens import Lens
 from plait.explain.lens_view import lens_view
 from plait.explain.methods import METHODS
@@ -45,6 +45,8 @@ def methods(asked: Sequence[str], of: str = ANSWER) -> list[str]:
     what is explained is what layers make."""
     if of == LAYERS and asked:
         raise ConfigError(f"got the method {asked[0]} of {of}; expected none: no method weighs what layers make")
+    if of != LAYERS:
+        target_named(of)
     names = list(METHODS) if ALL in asked else list(dict.fromkeys(asked)) or [DEFAULT]
     if unknown := [name for name in asked if name not in METHODS and name != ALL]:
         raise ConfigError(f"got the method {unknown[0]!r}; expected one of {', '.join(METHODS)}, or {ALL}")

@@ -57,16 +57,18 @@ def annotate(
         raise ConfigError("got --options or --question without --ask; expected --ask beside them")
     asked = Question(ask, question, tuple(filter(None, map(str.strip, options.split(","))))) if ask else None
     access = server.access(keys, LOOPBACK if address[0] in LOOPBACK else (), ())
+    models = {}
+    if by:
+        from plait import api
+
+        models = api.load_several(named_checkpoints(by))
     project = annotating.open_project(data, asked, overrides or (), typer.echo)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
 
     def begin() -> object:
         """Start the models that guess; returns what ends them."""
-        if by:
-            from plait import api
-
-            models = api.load_several(named_checkpoints(by))
+        if models:
             arguments = (models, project, folder_of(data), lambda: not stop.is_set(), typer.echo)
             threading.Thread(target=annotating.ask_models, args=arguments, daemon=True).start()
         return stop.set

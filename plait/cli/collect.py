@@ -93,7 +93,7 @@ def withdraw(
     from plait.api import collecting
 
     removal, models = collecting.withdraw(prompts, person, runs)
-    typer.echo(f"{len(removal.items)} items of {person} are gone")
+    typer.echo(f"{len(removal.items)} items of {person} are gone{', and the consent' if removal.is_known else ''}")
     for path, count in sorted(removal.rows.items()):
         typer.echo(f"{path}: {count} rows less")
     for path, count in sorted(removal.media.items()):
@@ -102,7 +102,7 @@ def withdraw(
         typer.echo(f"{path}: NOT cleared: {why}")
     for model in models:
         typer.echo(f"{model['model']}: {model['why']}; train it anew without them")
-    if not removal.items:
+    if not removal.is_known:
         raise ConfigError(f"{person} gave nothing that is here; expected a name as the pages know it")
     if removal.left:
         raise typer.Exit(1)

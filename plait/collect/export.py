@@ -18,7 +18,7 @@ from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.writer import Writer
 from plait.data.rows import parse_row
-from plait.errors import ConfigError
+from plait.errors import ConfigError, RowError
 from plait.runtime.files import atomic_write
 
 CARD, LICENCE = "README.md", "LICENCE.txt"
@@ -56,7 +56,7 @@ def _write(
     collection.note_export(folder, ids)  # before the first byte: a kill leaves nothing that nobody knows
     with writer:
         try:
-            add_checked(writer, records(collection, items), say)
+            add_checked(writer, records(collection, items, say), say)
             counts = writer.finish()
             writer.note(
                 {
@@ -78,8 +78,10 @@ def _write(
     return counts
 
 
-def records(collection: Collection, items: Sequence[Contribution]) -> Iterator[Record]:
-    """Rows of items. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
+def records(
+    collection: Collection, items: Sequence[Contribution], say: Callable[[str], object] = print
+) -> Iterator[Record]:
+    """Rows of items; those of rows that a prompt had wrong are left out, and said. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
     rows of a person are in one split."""
     modalities: dict[str, Modality] = registry.build_all(registry.available())
     for item in items:
@@ -94,7 +96,11 @@ def records(collection: Collection, items: Sequence[Contribution]) -> Iterator[R
             row = filled(template, value)
             row["meta"] = {**row.get("meta", {}), COLLECTED: meta}
             row.setdefault("task", f"collected {prompt.how or prompt.type}")
-            sample = parse_row(row, collection.folder, modalities, f"item {item.id}")
+            try:
+                sample = parse_row(row, collection.folder, modalities, f"item {item.id}")
+            except RowError as error:
+                say(f"left out: {error}")
+                continue
             yield Record(sample, group=person, where=f"item {item.id}")
 
 

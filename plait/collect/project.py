@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -172,11 +173,9 @@ class Collection(Database):
         person = canonical(person)
         counts = dict(self.rows("SELECT prompt, count(*) FROM items GROUP BY prompt"))
         mine = {prompt for (prompt,) in self.rows("SELECT DISTINCT prompt FROM items WHERE person = ?", person)}
-        rejected = dict(
-            self.rows(
-                "SELECT prompt, count(*) FROM items WHERE (SELECT count(*) FROM votes WHERE item = id AND NOT is_good) >= ? GROUP BY prompt",
-                self.plan.votes,
-            )
+        settled = self._settled()
+        rejected = Counter(
+            prompt for item, prompt in self.rows("SELECT id, prompt FROM items") if settled.get(item) == REJECTED
         )
         wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.asked if id not in mine}
         wanted = {id: count for id, count in wanted.items() if count < self.plan.per_prompt}
@@ -275,12 +274,18 @@ class Collection(Database):
 
     def standing(self, item: str) -> str:
         """`accepted` or `rejected`, by whichever had the votes first; `open` before that."""
-        good = bad = 0
-        for (is_good,) in self.rows("SELECT is_good FROM votes WHERE item = ? ORDER BY at", item):
-            good, bad = good + is_good, bad + (not is_good)
-            if self.plan.votes in (good, bad):
-                return ACCEPTED if good == self.plan.votes else REJECTED
-        return OPEN
+        return self._settled(item).get(item, OPEN)
+
+    def _settled(self, item: str = "") -> dict[str, str]:
+        """How items stand that are not open, or that one."""
+        where, values = ("WHERE item = ?", [item]) if item else ("", [])
+        counts, settled = dict[str, list[int]](), dict[str, str]()
+        for id, is_good in self.rows(f"SELECT item, is_good FROM votes {where} ORDER BY at", *values):
+            of_item = counts.setdefault(id, [0, 0])
+            of_item[is_good] += 1
+            if of_item[is_good] >= self.plan.votes:
+                settled.setdefault(id, ACCEPTED if is_good else REJECTED)
+        return settled
 
     # What there is
 
@@ -333,15 +338,10 @@ class Collection(Database):
 
     def status(self) -> dict[str, int]:
         """Counts of prompts, persons and items by standing."""
-        ((items, persons, good, bad),) = self.rows(
-            "SELECT count(*), count(DISTINCT person), sum(good >= ?1), sum(bad >= ?1) FROM (SELECT person, "
-            "(SELECT count(*) FROM votes WHERE item = id AND is_good) AS good, "
-            "(SELECT count(*) FROM votes WHERE item = id AND NOT is_good) AS bad FROM items)",
-            self.plan.votes,
-        )
-        good, bad = good or 0, bad or 0
+        ((items, persons),) = self.rows("SELECT count(*), count(DISTINCT person) FROM items")
         withdrawn = self.rows("SELECT count(*) FROM withdrawn")[0][0]
-        by_standing = {ACCEPTED: good, REJECTED: bad, OPEN: items - good - bad}
+        settled = Counter(self._settled().values())
+        by_standing = {ACCEPTED: settled[ACCEPTED], REJECTED: settled[REJECTED], OPEN: items - settled.total()}
         return {"prompts": len(self.asked), "persons": persons, "items": items, **by_standing, "withdrawn": withdrawn}
 
     @contextmanager

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from plait import registry
-from plait.contract import WORDS
-from plait.errors import ConfigError, DataError
+from plait.contract import WORDS, Modality
+from plait.data.rows import parse_row
+from plait.errors import ConfigError, DataError, RowError
 
 ITEM = "$item"  # in the rows of a prompt: what the person makes
 KEYS = {"type", "prompt", "how", "label", "question", "rows"}
@@ -80,10 +82,20 @@ def _prompt(raw: Mapping[str, Any], where: str) -> Prompt:
         raise DataError(
             f'{where}: got the rows {rows!r:.80}; expected a list of rows with messages, with "{ITEM}" as the value of a part'
         )
+    for row in rows:
+        try:
+            parse_row(filled(row, "item"), Path(), _modalities(), where)
+        except RowError as error:
+            raise DataError(f"{error}; expected rows that can be trained on once {ITEM} is an item") from error
     digest = hashlib.blake2b(
         json.dumps([kind, words, raw.get("how"), rows], sort_keys=True).encode(), digest_size=8
     ).hexdigest()
     return Prompt(digest, kind, words.strip(), str(raw.get("how") or ""), tuple(rows))
+
+
+@cache
+def _modalities() -> Mapping[str, Modality]:
+    return registry.build_all(registry.available())
 
 
 def _rows(kind: str, words: str, raw: Mapping[str, Any]) -> list[dict[str, Any]]:

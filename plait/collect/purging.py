@@ -33,12 +33,13 @@ class Withdrawn:
 @dataclass
 class Removal:
     """What a withdrawal took out: items, and rows, media and features by the file or folder that they were in. `left`: what could not be cleared,
-    and why."""
+    and why. `is_known`: whether anything of the person was there, if only a consent."""
 
     items: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    is_known: bool = False
 
 
 def purge(folder: Path, withdrawn: Withdrawn, removal: Removal) -> None:

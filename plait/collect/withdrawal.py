@@ -36,9 +36,9 @@ def withdraw(
     StorageError where nothing could be removed; what could be removed in part is told."""
     person = canonical(person)
     with collection.exclusive():
-        mine, is_anything = _take_out(collection, person, items)
-        removal = Removal([item.id for item in mine])
-        if is_anything:  # else whoever asks for nothing has everything read
+        mine, is_known = _take_out(collection, person, items)
+        removal = Removal([item.id for item in mine], is_known=is_known)
+        if is_known:  # else whoever asks for nothing has everything read
             _clear(collection, also, removal)
     return removal
 

@@ -144,21 +144,27 @@ def message_entry(message: Message) -> dict[str, Any]:
     return {"role": message.role, "parts": parts}
 
 
+def target_named(of: str) -> tuple[str, str]:
+    """ANSWER or TOKEN, and which one, if any. Raises ConfigError."""
+    name, colon, number = of.partition(":")
+    name = SAME.get(name, name)
+    if (name, colon) != (ANSWER, "") and (name != TOKEN or (colon and not number.isdecimal())):
+        raise ConfigError(f"got of={of!r}; expected answer, token, patch or frame, or one of them such as token:3")
+    return name, number
+
+
 def targets_of(of: str, whole: Scorer, part: int) -> list[tuple[Target, str, Region]]:
     """What is explained of an answer whose `whole` part a scorer knows, with its words and its place. `of`: answer, token (each by itself,
     MOST_TARGETS at most) or token:NUMBER; patch and frame are tokens, too. Raises ConfigError."""
-    name, colon, number = of.partition(":")
-    name = SAME.get(name, name)
-    if name == ANSWER and not colon:
+    name, number = target_named(of)
+    if name == ANSWER:
         return [(Target(part), "", {})]
-    if name != TOKEN or (colon and not number.isdecimal()):
-        raise ConfigError(f"got of={of!r}; expected answer, token, patch or frame, or one of them such as token:3")
     answered = whole.answer.parts[part]
     _, regions = content_of(whole.row, len(whole.messages), answered, part, whole.vocabulary)
     count = whole.tokens
-    if colon and int(number) >= count:
+    if number and int(number) >= count:
         raise ConfigError(f"got of={of!r}; expected a token from 0 to {count - 1}, of which this answer consists")
-    numbers = [int(number)] if colon else range(min(count, MOST_TARGETS))
+    numbers = [int(number)] if number else range(min(count, MOST_TARGETS))
     places = [regions[token] if token < len(regions) else {} for token in numbers]
     return [
         (Target(part, token, token + 1), _words(answered, place), place)

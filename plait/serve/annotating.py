@@ -38,7 +38,11 @@ SHOWN = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".wav": "audio/wav",
     ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
 }  # fmt: skip
-NOT_A_REVIEWER = ApiError("this is for reviewers; expected a key of one of them", 403, code="not_a_reviewer")
+NOT_A_REVIEWER = ApiError(
+    "this is for reviewers; expected one of those that the project names (reviewers=...), by key where there are keys",
+    403,
+    code="not_a_reviewer",
+)
 
 
 class Caller(Body):
@@ -107,7 +111,7 @@ class Pages:
                 404,
                 code="not_found",
             )
-        if kind == DECIDE and not _may_review(self.project, person):
+        if kind == DECIDE and not self.project.may_decide(person):
             raise NOT_A_REVIEWER
         event = self.project.say(kind, body.item, person, body.value, body.id, body.seconds)
         following = {} if kind == DECIDE else {"item": self.shown(self.project.next(person), person)}
@@ -154,7 +158,7 @@ def router(pages: Pages) -> APIRouter:
         person = caller_of(http) or person
         return {
             "question": project.question.as_json(), "overlap": project.plan.overlap, "person": person, "is_named": bool(caller_of(http)),
-            "can_review": _may_review(project, person), "progress": project.progress(person),
+            "can_review": project.may_decide(person), "progress": project.progress(person),
         }  # fmt: skip
 
     @routes.post("/next")
@@ -193,7 +197,7 @@ def reviews(pages: Pages) -> APIRouter:
     project = pages.project
 
     def check(http: HttpRequest, person: str = "") -> None:
-        if not _may_review(project, caller_of(http) or person):
+        if not project.may_decide(caller_of(http) or person):
             raise NOT_A_REVIEWER
 
     routes = APIRouter(prefix="/annotate", tags=["annotate"])
@@ -222,10 +226,6 @@ def reviews(pages: Pages) -> APIRouter:
         return {"count": len(listed), "items": shapes}
 
     return routes
-
-
-def _may_review(project: Project, person: str) -> bool:
-    return not project.plan.reviewers or person in project.plan.reviewers
 
 
 def create_app(

@@ -69,7 +69,7 @@ def collect(
     listening = listen(*place)
     app = collecting.create_app(collection, access, also)
     say(
-        f"{len(collection.prompts)} prompts at {address_of(listening, place[0])}, kept in {collection.folder}  (Ctrl-C ends)"
+        f"{len(collection.asked)} prompts at {address_of(listening, place[0])}, kept in {collection.folder}  (Ctrl-C ends)"
     )
     uvicorn.Server(settings(app)).run(sockets=[listening])
 
@@ -96,5 +96,5 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"cannot listen at {host}, port {port}: {error.strerror}; expected an address of this machine and a port that is free: "
-            "choose another --port, or 0 for any"
+            "choose another port, or 0 for any"
         ) from error

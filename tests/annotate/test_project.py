@@ -241,7 +241,9 @@ def test_one_process_at_a_time(begin, tmp_path):
 
 
 def test_another_question_does_not_mix_with_the_first(begin, tmp_path):
-    begin(1).store.close()
+    project = begin(1)
+    say(project, "ann")
+    project.store.close()
     with pytest.raises(ConfigError, match="do not mix"):
         Store(tmp_path / "a.sqlite", Question("label", "", ("cat", "bird")))
     store = Store(tmp_path / "a.sqlite")  # leaving it out goes on

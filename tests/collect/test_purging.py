@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from test_collection import PROMPTS, drawing, filled, lines, opened, prompts, run_folder  # noqa: F401
+from typer.testing import CliRunner
 
 from plait.api import collecting
+from plait.cli import app as cli
 from plait.collect import purging, withdrawal
 from plait.contract import Part
 from plait.data.features import Store, content_hash
-from plait.errors import ConfigError
+from plait.errors import ConfigError, DataError
 from plait.serve.collecting import create_app
 
 READER = SimpleNamespace(name="v1.5", version="1", width=4)  # a name with a dot
@@ -245,3 +247,48 @@ def test_prompts_that_left_the_file_are_asked_no_more(prompts):  # noqa: F811
     collection.agree("zoe", collection.terms.version, ["train"])
     assert collection.give("zoe", late, drawing(8)).prompt == late, "begun before it was changed"
     assert collecting.reopened(prompts).asked == collection.asked
+
+
+def test_rows_that_cannot_be_trained_on_are_refused_before_anybody_gives(prompts, tmp_path):  # noqa: F811
+    wrong = {
+        "messages": [
+            {"role": "user", "content": "Rain?"},
+            {"role": "assistent", "content": [{"type": "text", "text": "$item"}]},
+        ]
+    }
+    prompts.write_text(PROMPTS + json.dumps({"type": "text", "prompt": "Rain?", "rows": [wrong]}))
+    with pytest.raises(DataError, match=r"p.jsonl:3, message 1: unknown role 'assistent'"):
+        opened(prompts)
+    prompts.write_text(PROMPTS)
+    collection = filled(prompts)
+    text = next(prompt for prompt in collection.prompts.values() if prompt.type == "text")
+    broken = {**text.__dict__, "rows": [wrong]}  # as an earlier version kept it
+    with collection._transaction() as file:
+        file.execute("UPDATE prompts SET shape = ? WHERE id = ?", (json.dumps(broken), text.id))
+    assert sum(collecting.export(prompts, tmp_path / "out").values()) == 6
+    assert {line["meta"]["collected"]["item"][3:] for line in lines(tmp_path / "out")} == {"image"}
+
+
+def test_it_stands_as_the_first_votes_of_one_mind_say(prompts):  # noqa: F811
+    collection = filled(prompts)
+    drawn = collection.give("eve", next(iter(collection.prompts)), drawing(20), "drawn")
+    collection.vote("cid", drawn.id, False)
+    collection = opened(prompts, votes=2)
+    text = next(prompt.id for prompt in collection.prompts.values() if prompt.type == "text")
+    item = collection.give("eve", text, Part("text", "Rain."), "mixed")
+    collection.vote("ann", item.id, True)
+    collection.vote("ben", item.id, False)
+    assert collection.standing(item.id) == "open"
+    collection = opened(prompts, votes=1)
+    assert collection.standing(item.id) == "accepted"
+    status = collection.status()
+    assert (status["accepted"], status["rejected"], status["open"]) == (7, 1, 0)
+
+
+def test_a_consent_alone_is_taken_back(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    arguments = ["collected", "withdraw", str(prompts), "eve", "--runs", str(tmp_path / "runs")]
+    first, again = (CliRunner().invoke(cli, arguments) for _ in range(2))
+    assert (first.exit_code, first.output.strip()) == (0, "0 items of eve are gone, and the consent")
+    assert again.exit_code != 0
+    assert collecting.reopened(prompts).purposes("eve") == ()
