@@ -49,7 +49,7 @@ def _write(
     ]
     if not items:
         raise ConfigError(
-            f"{collection.folder}: no item that is {' or '.join(standings)} may be used to {purpose}; expected some: collect, and review, first"
+            f"{collection.folder}: no item that is {' or '.join(standings)} may be used to {purpose}; expected some, of persons who agree to the text as it is now ({collection.plan.licence}): collect, and review, first"
         )
     writer = Writer(folder)
     ids = [item.id for item in items]

@@ -399,7 +399,7 @@ def test_an_archive_is_explained_too(run, tmp_path):
     ("arguments", "what"),
     [
         (["--text", "what?", "--method", "magic"], "'magic'; expected one of shapley"),
-        (["--text", "what?", "--answer", "yes", "--of", "word"], "of='word'"),
+        (["--text", "what?", "--of", "word"], "of='word'"),
         (
             ["--text", "what?", "--answer", "yes", "--of", "layers", "--method", "masking"],
             "masking of layers; expected none",
