@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +137,22 @@ def _row_of(modality: str, name: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [{"type": modality, modality: name}]}]}
 
 
-def is_changed(item: Item, data: Path) -> bool:
-    """Whether an item is a medium of a folder without rows that is gone, or that has other bytes than when people were asked about it."""
+def changed(listed: Iterable[Item], data: Path, by_content: bool = True) -> set[str]:
+    """Ids of items that are media of a folder without rows and are gone, or that have other bytes than when people were asked about them
+    (`by_content`, which reads them)."""
     if not data.is_dir() or any((data / f"{split}.jsonl").is_file() for split in SPLITS):
-        return False
+        return set()
+    return {item.id for item in listed if _is_changed(item, data, by_content)}
+
+
+def _is_changed(item: Item, folder: Path, by_content: bool) -> bool:
     try:
         ((part,),) = (message["content"] for message in item.row["messages"])
         name = part[part["type"]]
-        if item.row != _row_of(part["type"], name) or item.id == row_id(
-            json.dumps(item.row, ensure_ascii=False).encode()
-        ):
-            return False  # it came as a row, as of another program
-        return _id_of(data, name) != item.id
+        came_as_row = item.id == row_id(json.dumps(item.row, ensure_ascii=False).encode())  # as of another program
+        if item.row != _row_of(part["type"], name) or came_as_row:
+            return False
+        return _id_of(folder, name) != item.id if by_content else not (folder / name).is_file()
     except (TypeError, KeyError, ValueError):
         return False
     except OSError:

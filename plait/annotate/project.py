@@ -109,6 +109,10 @@ class Project:
             self._absent = items
             self._order()
 
+    def has_results(self, item: str) -> bool:
+        """Whether anybody answered or decided."""
+        return bool(self.decisions[item]) or bool(self.answers_of(item))
+
     def is_absent(self, item: str) -> bool:
         """Whether an item is asked about no more."""
         return item in self._absent
@@ -309,7 +313,7 @@ class Project:
         with self.lock:
             mine = self._history.get(canonical(person), ()) if person else ()
             return {
-                "items": len(self.items) - len(self._golds) - len(self._absent - self._complete),
+                "items": len(self.items) - len(self._golds) - len(self._absent - self._complete - set(self._golds)),
                 "complete": len(self._complete),
                 "answers": self._answers,
                 "yours": sum(kind == ANSWER for kind, *_ in mine),

@@ -85,7 +85,7 @@ def disputes(project: Project) -> list[Dispute]:
         by_item = settled(project)
         listed = []
         for id, item in project.items.items():
-            if item.gold is not None or project.decision(id) is not None:
+            if item.gold is not None or project.decision(id) is not None or project.is_absent(id):
                 continue
             answers = project.answers_of(id)
             skips = tuple(name for name, vote in project.votes[id].items() if not vote.is_answer)

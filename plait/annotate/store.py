@@ -126,9 +126,12 @@ class Store(Database):
         kept = json.loads(rows[0][0])
         earlier = Question(kept["kind"], kept["words"], tuple(kept["options"]))
         if question is not None and question != earlier and not self.rows("SELECT 1 FROM events LIMIT 1"):
-            with closing(self._open()) as file:  # nobody has answered: what was mistyped is mended
+            with closing(self._open()) as file:  # nobody has answered: it begins anew
+                file.execute("BEGIN IMMEDIATE")
+                for query in ("DELETE FROM predictions", "DELETE FROM items"):
+                    file.execute(query)
                 file.execute("UPDATE project SET question = ?", (json.dumps(question.as_json()),))
-                file.execute("DELETE FROM predictions")
+                file.execute("COMMIT")
             return question
         if question is not None and question != earlier:
             raise ConfigError(

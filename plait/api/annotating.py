@@ -71,12 +71,12 @@ def open_project(
     if len(unfit) > REASONS:
         say(f"left out: {len(unfit) - REASONS} more")
     say(f"{len(project.items)} items, {added} of them new, in {store.path}")
-    gone = set(project.items) - {item.id for item in listed}
-    changed_media = {id for id in gone if items.is_changed(project.items[id], data)}
+    missing = set(project.items) - {item.id for item in listed}
+    changed_media = items.changed([project.items[id] for id in missing], data)
     project.leave_out(changed_media)
     if changed_media:
         say(f"{len(changed_media)} of them are gone from {data}, or were changed: what was said of them is kept, and they are asked about no more")  # fmt: skip
-    if rows := len(gone - changed_media):
+    if rows := len(missing - changed_media):
         say(f"{rows} of them are not in {data}, but came as rows before: they are still asked about")
     return project
 
@@ -91,7 +91,7 @@ def reading(data: Path) -> Iterator[Project]:
     store = Store(store_of(data), reading=True)
     try:
         project = Project(store)
-        project.leave_out({id for id, item in project.items.items() if items.is_changed(item, data)})
+        project.leave_out(items.changed(project.items.values(), data, by_content=False))
         yield project
     except sqlite3.Error as error:
         raise ConfigError(f"{store.path}: {error}; expected {EXPECTED_FILE}") from error
@@ -112,7 +112,12 @@ def guesses(
     for id, item in list(project.items.items()):
         if not wanted():
             return
-        if item.gold is not None or name in project.predictions.get(id, {}) or project.is_complete(id):
+        if (
+            item.gold is not None
+            or name in project.predictions.get(id, {})
+            or project.is_complete(id)
+            or project.is_absent(id)
+        ):
             continue
         try:
             yield guess(model, name, project.question, item, folder)
@@ -171,6 +176,7 @@ def export(
 ) -> dict[str, int]:
     """Write what people said of `data` as the new data folder `to`; returns rows by split. Raises ConfigError."""
     with reading(data) as project:
+        project.leave_out(items.changed([item for id, item in project.items.items() if project.has_results(id)], data))
         return exporting.write(project, items.folder_of(data), to, least_confidence, least_gold, say)
 
 

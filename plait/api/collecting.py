@@ -27,17 +27,18 @@ def open_collection(
     before, `overrides` change the plan (plait.collect.project.Plan), such as votes=2. Raises ConfigError, DataError."""
     folder = folder_of(prompts)
     before = Collection(folder) if (folder / STORE).is_file() else None
-    ways = {(prompt.type, prompt.how) for prompt in before.prompts.values()} if before else set()
+    ways = {(before.prompts[id].type, before.prompts[id].how) for id in before.current_prompts} if before else set()
     if not kind and len(ways) == 1:  # as it was said at the beginning
         ((kind, how),) = ways
     asked = asking.read(prompts, kind, how)
-    kept = before.plan if before else Plan()
-    is_theirs = before is not None and before.terms not in (None, consent.read(None, kept.licence))
-    collection = Collection(folder, asked, changed(kept, overrides))
-    if terms is not None or not is_theirs:
-        collection.use_terms(consent.read(terms, collection.plan.licence))
-    elif collection.terms is not None:  # under another licence it is another version
-        collection.use_terms(collection.terms)
+    earlier = before.plan if before else Plan()
+    plan = changed(earlier, overrides)
+    text = consent.read(terms, plan.licence).text  # before anything is written
+    if terms is None and before is not None and before.terms is not None:
+        is_theirs = before.terms.text != consent.read(None, earlier.licence).text
+        text = before.terms.text if is_theirs else text
+    collection = Collection(folder, asked, plan)
+    collection.use_terms(text)
     return collection
 
 
@@ -56,12 +57,12 @@ def export(prompts: Path, to: Path, purpose: str = consent.TRAIN, unsettled: boo
 
 
 def withdraw(prompts: Path, person: str, runs: Path) -> tuple[Removal, list[dict[str, Any]]]:
-    """Take back all that a person gave, or clear again what could not be cleared before; returns what was removed, and the models below `runs` that
+    """Take back all that a person gave, and clear what could not be cleared before; returns what was removed, and the models below `runs` that
     learned from it."""
     collection = reopened(prompts)
     removal = withdrawal.withdraw(collection, person, also=[runs])
-    if not removal.is_known:
-        removal = withdrawal.finish(collection, [runs])
+    if removal.is_retry:  # of whomever
+        return removal, withdrawal.trained_models(collection, runs)
     return removal, withdrawal.trained_models(collection, runs, removal.items) if removal.items else []
 
 

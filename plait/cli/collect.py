@@ -93,7 +93,10 @@ def withdraw(
     from plait.api import collecting
 
     removal, models = collecting.withdraw(prompts, person, runs)
-    typer.echo(f"{len(removal.items)} items of {person} are gone{', and the consent' if removal.is_known else ''}")
+    if removal.is_known:
+        typer.echo(f"{len(removal.items)} items of {person} are gone, and the consent")
+    elif removal.is_retry:
+        typer.echo(f"{person} gave nothing that is here; what could not be cleared before is cleared again")
     for path, count in sorted(removal.rows.items()):
         typer.echo(f"{path}: {count} rows less")
     for path, count in sorted(removal.media.items()):
@@ -102,7 +105,7 @@ def withdraw(
         typer.echo(f"{path}: NOT cleared: {why}")
     for model in models:
         typer.echo(f"{model['model']}: {model['why']}; train it anew without them")
-    if not removal.is_known:
+    if not removal.is_known and not removal.is_retry:
         raise ConfigError(f"{person} gave nothing that is here; expected a name as the pages know it")
     if removal.left:
         raise typer.Exit(1)

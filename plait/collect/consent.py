@@ -31,23 +31,23 @@ Licence of what is handed on: {licence}.
 
 @dataclass(frozen=True)
 class Consent:
-    """The text that people agree to, and the licence of what is handed on. `version`: the first digits of their hash, so that another text, or
-    another licence, is another version."""
+    """The text that people agree to. `licence`: that of what is handed on, where it is another than when the text was new. `version`: the first
+    digits of their hash, so that another text, or another licence, is another version."""
 
     text: str
-    licence: str
+    licence: str = ""
 
     @property
     def version(self) -> str:
-        """Twelve hexadecimal digits of the hash of the text, the licence and the purposes."""
-        agreed = "\n".join([self.text, self.licence, *PURPOSES, *PURPOSES.values()])
-        return hashlib.sha256(agreed.encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the hash of the text, the licence if any, and the purposes."""
+        agreed = [self.text, *filter(None, [self.licence]), *PURPOSES, *PURPOSES.values()]
+        return hashlib.sha256("\n".join(agreed).encode()).hexdigest()[:12]
 
 
 def read(path: Path | None, licence: str) -> Consent:
-    """The consent in a file, or ours, under a licence. Raises DataError."""
+    """The consent in a file, or ours. Raises DataError."""
     if path is None:
-        return Consent(TEXT.format(licence=licence), licence)
+        return Consent(TEXT.format(licence=licence))
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -56,7 +56,7 @@ def read(path: Path | None, licence: str) -> Consent:
         raise DataError(
             f"{path} has {len(text)} characters; expected 100 to {LONGEST}: what is kept, what for, how it is taken back"
         )
-    return Consent(text, licence)
+    return Consent(text)
 
 
 def checked(purposes: Iterable[str]) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS items (
 CREATE TABLE IF NOT EXISTS votes (item TEXT NOT NULL, person TEXT NOT NULL, is_good INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (item, person));
 CREATE TABLE IF NOT EXISTS withdrawn (item TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS withdrawn_contents (item TEXT PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS uncleared (place TEXT PRIMARY KEY, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS licences (text_version TEXT PRIMARY KEY, licence TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS asked (prompt TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS exports (number INTEGER PRIMARY KEY AUTOINCREMENT, folder TEXT NOT NULL, rows TEXT NOT NULL, items TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS items_by_person ON items (person, at);
@@ -98,6 +100,10 @@ class Collection(Database):
             if prompts:
                 file.execute("DELETE FROM asked")
                 file.executemany("INSERT INTO asked VALUES (?)", [(prompt.id,) for prompt in prompts])
+            before = file.execute("SELECT shape FROM plan").fetchone()
+            licence = (Plan(**json.loads(before[0])) if before else plan or Plan()).licence
+            for (words,) in file.execute("SELECT text FROM consent_texts").fetchall():
+                file.execute("INSERT OR IGNORE INTO licences VALUES (?, ?)", (Consent(words).version, licence))
             if plan is not None:
                 file.execute("INSERT OR REPLACE INTO plan VALUES (1, ?)", (json.dumps(plan.__dict__),))
             file.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (uuid.uuid4().hex,))
@@ -107,21 +113,27 @@ class Collection(Database):
         self.salt = str(self.rows("SELECT salt FROM secret")[0][0])
         listed = self.rows("SELECT shape FROM prompts ORDER BY place")
         self.prompts = {prompt.id: prompt for (shape,) in listed for prompt in [_prompt(json.loads(shape))]}
-        asked = {prompt for (prompt,) in self.rows("SELECT prompt FROM asked")}
-        self.asked = [
-            id for id in self.prompts if id in asked or not asked
-        ]  # others were once; there may be items of them
+        of_file = {prompt for (prompt,) in self.rows("SELECT prompt FROM asked")}
+        self.current_prompts = [id for id in self.prompts if id in of_file or not of_file]  # of others there are items
 
-    def use_terms(self, terms: Consent) -> None:
-        """Let people agree to a text from now on."""
+    def use_terms(self, text: str) -> None:
+        """Let people agree to a text from now on, under the licence of the plan."""
+        with self._transaction() as file:
+            file.execute("INSERT OR IGNORE INTO licences VALUES (?, ?)", (Consent(text).version, self.plan.licence))
+        terms = self._terms_of(text)
         with self._transaction() as file:
             file.execute("INSERT OR REPLACE INTO consent_texts VALUES (?, ?)", (terms.version, terms.text))
         self.terms = terms
 
+    def _terms_of(self, text: str) -> Consent:
+        """A text, and the licence if it is another than when the text was new."""
+        rows = self.rows("SELECT licence FROM licences WHERE text_version = ?", Consent(text).version)
+        return Consent(text, "" if not rows or rows[0][0] == self.plan.licence else self.plan.licence)
+
     def _last_terms(self) -> Consent | None:
         """The text that people were to agree to last."""
         rows = self.rows("SELECT text FROM consent_texts ORDER BY rowid DESC LIMIT 1")
-        return Consent(rows[0][0], self.plan.licence) if rows else None
+        return self._terms_of(rows[0][0]) if rows else None
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -173,11 +185,11 @@ class Collection(Database):
         person = canonical(person)
         counts = dict(self.rows("SELECT prompt, count(*) FROM items GROUP BY prompt"))
         mine = {prompt for (prompt,) in self.rows("SELECT DISTINCT prompt FROM items WHERE person = ?", person)}
-        settled = self._settled()
+        standings = self._standings()
         rejected = Counter(
-            prompt for item, prompt in self.rows("SELECT id, prompt FROM items") if settled.get(item) == REJECTED
+            prompt for item, prompt in self.rows("SELECT id, prompt FROM items") if standings.get(item) == REJECTED
         )
-        wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.asked if id not in mine}
+        wanted = {id: counts.get(id, 0) - rejected.get(id, 0) for id in self.current_prompts if id not in mine}
         wanted = {id: count for id, count in wanted.items() if count < self.plan.per_prompt}
         if not wanted:
             return None
@@ -274,18 +286,18 @@ class Collection(Database):
 
     def standing(self, item: str) -> str:
         """`accepted` or `rejected`, by whichever had the votes first; `open` before that."""
-        return self._settled(item).get(item, OPEN)
+        return self._standings(item).get(item, OPEN)
 
-    def _settled(self, item: str = "") -> dict[str, str]:
+    def _standings(self, item: str = "") -> dict[str, str]:
         """How items stand that are not open, or that one."""
         where, values = ("WHERE item = ?", [item]) if item else ("", [])
-        counts, settled = dict[str, list[int]](), dict[str, str]()
+        counts, standings = dict[str, list[int]](), dict[str, str]()
         for id, is_good in self.rows(f"SELECT item, is_good FROM votes {where} ORDER BY at", *values):
             of_item = counts.setdefault(id, [0, 0])
             of_item[is_good] += 1
             if of_item[is_good] >= self.plan.votes:
-                settled.setdefault(id, ACCEPTED if is_good else REJECTED)
-        return settled
+                standings.setdefault(id, ACCEPTED if is_good else REJECTED)
+        return standings
 
     # What there is
 
@@ -340,9 +352,15 @@ class Collection(Database):
         """Counts of prompts, persons and items by standing."""
         ((items, persons),) = self.rows("SELECT count(*), count(DISTINCT person) FROM items")
         withdrawn = self.rows("SELECT count(*) FROM withdrawn")[0][0]
-        settled = Counter(self._settled().values())
-        by_standing = {ACCEPTED: settled[ACCEPTED], REJECTED: settled[REJECTED], OPEN: items - settled.total()}
-        return {"prompts": len(self.asked), "persons": persons, "items": items, **by_standing, "withdrawn": withdrawn}
+        counts = Counter(self._standings().values())
+        by_standing = {ACCEPTED: counts[ACCEPTED], REJECTED: counts[REJECTED], OPEN: items - counts.total()}
+        return {
+            "prompts": len(self.current_prompts),
+            "persons": persons,
+            "items": items,
+            **by_standing,
+            "withdrawn": withdrawn,
+        }
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

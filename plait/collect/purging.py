@@ -33,13 +33,14 @@ class Withdrawn:
 @dataclass
 class Removal:
     """What a withdrawal took out: items, and rows, media and features by the file or folder that they were in. `left`: what could not be cleared,
-    and why. `is_known`: whether anything of the person was there, if only a consent."""
+    and why. `is_known`: whether anything of the person was there, if only a consent; `is_retry`: whether something from before was to be cleared."""
 
     items: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     is_known: bool = False
+    is_retry: bool = False
 
 
 def purge(folder: Path, withdrawn: Withdrawn, removal: Removal) -> None:
@@ -49,7 +50,7 @@ def purge(folder: Path, withdrawn: Withdrawn, removal: Removal) -> None:
         try:
             if path.is_file() and not path.is_symlink():
                 _purge_file(path, withdrawn, removal)
-        except (OSError, tarfile.TarError, sqlite3.Error, ValueError) as error:
+        except (OSError, tarfile.TarError, sqlite3.Error, ValueError, TypeError, KeyError) as error:
             removal.left[str(path)] = str(error) or type(error).__name__
 
 
@@ -83,16 +84,19 @@ def _is_of(line: bytes, items: Collection[str]) -> bool:
         row = json.loads(line)
         meta = row.get("meta") if isinstance(row, dict) else None
         collected = meta.get(COLLECTED) if isinstance(meta, dict) else None
-        return isinstance(collected, dict) and collected.get("item") in items
+        item = collected.get("item") if isinstance(collected, dict) else None
+        return isinstance(item, str) and item in items
     return False
 
 
 def _tells_of(path: Path, items: Collection[str]) -> bool:
     """Whether a database has a row of one of some items, also where a running program has not written it to the file yet."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as file:
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    how = "mode=ro" if is_open else "mode=ro&immutable=1"  # else SQLite leaves files of its own beside it
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=10)) as file:
         tables = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return any(
-            isinstance(cell, str) and COLLECTED in cell and any(item in cell for item in items)
+            isinstance(cell, str) and _is_of(cell.encode(), items)
             for table in tables
             for row in file.execute('SELECT * FROM "{}"'.format(table.replace('"', '""')))
             for cell in row

@@ -37,19 +37,24 @@ def withdraw(
     person = canonical(person)
     with collection.exclusive():
         mine, is_known = _take_out(collection, person, items)
-        removal = Removal([item.id for item in mine], is_known=is_known)
-        if is_known:  # else whoever asks for nothing has everything read
+        is_retry = bool(collection.rows("SELECT 1 FROM uncleared LIMIT 1"))
+        removal = Removal([item.id for item in mine], is_known=is_known, is_retry=is_retry)
+        if is_known or is_retry:  # else whoever asks for nothing has everything read
             _clear(collection, also, removal)
     return removal
 
 
 def _take_out(collection: Collection, person: str, items: Container[str] | None) -> tuple[list[Contribution], bool]:
     """Items of a person, out of the store; whether anything of the person was there."""
+    contents = {
+        item.id: _content(collection, item) for item in collection.items_of(person)
+    }  # before others have to wait
     with collection.lock, collection._transaction() as file:
         mine = [item for item in collection.items_of(person) if items is None or item.id in items]
         for item in mine:
             file.execute("INSERT OR IGNORE INTO withdrawn VALUES (?, ?, ?)", (item.id, item.digest, time.time()))
-            if (content := _content(collection, item)) is not None:
+            content = contents[item.id] if item.id in contents else _content(collection, item)
+            if content is not None:
                 file.execute("INSERT OR IGNORE INTO withdrawn_contents VALUES (?, ?)", (item.id, content))
             file.execute("DELETE FROM votes WHERE item = ?", (item.id,))
             file.execute("DELETE FROM items WHERE id = ?", (item.id,))
@@ -108,6 +113,9 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
         removal.left[str(collection.path)] = (
             f"{error}; what was deleted is overwritten, but the file was not written anew"
         )
+    with collection._transaction() as file:
+        file.execute("DELETE FROM uncleared")
+        file.executemany("INSERT INTO uncleared VALUES (?, ?)", list(removal.left.items()))
 
 
 def _caches(runs: Iterable[Path]) -> set[Path]:
@@ -118,7 +126,7 @@ def _caches(runs: Iterable[Path]) -> set[Path]:
 
 def trained_models(collection: Collection, runs: Path, items: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Checkpoints below `runs` that learned from data sets with withdrawn items (or those of `items`), and those that stand on them: path, and
-    why. Known by the hash of their rows; where that is of no export, by the folders that their recipe names."""
+    why. Known by the hash of their rows; where that is of no export, by the folders that their recipe names; what they replayed by its folder alone."""
     gone = set(items) if items is not None else {id for (id,) in collection.rows("SELECT item FROM withdrawn")}
     digests, clean, folders = set[str](), set[str](), set[Path]()
     for folder, rows, held in collection.rows("SELECT folder, rows, items FROM exports"):
@@ -131,13 +139,13 @@ def trained_models(collection: Collection, runs: Path, items: Iterable[str] | No
     reasons: dict[Path, str] = {}
     for folder, config in configs.items():
         learned = _rows_of(folder)
-        named = [place for key in ("data", "replay") if (place := str(config["recipe"].get(key) or ""))]
+        is_clean = bool(learned) and learned <= clean  # else an export that was changed since may have held them
+        for key in ("replay",) if is_clean else ("data", "replay"):
+            place = str(config["recipe"].get(key) or "")
+            if place and Path(place).resolve() in folders:
+                reasons[folder] = f"its recipe names {place}"
         if learned & digests:
             reasons[folder] = "it learned from rows that held them"
-        elif not (learned and learned <= clean):  # an export that was changed since may have held them
-            for place in named:
-                if Path(place).resolve() in folders:
-                    reasons[folder] = f"its recipe names {place}"
     grew = True
     while grew:
         seals = {configs[folder]["config_sha256"] for folder in reasons}

@@ -7,6 +7,7 @@ nothing for the encoder, and sees each medium in a few fixed variants beside its
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -66,6 +67,7 @@ class Store:
         self.data, self.index, self.width = folder / f"{name}.f16", folder / f"{name}.jsonl", reader.width
         self.places: dict[Key, tuple[int, int]] = {}  # first row and number of rows
         self.array: np.ndarray | None = None
+        self.is_width_told = False
         if self.index.is_file():
             self._read()
 
@@ -73,11 +75,11 @@ class Store:
         """What an earlier process wrote whole; a line or rows cut short by a kill are written anew."""
         available = self.rows
         for line in self.index.read_text(encoding="utf-8").splitlines():
-            try:
-                content, variant, first, count = json.loads(line)
-            except ValueError:
-                continue
-            if first + count <= available:
+            entry = _entry(line)
+            if isinstance(entry, dict):
+                self.is_width_told = True
+            elif entry is not None and entry[2] + entry[3] <= available:
+                content, variant, first, count = entry
                 self.places[content, variant] = first, count
 
     def __contains__(self, key: Key) -> bool:
@@ -106,8 +108,9 @@ class Store:
             flock(index, LOCK_EX)
             rows = self.rows
             data.truncate(2 * self.width * rows)  # what a kill cut short
-            if not index.tell():
+            if not self.is_width_told:
                 index.write(json.dumps({"width": self.width}) + "\n")
+                self.is_width_told = True
             for key, array in features:
                 data.write(np.ascontiguousarray(array, np.float16).tobytes())
                 index.write(json.dumps([*key, rows, len(array)]) + "\n")
@@ -123,35 +126,42 @@ def is_index(path: Path) -> bool:
 
 
 def forget(index: Path, contents: Container[str]) -> int:
-    """Overwrite the features of some media, by the hashes of their contents, and take them out of the index; returns how many there were. Places of
-    others stay, since trainings may have them open. Raises OSError."""
+    """Overwrite the features of some media, by the hashes of their contents, and take them out of the index; returns how many there were. The files
+    and the places of others stay, since trainings may have them open. Raises OSError, DataError for a store that does not say how wide it is."""
     with index.open("r+", encoding="utf-8") as file:
         flock(file, LOCK_EX)
-        width, kept, gone = 0, [], []
-        for line in file:
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    width = entry["width"]
-                elif entry[0] in contents:
-                    gone.append(entry)
-                    continue
-            kept.append(line)
-        if gone and not width:  # of a store that did not note it: what is cached is computed again
-            index.with_suffix(".f16").unlink()
-            kept = []
-        elif gone:
-            with index.with_suffix(".f16").open("r+b") as data:
-                for _, _, first, count in gone:
-                    data.seek(2 * width * first)
-                    data.write(bytes(2 * width * count))
-                data.flush()
-                os.fsync(data.fileno())
-        if gone:
-            file.seek(0)
-            file.truncate()
-            file.writelines(kept)
-    return len(gone)
+        lines = file.readlines()
+        entries = [_entry(line) for line in lines]
+        width = next((entry["width"] for entry in entries if isinstance(entry, dict)), 0)
+        is_to_go = [isinstance(entry, list) and entry[0] in contents for entry in entries]
+        if not any(is_to_go):
+            return 0
+        if not width:
+            raise DataError(
+                f"{index} does not say how wide features are; remove it and its .f16, they are computed again"
+            )
+        with index.with_suffix(".f16").open("r+b") as data:
+            for entry in itertools.compress(entries, is_to_go):
+                _, _, first, count = entry
+                data.seek(2 * width * first)
+                data.write(bytes(2 * width * count))
+            data.flush()
+            os.fsync(data.fileno())
+        file.seek(0)
+        file.truncate()
+        file.writelines(line for line, goes in zip(lines, is_to_go, strict=True) if not goes)
+    return sum(is_to_go)
+
+
+def _entry(line: str) -> Any:
+    """What a line of an index says: {"width": ...}, or [content, variant, first row, rows]; None if neither."""
+    with suppress(ValueError):
+        entry = json.loads(line)
+        if isinstance(entry, dict) and isinstance(entry.get("width"), int):
+            return entry
+        if isinstance(entry, list) and len(entry) == 4 and isinstance(entry[0], str):
+            return entry
+    return None
 
 
 class FeatureReader:

@@ -69,7 +69,7 @@ def collect(
     listening = listen(*place)
     app = collecting.create_app(collection, access, also)
     say(
-        f"{len(collection.asked)} prompts at {address_of(listening, place[0])}, kept in {collection.folder}  (Ctrl-C ends)"
+        f"{len(collection.current_prompts)} prompts at {address_of(listening, place[0])}, kept in {collection.folder}  (Ctrl-C ends)"
     )
     uvicorn.Server(settings(app)).run(sockets=[listening])
 

@@ -1,12 +1,14 @@
 """What becomes of a project when its files change, and when its question was mistyped."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from plait.annotate import review
 from plait.annotate.kinds import Question
-from plait.annotate.project import Plan
 from plait.annotate.store import ANSWER
 from plait.api import annotating
 from plait.errors import ConfigError
@@ -112,14 +114,62 @@ def test_a_question_is_mended_until_somebody_answers(data):
 
 
 def test_reviewers_are_called_as_persons_are(data):
-    project, _ = opened(data, LABELS, "reviewers=Anna,ben")
-    assert project.plan.reviewers == ("Anna", "ben")
-    assert [project.may_decide(name) for name in (" Anna ", "Anna", "ben", "cid", "")] == [
+    project, _ = opened(data, LABELS, "reviewers= Anna ,Jose\u0301")
+    assert [project.may_decide(name) for name in (" Anna ", "Anna", "Jos\u00e9", "cid", "")] == [
         True,
         True,
         True,
         False,
         False,
     ]
-    assert Plan().reviewers == ()
+    project.store.close()
+
+
+def test_what_is_absent_is_not_reviewed_guessed_or_given(data, tmp_path):
+    project, _ = opened(data, LABELS, "overlap=2")
+    label_all(project)
+    for id in list(project.items):
+        project.say(ANSWER, id, "ben", "dog", f"ben{id}")
+    assert len(review.disputes(project)) == 2
+    project.store.close()
+    (data / "0.png").unlink()
+    project, _ = opened(data)
+    assert [name_of(dispute.item) for dispute in review.disputes(project)] == ["1.png"]
+    (absent,) = (id for id in project.items if project.is_absent(id))
+    asked = []
+    model = SimpleNamespace(network=SimpleNamespace(vocabulary=SimpleNamespace(modalities=Asked(asked))))
+    project.plan = replace(project.plan, overlap=9)
+    list(annotating.guesses(model, "m", project, data))
+    assert len(asked) == 3
+    project.store.close()
+    annotating.give(data, tmp_path / "tasks.json")
+    assert absent not in (tmp_path / "tasks.json").read_text()
+
+
+class Asked(dict):
+    """Modalities that note that they were wanted, and have none."""
+
+    def __init__(self, asked):
+        self.asked = asked
+
+    def __contains__(self, name):
+        self.asked.append(name)
+        return False
+
+
+def test_a_mended_question_takes_its_items_anew(tmp_path):
+    row = {
+        "messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "dog"}],
+        "meta": {"gold": True},
+    }
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    project, _ = opened(tmp_path, LABELS)
+    assert [item.gold for item in project.items.values()] == ["dog"]
+    project.store.close()
+    with pytest.raises(ConfigError, match="nothing in it can be asked about"):
+        opened(tmp_path, Question("label", "What is it?", ("feline", "canine")))
+    with pytest.raises(ConfigError, match="nothing in it can be asked about"):
+        opened(tmp_path, Question("choose", "Which is better?", ()))
+    project, _ = opened(tmp_path, LABELS)
+    assert [item.gold for item in project.items.values()] == ["dog"]
     project.store.close()

@@ -66,14 +66,44 @@ def test_features_of_what_was_taken_back_are_overwritten(prompts, tmp_path, wher
     assert (kept(store)["new", 0] == 2).all()
 
 
-def test_features_whose_width_is_not_told_are_computed_anew(prompts, tmp_path):  # noqa: F811
+def test_a_cache_that_does_not_say_its_width_is_told_until_it_is_used_again(prompts, tmp_path):  # noqa: F811
     filled(prompts)
     collecting.export(prompts, tmp_path / "out")
     store = features_of(tmp_path / "out" / "features", sorted((tmp_path / "out" / "media").iterdir()))
-    store.index.write_text("".join(store.index.read_text().splitlines(keepends=True)[1:]))
+    store.index.write_text("".join(store.index.read_text().splitlines(keepends=True)[1:]))  # as it was written once
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert "does not say how wide" in removal.left[str(store.index)]
+    assert len(kept(store)) == 6, "nothing of it is lost"
+    Store(store.data.parent, READER).add([(("new", 0), np.ones((1, 4), np.float16))])
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert not removal.left
+    assert len(kept(store)) == 5
+
+
+def test_a_training_that_has_the_cache_open_goes_on_with_the_others(prompts, tmp_path):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    store = features_of(tmp_path / "out" / "features", sorted((tmp_path / "out" / "media").iterdir()))
+    ben = content_hash(collection.part(collection.find("benimage"))), 0
+    store.get(ben)
     collecting.withdraw(prompts, "ann", tmp_path / "runs")
-    assert not store.data.exists()
-    assert not kept(store)
+    store.add([(("new", 0), np.full((2, 4), 9, np.float16))])
+    assert (store.get(ben) == 1).all()
+    assert (kept(store)[ben] == 1).all()
+    assert (kept(store)["new", 0] == 9).all()
+
+
+def test_lines_that_are_none_stop_nothing(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    store = features_of(tmp_path / "out" / "features", sorted((tmp_path / "out" / "media").iterdir()))
+    with store.index.open("a") as file:
+        file.write('12\nnull\n{"a": 1}\n[1]\n[[], 0, 0, 1]\n{"width": "x"}\n')
+    with (tmp_path / "out" / "train.jsonl").open("a") as file:
+        file.write('{"meta": {"collected": {"item": [1]}}}\n{"meta": {"collected": 5}}\n')
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert not removal.left
+    assert len(kept(store)) == 4
 
 
 def test_a_file_that_cannot_be_read_stops_no_other_data_set_and_no_server(prompts, tmp_path):  # noqa: F811
@@ -131,6 +161,44 @@ def test_annotations_that_a_running_program_has_not_written_yet_are_told(prompts
     removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
     assert "remove the file" in removal.left[str(path)]
     database.close()
+
+
+def test_annotations_of_others_are_not_told_and_nothing_is_left_beside_them(prompts, tmp_path):  # noqa: F811
+    """Whoever gives may choose the id: a short one is part of many words."""
+    collection = filled(prompts)
+    collection.give("ann", next(iter(collection.prompts)), drawing(30), "e")
+    collecting.export(prompts, tmp_path / "out")
+    path = tmp_path / "out" / "annotations.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE items (id TEXT, shape TEXT)")
+        row = next(line for line in lines(tmp_path / "out") if line["meta"]["collected"]["item"] == "cidtext")
+        database.execute("INSERT INTO items VALUES ('1', ?)", (json.dumps(row),))
+    database.close()
+    before = sorted(path.parent.iterdir())
+    assert not withdrawal.withdraw(collection, "ann", ["e"]).left
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_what_was_left_is_tried_again_by_whoever_takes_back(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    (tmp_path / "out" / "broken.tar").write_bytes(b"")
+    run_folder(tmp_path / "runs" / "one", tmp_path / "out", seal="a")
+    arguments = ["collected", "withdraw", str(prompts), "ann", "--runs", str(tmp_path / "runs")]
+    first, again = (CliRunner().invoke(cli, arguments) for _ in range(2))
+    for result in (first, again):
+        assert "broken.tar: NOT cleared" in result.output
+        assert "train it anew" in result.output
+        assert result.exit_code == 1
+    with TestClient(create_app(collecting.reopened(prompts)), base_url="http://127.0.0.1") as client:
+        told = client.post("/collect/withdrawals", json={"person": "ann", "items": []}).json()
+        assert list(told["left"]) == [str(tmp_path / "out" / "broken.tar")]
+        (tmp_path / "out" / "broken.tar").unlink()
+        assert client.post("/collect/withdrawals", json={"person": "ann", "items": []}).json()["left"] == {}
+    last = CliRunner().invoke(cli, arguments)
+    assert last.exit_code != 0
+    assert not last.output
 
 
 def test_who_asks_for_nothing_has_nothing_read(prompts, tmp_path, monkeypatch):  # noqa: F811
@@ -219,6 +287,21 @@ def test_another_licence_wants_another_consent(prompts, tmp_path):  # noqa: F811
     assert collecting.open_collection(prompts, ["licence=CC-BY-NC-4.0"]).purposes("ann") == ("train", "share")
 
 
+def test_consents_of_before_stand_until_the_licence_changes(prompts, tmp_path):  # noqa: F811
+    collection = filled(prompts)
+    with collection._transaction() as file:
+        file.execute("DROP TABLE licences")  # as an earlier version had it
+    assert opened(prompts).purposes("ann") == ("train", "share")
+    missing = tmp_path / "missing.md"
+    with pytest.raises(DataError, match=r"missing\.md"):
+        collecting.open_collection(prompts, ["licence=CC-BY-4.0"], missing)
+    assert opened(prompts).plan.licence == "CC0-1.0", "nothing was written"
+    assert opened(prompts).purposes("ann") == ("train", "share")
+    other = opened(prompts, licence="CC-BY-4.0")
+    assert "CC-BY-4.0" in other.terms.text
+    assert other.purposes("ann") == ()
+
+
 def test_others_pieces_are_for_those_who_agreed(prompts):  # noqa: F811
     collection = filled(prompts)
     collection.give("ann", next(iter(collection.prompts)), drawing(7), "more")
@@ -246,7 +329,7 @@ def test_prompts_that_left_the_file_are_asked_no_more(prompts):  # noqa: F811
     late = next(id for id, prompt in old.items() if prompt.words == "Draw seven.")
     collection.agree("zoe", collection.terms.version, ["train"])
     assert collection.give("zoe", late, drawing(8)).prompt == late, "begun before it was changed"
-    assert collecting.reopened(prompts).asked == collection.asked
+    assert collecting.reopened(prompts).current_prompts == collection.current_prompts
 
 
 def test_rows_that_cannot_be_trained_on_are_refused_before_anybody_gives(prompts, tmp_path):  # noqa: F811

@@ -118,6 +118,8 @@ def give(project: Project, folder: Path) -> dict[str, Any]:
     modalities = registry.build_all(registry.available())
     tasks, kinds = [], Counter[str]()
     for id, item in project.items.items():
+        if project.is_absent(id):
+            continue
         parts = asked_parts(sample_of(item, folder, modalities))
         media = [part for part in parts if part.type != WORDS]
         kind = media[0].type if media else WORDS
