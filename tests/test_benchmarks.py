@@ -12,7 +12,8 @@ from plait.model.multimodal import MultimodalTransformer
 from plait.model.transformer import TrunkConfig
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "side_by_side")
+SHARED = {"side_by_side", "held_out"}  # what several of them use
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED)
 HELP = """
 import importlib, sys
 for name in sys.argv[1:]:
