@@ -31,8 +31,9 @@ def write(
     """Write a data folder of all items that have an answer, as sure as `least_confidence` at least and of persons who are right about
     `least_gold` of the known items; returns rows by split. `media`: the folder of the items. Raises ConfigError where there is none."""
     sure = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
+    absent = [result.item.id for result in sure if project.is_absent(result.item.id)]
     results = [result for result in sure if not project.is_absent(result.item.id)]
-    if absent := [result.item.id for result in sure if project.is_absent(result.item.id)]:
+    if absent:
         more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         say(
             f"left out: item {', '.join(absent[:NAMED])}{more}: its picture or clip is gone, or another than when people were asked"

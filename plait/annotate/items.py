@@ -154,7 +154,7 @@ def _is_changed(item: Item, folder: Path, by_content: bool) -> bool:
             return False
         return _id_of(folder, name) != item.id if by_content else not (folder / name).is_file()
     except (TypeError, KeyError, ValueError):
-        return False
+        return False  # a row of another shape
     except OSError:
         return True
 

@@ -128,8 +128,8 @@ class Store(Database):
         if question is not None and question != earlier and not self.rows("SELECT 1 FROM events LIMIT 1"):
             with closing(self._open()) as file:  # nobody has answered: it begins anew
                 file.execute("BEGIN IMMEDIATE")
-                for query in ("DELETE FROM predictions", "DELETE FROM items"):
-                    file.execute(query)
+                file.execute("DELETE FROM predictions")
+                file.execute("DELETE FROM items")
                 file.execute("UPDATE project SET question = ?", (json.dumps(question.as_json()),))
                 file.execute("COMMIT")
             return question

@@ -100,15 +100,12 @@ class Collection(Database):
             if prompts:
                 file.execute("DELETE FROM asked")
                 file.executemany("INSERT INTO asked VALUES (?)", [(prompt.id,) for prompt in prompts])
-            before = file.execute("SELECT shape FROM plan").fetchone()
-            licence = (Plan(**json.loads(before[0])) if before else plan or Plan()).licence
-            for (words,) in file.execute("SELECT text FROM consent_texts").fetchall():
-                file.execute("INSERT OR IGNORE INTO licences VALUES (?, ?)", (Consent(words).version, licence))
+            _note_licences(file)
             if plan is not None:
                 file.execute("INSERT OR REPLACE INTO plan VALUES (1, ?)", (json.dumps(plan.__dict__),))
             file.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (uuid.uuid4().hex,))
-        kept = self.rows("SELECT shape FROM plan")
-        self.plan = Plan(**json.loads(kept[0][0])) if kept else Plan()
+        plans = self.rows("SELECT shape FROM plan")
+        self.plan = Plan(**json.loads(plans[0][0])) if plans else Plan()
         self.terms = self._last_terms()
         self.salt = str(self.rows("SELECT salt FROM secret")[0][0])
         listed = self.rows("SELECT shape FROM prompts ORDER BY place")
@@ -368,6 +365,14 @@ class Collection(Database):
         with self.path.with_name(LOCK).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _note_licences(file: sqlite3.Connection) -> None:
+    """Keep under which licence each text was new, where an earlier version of Plait did not: that of the plan as it is."""
+    plan = file.execute("SELECT shape FROM plan").fetchone()
+    licence = (Plan(**json.loads(plan[0])) if plan else Plan()).licence
+    for (text,) in file.execute("SELECT text FROM consent_texts").fetchall():
+        file.execute("INSERT OR IGNORE INTO licences VALUES (?, ?)", (Consent(text).version, licence))
 
 
 def _prompt(shape: dict[str, Any]) -> Prompt:

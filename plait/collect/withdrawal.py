@@ -21,6 +21,7 @@ from plait.collect.project import MEDIA, Collection, Contribution
 from plait.collect.purging import Removal, Withdrawn, purge
 from plait.data.features import content_hash
 from plait.errors import PlaitError
+from plait.runtime.database import StorageError
 from plait.runtime.persons import canonical
 
 CONTENTS = "SELECT content, digest FROM withdrawn_contents JOIN withdrawn USING (item)"
@@ -36,8 +37,8 @@ def withdraw(
     StorageError where nothing could be removed; what could be removed in part is told."""
     person = canonical(person)
     with collection.exclusive():
-        mine, is_known = _take_out(collection, person, items)
         is_retry = bool(collection.rows("SELECT 1 FROM uncleared LIMIT 1"))
+        mine, is_known = _take_out(collection, person, items)
         removal = Removal([item.id for item in mine], is_known=is_known, is_retry=is_retry)
         if is_known or is_retry:  # else whoever asks for nothing has everything read
             _clear(collection, also, removal)
@@ -46,9 +47,8 @@ def withdraw(
 
 def _take_out(collection: Collection, person: str, items: Container[str] | None) -> tuple[list[Contribution], bool]:
     """Items of a person, out of the store; whether anything of the person was there."""
-    contents = {
-        item.id: _content(collection, item) for item in collection.items_of(person)
-    }  # before others have to wait
+    # media are read before others have to wait
+    contents = {item.id: _content(collection, item) for item in collection.items_of(person)}
     with collection.lock, collection._transaction() as file:
         mine = [item for item in collection.items_of(person) if items is None or item.id in items]
         for item in mine:
@@ -63,6 +63,8 @@ def _take_out(collection: Collection, person: str, items: Container[str] | None)
             nameless = f"{NAMELESS} {uuid.uuid4().hex[:8]}"
             changes += file.execute("UPDATE votes SET person = ? WHERE person = ?", (nameless, person)).rowcount
             changes += file.execute("DELETE FROM consents WHERE person = ?", (person,)).rowcount
+        if changes:  # until it is done: a kill, or a full disk, leaves it to the next
+            file.execute("INSERT OR REPLACE INTO uncleared VALUES (?, ?)", (str(collection.folder), "not cleared yet"))
     for item in mine:
         if item.file is not None:
             (collection.folder / MEDIA / item.file).unlink(missing_ok=True)
@@ -85,25 +87,22 @@ def finish(collection: Collection, also: Iterable[Path] = ()) -> Removal:
 
 
 def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> None:
-    gone = dict(collection.rows("SELECT item, digest FROM withdrawn"))
-    items = collection.all_items()
-    live = {item.digest for item in items}
+    digest_of = dict(collection.rows("SELECT item, digest FROM withdrawn"))
+    ids, items = set(digest_of), collection.all_items()
+    live, files = {item.digest for item in items}, {item.file for item in items}
     contents = {content for (content, digest) in collection.rows(CONTENTS) if digest not in live}
-    withdrawn = Withdrawn(set(gone), set(gone.values()) - live, contents)
-    kept = {item.file for item in items}
+    withdrawn = Withdrawn(ids, set(digest_of.values()) - live, contents)
     for path in (collection.folder / MEDIA).iterdir():
-        if path.name not in kept and (path.stem in gone or time.time() - path.stat().st_mtime > FORGOTTEN):
+        if path.name not in files and (path.stem in ids or time.time() - path.stat().st_mtime > FORGOTTEN):
             path.unlink(missing_ok=True)
     exports, also = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")], [*also]
     for folder in dict.fromkeys((*exports, *also, *_caches(also))):
         try:
             if folder.is_dir():
                 purge(folder, withdrawn, removal)
-                if folder in exports:
-                    collection.note_export(
-                        folder, collection.exported(folder) - set(gone)
-                    )  # it is another data set now
-            elif folder in exports and collection.exported(folder) & set(gone):
+                if folder in exports:  # it is another data set now
+                    collection.note_export(folder, collection.exported(folder) - ids)
+            elif folder in exports and collection.exported(folder) & ids:
                 removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
         except (OSError, PlaitError) as error:
             removal.left[str(folder)] = str(error)
@@ -113,9 +112,12 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
         removal.left[str(collection.path)] = (
             f"{error}; what was deleted is overwritten, but the file was not written anew"
         )
-    with collection._transaction() as file:
-        file.execute("DELETE FROM uncleared")
-        file.executemany("INSERT INTO uncleared VALUES (?, ?)", list(removal.left.items()))
+    try:
+        with collection._transaction() as file:
+            file.execute("DELETE FROM uncleared")
+            file.executemany("INSERT INTO uncleared VALUES (?, ?)", list(removal.left.items()))
+    except StorageError as error:
+        removal.left[str(collection.path)] = str(error)
 
 
 def _caches(runs: Iterable[Path]) -> set[Path]:
@@ -127,10 +129,10 @@ def _caches(runs: Iterable[Path]) -> set[Path]:
 def trained_models(collection: Collection, runs: Path, items: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Checkpoints below `runs` that learned from data sets with withdrawn items (or those of `items`), and those that stand on them: path, and
     why. Known by the hash of their rows; where that is of no export, by the folders that their recipe names; what they replayed by its folder alone."""
-    gone = set(items) if items is not None else {id for (id,) in collection.rows("SELECT item FROM withdrawn")}
+    withdrawn = set(items) if items is not None else {id for (id,) in collection.rows("SELECT item FROM withdrawn")}
     digests, clean, folders = set[str](), set[str](), set[Path]()
     for folder, rows, held in collection.rows("SELECT folder, rows, items FROM exports"):
-        if gone & set(json.loads(held)):
+        if withdrawn & set(json.loads(held)):
             digests |= set(json.loads(rows))
             folders.add(Path(folder).resolve())
         else:
@@ -141,9 +143,9 @@ def trained_models(collection: Collection, runs: Path, items: Iterable[str] | No
         learned = _rows_of(folder)
         is_clean = bool(learned) and learned <= clean  # else an export that was changed since may have held them
         for key in ("replay",) if is_clean else ("data", "replay"):
-            place = str(config["recipe"].get(key) or "")
-            if place and Path(place).resolve() in folders:
-                reasons[folder] = f"its recipe names {place}"
+            data_folder = str(config["recipe"].get(key) or "")
+            if data_folder and Path(data_folder).resolve() in folders:
+                reasons[folder] = f"its recipe names {data_folder}"
         if learned & digests:
             reasons[folder] = "it learned from rows that held them"
     grew = True

@@ -201,6 +201,20 @@ def test_what_was_left_is_tried_again_by_whoever_takes_back(prompts, tmp_path): 
     assert not last.output
 
 
+def test_what_a_kill_left_is_cleared_by_whoever_takes_back_next(prompts, tmp_path, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(withdrawal, "_clear", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            withdrawal.withdraw(collection, "ann")
+    assert "ann's roof" in (tmp_path / "out" / "train.jsonl").read_text()
+    removal = withdrawal.withdraw(collecting.reopened(prompts), "ann")
+    assert (removal.items, removal.is_retry) == ([], True)
+    assert "ann's roof" not in (tmp_path / "out" / "train.jsonl").read_text()
+    assert withdrawal.withdraw(collection, "ann") == purging.Removal()
+
+
 def test_who_asks_for_nothing_has_nothing_read(prompts, tmp_path, monkeypatch):  # noqa: F811
     collection = filled(prompts)
     collecting.export(prompts, tmp_path / "out")
