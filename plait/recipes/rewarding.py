@@ -245,8 +245,9 @@ class Rewarding:
         features = [self.panel.plain_features(self.kind, side) for side in zip(*pairs, strict=True)]
         return float(np.linalg.norm(features[0] - features[1], axis=1).mean())
 
-    def round(self, engine: Engine, number: int, rounds: Rounds, folder: Path) -> tuple[float, int]:
-        """Write the rows of a round to a folder: answers with their advantages; returns their mean reward and how many there are."""
+    def round(self, engine: Engine, number: int, rounds: Rounds, folder: Path) -> tuple[float, int, int]:
+        """Write the rows of a round to a folder: answers with their advantages; returns the mean reward, how many answers are whole, and
+        how many rows there are."""
         rng = np.random.default_rng([rounds.seed, 81, number])
         chosen = [self.examples[index] for index in rng.permutation(len(self.examples))[: rounds.questions]]
         samples = [sample for sample in chosen for _ in range(rounds.answers)]
@@ -262,7 +263,7 @@ class Rewarding:
         rows = list(make(samples, answers, better, folder / ANSWERS))
         copies.write(rows, folder / f"{TRAIN}.jsonl")
         shutil.rmtree(folder / ANSWERS, ignore_errors=True)
-        return float(np.nanmean(rewards)) if whole else 0.0, len(rows)
+        return float(np.nanmean(rewards)) if whole else 0.0, len(whole), len(rows)
 
     def _advantages(
         self, samples: Sequence[Sample], answers: Sequence[Answer], better: np.ndarray, folder: Path
@@ -391,14 +392,15 @@ def _rounds(
     history: list[dict[str, Any]] = []
     for number in range(rounds.rounds):
         folder = run / ROUND.format(number + 1)
-        mean, count = rewarding.round(engine, number, rounds, folder / ROWS)
+        mean, whole, count = rewarding.round(engine, number, rounds, folder / ROWS)
         say(
-            f"round {number + 1}: {rounds.questions * rounds.answers} answers, mean reward {mean:.3f}, {count} to learn from"
+            f"round {number + 1}: {whole} of {rounds.questions * rounds.answers} answers whole, mean reward {mean:.3f}, {count} to learn from"
         )
         if not count and not history:
             raise ConfigError(
-                f"all answers to a question got the same reward, within {LEAST_SPREAD}, {mean:.3f} in the mean; expected rewards that differ: another reward, "
-                "a higher --temperature, or harder questions"
+                f"all answers to a question got the same reward, within {LEAST_SPREAD}, {mean:.3f} in the mean of {whole} whole answers of "
+                f"{rounds.questions * rounds.answers}; expected rewards that differ: another reward, a higher --temperature, harder questions, "
+                "or a model that ends its answers"
             )
         if not count:
             break
