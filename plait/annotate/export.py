@@ -94,7 +94,8 @@ def _answered(sample: Sample, result: review.Result, question: Question) -> Samp
     elif all(part.type != WORDS for message in before for part in message.parts):
         extra = (Part(WORDS, asked(question)),)
     answer = Message("assistant", (Part(WORDS, kind.write(result.value, question, items.places_in(sample))),))
-    return replace(sample, messages=(*earlier, replace(last, parts=(*last.parts, *extra)), answer))
+    asking = replace(last, role="user", parts=(*last.parts, *extra))  # a document is asked about
+    return replace(sample, messages=(*earlier, asking, answer), rejected=())
 
 
 def asked(question: Question) -> str:

@@ -31,8 +31,7 @@ def joined(folder: Path, manifest: dict[str, Any]) -> Any:
         file = folder / part["name"]
         if not file.is_file():
             sys.exit(f"{file} is missing; expected all {len(manifest['parts'])} parts of the bundle beside {MANIFEST}")
-        with file.open("rb") as stream:
-            got = hashlib.file_digest(stream, "sha256").hexdigest()
+        got = hashlib.sha256(file.read_bytes()).hexdigest()
         if got != part["sha256"]:
             sys.exit(f"{file} has sha256 {got[:12]}; expected {part['sha256'][:12]}: copy it again")
     return Joined([folder / part["name"] for part in manifest["parts"]])

@@ -39,7 +39,7 @@ def read(path: Path, kind: str = "", how: str = "") -> list[Prompt]:
     Beside these an object may have `how`; `label` and `question`, for a row that asks what was made; or `rows`, with "$item" as the value of
     a part. Without any of the two a row orders it by the prompt's words. Raises DataError, ConfigError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}; expected a file of prompts in UTF-8") from error
     prompts: dict[str, Prompt] = {}

@@ -241,6 +241,8 @@ def dump_row(sample: Sample) -> str:
             CHOSEN: raw(sample.messages[before:]),
             REJECTED: raw(sample.rejected),
         }
+    elif sample.messages[0].role is None:  # a document
+        row["content"] = content(sample.messages[0])
     else:
         row["messages"] = raw(sample.messages)
     return json.dumps(row | {"meta": dict(sample.meta)}, ensure_ascii=False)

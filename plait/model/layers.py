@@ -43,7 +43,10 @@ def pack(weight: Tensor) -> Tensor | None:
         or not hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
         return None
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
+    try:
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
+    except RuntimeError:  # a processor without instructions for bfloat16
+        return None
     return packed
 
 

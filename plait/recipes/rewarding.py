@@ -273,7 +273,7 @@ class Rewarding:
         for index, own in enumerate(better.flat):
             if abs(own) >= LEAST_SPREAD and _is_whole(answers[index]):
                 message = Message("assistant", (self._kept(answers[index], folder / f"{index:05d}{SUFFIX}"),))
-                meta = {ADVANTAGE: round(float(own) / scale, 4)}
+                meta = {**samples[index].meta, ADVANTAGE: round(float(own) / scale, 4)}  # a withdrawal finds rows by it
                 yield Sample((*samples[index].messages[:-1], message), self.task.name, meta)
 
     def _preferences(
@@ -289,8 +289,8 @@ class Rewarding:
             chosen, rejected = (
                 Message("assistant", (self._kept(answers[n], folder / f"{n:05d}{SUFFIX}"),)) for n in numbers
             )
-            asked = samples[numbers[0]].messages[:-1]
-            yield Sample((*asked, chosen), self.task.name, rejected=(rejected,))
+            source = samples[numbers[0]]
+            yield Sample((*source.messages[:-1], chosen), self.task.name, source.meta, rejected=(rejected,))
 
     def _kept(self, answer: Answer, file: Path) -> Part:
         """The part of an answer; of a medium its blocks, without the noise that they were drawn from: another is as good."""

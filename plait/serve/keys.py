@@ -18,9 +18,9 @@ def read_keys(path: Path) -> dict[str, str]:
     ConfigError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--keys {path}: {error.strerror}; expected a file of keys: plait key NAME --keys FILE makes one"
+            f"--keys {path}: {getattr(error, 'strerror', None) or error}; expected a file of keys: plait key NAME --keys FILE makes one"
         ) from error
     keys = {}
     for number, entry in enumerate(lines, 1):

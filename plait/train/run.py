@@ -163,7 +163,8 @@ def check(
 
 def _listed(path: Path) -> list[dict[str, Any]]:
     """Entries of a list of rows; none where there is no such file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []  # U+2028 may be in a name
+    return [json.loads(line) for line in lines if line]
 
 
 def _ids(listed: Path, file: str) -> frozenset[str]:

@@ -76,16 +76,21 @@ class Review {
   }
 
   async take({ item }) {
-    this.item = item;
+    this.item = null; // nothing to vote on until it is shown
     if (!item) return main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask", role: "status" }, t("nothingToReview"))));
+    const medium = await shown(item);
     this.failure = el("div", { role: "alert" });
-    main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, item.prompt), el("div", { className: "item" }, await shown(item)), this.failure,
+    main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, item.prompt), el("div", { className: "item" }, medium), this.failure,
       el("p", { className: "row" }, el("button", { type: "button", onclick: () => this.vote(true) }, el("kbd", {}, "1"), t("good")), el("button", { type: "button", onclick: () => this.vote(false) }, el("kbd", {}, "2"), t("notGood")))));
+    this.item = item;
   }
 
   async vote(isGood) {
+    const { item } = this;
+    if (!item) return;
+    this.item = null;
     try {
-      await this.take(await send("POST", "/collect/votes", { ...who(), item: this.item.id, is_good: isGood }));
+      await this.take(await send("POST", "/collect/votes", { ...who(), item: item.id, is_good: isGood }));
     } catch (error) {
       this.failure.replaceChildren(failure(error), el("button", { type: "button", onclick: () => this.show() }, t("another")));
     }

@@ -52,6 +52,7 @@ export async function begin(path, pages, listed, chosen) {
     await page.show().catch((error) => main.replaceChildren(el("div", { className: "work" }, failure(error))));
   }
   addEventListener("keydown", (event) => {
+    if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held answers once
     if (!document.querySelector("dialog[open]") && page?.key?.(event)) event.preventDefault();
   });
   language.value = current();

@@ -59,7 +59,7 @@ export class Why {
     this.explained = explained;
     this.counterfactual.hidden = false;
     const words = { user: t("you"), assistant: this.explained.model, method: t("method"), curves: t("curves"), deletion: t("deletion"), insertion: t("insertion") };
-    this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hide(units),
+    this.view = new Heat(this.heat, this.explained.explanations, { words, hide: (units) => this.hideUnits(units),
       sentence: (outcome, figures, otherwise) => inWords(`outcome ${outcome}`, figures, otherwise) });
   }
 
@@ -76,7 +76,7 @@ export class Why {
     }
   }
 
-  async hide(hidden) {
+  async hideUnits(hidden) {
     const asked = (this.latestHide = {}), target = this.view.target;
     this.without.replaceChildren(el("p", { className: "soft" }, t("askingAgain")));
     try {

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import time
 
 import numpy as np
 import openai
@@ -14,6 +15,7 @@ from websockets.sync.client import connect as open_socket
 
 from plait.data.sources.espeak import RATE as SPOKEN_RATE
 from plait.data.sources.espeak import Espeak
+from plait.infer.engine import Engine
 from plait.serve.guard import Access
 from plait.serve.keys import hashed
 from plait.serve.turns import TurnDetector
@@ -141,7 +143,19 @@ def test_speech_is_found_and_answered_in_sound(place, speech):
     assert heard.content[0].transcript == transcript
 
 
-def test_who_speaks_interrupts(place, speech):
+@pytest.fixture
+def slow_answers(monkeypatch):
+    """Answers that do not end by themselves while the test interrupts them."""
+    step = Engine.step
+
+    def slow(engine):
+        time.sleep(0.1)
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", slow)
+
+
+def test_who_speaks_interrupts(place, speech, slow_answers):
     with connected(place, output_modalities=["audio"]) as connection:
         ask(connection, "say it")
         connection.response.create()
@@ -185,7 +199,7 @@ def test_without_detection_the_client_says_when(place, speech):
         until(connection, "input_audio_buffer.cleared")
 
 
-def test_an_answer_can_be_cancelled_and_taken_out(place):
+def test_an_answer_can_be_cancelled_and_taken_out(place, slow_answers):
     with connected(place, output_modalities=["audio"]) as connection:
         ask(connection, "say it")
         connection.response.create()

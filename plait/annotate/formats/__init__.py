@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +126,7 @@ def give(project: Project, folder: Path) -> dict[str, Any]:
         kind = media[0].type if media else WORDS
         kinds[kind] += 1
         shown = (
-            Path(media[0].value).relative_to(folder.absolute()).as_posix()
+            Path(media[0].value).relative_to(os.path.abspath(folder)).as_posix()
             if media
             else " ".join(str(part.value) for part in parts)
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -43,7 +44,16 @@ def responses(text: str, kind: str) -> Iterator[Response]:
 
 
 def _box(box: ElementTree.Element, width: float, height: float) -> dict[str, object]:
-    corners = [float(str(box.get(key))) for key in ("xtl", "ytl", "xbr", "ybr")]
+    """A box in thousandths; one that is turned is enclosed."""
+    left, top, right, bottom = (float(str(box.get(key))) for key in ("xtl", "ytl", "xbr", "ybr"))
+    angle = math.radians(float(box.get("rotation") or 0))  # about the middle
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    reach = (cosine * (right - left) + sine * (bottom - top)) / 2, (sine * (right - left) + cosine * (bottom - top)) / 2
+    middle = (left + right) / 2, (top + bottom) / 2
+    corners = [
+        *(m - r for m, r in zip(middle, reach, strict=True)),
+        *(m + r for m, r in zip(middle, reach, strict=True)),
+    ]
     sides = (width, height, width, height)
     scaled = [min(max(round(SCALE * corner / side), 0), SCALE) for corner, side in zip(corners, sides, strict=True)]
     return {"label": box.get("label"), "box": scaled}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from plait.contract import WORDS, Message
 from plait.infer.request import Request

@@ -34,14 +34,15 @@ class Intake:
     def checked(self, record: Record) -> Record:
         """The record with its media as Blobs. Raises RowError for media that do not decode whole, empty texts, and
         conversations in which nobody answers."""
-        messages = tuple(
-            replace(message, parts=tuple(map(self._part, message.parts))) for message in record.sample.messages
+        messages, rejected = (
+            tuple(replace(message, parts=tuple(map(self._part, message.parts))) for message in side)
+            for side in (record.sample.messages, record.sample.rejected)
         )
         if all(message.role not in (None, "assistant") for message in messages):
             raise EntryError("nobody answers", "an assistant's message")
-        if any(not message.parts for message in messages):
+        if any(not message.parts for message in (*messages, *rejected)):
             raise EntryError("it has an empty message", "words or media in each")
-        return replace(record, sample=replace(record.sample, messages=messages))
+        return replace(record, sample=replace(record.sample, messages=messages, rejected=rejected))
 
     def _part(self, part: Part) -> Part:
         if part.type == WORDS:
