@@ -18,9 +18,8 @@ from hypothesis import settings  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("desk", deadline=None)
-settings.register_profile(
-    "ci", derandomize=True, deadline=None
-)  # the same examples each time; new ones are searched for at the desk
+# the same examples each time; new ones are searched for at the desk
+settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 torch.set_num_threads(1)
 

@@ -70,8 +70,8 @@ class Project:
         self.decisions: dict[str, dict[str, Vote]] = {}  # by item and reviewer
         self.predictions: dict[str, dict[str, Prediction]] = {}  # by item and model
         self._history: dict[
-            str, list[tuple[str, str, Vote | None]]
-        ] = {}  # by person: what, of which item, what was there before
+            str, list[tuple[Event, Vote | None]]
+        ] = {}  # by person: what was said, what stood there before
         self._leases: dict[str, tuple[str, float]] = {}  # by person: the item, until when
         self._queue: list[str] = []  # items that nobody has answered, in the order in which they are handed out
         self._begun: dict[str, None] = {}  # items that have some of their answers, in order
@@ -157,19 +157,26 @@ class Project:
         if event.kind == UNDO:
             self._undone[event.id] = event.item
             if history:
-                kind, item, before = history.pop()
+                undone, before = history.pop()
+                kind, item = undone.kind, undone.item
+                standing = self._table(kind)[item].get(event.person)
+                if standing is not None and standing.event.number != undone.number:
+                    return  # an answer that was given elsewhere since is not taken back here
                 self._put(kind, item, event.person, before)
                 if kind != DECIDE and self.items[item].gold is None and not self.answers_of(item):
                     self._queue.append(item)  # nobody has answered it now
             return
-        table = self.decisions if event.kind == DECIDE else self.votes
         if event.kind != IMPORT:  # what was given elsewhere is not taken back here
-            history.append((event.kind, event.item, table[event.item].get(event.person)))
+            history.append((event, self._table(event.kind)[event.item].get(event.person)))
         self._put(event.kind, event.item, event.person, Vote(event.person, event.value, event))
+
+    def _table(self, kind: str) -> dict[str, dict[str, Vote]]:
+        """What is said by a kind of event, by item and person."""
+        return self.decisions if kind == DECIDE else self.votes
 
     def _put(self, kind: str, item: str, person: str, vote: Vote | None) -> None:
         before = len(self.answers_of(item))
-        _set((self.decisions if kind == DECIDE else self.votes)[item], person, vote)
+        _set(self._table(kind)[item], person, vote)
         if self.items[item].gold is not None:
             return
         count = len(self.answers_of(item))
@@ -199,7 +206,7 @@ class Project:
     def _gold(self, person: str) -> str | None:
         """A known item, where it is time for one."""
         every = self.plan.gold_every
-        count = sum(kind == ANSWER for kind, *_ in self._history.get(person, ()))
+        count = sum(event.kind == ANSWER for event, _ in self._history.get(person, ()))
         if not every or (count + 1) % every:
             return None
         return next((id for id in self._golds if person not in self.votes[id] and id not in self._absent), None)
@@ -253,7 +260,7 @@ class Project:
             history = self._history.get(person)
             if not history:
                 return None
-            kind, item, _ = history[-1]
+            kind, item = history[-1][0].kind, history[-1][0].item
             if self._kept(Event(id, UNDO, item, person)) is not None and kind != DECIDE:
                 self._leases[person] = (item, self.clock() + LEASE)
             return self.items[item]
@@ -316,7 +323,7 @@ class Project:
                 "items": len(self.items) - len(self._golds) - len(self._absent - self._complete - set(self._golds)),
                 "complete": len(self._complete),
                 "answers": self._answers,
-                "yours": sum(kind == ANSWER for kind, *_ in mine),
+                "yours": sum(event.kind == ANSWER for event, _ in mine),
                 "can_undo": bool(mine),
             }
 

@@ -106,6 +106,7 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
                 removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
         except (OSError, PlaitError) as error:
             removal.left[str(folder)] = str(error)
+    _remove_reports(collection, also, removal)
     try:
         collection.vacuum()
     except sqlite3.Error as error:
@@ -118,6 +119,19 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
             file.executemany("INSERT INTO uncleared VALUES (?, ?)", list(removal.left.items()))
     except StorageError as error:
         removal.left[str(collection.path)] = str(error)
+
+
+def _remove_reports(collection: Collection, runs: Iterable[Path], removal: Removal) -> None:
+    """Remove the pages of models that learned from what was taken back, which show rows with their media. Those of later are of what was left."""
+    withdrawn_at = max((at for (at,) in collection.rows("SELECT at FROM withdrawn")), default=0.0)
+    models = [Path(model["model"]) for folder in runs for model in trained_models(collection, folder)]
+    for page in sorted({page for model in models for page in _run_of(model).rglob("*.html")}):
+        try:
+            if page.stat().st_mtime <= withdrawn_at:
+                page.unlink()
+                removal.media[str(page)] = 1
+        except OSError as error:
+            removal.left[str(page)] = str(error)
 
 
 def _caches(runs: Iterable[Path]) -> set[Path]:
@@ -182,11 +196,15 @@ def _begins_with(config: dict[str, Any], models: Iterable[Path]) -> bool:
     return any(model.resolve() == init or model.resolve().is_relative_to(init) for model in models)
 
 
+def _run_of(checkpoint: Path) -> Path:
+    """The folder of a checkpoint's run; the checkpoint's own where it lies alone."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
+
+
 def _rows_of(checkpoint: Path) -> set[str]:
     """Hashes of the files of rows that a checkpoint's run checked; none where it kept none."""
-    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint
     with suppress(OSError, ValueError):
-        sums = json.loads((run / "checked.json").read_text(encoding="utf-8"))
+        sums = json.loads((_run_of(checkpoint) / "checked.json").read_text(encoding="utf-8"))
         return set(sums.values()) if isinstance(sums, dict) else set()
     return set()
 

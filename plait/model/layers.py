@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import torch
@@ -37,17 +38,22 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def pack(weight: Tensor) -> Tensor | None:
     """bfloat16 weights [out, in] on a CPU in the layout of oneDNN, for `packed_product`: half to a quarter of the time for a few rows;
     None where they have none."""
-    if (
-        weight.dtype != torch.bfloat16
-        or weight.device.type != "cpu"
-        or not hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or not _packs():
         return None
-    try:
-        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
-    except RuntimeError:  # a processor without instructions for bfloat16
-        return None
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_ROWS)
     return packed
+
+
+@cache
+def _packs() -> bool:
+    """Whether oneDNN packs bfloat16 weights here: it refuses on processors without AVX-512 or AVX-NE-CONVERT."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16, dtype=torch.bfloat16), PACKED_ROWS)
+    except RuntimeError:
+        return False
+    return True
 
 
 def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -52,7 +52,10 @@ export async function begin(path, pages, listed, chosen) {
     await page.show().catch((error) => main.replaceChildren(el("div", { className: "work" }, failure(error))));
   }
   addEventListener("keydown", (event) => {
-    if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held answers once
+    if (event.repeat && !event.key.startsWith("Arrow")) { // a key that is held answers once
+      if (event.key === "Enter") event.preventDefault(); // nor does it press a button again
+      return;
+    }
     if (!document.querySelector("dialog[open]") && page?.key?.(event)) event.preventDefault();
   });
   language.value = current();

@@ -168,6 +168,32 @@ def test_tags_of_cvat(begin):
     assert of_item(project, folder, "b.png") == {}, "an image without a tag says nothing"
 
 
+@pytest.mark.parametrize(
+    ("rotation", "box"), [("90.00", [225, 0, 475, 850]), ("0", [100, 100, 600, 600]), ("180", [100, 100, 600, 600])]
+)
+def test_a_box_of_cvat_that_is_turned_is_enclosed(begin, rotation, box):
+    project, folder = begin(BOXES)
+    taken(project, folder, CVAT.replace('xtl="10.0"', f'rotation="{rotation}" xtl="10.0"'), "cvat.xml")
+    assert of_item(project, folder, "a.png") == {"ann": [{"label": "cat", "box": box}]}
+
+
+def test_several_labels_of_one_item_are_passed_over_and_said(begin):
+    project, folder = begin(LABELS, ["hello"])
+    result = {"id": "r", "type": "choices", "value": {"choices": ["cat", "dog"]}, "from_name": "l", "to_name": "t"}
+    tasks = [{"id": 1, "data": {"text": "hello"}, "annotations": [{"id": 1, "completed_by": 1, "result": [result]}]}]
+    items, answers, passed = taken(project, folder, tasks)
+    assert (items, answers) == (0, 0)
+    assert "cat" in str(passed)
+
+
+def test_several_tags_of_cvat_are_passed_over_and_said(begin):
+    project, folder = begin(LABELS)
+    both = CVAT.replace('<tag label="dog"', '<tag label="cat"></tag><tag label="dog"')
+    items, answers, passed = taken(project, folder, both, "cvat.xml")
+    assert (items, answers) == (0, 0)
+    assert "cat" in str(passed)
+
+
 def test_labels_of_argilla(begin):
     project, folder = begin(LABELS, ["hello", "bye"])
     records = [

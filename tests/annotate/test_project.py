@@ -130,6 +130,15 @@ def test_undo_goes_back_step_by_step(begin):
     assert {again.next("ben").id, again.next("cid").id} == {"i0", "i1"}, "nobody has answered them now"
 
 
+def test_undo_leaves_what_was_given_elsewhere_since(begin):
+    project = begin(1)
+    say(project, "ann", "cat", "i0", "1")
+    project.take([], [Event("2", IMPORT, "i0", "ann", "dog")])
+    project.undo("ann", "3")
+    assert project.answers_of("i0") == {"ann": "dog"}
+    assert Project(project.store, project.plan).answers_of("i0") == {"ann": "dog"}
+
+
 def test_undo_sent_twice_takes_back_one(begin):
     project = begin(2)
     say(project, "ann", "cat", "i0", "1")

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from plait import registry
 from plait.annotate import items, review
 from plait.annotate.kinds import Question, known, overlap
 from plait.annotate.project import Plan
 from plait.annotate.store import ANSWER, DECIDE, SKIP, Item
 from plait.api import annotating
+from plait.data.rows import read_rows
 from plait.errors import ConfigError, DataError
 from plait.recipes.overrides import changed
 
@@ -121,6 +123,42 @@ def test_ratings_do_not_teach_the_answer_that_was_rated(begin, tmp_path):
     ]
     assert first["messages"][-1]["content"][0]["text"] == "1"
     assert second["messages"][-1]["content"][0]["text"] == "3"
+
+
+def test_what_is_said_of_a_preference_is_no_preference(begin, tmp_path):
+    rows = [{"prompt": "Q", "chosen": "A", "rejected": "B"}]
+    project, folder = begin(Question("label", "Polite?", ("yes", "no")), rows=rows)
+    say(project, "ann", ["yes"])
+    (row,) = exported(project, folder, tmp_path)
+    assert "rejected" not in row
+    assert row["messages"][-1]["content"][0]["text"] == "yes"
+
+
+def test_a_document_that_is_labelled_is_a_row_that_training_reads(begin, tmp_path):
+    project, folder = begin(Question("label", "Polite?", ("yes", "no")), rows=[{"content": "Thank you."}])
+    say(project, "ann", ["no"])
+    exported(project, folder, tmp_path)
+    known = registry.build_all(registry.available())
+    files = sorted((tmp_path / "rows").glob("*.jsonl"))
+    (sample,) = [sample for file in files for sample in read_rows(file, known)]
+    assert [message.role for message in sample.messages] == ["user", "assistant"]
+
+
+def test_a_rejected_picture_that_is_broken_is_left_out_and_said(begin, tmp_path):
+    good, bad = (
+        [{"role": "assistant", "content": [{"type": "image", "image": f"{name}.png"}]}] for name in ("good", "bad")
+    )
+    rows = [{"prompt": "Draw.", "chosen": good, "rejected": bad}, {"prompt": "Say.", "chosen": "A", "rejected": "B"}]
+    project, folder = begin(Question("choose", ""), rows=rows)
+    picture(folder / "good.png", 90)
+    (folder / "bad.png").write_bytes(b"no picture")
+    say(project, "ann", ["first", "first"])
+    project.store.close()
+    told = []
+    annotating.export(folder, tmp_path / "rows", say=told.append)
+    rows = [json.loads(line) for path in (tmp_path / "rows").glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert [row["prompt"][0]["content"] for row in rows] == ["Say."]
+    assert any("left out" in line and "picture" in line for line in told)
 
 
 def test_corrections_take_the_place_of_the_answer(begin, tmp_path):

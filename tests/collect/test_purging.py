@@ -215,6 +215,24 @@ def test_what_a_kill_left_is_cleared_by_whoever_takes_back_next(prompts, tmp_pat
     assert withdrawal.withdraw(collection, "ann") == purging.Removal()
 
 
+def test_pages_that_show_what_was_taken_back_go_and_later_ones_stay(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    collecting.export(prompts, out)
+    digest = hashlib.sha256((out / "train.jsonl").read_bytes()).hexdigest()
+    run_folder(runs / "learned", out, digest, seal="a")
+    run_folder(runs / "other", tmp_path / "elsewhere", "0" * 64, seal="b")
+    pages = [runs / name / "report.html" for name in ("learned", "other")]
+    for page in pages:
+        page.write_text("ann's roof")
+    removal, _ = collecting.withdraw(prompts, "ann", runs)
+    assert [page.exists() for page in pages] == [False, True]
+    assert removal.media[str(pages[0])] == 1
+    pages[0].write_text("what ben gave")
+    collecting.withdraw(prompts, "ann", runs)
+    assert pages[0].exists()
+
+
 def test_who_asks_for_nothing_has_nothing_read(prompts, tmp_path, monkeypatch):  # noqa: F811
     collection = filled(prompts)
     collecting.export(prompts, tmp_path / "out")

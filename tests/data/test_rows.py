@@ -17,6 +17,14 @@ def line(question, answer="yes"):
     return json.dumps({"messages": messages}).encode()
 
 
+@pytest.mark.parametrize("content", ["a text", [{"type": "text", "text": "two"}, {"type": "text", "text": "parts"}]])
+def test_a_document_is_written_as_it_is_read(tmp_path, content):
+    sample = parse_row({"content": content, "meta": {"from": "here"}}, tmp_path, KNOWN)
+    again = parse_row(json.loads(dump_row(sample)), tmp_path, KNOWN)
+    assert (again.messages, again.meta) == (sample.messages, sample.meta)
+    assert again.messages[0].role is None
+
+
 def test_a_row_keeps_its_id_wherever_it_stands(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_bytes(b"\n".join([line("a"), line("b")]) + b"\n")

@@ -48,6 +48,9 @@ def test_rounds_leave_rows_and_a_report_and_the_last_checkpoint(start, tmp_path)
     for number in (1, 2):
         rows = list(read_rows(tmp_path / "run" / f"round-{number:02d}" / "rows" / "train.jsonl", known))
         assert len(rows) == report["history"][number - 1]["rows"]
+        assert all("expect" in row.meta for row in rows), (
+            "what stood beside the question stays: a withdrawal finds rows by it"
+        )
         by_question = defaultdict(list)
         for row in rows:
             reward = sum(map(ord, row.messages[-1].parts[0].value)) % 7

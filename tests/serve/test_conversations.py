@@ -212,6 +212,9 @@ def test_a_key_is_shown_once_and_kept_as_its_hash(tmp_path):
     assert read_keys(place)[hashed(key)] == "anna"
     assert sorted(read_keys(place).values()) == ["anna", "ben"]
     assert key not in place.read_text()
+    place.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="a file of keys"):
+        read_keys(place)
     assert place.stat().st_mode & 0o077 == 0
     assert isinstance(add("anna").exception, ConfigError)
     assert isinstance(add("a b").exception, ConfigError)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from plait.annotate.formats.response import Response, id_of
+from plait.annotate.formats.response import Response, id_of, only
 from plait.annotate.kinds import SCALE
 from plait.contract import Part
 from plait.errors import DataError
@@ -19,7 +19,7 @@ def fits(text: str) -> bool:
 
 
 def responses(text: str, kind: str) -> Iterator[Response]:
-    """Boxes of every image, or its first tag, as the kind of question wants. Raises DataError."""
+    """Boxes of every image, or its tag, as the kind of question wants. Raises DataError."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError("got XML with a document type; expected CVAT's, which has none")
     try:
@@ -37,7 +37,7 @@ def responses(text: str, kind: str) -> Iterator[Response]:
                 f"image {image.get('name')}: {error}; expected width, height, and numbers in its boxes"
             ) from error
         tags = [tag.get("label") for tag in image.iter("tag")]
-        value = boxes if kind == "box" else (tags[0] if tags else None)
+        value = boxes if kind == "box" else only(tags)
         if not value:
             continue  # nothing on it, or nobody looked: the file does not tell
         yield Response(shown, person, value, id_of("cvat", image.get("name"), person, value))
@@ -48,12 +48,10 @@ def _box(box: ElementTree.Element, width: float, height: float) -> dict[str, obj
     left, top, right, bottom = (float(str(box.get(key))) for key in ("xtl", "ytl", "xbr", "ybr"))
     angle = math.radians(float(box.get("rotation") or 0))  # about the middle
     cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-    reach = (cosine * (right - left) + sine * (bottom - top)) / 2, (sine * (right - left) + cosine * (bottom - top)) / 2
-    middle = (left + right) / 2, (top + bottom) / 2
-    corners = [
-        *(m - r for m, r in zip(middle, reach, strict=True)),
-        *(m + r for m, r in zip(middle, reach, strict=True)),
-    ]
+    x, y = (left + right) / 2, (top + bottom) / 2
+    across = (cosine * (right - left) + sine * (bottom - top)) / 2
+    down = (sine * (right - left) + cosine * (bottom - top)) / 2
+    corners = [x - across, y - down, x + across, y + down]
     sides = (width, height, width, height)
     scaled = [min(max(round(SCALE * corner / side), 0), SCALE) for corner, side in zip(corners, sides, strict=True)]
     return {"label": box.get("label"), "box": scaled}

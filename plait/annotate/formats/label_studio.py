@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from plait.annotate.formats.response import Response, id_of
+from plait.annotate.formats.response import Response, id_of, only
 from plait.annotate.kinds import CHOICES, SCALE, Json, Question
 from plait.contract import WORDS, Part
 from plait.errors import ConfigError, DataError
@@ -154,7 +154,7 @@ def value_of(listed: Sequence[Mapping[str, Any]], kind: str) -> Json:
                 continue
             value = each["value"]
             if kind == "label":
-                return _only(value["choices"])
+                return only(value["choices"])
             if kind == "rate":
                 return value["rating"]
             if kind == "choose":
@@ -166,13 +166,6 @@ def value_of(listed: Sequence[Mapping[str, Any]], kind: str) -> Json:
             f"got the results {listed!r:.200}; expected {TYPES[kind]} as Label Studio exports them"
         ) from error
     return None
-
-
-def _only(labels: Sequence[str]) -> str | None:
-    """The label; None where there is none. Raises DataError for several: the question has one answer."""
-    if len(labels) > 1:
-        raise DataError(f"got the labels {', '.join(map(str, labels))} of one item; expected one")
-    return labels[0] if labels else None
 
 
 def _box(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,3 +25,8 @@ class Response:
 def id_of(program: str, *facts: object) -> str:
     """An id for a response, the same however often a file is read, another one for another answer."""
     return f"{program}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}"
+
+
+def only(labels: Sequence[str]) -> Json:
+    """The label, None where there is none; several as they are, which the question refuses: it has one answer."""
+    return (labels[0] if labels else None) if len(labels) < 2 else list(labels)
