@@ -27,6 +27,6 @@ def id_of(program: str, *facts: object) -> str:
     return f"{program}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}"
 
 
-def only(labels: Sequence[str]) -> Json:
+def only(labels: Sequence[Json]) -> Json:
     """The label, None where there is none; several as they are, which the question refuses: it has one answer."""
     return (labels[0] if labels else None) if len(labels) < 2 else list(labels)
