@@ -215,6 +215,25 @@ def test_two_people_label_by_keyboard_and_a_third_decides(folder, browse):
 
 
 @BROWSER
+def test_a_key_that_is_held_answers_once(folder, browse):
+    held = (
+        "dispatchEvent(new KeyboardEvent('keydown', {key: '2', repeat: arguments[0], bubbles: true, cancelable: true}))"
+    )
+    with asking(folder) as (url, project):
+        page = browse(url)
+        enter_name(page, "Ann")
+        page.one(".work img")
+        page.driver.execute_script(held, False)
+        page.one(".soft", "yours 1")
+        for _ in range(3):
+            page.driver.execute_script(held, True)
+            time.sleep(0.2)
+        assert sum(map(len, map(project.answers_of, project.items))) == 1
+        page.driver.execute_script(held, False)
+        page.one(".soft", "yours 2")
+
+
+@BROWSER
 def test_undo_skip_and_a_server_that_fails(folder, browse, monkeypatch):
     with asking(folder) as (url, project):
         page = browse(url)
