@@ -42,6 +42,13 @@ def write(
         raise ConfigError(
             f"{project.store.path}: there is no answer of a confidence of {least_confidence:g} to write; expected some: label first"
         )
+    if differing := sum(
+        result.method != review.DECISION and len(set(map(repr, result.answers.values()))) > 1 for result in results
+    ):
+        say(
+            f"{differing} of {len(results)} items: people differ and nobody decided, so it is what is likeliest, also where that is a tie; decide on the page "
+            "Review, or leave them out: --least-confidence 0.6"
+        )
     writer = Writer(folder)
     with writer:
         try:

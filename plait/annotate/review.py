@@ -138,6 +138,7 @@ def statistics(project: Project) -> dict[str, Any]:
         "alpha": krippendorff_alpha(votes, kind.distance) if votes else None,
         "kappas": [pair for pair in kappas if pair["items"]],
         "decided": len(project.decided),
+        "disputed": len(disputes(project)),
         "persons": [
             {
                 "name": name,

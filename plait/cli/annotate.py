@@ -90,7 +90,7 @@ def status(
         return
     alpha = "not to be told yet" if figures["alpha"] is None else f"{figures['alpha']:.2f}"
     typer.echo(
-        f"{figures['complete']} of {figures['items']} items complete, {figures['answers']} answers, {figures['decided']} decided; alpha {alpha}"
+        f"{figures['complete']} of {figures['items']} items complete, {figures['answers']} answers, {figures['disputed']} to be decided, {figures['decided']} decided; alpha {alpha}"
     )
     for person in figures["persons"]:
         gold = f", {person['gold_right']} of {person['gold_asked']} known items right" if person["gold_asked"] else ""

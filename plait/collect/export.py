@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from plait import registry
 from plait.collect.consent import SHARE, TRAIN, VOICE
@@ -16,12 +18,13 @@ from plait.collect.purging import COLLECTED
 from plait.contract import Modality
 from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
-from plait.data.importers.core.writer import Writer
+from plait.data.importers.core.writer import NOTE, Writer
 from plait.data.rows import parse_row
 from plait.errors import ConfigError, RowError
 from plait.runtime.files import atomic_write
 
 CARD, LICENCE = "README.md", "LICENCE.txt"
+BEGIN, END = "<!-- counted: {} -->", "<!-- to here -->"  # around what is counted anew once something is taken back
 
 
 def write(
@@ -58,13 +61,7 @@ def _write(
         try:
             add_checked(writer, records(collection, items, say), say)
             counts = writer.finish()
-            writer.note(
-                {
-                    "format": 1,
-                    COLLECTED: {"items": len(items), "purpose": purpose, "licence": collection.plan.licence},
-                    "rows": counts,
-                }
-            )
+            writer.note(_note(len(items), purpose, collection.plan.licence, counts))
         except BaseException:
             writer.discard()
             collection.note_export(folder, [])
@@ -76,6 +73,27 @@ def _write(
     )
     collection.note_export(folder, ids)
     return counts
+
+
+def _note(items: int, purpose: str, licence: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {"format": 1, COLLECTED: {"items": items, "purpose": purpose, "licence": licence}, "rows": dict(counts)}
+
+
+def recount(collection: Collection, folder: Path, remaining: Container[str]) -> None:
+    """Write anew what the data card and `import.json` of an exported folder count, of which some items remain. What people wrote into the card
+    stays. Raises OSError, ValueError, KeyError, TypeError for files that are not as they were written."""
+    if not (folder / CARD).is_file():  # its writing was cut short: it is none
+        return
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    rows = {path.stem: path.read_bytes().count(b"\n") for path in sorted(folder.glob("*.jsonl"))}
+    items = [item for item in collection.all_items() if item.id in remaining]
+    collected = note[COLLECTED]
+    renewed = _note(len(items), collected["purpose"], collected["licence"], rows)
+    atomic_write(folder / NOTE, json.dumps(note | renewed, indent=1))
+    text = (folder / CARD).read_text(encoding="utf-8")
+    for name, lines in _counted(collection, items, rows).items():
+        text = _with_block(text, name, lines)
+    atomic_write(folder / CARD, text)
 
 
 def records(
@@ -117,30 +135,59 @@ def _text(collection: Collection) -> str:
     return collection.terms.text if collection.terms else ""
 
 
-def card(collection: Collection, items: Sequence[Contribution], purpose: str, counts: dict[str, int]) -> str:
+def card(collection: Collection, items: Sequence[Contribution], purpose: str, counts: Mapping[str, int]) -> str:
     """A data card, by the questions of Gebru et al., "Datasheets for Datasets" (arXiv:1803.09010)."""
-    status = collection.status()
-    by_person = Counter(item.person for item in items)
-    by_kind = Counter(f"{collection.prompts[item.prompt].how or item.type} ({item.type})" for item in items)
-    purposes = Counter(name for person in by_person for name in collection.purposes(person))
-    most = max(by_person.values()) / len(items)
+    counted = {name: _block(name, lines) for name, lines in _counted(collection, items, counts).items()}
     lines = [
         f"# {collection.folder.name}", "",
         f"Written {time.strftime('%Y-%m-%d')} by `plait collected export`, {'to hand on' if purpose == SHARE else 'for own use'}. Licence: {collection.plan.licence}.", "",
         "## Motivation", "", "*For which task was it collected, by whom, paid for by whom? Fill this in: no program knows it.*", "",
-        "## Composition", "", "| what | how many |", "|---|---|",
-        *(f"| {kind} | {count} |" for kind, count in by_kind.most_common()),
-        *(f"| rows, {split} | {count} |" for split, count in sorted(counts.items())),
-        f"| prompts that they answer, of all | {len({item.prompt for item in items})} of {len(collection.prompts)} |",
-        f"| persons | {len(by_person)}; the most active gave {most:.0%} |", "",
+        "## Composition", "", counted["composition"], "",
         "Persons have numbers, not names. All rows of a person are in one split.", "",
         "## Collection", "", f"People drew, photographed, recorded or wrote on web pages, after they had agreed to version {_version(collection)} of the text in {LICENCE}.",
         "Recordings were checked for length, level, clipping and noise, pictures for size and emptiness. Files were written anew from their samples, without what cameras and programs note beside.", "",
-        "| agreed to | persons |", "|---|---|", *(f"| {name} | {purposes[name]} |" for name in purposes), "",
-        "## Review", "", f"An item is here after {collection.plan.votes} others said that it will do. Of {status['items']} items {status['accepted']} were accepted, "
-        f"{status['rejected']} rejected, {status['open']} not settled.", "",
+        counted["consent"], "",
+        "## Review", "", f"An item is here after {collection.plan.votes} others said that it will do.", "", counted["review"], "",
         "## Uses", "", "*What should it not be used for? Voices are told from each other only where persons agreed to it: rows without a person's number must not be used so.*", "",
-        "## Distribution and maintenance", "", "People may take back what they gave. Whoever holds a copy has to remove it then: `meta.collected.item` and `meta.collected.digest` of each row name it. "
-        f"Withdrawn so far: {status['withdrawn']}.", "",
+        "## Distribution and maintenance", "", "People may take back what they gave. Whoever holds a copy has to remove it then: `meta.collected.item` and `meta.collected.digest` of each row name it.", "",
+        counted["withdrawn"], "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _counted(
+    collection: Collection, items: Sequence[Contribution], counts: Mapping[str, int]
+) -> dict[str, Sequence[str]]:
+    """Lines of a card that tell how many there are, by name."""
+    status = collection.status()
+    by_person = Counter(item.person for item in items)
+    by_kind = Counter(f"{collection.prompts[item.prompt].how or item.type} ({item.type})" for item in items)
+    purposes = Counter(name for person in by_person for name in collection.purposes(person))
+    most = f"; the most active gave {max(by_person.values()) / len(items):.0%}" if items else ""
+    composition = [
+        "| what | how many |", "|---|---|",
+        *(f"| {kind} | {count} |" for kind, count in by_kind.most_common()),
+        *(f"| rows, {split} | {count} |" for split, count in sorted(counts.items())),
+        f"| prompts that they answer, of all | {len({item.prompt for item in items})} of {len(collection.prompts)} |",
+        f"| persons | {len(by_person)}{most} |",
+    ]  # fmt: skip
+    return {
+        "composition": composition,
+        "consent": ["| agreed to | persons |", "|---|---|", *(f"| {name} | {purposes[name]} |" for name in purposes)],
+        "review": [
+            f"Of {status['items']} items {status['accepted']} were accepted, {status['rejected']} rejected, {status['open']} not settled."
+        ],
+        "withdrawn": [f"Withdrawn so far: {status['withdrawn']}."],
+    }
+
+
+def _block(name: str, lines: Sequence[str]) -> str:
+    """Lines between marks by which they are found again."""
+    return "\n".join([BEGIN.format(name), *lines, END])
+
+
+def _with_block(text: str, name: str, lines: Sequence[str]) -> str:
+    """A card with other lines between the marks of a name; as it is where somebody took them out."""
+    before, begin, rest = text.partition(BEGIN.format(name))
+    _, end, after = rest.partition(END)
+    return before + _block(name, lines) + after if begin and end else text

@@ -8,13 +8,14 @@ import json
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from plait import registry
 from plait.data import features
+from plait.data.rows import SOURCES
 from plait.data.shards import index_of
 from plait.runtime.files import atomic_write, sha256_of
 
@@ -25,7 +26,7 @@ COLLECTED = "collected"  # in the meta of rows that come from a collection
 class Withdrawn:
     """What was taken back: ids of items; SHA-256 of their bytes, where no other item has the same; what features of them are found by."""
 
-    items: Collection[str]
+    items: Set[str]
     digests: Collection[str]
     contents: Collection[str] = ()
 
@@ -83,10 +84,16 @@ def _is_of(line: bytes, items: Collection[str]) -> bool:
     with suppress(ValueError):
         row = json.loads(line)
         meta = row.get("meta") if isinstance(row, dict) else None
-        collected = meta.get(COLLECTED) if isinstance(meta, dict) else None
-        item = collected.get("item") if isinstance(collected, dict) else None
-        return isinstance(item, str) and item in items
+        sources = meta.get(SOURCES) if isinstance(meta, dict) else None
+        return any(_item_in(each) in items for each in (meta, *(sources if isinstance(sources, list) else ())))
     return False
+
+
+def _item_in(meta: object) -> str:
+    """The item that a row's meta tells of; "" for none."""
+    collected = meta.get(COLLECTED) if isinstance(meta, dict) else None
+    item = collected.get("item") if isinstance(collected, dict) else None
+    return item if isinstance(item, str) else ""
 
 
 def _tells_of(path: Path, items: Collection[str]) -> bool:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from plait.collect import export
 from plait.collect.project import MEDIA, Collection, Contribution
 from plait.collect.purging import Removal, Withdrawn, purge
 from plait.data.features import content_hash
@@ -95,18 +96,8 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
     for path in (collection.folder / MEDIA).iterdir():
         if path.name not in files and (path.stem in ids or time.time() - path.stat().st_mtime > FORGOTTEN):
             path.unlink(missing_ok=True)
-    exports, also = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")], [*also]
-    for folder in dict.fromkeys((*exports, *also, *_caches(also))):
-        try:
-            if folder.is_dir():
-                purge(folder, withdrawn, removal)
-                if folder in exports:  # it is another data set now
-                    collection.note_export(folder, collection.exported(folder) - ids)
-            elif folder in exports and collection.exported(folder) & ids:
-                removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
-        except (OSError, PlaitError) as error:
-            removal.left[str(folder)] = str(error)
-    _remove_reports(collection, also, removal)
+    if ids:  # else nothing of it can be anywhere, and runs need not be read
+        _clear_folders(collection, also, withdrawn, removal)
     try:
         collection.vacuum()
     except sqlite3.Error as error:
@@ -119,6 +110,26 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
             file.executemany("INSERT INTO uncleared VALUES (?, ?)", list(removal.left.items()))
     except StorageError as error:
         removal.left[str(collection.path)] = str(error)
+
+
+def _clear_folders(collection: Collection, also: Iterable[Path], withdrawn: Withdrawn, removal: Removal) -> None:
+    """Clear the data sets that were written, and the folders `also`."""
+    exports, also = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")], [*also]
+    for folder in dict.fromkeys((*exports, *also, *_caches(also))):
+        try:
+            if folder.is_dir():
+                purge(folder, withdrawn, removal)
+                if folder in exports:  # it is another data set now
+                    before = collection.exported(folder)
+                    remaining = before - withdrawn.items
+                    if remaining < before:
+                        export.recount(collection, folder, remaining)
+                    collection.note_export(folder, remaining)
+            elif folder in exports and collection.exported(folder) & withdrawn.items:
+                removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
+        except (OSError, ValueError, KeyError, TypeError, PlaitError) as error:
+            removal.left[str(folder)] = str(error) or type(error).__name__
+    _remove_reports(collection, also, removal)
 
 
 def _remove_reports(collection: Collection, runs: Iterable[Path], removal: Removal) -> None:

@@ -32,6 +32,7 @@ from plait.errors import DataError, RowError
 ROLES = ("system", "user", "assistant")
 KEYS = {"messages", "content", "task", "meta"}
 CHOSEN, REJECTED, PROMPT = "chosen", "rejected", "prompt"
+SOURCES = "sources"  # in the meta of a row that a model answered: the metas of the rows whose media it shows
 PREFERENCE = {PROMPT, "messages", CHOSEN, REJECTED, "task", "meta"}
 
 

@@ -22,7 +22,7 @@ from plait.data import copies, store
 from plait.data import splits as held_out
 from plait.data.fit import distinct_parts
 from plait.data.mix import group_by_task
-from plait.data.rows import read_rows
+from plait.data.rows import SOURCES, parts_of, read_rows
 from plait.data.sequence import RECALLED
 from plait.data.splits import TRAIN
 from plait.data.vocabulary import MARKS
@@ -218,9 +218,11 @@ def own_answers(
     learned again they keep it as it is, without any earlier data (Li and Hoiem, 2016). The questions are those of the rows that its
     `ancestor`, or it itself, is shipped with, whose own media are not used. None where it is shipped with none, or none is about such media."""
     suite, _, _ = suite_on(ancestor, ancestor.folder / HELD_OUT)
-    media = {kind: parts for kind, parts in distinct_parts(_questions(samples)).items() if kind != WORDS}
+    questions_of_rows = _questions(samples)
+    media = {kind: parts for kind, parts in distinct_parts(questions_of_rows).items() if kind != WORDS}
+    metas = _metas(questions_of_rows)
     rng = np.random.default_rng([2026, 61])
-    asked: list[tuple[str, tuple[Message, ...]]] = []
+    asked: list[Sample] = []
     tasks = [
         task
         for task in suite.tasks
@@ -231,20 +233,32 @@ def own_answers(
         questions = [row.messages[:-1] for row in suite.rows.rows(task, task.splits[0])]
         for number in range(of_each if questions else 0):
             shown = {kind: parts[int(rng.integers(len(parts)))] for kind, parts in media.items()}
-            asked.append((task.name, about(questions[number % len(questions)], shown)))
+            sources = [meta for part in shown.values() for meta in metas.get((part.type, str(part.value)), ())]
+            question = about(questions[number % len(questions)], shown)
+            asked.append(Sample(question, task.name, meta={SOURCES: sources} if sources else {}))
     if not asked:
         return None
     say(f"asking {start.init} {len(asked)} questions of its own about what these rows show")
     network, _ = checkpoint.load(start.folder, resolve_dtype("auto", resolve_device("auto")))
     engine = Engine(network.to(resolve_device("auto")).for_inference())
     usual = start.recipe.sampling.model_dump() | {"temperature": 0.0, "max_tokens": MOST_ANSWERED}
-    answers = engine.generate([Request(question, to=WORDS, **usual) for _, question in asked])
+    answers = engine.generate([Request(question.messages, to=WORDS, **usual) for question in asked])
     rows = [
-        Sample((*question, Message("assistant", answer.message.parts)), task)
-        for (task, question), answer in zip(asked, answers, strict=True)
+        replace(question, messages=(*question.messages, Message("assistant", answer.message.parts)))
+        for question, answer in zip(asked, answers, strict=True)
         if answer.error is None and answer.message.parts
     ]
     return _kept(rows, run)
+
+
+def _metas(samples: Sequence[Sample]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """What rows say of themselves, by the type and value of each medium that they show."""
+    metas: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sample in samples:
+        for part in parts_of(sample) if sample.meta else ():
+            if part.type != WORDS:
+                metas.setdefault((part.type, str(part.value)), []).append(dict(sample.meta))
+    return metas
 
 
 def _kept(rows: Sequence[Sample], run: Path) -> Path:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from plait.model import pca
 from plait.model.multimodal import MultimodalTransformer
 from plait.runtime.device import resolve_device
 from plait.runtime.files import atomic_write, manifest_of, sha256_of
+from plait.runtime.locks import alone
 from plait.runtime.parallel import use_threads
 from plait.train import bases, checkpoint, distributed, standing, trainer
 from plait.train.config import TrainingConfig
@@ -55,9 +57,13 @@ BEFORE_A_RUN = {
 
 
 def prepare(run: Path, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or see that the one that is there may be used. Raises ConfigError."""
+    """Make the run folder, or see that the one that is there may be used. Raises ConfigError, also where another training uses it."""
     try:
-        _prepare(run, resume, overwrite)
+        if not run.is_dir():
+            _prepare(run, resume, overwrite)
+        else:
+            with alone(run):
+                _prepare(run, resume, overwrite)
     except OSError as error:
         raise ConfigError(
             f"run folder {run} cannot be used: {error.strerror or error}; expected a place that can be written: choose "
@@ -339,11 +345,12 @@ def train(
         )
     use_threads(threads)
     deadline, init = time.monotonic() + max_seconds, ""
-    with distributed.joined():
+    with distributed.joined(), ExitStack() as held:
         if recipe.init in bases.BASES:  # before minutes of looking at rows, and before there is a run folder
             distributed.first_alone(lambda: bases.folder_of(bases.BASES[recipe.init]))
         if not prepared:
             distributed.first_alone(lambda: prepare(run, resume, overwrite))
+        distributed.first_alone(lambda: held.enter_context(alone(run)))
         if recipe.stages:
             distributed.first_alone(lambda: _write_plan(run, recipe.stages))
         skip, notes = _what_to_skip(recipe, run, strict)

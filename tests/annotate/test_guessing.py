@@ -141,7 +141,7 @@ def test_the_commands(folder, tmp_path):
             project.say(ANSWER, id, person, LABELS.options[number], f"{person}{id}")
     project.store.close()
     status = runner.invoke(cli, ["annotations", "status", str(folder)])
-    assert "3 of 3 items complete, 6 answers, 0 decided; alpha 1.00" in status.output
+    assert "3 of 3 items complete, 6 answers, 0 to be decided, 0 decided; alpha 1.00" in status.output
     told = json.loads(runner.invoke(cli, ["annotations", "status", str(folder), "--json"]).output)
     assert (told["complete"], told["alpha"]) == (3, 1.0)
     given = runner.invoke(cli, ["annotations", "give", str(folder), str(tmp_path / "t.json")])

@@ -180,6 +180,22 @@ def test_disputes_come_by_how_far_they_lie_apart(begin):
     assert [dispute.item.id for dispute in review.disputes(project)] == [ids[2]]
 
 
+def test_an_export_says_where_people_differ_and_nobody_decided(begin, tmp_path):
+    project, folder = begin(Question("label", "What is it?", ("cat", "dog")))
+    say(project, "ann", ["cat", "cat", "dog"])
+    say(project, "ben", ["cat", "dog", "cat"])
+    assert review.statistics(project)["disputed"] == 2
+    project.say(DECIDE, list(project.items)[2], "eve", "cat", "d")
+    assert review.statistics(project)["disputed"] == 1
+    project.store.close()
+    told = []
+    annotating.export(folder, tmp_path / "rows", say=told.append)
+    assert [line[:50] for line in told] == ["1 of 3 items: people differ and nobody decided, so"]
+    told.clear()
+    annotating.export(folder, tmp_path / "sure", least_confidence=0.6, say=told.append)
+    assert told == []
+
+
 def test_what_two_pass_over_is_a_dispute(begin):
     project, _ = begin(Question("label", "", ("cat", "dog")))
     first = next(iter(project.items))

@@ -17,6 +17,7 @@ from plait.cli import app as cli
 from plait.collect import purging, withdrawal
 from plait.contract import Part
 from plait.data.features import Store, content_hash
+from plait.data.rows import SOURCES
 from plait.errors import ConfigError, DataError
 from plait.serve.collecting import create_app
 
@@ -244,7 +245,72 @@ def test_who_asks_for_nothing_has_nothing_read(prompts, tmp_path, monkeypatch): 
     assert not read
     assert withdrawal.withdraw(collection, "eve").items == [], "a consent and votes alone"
     assert collection.purposes("eve") == ()
+    assert withdrawal.finish(collection, [tmp_path]) == purging.Removal()
+    assert not read
+    withdrawal.withdraw(collection, "ann", ["anntext"])
     assert read
+
+
+def test_the_data_card_counts_what_is_left_and_keeps_what_people_wrote(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    card = tmp_path / "out" / "README.md"
+    written = "Collected for a school. No program knew it: \\1."
+    text = card.read_text()
+    card.write_text(
+        text.replace(
+            "*For which task was it collected, by whom, paid for by whom? Fill this in: no program knows it.*", written
+        )
+    )
+    assert "| persons | 3; the most active gave 33% |" in text
+    assert "| rows, train | 9 |" in text
+    collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    text = card.read_text()
+    for words in (
+        written,
+        "| persons | 2; the most active gave 50% |",
+        "| rows, train | 6 |",
+        "| draw (image) | 2 |",
+        "Withdrawn so far: 2.",
+        "| share | 2 |",
+    ):
+        assert words in text, words
+    note = json.loads((tmp_path / "out" / "import.json").read_text())
+    assert (note["rows"], note["collected"]["items"]) == ({"train": 6}, 4)
+    for person in ("ben", "cid"):
+        collecting.withdraw(prompts, person, tmp_path / "runs")
+    assert "| persons | 0 |" in card.read_text()
+    assert written in card.read_text()
+
+
+def test_a_card_that_is_gone_or_another_stops_nothing(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    for name in ("gone", "other", "broken"):
+        collecting.export(prompts, tmp_path / name)
+    (tmp_path / "gone" / "README.md").unlink()
+    (tmp_path / "other" / "README.md").write_text("Mine.")
+    (tmp_path / "broken" / "import.json").write_text("[]")
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert list(removal.left) == [str(tmp_path / "broken")]
+    assert (tmp_path / "other" / "README.md").read_text() == "Mine."
+    assert len(removal.rows) == 3
+
+
+def test_what_a_model_answered_about_what_was_taken_back_goes(prompts, tmp_path):  # noqa: F811
+    filled(prompts)
+    run = tmp_path / "runs" / "one" / "replay"
+    run.mkdir(parents=True)
+    rows = [
+        {
+            "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"{person}'s roof"}],
+            "meta": {SOURCES: [{}, {"collected": {"item": f"{person}image"}}]},
+        }
+        for person in ("ann", "ben")
+    ]
+    (run / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    (row,) = (run / "train.jsonl").read_text().splitlines()
+    assert "ben's roof" in row
 
 
 def test_a_shard_without_anything_of_it_is_not_written_anew(prompts, tmp_path):  # noqa: F811

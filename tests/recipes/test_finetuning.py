@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,19 @@ from safetensors.torch import load_file, save_file
 import plait
 from plait import api
 from plait.bundle.pack import start_files
+from plait.collect import purging
 from plait.contract import Message, Part, Sample
 from plait.data import copies
 from plait.data.pack import collate
-from plait.data.rows import read_rows
+from plait.data.rows import SOURCES, read_rows
 from plait.data.sequence import Encoder, FlowConfig
 from plait.errors import CheckpointError, ConfigError, DataError
 from plait.eval import guard
 from plait.model import sides
 from plait.model.lora import FURTHER
 from plait.recipes import finetuning
+from plait.recipes.ancestry import HELD_OUT, start_of
+from plait.runtime import locks
 from plait.runtime.files import sha256_of
 from plait.train import archive, checkpoint, probe, standing
 from plait.train import run as runs
@@ -226,6 +230,53 @@ def test_it_is_found_from_any_folder(world, tmp_path, monkeypatch):
     assert answers(tmp_path / "apart")
     packed = api.export(place, tmp_path / "packed.plait")
     assert answers(packed)
+
+
+def test_a_run_that_another_training_uses_is_left_as_it_is(world, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(world.folder / "tuned", run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with locks.alone(run):
+        for options in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(ConfigError, match="in use by another training"):
+                api.finetune(world.base, *FEW, data=world.reads, out=run, say=str, threads=1, **options)
+            with pytest.raises(ConfigError, match="in use by another training"):
+                plait.train("digits", f"data={world.digits}", *TINY, out=run, threads=1, **options)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_model_answers_about_new_media_says_whose_they_are(world, tmp_path):
+    """So that a withdrawal finds it."""
+    base = tmp_path / "base"
+    shutil.copytree(world.base, base)
+    shutil.copytree(world.digits, base / HELD_OUT)
+    start = start_of(str(base))
+    rows = [
+        replace(row, meta={"collected": {"item": f"item{number}"}} if number else {})
+        for number, row in enumerate(read_rows(world.reads / "train.jsonl", start.modalities))
+    ]
+    folder = finetuning.own_answers(start, start, rows, tmp_path / "run", str)
+    answered = list(read_rows(folder / "train.jsonl", start.modalities))
+    assert answered
+    for row in answered:
+        (shown,) = [part for part in row.messages[0].parts if part.type == "image"]
+        data = Path(shown.value).read_bytes()
+        sources = [
+            dict(source.meta) for source in rows if data == Path(picture_of(source)).read_bytes() and source.meta
+        ]
+        assert row.meta.get(SOURCES, []) == sources
+    purging.purge(
+        tmp_path / "run",
+        purging.Withdrawn(
+            {row.meta[SOURCES][0]["collected"]["item"] for row in answered if SOURCES in row.meta}, set()
+        ),
+        purging.Removal(),
+    )
+    assert all(SOURCES not in row.meta for row in read_rows(folder / "train.jsonl", start.modalities))
+
+
+def picture_of(sample):
+    return next(part.value for message in sample.messages for part in message.parts if part.type == "image")
 
 
 def test_an_archive_is_refused_with_the_way_out(world, tmp_path):

@@ -20,6 +20,7 @@ from plait.data.rows import dump_row, with_parts
 from plait.errors import ConfigError
 from plait.runtime.files import atomic_write
 
+NOTE = "import.json"
 HELD_OUT = {"test": 0.1, "dev": 0.05}  # shares of the groups, where the source gives no splits
 
 
@@ -107,7 +108,7 @@ class Writer:
     def note(self, facts: Mapping[str, Any]) -> None:
         """Write `import.json`: where the rows come from."""
         with self._writing():
-            atomic_write(self.folder / "import.json", json.dumps(facts, indent=1))
+            atomic_write(self.folder / NOTE, json.dumps(facts, indent=1))
 
     def discard(self) -> None:
         """Remove what was written, so that no half of a data set is taken for a whole one."""
