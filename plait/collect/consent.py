@@ -29,6 +29,29 @@ Licence of what is handed on: {licence}.
 """
 
 
+TRANSLATIONS = {
+    "zh": (
+        """您在此绘制、拍摄、录制或书写的内容，由运行本页面的人保存，用于训练文字、图片和声音模型。
+
+- 您在下面选择可以用于什么。您不必提供任何内容，不提供也没有任何不利。
+- 参与者会看到、听到单个内容（不含您的名字），以判断是否合格。
+- 您可以随时在“我的”页撤回一项或全部，无需理由。内容会从这里以及由此写出的数据集中删除，不会进入下一次训练。此前训练的模型会被列出，但不会因此遗忘。
+- 之后取消勾选的用途，自那时起不再使用。此前为该用途写出的内容保持不变，直到您撤回为止。
+- 请勿提供显示或提及他人的内容，或不属于您的内容。
+
+对外发布内容的许可：{licence}。
+
+（译文；以英文原文为准。）
+""",
+        {
+            TRAIN: "可以用我提供的内容训练模型。（不同意则无法保存任何内容。）",
+            SHARE: "可以按该许可把我提供的内容转交他人。",
+            VOICE: "可以把我的声音与他人的声音区分开：声纹是关于我身体的数据。",
+        },
+    )
+}
+
+
 @dataclass(frozen=True)
 class Consent:
     """The text that people agree to. `licence`: that of what is handed on, where it is another than when the text was new. `version`: the first
@@ -42,6 +65,15 @@ class Consent:
         """Twelve hexadecimal digits of the hash of the text, the licence if any, and the purposes."""
         agreed = [self.text, *filter(None, [self.licence]), *PURPOSES, *PURPOSES.values()]
         return hashlib.sha256("\n".join(agreed).encode()).hexdigest()[:12]
+
+
+def translations(text: str, licence: str) -> dict[str, dict[str, object]]:
+    """The purposes in other languages, and the text where it is ours, by language. The version is that of the original, which holds."""
+    is_ours = text == TEXT.format(licence=licence)
+    return {
+        language: {"purposes": purposes} | ({"terms": terms.format(licence=licence)} if is_ours else {})
+        for language, (terms, purposes) in TRANSLATIONS.items()
+    }
 
 
 def read(path: Path | None, licence: str) -> Consent:

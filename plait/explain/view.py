@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-HOT = "217, 72, 15"  # as in heat.js
+HOT, HEAT = "217, 72, 15", 0.55  # as in heat.js
 PAGE = Markup("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Plait · layers</title><style>{style}
@@ -38,7 +38,7 @@ class Cell:
         """As an element."""
         if self.html:
             return Markup('<td class="shown">{}</td>').format(Markup(self.html))
-        heat = f"{0.85 * min(1.0, max(0.0, self.share)):.3f}"
+        heat = f"{HEAT * min(1.0, max(0.0, self.share)):.3f}"
         return Markup('<td{} style="background: rgba({}, {})" title="{}">{}</td>').format(
             Markup(' class="came"') if self.came else "", HOT, heat, self.title, self.text
         )

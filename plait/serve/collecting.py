@@ -16,7 +16,7 @@ from pydantic import Field
 
 import plait
 from plait.collect import withdrawal
-from plait.collect.consent import NEEDED, PURPOSES
+from plait.collect.consent import NEEDED, PURPOSES, translations
 from plait.collect.project import MEDIA, Collection, Contribution, NotGoodError
 from plait.collect.prompts import Prompt
 from plait.contract import WORDS, Part
@@ -93,7 +93,11 @@ def router(collection: Collection, decoder: MediaDecoder) -> APIRouter:
         assert terms is not None
         return {
             "person": person, "is_named": bool(caller_of(http)), "agreed": collection.purposes(person) if person else (), "status": collection.status(),
-            "consent": {"version": terms.version, "terms": terms.text, "purposes": PURPOSES, "needed": NEEDED}, "licence": collection.plan.licence,
+            "consent": {
+                "version": terms.version, "terms": terms.text, "purposes": PURPOSES, "needed": NEEDED,
+                "translations": translations(terms.text, collection.plan.licence),
+            },
+            "licence": collection.plan.licence,
         }  # fmt: skip
 
     @routes.post("/consents")

@@ -129,8 +129,8 @@ class Backend:
         self.state, self.studio = state, studio
 
     def version(self, served: Served) -> str:
-        """The name under which Label Studio keeps predictions: another one where the model is another."""
-        return f"{served.name} {served.created}"
+        """The name under which Label Studio keeps predictions: another one where the weights are others, the same after a restart."""
+        return f"{served.name} {str(served.model.config.get('config_sha256') or served.created)[:12]}"
 
     async def predicted(self, body: Predict, served: Served, http: HttpRequest) -> list[Any]:
         """A prediction a task; none ([]) where the model has none, or where it was not reached in time: it is asked for again."""

@@ -8,6 +8,7 @@ import { t } from "./words.js";
 
 const KEYS = "1234567890";
 const main = document.getElementById("main");
+const isDigit = (text) => /^\d$/.test(text);
 const isTyping = () => ["TEXTAREA", "INPUT", "SELECT"].includes(document.activeElement?.tagName);
 
 /** An element that shows a part, once it is here. */
@@ -26,11 +27,11 @@ class Form {
   constructor(item, elements, answer) {
     Object.assign(this, { item, answer, kind: session.about.question.kind, options: session.about.question.options });
     this.isSwapped = this.kind === "choose" && [...item.id].reduce((sum, letter) => sum + letter.charCodeAt(0), who().person.length) % 2 === 1;
-    const start = item.answered ?? item.settled ?? item.guesses[0]?.value ?? null;
+    this.start = item.answered ?? item.settled ?? item.guesses[0]?.value ?? null;
     this.element = el("div", { className: "options" });
     if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.answered ?? null);
-    else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(start) ? start : []);
-    else this.asText(typeof start === "string" ? start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
+    else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(this.start) ? this.start : []);
+    else this.asText(typeof this.start === "string" ? this.start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
   }
 
   get choices() {
@@ -42,19 +43,36 @@ class Form {
     return this.options.map((text) => [text, text]);
   }
 
+  /** The keys of what may be answered: digits have their own. */
+  get keys() {
+    return ["label", "box"].includes(this.kind) && this.options.every(isDigit) ? this.options : [...KEYS];
+  }
+
+  /** What a value says on this form, where for a choice left and right may be swapped. */
+  words(value) {
+    return this.choices.find(([each]) => each === value)?.[1] ?? (typeof value === "string" ? value : JSON.stringify(value));
+  }
+
+  /** Whether something was written or drawn that would be lost. */
+  get isBegun() {
+    return this.text ? this.text.value !== this.before : Boolean(this.places) && JSON.stringify(this.places.value) !== this.before;
+  }
+
   asButtons(said) {
     const likely = (value) => this.item.guesses.some((guess) => guess.value === value);
     this.element.replaceChildren(...this.choices.map(([value, text], i) =>
-      el("button", { type: "button", "aria-pressed": String(said === value), onclick: () => this.answer(value), "data-value": String(value) }, KEYS[i] && el("kbd", {}, KEYS[i]), text, likely(value) && el("span", { className: "guess" }, t("guessed")))));
+      el("button", { type: "button", "aria-pressed": String(said === value), onclick: () => this.answer(value), "data-value": String(value) }, this.keys[i] && el("kbd", {}, this.keys[i]), text, likely(value) && el("span", { className: "guess" }, t("guessed")))));
   }
 
   asText(start) {
+    this.before = start;
     this.text = el("textarea", { value: start, "aria-label": session.about.question.words, spellcheck: false, dir: "auto" });
     this.element = el("div", {}, this.text, el("p", { className: "guess" }, t("textKeys")), el("button", { type: "button", className: "primary", onclick: () => this.answer(this.text.value) }, t("keep")));
   }
 
   asBoxes(picture, start) {
     this.places = new Places(picture.cloneNode(), this.options, start, () => this.mark());
+    this.before = JSON.stringify(this.places.value);
     picture.hidden = true;
     this.labels = el("div", { className: "options" });
     this.element = el("div", { className: "item" }, this.labels, this.places.element, el("p", { className: "guess" }, t("boxKeys")), el("button", { type: "button", className: "primary", onclick: () => this.answer(this.places.value) }, t("keep")));
@@ -62,7 +80,7 @@ class Form {
   }
 
   mark() {
-    this.labels.replaceChildren(...this.options.map((text, i) => el("button", { type: "button", "aria-pressed": String(text === this.places.label), onclick: () => this.places.use(text) }, KEYS[i] && el("kbd", {}, KEYS[i]), text)));
+    this.labels.replaceChildren(...this.options.map((text, i) => el("button", { type: "button", "aria-pressed": String(text === this.places.label), onclick: () => this.places.use(text) }, this.keys[i] && el("kbd", {}, this.keys[i]), text)));
   }
 
   /** Whether a key means something to it. */
@@ -73,7 +91,7 @@ class Form {
       else return false;
       return true;
     }
-    const number = KEYS.indexOf(event.key);
+    const number = this.keys.indexOf(event.key);
     if (event.key === "Enter" && this.places) this.answer(this.places.value);
     else if (number >= 0 && this.places && this.options[number]) this.places.use(this.options[number]);
     else if (number >= 0 && !this.places && this.choices[number]) this.answer(this.choices[number][0]);
@@ -93,6 +111,10 @@ class Work {
     this.place = el("div", { className: "work" });
     main.replaceChildren(this.place);
     await this.take(await send("POST", "/annotate/next", who()));
+  }
+
+  get isBegun() {
+    return Boolean(this.form?.isBegun || this.pending);
   }
 
   async take({ item, progress }) {
@@ -180,25 +202,54 @@ class Review {
   async show() {
     const { count, items } = await get(`/annotate/disputes${query()}`);
     this.left = count;
+    this.forms = new Map(); // of what is not decided yet, by their elements
     this.count = el("p", { className: "ask" }, `${t("disputed")}: ${count}`);
     const place = el("div", { className: "work" }, this.count);
     main.replaceChildren(place);
     for (const item of items) place.append(await this.dispute(item));
+    main.focus();
+  }
+
+  get isBegun() {
+    return [...(this.forms?.values() ?? [])].some((form) => form.isBegun);
+  }
+
+  /** Keys are for the dispute that has the focus, else for the first. */
+  key(event) {
+    if (event.altKey || event.metaKey || !this.forms?.size) return false;
+    const [element, form] = [...this.forms].find(([each]) => each.contains(document.activeElement)) ?? [...this.forms][0];
+    if (isTyping() ? !element.contains(document.activeElement) : form.text) return false;
+    return form.key(event);
+  }
+
+  /** What is decided makes room for the next. */
+  decided(element) {
+    this.forms.delete(element);
+    element.replaceChildren(el("p", { role: "status" }, t("decided")));
+    this.count.textContent = `${t("disputed")}: ${(this.left -= 1)}`;
+    const [next] = this.forms.keys();
+    if (!next) return main.focus();
+    next.focus();
+    next.scrollIntoView({ block: "nearest" });
   }
 
   async dispute(item) {
     const messages = await bubbles(item.messages), answers = await Promise.all(item.answers.map(bubbles));
-    const element = el("section", { className: "dispute", "data-item": item.id });
+    const element = el("section", { className: "dispute", "data-item": item.id, tabIndex: -1 });
+    let isSending = false;
     const form = new Form(item, messages.flatMap((each) => [...each.querySelectorAll(".medium")]), async (value) => {
+      if (isSending) return;
+      isSending = true;
       try {
         await send("POST", "/annotate/decisions", { ...who(), id: newId(), item: item.id, value });
-        element.replaceChildren(el("p", { role: "status" }, t("decided")));
-        this.count.textContent = `${t("disputed")}: ${(this.left -= 1)}`;
+        this.decided(element);
       } catch (error) {
         element.append(el("p", { role: "alert", className: "failed" }, error.message));
+        isSending = false;
       }
     });
-    const said = Object.entries(item.by_person).map(([name, value]) => el("li", {}, `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`));
+    this.forms.set(element, form);
+    const said = Object.entries(item.by_person).map(([name, value]) => el("li", {}, `${name}: ${form.words(value)}`));
     if (form.isSwapped) answers.reverse();
     element.append(...messages, ...(answers.length ? [el("div", { className: "answers" }, answers.map((each) => el("article", {}, each)))] : []), el("ul", {}, said, item.passed_over.map((name) => el("li", { className: "soft" }, `${name}: ${t("passedOver")}`))), form.element);
     return element;

@@ -4,12 +4,16 @@ import { t } from "./words.js";
 
 const KEY = "plait.key";
 
-function askKey() {
-  const dialog = document.getElementById("key");
+let asking = null; // several requests may be refused at once: one dialog answers them all
+
+function askKey(problem) {
+  const dialog = document.getElementById("key"), field = document.getElementById("key-value");
+  document.getElementById("key-problem").textContent = problem;
+  field.value = "";
   dialog.showModal();
   return new Promise((done, refuse) => {
     dialog.addEventListener("close", () => {
-      const key = document.getElementById("key-value").value.trim();
+      const key = field.value.trim();
       if (!key) return refuse(new Error(t("noKey")));
       localStorage.setItem(KEY, key);
       done();
@@ -23,8 +27,8 @@ export async function request(path, options = {}) {
   const headers = { ...(options.body ? { "Content-Type": "application/json" } : {}), ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401) {
-    await askKey();
-    return request(path, options);
+    if (key === localStorage.getItem(KEY)) await (asking ??= askKey(key ? t("wrongKey") : "").finally(() => { asking = null; }));
+    return request(path, options); // with the key that was given meanwhile
   }
   if (!response.ok) {
     const told = await response.json().catch(() => null);

@@ -22,17 +22,25 @@ const PAGES = {
   model: () => new ModelPage(main, models),
 };
 
-async function show() {
+function head() {
   const name = location.hash.slice(1) in PAGES ? location.hash.slice(1) : "talk";
-  page?.hide?.();
   tabs.replaceChildren(...Object.keys(PAGES).map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
   document.title = `Plait · ${t(name)}`;
-  page = PAGES[name]();
+  return name;
+}
+
+async function show() {
+  page?.hide?.();
+  page = PAGES[head()]();
   await page.show();
 }
 
 language.value = current();
-language.addEventListener("change", () => { speak(language.value); show(); });
+language.addEventListener("change", () => {
+  speak(language.value);
+  if (page?.isBegun) head(); // what was begun stays as it is
+  else show();
+});
 addEventListener("hashchange", show);
 speak(current());
 try {

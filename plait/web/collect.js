@@ -4,7 +4,7 @@ import { get, send, tell } from "./api.js";
 import { el } from "./dom.js";
 import { making } from "./make.js";
 import { begin, failure, mediumAt, newId, query, session, who } from "./people.js";
-import { t } from "./words.js";
+import { current, t } from "./words.js";
 
 const main = document.getElementById("main");
 
@@ -12,11 +12,14 @@ const shown = ({ type, words, url }) => (words === undefined ? mediumAt(`${url}$
 
 class Agree {
   async show() {
-    const { terms, version, purposes, needed } = session.about.consent;
-    const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "row" }, el("input", { type: "checkbox", value: name, checked: session.about.agreed.includes(name) }), el("span", {}, words)));
+    const { version, needed, translations, ...original } = session.about.consent;
+    const { terms, purposes } = { ...original, ...translations[current()] };
+    const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "row" }, el("input", { type: "checkbox", value: name, checked: (session.ticked ?? session.about.agreed).includes(name) }), el("span", {}, words)));
     const told = el("p", { role: "alert", className: "bad" });
+    const ticked = () => boxes.map((box) => box.querySelector("input")).filter(({ checked }) => checked).map(({ value }) => value);
+    for (const box of boxes) box.addEventListener("change", () => { session.ticked = ticked(); }); // stays when the language is another
     const agree = async () => {
-      const chosen = boxes.map((box) => box.querySelector("input")).filter(({ checked }) => checked).map(({ value }) => value);
+      const chosen = ticked();
       if (!needed.every((name) => chosen.includes(name))) { told.textContent = t("needed"); return; }
       try {
         session.about.agreed = (await send("POST", "/collect/consents", { ...who(), version, purposes: chosen })).agreed;
@@ -37,6 +40,7 @@ class Give {
   }
 
   take({ prompt }) {
+    this.hide();
     this.prompt = prompt;
     if (!prompt) return main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask", role: "status" }, t("nothingToGive"))));
     this.id = newId();
@@ -47,9 +51,18 @@ class Give {
     tell(prompt.prompt);
   }
 
+  hide() {
+    this.maker?.close?.();
+    this.maker = null;
+  }
+
+  get isBegun() {
+    return Boolean(this.maker?.isBegun);
+  }
+
   /** Send what was made; where it will not do, or does not arrive, it stays, and goes again under the same id. */
   async give() {
-    if (this.isBusy) return;
+    if (this.isBusy || !this.maker) return;
     this.isBusy = true;
     try {
       const value = await this.maker.value();

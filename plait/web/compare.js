@@ -25,6 +25,10 @@ export class Compare {
     await this.count();
   }
 
+  get isBegun() {
+    return this.composer.isBegun || this.votes.childElementCount > 0;
+  }
+
   async ask(content) {
     const models = this.chosen.map((select) => select.value);
     const order = Math.random() < 0.5 ? [0, 1] : [1, 0]; // which model answers at the left

@@ -9,7 +9,8 @@ import { t } from "./words.js";
 export class Composer {
   constructor(modalities, onask, label, asks = "") {
     Object.assign(this, { modalities, onask, attached: [] });
-    this.text = el("textarea", { rows: 2, placeholder: asks || t("ask"), "aria-label": asks || t("message") });
+    this.text = el("textarea", { rows: 2, placeholder: asks || t("ask"), "aria-label": asks || t("message"), onpaste: (event) => this.attach([...event.clipboardData.files]),
+      onkeydown: (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask(); } } });
     this.pictures = el("div", { className: "attached" });
     this.files = el("input", { type: "file", multiple: true, className: "hidden", tabIndex: -1, "aria-label": t("attach") });
     this.files.addEventListener("change", () => { this.attach([...this.files.files]); this.files.value = ""; });
@@ -17,7 +18,13 @@ export class Composer {
     this.button = el("button", { type: "button", className: "primary", onclick: () => this.ask() }, label);
     this.element = el("div", { className: "composer boxed" }, this.pictures, this.problem,
       el("div", { className: "line" }, this.files, iconButton("attach", t("attach"), () => this.files.click()), this.text, this.button));
+    receives(this.element, (files) => this.attach(files));
     this.accept(modalities);
+  }
+
+  /** Whether there is something that would be lost. */
+  get isBegun() {
+    return Boolean(this.text.value || this.attached.length || this.button.disabled);
   }
 
   accept(modalities) {
@@ -61,6 +68,17 @@ export class Composer {
     }
     this.button.disabled = false;
   }
+}
+
+/** Let an element take files that are dropped on it. */
+export function receives(element, onfiles) {
+  element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("over"); });
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    element.classList.remove("over");
+    onfiles([...event.dataTransfer.files]);
+  });
 }
 
 /** Show an answer in an element while it comes; returns its content parts and what it took. */

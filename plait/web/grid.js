@@ -7,6 +7,8 @@ import { t } from "./words.js";
 
 const figure = (cell) => (cell.value > 1 || !/match|accuracy|rate|error|F1/.test(cell.metric) ? cell.value.toFixed(2) : `${(100 * cell.value).toFixed(1)} %`);
 
+const SHARES = /match|accuracy|F1/;
+
 export class Grid {
   constructor(place, models, modalities) {
     Object.assign(this, { place, models, modalities, chosen: null });
@@ -32,12 +34,16 @@ export class Grid {
     this.choose(first[0], first[1]);
   }
 
+  get isBegun() {
+    return Boolean(this.composer?.isBegun);
+  }
+
   of(from, to) {
     return this.cells.filter((cell) => cell.cell === `${from}->${to}`);
   }
 
   cell(from, to, isLearned) {
-    const [main] = this.of(from, to);
+    const cells = this.of(from, to), main = cells.find(({ metric }) => SHARES.test(metric)) ?? cells[0]; // what says itself how good it is
     const told = main ? [el("b", {}, figure(main)), el("span", { className: "small" }, `${main.task}: ${main.metric}`)]
       : [el("b", {}, "–"), el("span", { className: "small" }, isLearned ? t("notMeasured") : t("notLearned"))];
     return el("button", { type: "button", className: "cell", disabled: !isLearned, "data-cell": `${from}->${to}`, onclick: () => this.choose(from, to) }, told);
@@ -46,7 +52,7 @@ export class Grid {
   choose(from, to) {
     for (const each of this.table.querySelectorAll("[data-cell]")) each.setAttribute("aria-pressed", String(each.dataset.cell === `${from}->${to}`));
     const bubble = el("div", { className: "bubble wide", hidden: true }), facts = el("p", { className: "small soft" });
-    const composer = new Composer(this.modalities, async (content) => {
+    const composer = this.composer = new Composer(this.modalities, async (content) => {
       bubble.hidden = false;
       const told = await answered({ model: this.served.id, messages: [{ role: "user", content }], modalities: [to] }, bubble);
       facts.textContent = took(told.facts);

@@ -1,6 +1,7 @@
 // Heat over what a question gave: an explanation (plait.explain.page) drawn on its parts, and in words beside them.
 
 const HOT = "217, 72, 15", COLD = "31, 95, 201"; // for the target, against it
+const HEAT = 0.55; // of the strongest: words over it stay legible, in the light and in the dark
 
 /** An element with properties and children. */
 function make(name, properties = {}, ...children) {
@@ -11,7 +12,7 @@ function make(name, properties = {}, ...children) {
 }
 
 /** A colour for a share from -1 to 1. */
-export const colour = (share) => `rgba(${share < 0 ? COLD : HOT}, ${(0.85 * Math.min(1, Math.abs(share))).toFixed(3)})`;
+export const colour = (share) => `rgba(${share < 0 ? COLD : HOT}, ${(HEAT * Math.min(1, Math.abs(share))).toFixed(3)})`;
 const percent = (share) => `${share > 0 ? "+" : ""}${(100 * share).toFixed(0)} %`;
 
 /** Where a region lies over its picture, in shares: [left, top, width, height]. `length`: seconds in all. */
@@ -40,12 +41,18 @@ export class Heat {
     this.strengths = map.values.map((value) => value / most);
     const methods = make("select", { "aria-label": this.say("method", "Method"), "data-methods": "" }, ...this.explanations.map(({ method }, number) => make("option", { value: number }, method)));
     methods.value = this.method;
-    methods.addEventListener("change", () => { this.method = Number(methods.value); this.draw(); });
+    methods.addEventListener("change", () => { this.method = Number(methods.value); this.redraw("[data-methods]"); });
     const last = told.messages.length - 1;
     this.element.replaceChildren(
       make("div", { class: "heat-top" }, methods),
       ...told.messages.map((message, number) => this.message(message, number, number === last)),
       this.verdict(map));
+  }
+
+  /** Draw anew; what was pressed keeps the focus. */
+  redraw(selector) {
+    this.draw();
+    this.element.querySelector(selector)?.focus();
   }
 
   message(message, number, isAnswer) {
@@ -107,7 +114,7 @@ export class Heat {
     if (this.hide) {
       mark.type = "button";
       mark.setAttribute("aria-pressed", String(isHidden));
-      mark.addEventListener("click", () => { isHidden ? this.hidden.delete(unit.number) : this.hidden.add(unit.number); this.draw(); this.hide([...this.hidden].sort((a, b) => a - b)); });
+      mark.addEventListener("click", () => { isHidden ? this.hidden.delete(unit.number) : this.hidden.add(unit.number); this.redraw(`[data-unit="${unit.number}"]`); this.hide([...this.hidden].sort((a, b) => a - b)); });
     }
     return mark;
   }
@@ -116,7 +123,7 @@ export class Heat {
     const title = unit ? percent(this.shares[unit.number]) : undefined;
     const button = make("button", { type: "button", class: "heat-choice", title, "data-target": map.number, "aria-pressed": String(map.number === this.target), "aria-label": text || `${map.number + 1}` }, text);
     if (unit) button.style.background = colour(this.strengths[unit.number]);
-    button.addEventListener("click", () => { this.target = map.number; this.draw(); });
+    button.addEventListener("click", () => { this.target = map.number; this.redraw(`[data-target="${map.number}"]`); });
     return button;
   }
 

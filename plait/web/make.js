@@ -21,6 +21,10 @@ class Writing {
     this.element = this.text;
   }
 
+  get isBegun() {
+    return Boolean(this.text.value);
+  }
+
   async value() {
     return this.text.value.trim() ? { words: this.text.value } : null;
   }
@@ -45,6 +49,10 @@ class Drawing {
     const clear = () => { this.strokes = []; this.draw(); };
     this.element = el("div", { className: "item" }, this.canvas, el("p", { className: "row" }, el("button", { type: "button", onclick: back }, t("undo")), el("button", { type: "button", onclick: clear }, t("clear"))));
     this.draw();
+  }
+
+  get isBegun() {
+    return this.strokes.length > 0;
   }
 
   at({ clientX, clientY }) {
@@ -83,6 +91,10 @@ class Choosing {
     this.element = el("div", { className: "item" }, this.input, this.shown);
   }
 
+  get isBegun() {
+    return this.input.files.length > 0;
+  }
+
   async value() {
     const [file] = this.input.files;
     return file ? { data: await asUrl(file) } : null;
@@ -100,14 +112,20 @@ class Recording {
   }
 
   async start() {
+    if (this.isStarting) return;
+    this.isStarting = true;
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+      this.context = new AudioContext({ sampleRate: RATE });
+      await this.context.audioWorklet.addModule("/web/recorder.js");
     } catch (error) {
       this.told.textContent = t("noMicrophone") + error.message;
+      this.letGo();
       return;
+    } finally {
+      this.isStarting = false;
     }
-    this.context = new AudioContext({ sampleRate: RATE });
-    await this.context.audioWorklet.addModule("/web/recorder.js");
+    if (this.isClosed) return this.letGo(); // the page went on while the person was asked
     const node = new AudioWorkletNode(this.context, "recorder");
     this.pieces = [];
     this.isOver = false;
@@ -141,13 +159,28 @@ class Recording {
   async stop() {
     if (this.isOver) return;
     this.isOver = true;
-    this.stream.getTracks().forEach((track) => track.stop());
-    await this.context.close();
-    this.context = null;
+    this.letGo();
     this.button.textContent = t("recordAgain");
     this.blob = new Blob([wav(joined(this.pieces), RATE)], { type: "audio/wav" });
     this.playback.replaceChildren(el("audio", { src: URL.createObjectURL(this.blob), controls: true }));
     this.tell();
+  }
+
+  /** Turn the microphone off. */
+  letGo() {
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.context?.close();
+    this.stream = this.context = null;
+  }
+
+  /** The page goes on to something else. */
+  close() {
+    this.isClosed = this.isOver = true;
+    this.letGo();
+  }
+
+  get isBegun() {
+    return Boolean(this.context || this.blob);
   }
 
   async value() {
@@ -156,7 +189,7 @@ class Recording {
   }
 }
 
-/** What makes something for a prompt. */
+/** What makes something for a prompt. `isBegun`: whether there is something that would be lost; `close`, if any: nothing more is made. */
 export function making({ type, how }) {
   if (type === "text") return new Writing();
   if (type === "audio" && how !== "upload") return new Recording();

@@ -6,6 +6,7 @@ import { t } from "./words.js";
 
 const RATE = 16000; // Hz of recordings
 const STREAM_RATE = 24000; // Hz of streamed samples
+const SHOWN = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"]; // what every browser shows, if it is whole
 
 const asBase64 = (buffer) => {
   const bytes = new Uint8Array(buffer);
@@ -21,6 +22,7 @@ export async function partOf(file, modalities) {
   const suffix = (file.name.match(/\.[^.]+$/) ?? [""])[0].toLowerCase();
   const kind = modalities.find((each) => each.files.includes(suffix)) ?? modalities.find((each) => file.type.startsWith(`${each.name}/`));
   if (!kind) throw new Error(t("notRead") + (suffix || file.type || file.name));
+  if (SHOWN.includes(file.type)) await createImageBitmap(file).then((picture) => picture.close(), () => { throw new Error(`${file.name}: ${t("brokenPicture")}`); });
   return partOfBytes(kind, await file.arrayBuffer(), suffix.slice(1), file.type);
 }
 

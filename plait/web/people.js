@@ -7,8 +7,8 @@ import { current, speak, t } from "./words.js";
 const NAME = "plait.name";
 const MEDIA = [["image/", (src, options) => el("img", { src, alt: t("picture"), ...options.image })], ["audio/", (src, options) => el("audio", { src, controls: true, ...options.audio })], ["video/", (src) => el("video", { src, controls: true })]];
 
-/** What the server told of the project, and who asks. */
-export const session = { about: null };
+/** What the server told of the project, and who asks; `ticked`: purposes that are not sent yet. */
+export const session = { about: null, ticked: null };
 
 export const who = () => ({ person: session.about?.is_named ? "" : localStorage.getItem(NAME) ?? "" });
 export const query = () => `?person=${encodeURIComponent(who().person)}`;
@@ -27,11 +27,15 @@ export async function mediumAt(address, name, options = {}) {
 
 export const failure = (error) => el("p", { role: "alert", className: "failed" }, error.message);
 
+/** Ask for a name; Escape keeps the one that there is. */
 function askName() {
-  const dialog = document.getElementById("name");
+  const dialog = document.getElementById("name"), field = document.getElementById("name-value"), known = localStorage.getItem(NAME) ?? "";
+  field.value = known;
+  dialog.oncancel = () => { field.value = known; };
   dialog.showModal();
+  field.select();
   return new Promise((done) => dialog.addEventListener("close", () => {
-    const name = document.getElementById("name-value").value.trim();
+    const name = field.value.trim();
     if (!name) return done(askName());
     localStorage.setItem(NAME, name);
     done();
@@ -40,15 +44,21 @@ function askName() {
 
 /** Show the pages of a project at `path`: classes by name. `listed` gives the names that are shown, `chosen` the one of those that is, for the one that is wanted. */
 export async function begin(path, pages, listed, chosen) {
-  const main = document.getElementById("main"), language = document.getElementById("language");
+  const main = document.getElementById("main"), language = document.getElementById("language"), person = document.getElementById("person");
   let page;
-  async function show() {
+  function head() {
     const names = listed(), wanted = location.hash.slice(1);
     const name = chosen(names.includes(wanted) ? wanted : names[0]);
     document.getElementById("tabs").replaceChildren(...names.map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
     document.title = `Plait · ${t(name)}`;
-    document.getElementById("person").textContent = session.about.person;
-    page = new pages[name]();
+    person.textContent = session.about.person;
+    person.title = session.about.is_named ? "" : t("changeName");
+    person.disabled = session.about.is_named; // keys say who it is
+    return name;
+  }
+  async function show() {
+    page?.hide?.();
+    page = new pages[head()]();
     await page.show().catch((error) => main.replaceChildren(el("div", { className: "work" }, failure(error))));
   }
   addEventListener("keydown", (event) => {
@@ -59,7 +69,18 @@ export async function begin(path, pages, listed, chosen) {
     if (!document.querySelector("dialog[open]") && page?.key?.(event)) event.preventDefault();
   });
   language.value = current();
-  language.addEventListener("change", () => { speak(language.value); show(); });
+  language.addEventListener("change", () => {
+    speak(language.value);
+    if (page?.isBegun) head(); // what was begun stays; the next item speaks the other language
+    else show();
+  });
+  person.addEventListener("click", async () => {
+    const { person: before } = session.about;
+    await askName();
+    if (localStorage.getItem(NAME) === before) return;
+    Object.assign(session, { about: await get(`${path}${query()}`), ticked: null });
+    await show();
+  });
   addEventListener("hashchange", show);
   speak(current());
   try {

@@ -1,6 +1,7 @@
 // Talk: a conversation in words, pictures and sound. It is kept on the server after every turn.
 
 import { download, events, get, send, tell } from "./api.js";
+import { receives } from "./compose.js";
 import { el, iconButton } from "./dom.js";
 import { partOf, record, shown, Sounding } from "./media.js";
 import { current, t } from "./words.js";
@@ -17,12 +18,12 @@ export class Talk {
   }
 
   async show() {
-    if (this.talk && this.language === current()) {
+    if (this.talk && (this.language === current() || this.stopping || this.recorder)) {
       this.place.replaceChildren(this.talk); // as it was left, a running answer included
       return;
     }
     this.language = current();
-    this.stopping?.abort();
+    const begun = this.talk ? this.fields().map((field) => field.value) : null;
     this.list = el("ul", { "aria-label": t("conversations") });
     this.search = el("input", { type: "search", placeholder: t("search"), "aria-label": t("search"), oninput: () => this.listed() });
     this.side = el("aside", { className: "side", "aria-label": t("conversations") },
@@ -31,12 +32,30 @@ export class Talk {
     this.room.addEventListener("load", () => this.follow(), true); // pictures have no height until they are loaded
     this.talk = el("div", { className: "talk" }, this.side, el("section", { className: "room", "aria-label": t("talk") }, this.top(), this.room, this.composer()));
     this.place.replaceChildren(this.talk);
+    if (begun) { // in another language, as it was
+      const [model, ...others] = begun;
+      this.model.value = model;
+      this.kinds();
+      this.fields().slice(1).forEach((field, place) => { field.value = others[place]; });
+      this.showAttached();
+      this.fit();
+    }
     this.draw();
     await this.listed();
   }
 
+  /** What a person has set or written, the model first. */
+  fields() {
+    return [this.model, this.answerIn, this.seed, this.temperature, this.guidance, this.tokens, this.text];
+  }
+
+  /** Another page is shown: the microphone is not left on. */
+  hide() {
+    if (this.recorder) this.speak();
+  }
+
   top() {
-    this.model = el("select", { "aria-label": t("serves"), onchange: () => this.kinds() }, this.models.map((model) => el("option", { value: model.id }, model.id)));
+    this.model = el("select", { "aria-label": t("serves"), onchange: () => { this.kinds(); if (!this.now.messages.length) this.draw(); } }, this.models.map((model) => el("option", { value: model.id }, model.id)));
     this.answerIn = el("select", { "aria-label": t("answerIn") });
     const number = (name, more) => (this[name] = el("input", { type: "number", ...more }));
     this.settings = el("div", { className: "settings", hidden: true },
@@ -82,10 +101,7 @@ export class Talk {
     this.form = el("div", { className: "composer" }, this.pictures,
       el("div", { className: "line" }, files, camera, iconButton("attach", t("attach"), () => files.click()),
         iconButton("camera", t("camera"), () => camera.click()), this.microphone, this.text, this.button));
-    const stop = (event) => event.preventDefault();
-    this.form.addEventListener("dragover", (event) => { stop(event); this.form.classList.add("over"); });
-    this.form.addEventListener("dragleave", () => this.form.classList.remove("over"));
-    this.form.addEventListener("drop", (event) => { stop(event); this.form.classList.remove("over"); this.attach([...event.dataTransfer.files]); });
+    receives(this.form, (dropped) => this.attach(dropped));
     return this.form;
   }
 
@@ -205,8 +221,7 @@ export class Talk {
   }
 
   failed(text) {
-    this.room.append(el("article", { className: "message assistant" }, el("div", { className: "bubble failed", role: "alert" }, el("p", {}, text)),
-      this.now.messages.at(-1)?.role === "user" ? el("button", { type: "button", className: "plain", onclick: () => this.answer() }, t("retry")) : null));
+    this.room.append(el("article", { className: "message assistant" }, el("div", { className: "bubble failed", role: "alert" }, el("p", {}, text))));
     this.follow();
   }
 
@@ -221,7 +236,8 @@ export class Talk {
   empty() {
     const { output_modalities: writes } = this.models.find((model) => model.id === this.model.value).architecture;
     const unlearned = this.modalities.map((kind) => kind.name).filter((kind) => !writes.includes(kind));
-    const examples = ["example1", "example2", "example3"].map((key) =>
+    const { base } = this.models.find((model) => model.id === this.model.value); // without a language model it knows its own tasks alone
+    const examples = (base ? ["example1", "example2", "example3"] : []).map((key) =>
       el("button", { type: "button", onclick: () => { this.text.value = t(key); this.ask(); } }, t(key)));
     return el("div", { className: "empty" }, el("h2", {}, t("hello")), unlearned.length ? el("p", { className: "small" }, t("cannot") + unlearned.map(t).join(", ")) : null,
       el("div", { className: "row" }, examples));
@@ -234,7 +250,8 @@ export class Talk {
     const facts = [rate ? `${rate.toFixed(1)} ${t("rate")}` : "", seconds ? `${seconds.toFixed(1)} ${t("seconds")}` : "", note ?? ""].filter(Boolean);
     const isLast = number === this.now.messages.length - 1;
     const actions = message.role === "user"
-      ? [el("button", { type: "button", className: "plain", onclick: () => this.change(number) }, t("edit"))]
+      ? [isLast && !this.stopping ? el("button", { type: "button", className: "plain", onclick: () => this.answer() }, t("retry")) : null, // its answer was lost
+        el("button", { type: "button", className: "plain", onclick: () => this.change(number) }, t("edit"))]
       : [isLast ? el("button", { type: "button", className: "plain", onclick: () => this.again() }, t("retry")) : null,
         el("button", { type: "button", className: "plain", onclick: () => navigator.clipboard?.writeText(words(message.content)) }, t("copy"))];
     return el("article", { className: `message ${message.role}`, "aria-label": message.role === "user" ? t("you") : (message.extra?.model ?? "Plait") },
@@ -336,6 +353,11 @@ export class Talk {
     const { title, messages } = await get(`/conversations/${id}`);
     this.now = { id, title, messages };
     this.attached = [];
+    const spoke = messages.findLast(({ extra }) => extra?.model)?.extra.model;
+    if (spoke !== this.model.value && this.models.some((model) => model.id === spoke)) {
+      this.model.value = spoke;
+      this.kinds();
+    }
     this.talk.classList.remove("menu-open");
     this.draw();
     this.showAttached();

@@ -19,9 +19,14 @@ export class Why {
 
   async show() {
     const choice = (label, options) => el("select", { "aria-label": label }, options.map(([value, text]) => el("option", { value }, text)));
+    const labelled = (select) => el("label", { className: "row small soft" }, select.getAttribute("aria-label"), select);
+    const kinds = (model) => { // words first: they are answered and explained in seconds
+      const { output_modalities: writes } = model.architecture;
+      return [...writes.filter((name) => name === "text"), ...writes.filter((name) => name !== "text")].map((name) => [name, t(name)]);
+    };
     this.model = choice(t("serves"), this.models.map(({ id }) => [id, id]));
-    this.kind = choice(t("answerIn"), this.models[0].architecture.output_modalities.map((name) => [name, t(name)]));
-    this.model.addEventListener("change", () => this.kind.replaceChildren(...this.models.find(({ id }) => id === this.model.value).architecture.output_modalities.map((name) => el("option", { value: name }, t(name)))));
+    this.kind = choice(t("answerIn"), kinds(this.models[0]));
+    this.model.addEventListener("change", () => this.kind.replaceChildren(...kinds(this.models.find(({ id }) => id === this.model.value)).map(([value, text]) => el("option", { value }, text))));
     this.of = choice(t("explained"), [["answer", t("wholeAnswerExplained")], ["token", t("eachToken")], ["layers", t("eachLayer")]]);
     this.method = choice(t("method"), METHODS.map((name) => [name, name]));
     this.of.addEventListener("change", () => { this.method.disabled = this.of.value === "layers"; });
@@ -33,7 +38,11 @@ export class Why {
     this.counterfactual = el("details", { hidden: true }, el("summary", {}, t("patchTitle")), el("p", { className: "small soft" }, t("patchHelp")),
       this.otherwise.element, this.patched);
     this.place.replaceChildren(el("div", { className: "page" }, el("h2", {}, t("whyTitle")), el("p", { className: "soft" }, t("whyHelp")),
-      el("div", { className: "row" }, this.model, this.kind, this.of, this.method), this.composer.element, this.heat, this.without, this.counterfactual));
+      el("div", { className: "row" }, [this.model, this.kind, this.of, this.method].map(labelled)), this.composer.element, this.heat, this.without, this.counterfactual));
+  }
+
+  get isBegun() {
+    return this.composer.isBegun || Boolean(this.explained);
   }
 
   async ask(content) {
@@ -87,6 +96,7 @@ export class Why {
       if (audio) parts.push({ type: "input_audio", input_audio: { data: audio.data, format: "wav" } });
       this.without.replaceChildren(el("h3", {}, t("withoutThem")), ...(message ? [el("div", { className: "bubble wide" }, parts.map((part) => shown(part, true)))] : []),
         el("p", { className: "small soft", "data-scores": `${before} ${after}` }, `${t("scoreBefore")}: ${rounded(before)} → ${rounded(after)}`));
+      this.without.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (asked === this.latestHide) this.without.replaceChildren(el("p", { role: "alert", className: "bad" }, error.message));
     }

@@ -234,6 +234,75 @@ def test_a_key_that_is_held_answers_once(folder, browse):
 
 
 @BROWSER
+def test_digits_have_their_own_keys_and_a_reviewer_decides_by_keys(folder, browse):
+    inside = "return document.activeElement.querySelectorAll('.options button').length"
+    with asking(folder, Question("label", "Which digit?", ("7", "1", "0"))) as (url, project):
+        for name, keys in (("Ann", "7717"), ("Ben", "1107")):
+            page = browse(url)
+            enter_name(page, name)
+            for number, key in enumerate(keys, 1):
+                page.one(".work img")
+                assert page.all_text("kbd")[:3] == ["7", "1", "0"]
+                press(page, key)
+                page.one(".soft", f"yours {number}")
+        assert [list(project.answers_of(id).values()) for id in project.items] == [
+            ["7", "1"],
+            ["7", "1"],
+            ["1", "0"],
+            ["7", "7"],
+        ]
+        page.open("/#review")
+        page.one(".ask", "People disagree: 3")
+        wait_for(lambda: len(page.all(".dispute .options")) == 3)
+        for left, key in ((2, "7"), (1, "0"), (0, "1")):
+            press(page, key)
+            page.one(".ask", f"People disagree: {left}")
+            if left:
+                wait_for(lambda page=page: page.driver.execute_script(inside) == 3)
+        assert sorted(vote.value for vote in project.decided.values()) == ["0", "1", "7"]
+
+
+@BROWSER
+def test_a_choice_is_told_as_the_reviewer_sees_it(tmp_path, browse):
+    """Sides may be swapped: `first` would name the wrong one."""
+    rows = [{"prompt": f"Say {word}.", "chosen": f"{word}!", "rejected": f"{word}?"} for word in ("one", "two", "ten")]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with asking(tmp_path, Question("choose", "")) as (url, project):
+        for person, value in (("Ann", "first"), ("Ben", "second")):
+            for id in project.items:
+                project.say("answer", id, person, value, f"{person}{id}")
+        page = browse(url)
+        enter_name(page, "Eve")
+        page.open("/#review")
+        wait_for(lambda: len(page.all(".dispute .options")) == 3)
+        for dispute in page.all(".dispute"):
+            left, right = (each.text for each in dispute.find_elements("css selector", ".answers article"))
+            sides = {"left" if "!" in left else "right": "Ann", "left" if "?" in left else "right": "Ben"}
+            assert {left[-1], right[-1]} == {"!", "?"}
+            for side, name in sides.items():
+                assert f"{name}: The {side} one is better" in dispute.text
+
+
+@BROWSER
+def test_what_was_written_stays_when_the_language_is_another(tmp_path, browse):
+    from selenium.webdriver.support.ui import Select
+
+    rows = [{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "5"}]}]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with asking(tmp_path, Question("correct", ""), ["overlap=1", "gold_every=0"]) as (url, project):
+        page = browse(url)
+        enter_name(page, "Ann")
+        page.one("textarea").clear()
+        page.one("textarea").send_keys("4, of course")
+        Select(page.one("#language")).select_by_value("zh")
+        page.one("nav a", "标注")
+        page.one("textarea").send_keys("!")
+        page.click("button.primary")
+        page.one(".ask", "谢谢")
+        assert [list(project.answers_of(id).values()) for id in project.items] == [["4, of course!"]]
+
+
+@BROWSER
 def test_undo_skip_and_a_server_that_fails(folder, browse, monkeypatch):
     with asking(folder) as (url, project):
         page = browse(url)

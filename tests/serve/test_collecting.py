@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import json
 import shutil
 import socket
 import subprocess
@@ -295,6 +296,83 @@ def test_giving_reviewing_and_taking_back_in_a_browser(prompts, tmp_path):
         assert not [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
+@BROWSER
+def test_the_microphone_is_off_once_the_page_goes_on(tmp_path):
+    """Whether by another prompt, another page, or a recording that is asked for while the page goes on."""
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text("".join(json.dumps({"type": "audio", "prompt": f"Say: {word}"}) + "\n" for word in "abcd"))
+    (tmp_path / "said.wav").write_bytes(speech(seconds=2.0))
+    watch = """window.streams = [];
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (...all) => { await new Promise((done) => setTimeout(done, window.slow ?? 0)); const stream = await ask(...all); window.streams.push(stream); return stream; };"""
+    live = "return window.streams.map((stream) => stream.getTracks()[0].readyState)"
+    with giving(prompts) as (url, _), contextlib.ExitStack() as pages:
+        page = agreed(pages, url, "Ann", f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}")
+        page.one(".ask", "Say")
+        page.driver.execute_script(watch)
+        for number, away in enumerate(("button", "nav a", "slow")):
+            page.driver.execute_script("window.slow = arguments[0]", 500 if away == "slow" else 0)
+            page.click("button", "Record sound")
+            if away != "slow":
+                page.one("button", "Stop recording")
+                assert page.driver.execute_script(live)[number] == "live"
+            page.click("nav a" if away == "nav a" else "button", "Yours" if away == "nav a" else "Another one")
+            wait_for(lambda count=number + 1: page.driver.execute_script(live) == ["ended"] * count, page)
+            if away == "nav a":
+                page.one("h2", "Yours")
+                page.click("nav a", "Give")
+                page.one("button", "Record sound")
+
+
+@BROWSER
+def test_another_name_and_another_language(tmp_path):
+    """What was begun stays when the language is another; a name that was mistyped, or is another's, is changed on the page."""
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
+
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('{"type": "text", "prompt": "Describe rain."}\n')
+    with giving(prompts) as (url, collection), contextlib.ExitStack() as pages:
+        page = agreed(pages, url, "An")
+        page.one("textarea").send_keys("It falls.")
+        Select(page.one("#language")).select_by_value("zh")
+        page.one("nav a", "贡献")
+        assert page.one("textarea").get_attribute("value") == "It falls."
+        page.click("#person")
+        page.enter("#name-value", Keys.ESCAPE)
+        assert page.one("textarea").get_attribute("value") == "It falls.", "nothing has changed"
+        page.click("#person")
+        page.until(lambda: page.one("#name-value").is_displayed())
+        page.one("#name-value").clear()
+        page.enter("#name-value", "Ann" + Keys.ENTER)
+        page.one(".consent", "译文")
+        assert page.all_text("#person") == ["Ann"]
+        page.click("input[value=train]")
+        Select(page.one("#language")).select_by_value("en")
+        page.one("button", "I agree")
+        assert page.driver.execute_script("return document.querySelector('input[value=train]').checked")
+        page.click("button", "I agree")
+        page.enter("textarea", "It falls down.")
+        page.click("button.give")
+        page.one(".ask", "Nothing is wanted")
+        assert [item.person for item in collection.all_items()] == ["Ann"]
+        assert collection.purposes("Ann") == ("train",)
+
+
+def test_the_text_has_a_translation_and_a_text_of_ones_own_has_none(prompts, tmp_path):
+    with giving(prompts) as (url, _):
+        consent = httpx.get(f"{url}/collect/project").json()["consent"]
+    assert "CC0-1.0" in consent["translations"]["zh"]["terms"]
+    assert set(consent["translations"]["zh"]["purposes"]) == set(consent["purposes"])
+    (tmp_path / "own.txt").write_text("What you give is kept by the school, for its model. " * 3)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "p.jsonl").write_text(PROMPTS)
+    collection = collecting.open_collection(tmp_path / "two" / "p.jsonl", (), tmp_path / "own.txt")
+    with listening(create_app(collection)) as url:
+        consent = httpx.get(f"{url}/collect/project").json()["consent"]
+    assert set(consent["translations"]["zh"]) == {"purposes"}
+
+
 def test_a_drawing_without_a_line_is_none(prompts):
     with giving(prompts) as (url, collection):
         agree(url, "ann")
@@ -326,11 +404,11 @@ def test_a_drawing_without_a_line_is_none(prompts):
         )
 
 
-def agreed(pages, url, name):
+def agreed(pages, url, name, *more):
     """The page of a person who has agreed to all that is needed."""
     from test_pages import Page
 
-    page = Page(url)
+    page = Page(url, *more)
     pages.callback(page.driver.quit)
     page.open()
     page.enter("#name-value", name)

@@ -89,6 +89,26 @@ def test_it_leaves_as_rows_that_training_reads(http, talk, tmp_path):
         assert modalities[part.type].read(part).blocks
 
 
+def test_pictures_of_the_responses_api_leave_with_it(http, talk, tmp_path):
+    (address,) = [part["image_url"]["url"] for part in talk["messages"][0]["content"] if part["type"] == "image_url"]
+    asked = {
+        "role": "user",
+        "content": [{"type": "input_text", "text": "what?"}, {"type": "input_image", "image_url": address}],
+    }
+    id = http.post("/conversations", json=talk | {"messages": [asked, talk["messages"][1]]}).json()["id"]
+    with zipfile.ZipFile(io.BytesIO(http.get(f"/conversations/{id}/rows.zip").content)) as file:
+        file.extractall(tmp_path / "out")
+    (sample,) = read_rows(tmp_path / "out/train.jsonl", registry.build_all(["text", "image"]))
+    assert [part.type for part in sample.messages[0].parts] == ["text", "image"]
+    assert http.get(f"/conversations/{id}/page.html").text.count("<img") == 1
+    refused = http.post(
+        "/conversations",
+        json=talk
+        | {"messages": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/a.png"}]}]},
+    )
+    assert refused.status_code == 400
+
+
 def test_it_leaves_as_one_page_in_which_nothing_runs(http, talk):
     id = http.post("/conversations", json=talk).json()["id"]
     answer = http.get(f"/conversations/{id}/page.html")

@@ -6,6 +6,7 @@ import copy
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx2 as httpx
 import pytest
@@ -241,6 +242,21 @@ def test_what_one_caller_had_explained_another_may_not_ask_on(tmp_path):
         assert post(f"/v1/explanations/{name}/without", {"hidden": [0]}, "two").status_code == 404
 
 
+def test_large_explanations_are_let_go_before_many_small_ones(monkeypatch):
+    from plait.serve.openai import explanations
+
+    def entry(owner, size):
+        return SimpleNamespace(owner=owner, size=size)
+
+    recent = explanations.Recent()
+    names = [recent.keep(entry("ann", explanations.LARGEST_EACH // 2)) for _ in range(3)]
+    assert list(recent.entries) == names[1:]
+    huge = recent.keep(entry("ann", 10 * explanations.LARGEST_EACH))
+    assert list(recent.entries) == [huge], "the last one is there in any case"
+    small = [recent.keep(entry("ben", 1)) for _ in range(explanations.KEPT_EACH + 1)]
+    assert list(recent.entries) == small[1:], "all callers share the whole"
+
+
 def test_one_at_a_time_and_too_many_are_refused():
     """Of one model; what nobody waits for any more is not begun."""
     import asyncio
@@ -331,6 +347,9 @@ def test_the_page_why(png, tmp_path):
     path.write_bytes(png)
     with why() as page:
         page.one("h2", "What an answer hangs on")
+        assert Select(page.one('select[aria-label="Answer in"]')).first_selected_option.get_attribute("value") == "text"
+        assert page.all_text("main .row label")[1].startswith("Answer in")
+        Select(page.one('select[aria-label="Answer in"]')).select_by_value("audio")
         Select(page.one('select[aria-label="What is explained"]')).select_by_value("token")
         page.driver.find_element("css selector", "input[type=file]").send_keys(str(path))
         page.one(".attached img")
@@ -342,6 +361,8 @@ def test_the_page_why(png, tmp_path):
         assert page.all(".heat-frame .heat-cover")
         marks[0].click()
         page.one(".heat-without [data-scores]")
+        focus = "return [document.activeElement.dataset.unit, document.querySelector('.heat-without h3').getBoundingClientRect().bottom <= innerHeight]"
+        assert page.driver.execute_script(focus) == ["0", True]
         before, after = page.one("[data-scores]").get_attribute("data-scores").split()
         assert float(before) != float(after)
         assert page.all(".heat-unit.heat-hidden")
@@ -349,6 +370,7 @@ def test_the_page_why(png, tmp_path):
         page.open("/#why")
         Select(page.one("#language")).select_by_value("zh")
         page.one("h2", "回答取决于什么")
+        Select(page.one('select[aria-label="回答形式"]')).select_by_value("audio")
         page.one("textarea").send_keys("say zwei")
         page.one("button.primary", "提问并解释").click()
         page.one(".heat-verdict p", "忠实")

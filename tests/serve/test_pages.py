@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 
+import httpx2 as httpx
 import pytest
 from conftest import serving, small_model
 
@@ -217,13 +218,110 @@ def test_a_file_that_nothing_reads_is_refused_and_the_page_goes_on(page, tmp_pat
     page.all("input[type=file]")[0].send_keys(str(tmp_path / "a.xyz"))
     page.one(".failed", ".xyz")
     (tmp_path / "b.png").write_bytes(b"no picture")
-    page.attach(tmp_path / "b.png")
-    page.one("textarea").send_keys("what is this?" + Keys.ENTER)
-    page.one(".failed", "no picture")
-    page.driver.get_log("browser")
+    page.all("input[type=file]")[0].send_keys(str(tmp_path / "b.png"))
+    page.one(".failed", "b.png: this picture cannot be read")
+    assert not page.all(".attached figure"), "it does not enter the conversation"
     page.click("button", "New conversation")
     page.ask("yes")
     assert (page.texts("user"), page.all_text(".failed")) == (["yes"], [])
+
+
+def test_what_was_begun_stays_when_the_language_is_another(page, tmp_path, png):
+    (tmp_path / "a.png").write_bytes(png)
+    page.attach(tmp_path / "a.png")
+    page.one("textarea").send_keys("what is")
+    page.named("Settings").click()
+    page.named("Settings")
+    seed = page.one("input[type=number]")
+    seed.clear()
+    seed.send_keys("7")
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("zh")
+    page.one("button", "新对话")
+    assert len(page.all(".attached figure")) == 1
+    assert page.one("textarea").get_attribute("value") == "what is"
+    assert page.one("input[type=number]").get_attribute("value") == "7"
+    assert Select(page.named("回答形式")).first_selected_option.get_attribute("value") == "text"
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
+    page.one("button", "New conversation")
+    page.ask(" this?")
+    assert page.texts("user") == ["what is this?"]
+    assert len(page.all(".message.user img")) == 1
+    page.open("/#why")
+    page.enter("textarea", "say zwei")
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("zh")
+    page.one("nav a", "为何")
+    assert page.one("textarea").get_attribute("value") == "say zwei"
+    Select(page.driver.find_element(By.ID, "language")).select_by_value("en")
+    page.one("nav a", "Why")
+
+
+def test_a_question_whose_answer_was_lost_is_asked_again(page):
+    lost = {"title": "lost", "messages": [{"role": "user", "content": "zwei"}]}
+    httpx.post(f"{page.url}/conversations", json=lost).raise_for_status()
+    page.open()
+    page.click(".side li button", "lost")
+    page.one(".message.user", "zwei")
+    page.choose('[aria-label="Answer in"]', "text")
+    page.click("button", "Try again")
+    page.until(lambda: len(page.texts("assistant")) == 1 and not page.all("[aria-busy]"))
+
+
+def test_the_microphone_is_off_on_other_pages_and_what_was_said_is_kept(page):
+    page.driver.execute_script("""window.streams = [];
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (...all) => { const stream = await ask(...all); window.streams.push(stream); return stream; };""")
+    page.named("Record sound").click()
+    page.named("Stop recording")
+    time.sleep(0.5)
+    page.click("nav a", "Model")
+    page.until(
+        lambda: (
+            page.driver.execute_script("return window.streams.map((stream) => stream.getTracks()[0].readyState)")
+            == ["ended"]
+        )
+    )
+    page.click("nav a", "Talk")
+    page.one(".attached audio")
+
+
+def test_files_are_dropped_and_enter_asks_on_the_other_pages(page, png):
+    page.open("/#grid")
+    page.one('[data-cell="image->text"]').click()
+    page.driver.execute_script(
+        """const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0)), data = new DataTransfer();
+        data.items.add(new File([bytes], "a.png", { type: "image/png" }));
+        document.querySelector(".composer").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));""",
+        base64.b64encode(png).decode(),
+    )
+    page.one(".attached img")
+    page.one("textarea").send_keys("what is it?" + Keys.ENTER)
+    page.one("p.small.soft", "tokens")
+
+
+def test_nothing_is_wider_than_a_small_screen(page):
+    """400 pixels; and the page itself does not scroll, where its parts do."""
+    narrow = {"width": 400, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    try:
+        for where, selector in (
+            ("talk", "textarea"),
+            ("grid", "[data-cell]"),
+            ("compare", "textarea"),
+            ("why", "textarea"),
+            ("model", ".card"),
+        ):
+            page.open(f"/#{where}")
+            page.one(selector)
+            sizes = "const { scrollWidth, clientWidth, scrollHeight, clientHeight } = document.documentElement; return [scrollWidth, clientWidth, scrollHeight, clientHeight, document.querySelector('main').scrollWidth, document.querySelector('main').clientWidth]"
+            wide, seen, high, low, inside, room = page.driver.execute_script(sizes)
+            assert (wide, high, inside) == (seen, low, room), where
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_model_without_a_language_model_is_asked_nothing_it_cannot_know(page):
+    page.one(".empty h2")
+    assert not page.all(".empty button")
 
 
 def test_it_speaks_chinese(page):
@@ -303,6 +401,8 @@ def test_a_key_is_asked_for(tmp_path):
         page = Page(url)
         try:
             page.open()
+            page.one("#key-value").send_keys("mistyped" + Keys.ENTER)
+            page.one("#key-problem", "does not know this key")
             page.one("#key-value").send_keys("secret" + Keys.ENTER)
             page.one("textarea")
             page.ask("yes")

@@ -156,8 +156,7 @@ class Conversations(Database):
 
 def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
     """Modality, suffix and bytes of a part that is a medium; None for words."""
-    if part.get("type") == "image_url":
-        url = str(part["image_url"]["url"])
+    if (url := _picture(part)) is not None:
         match = DATA_URL.match(url)
         media_type = (match.group(1) if match else None) or "image/png"
         return "image", _suffix(media_type.partition("/")[2]), from_url(url, "image_url")
@@ -166,6 +165,14 @@ def _media(part: dict[str, Any]) -> tuple[str, str, bytes] | None:
         if part.get("type") == kind and isinstance(held, dict) and isinstance(held.get("data"), str):
             return name, _suffix(str(held.get("format") or "wav")), from_base64(held["data"], kind)
     return None
+
+
+def _picture(part: dict[str, Any]) -> str | None:
+    """The address of a picture, as either API gives it; None for another part."""
+    if part.get("type") not in ("image_url", "input_image"):
+        return None
+    address = part["image_url"]
+    return str(address["url"] if isinstance(address, dict) else address)
 
 
 def _suffix(format: str) -> str:
@@ -261,8 +268,8 @@ def as_page(conversation: dict[str, Any]) -> str:
             medium = _media(part)
             if medium is None:
                 inner.append(f"<div>{html.escape(str(part.get('text', '')))}</div>")
-            elif part["type"] == "image_url" and DATA_URL.match(part["image_url"]["url"]):
-                inner.append(f'<img alt="picture" src="{html.escape(part["image_url"]["url"])}">')
+            elif (url := _picture(part)) is not None:
+                inner.append(f'<img alt="picture" src="{html.escape(url)}">')
             else:
                 kind, suffix, _ = medium
                 held = html.escape(str(part[part["type"]]["data"]))

@@ -19,7 +19,7 @@ from plait.serve.errors import ApiError
 from plait.serve.explainer import Check
 from plait.serve.guard import caller_of
 from plait.serve.openai.chat import answered_in, as_message, bounded
-from plait.serve.openai.content import ChatMessage, ContentPart, as_messages
+from plait.serve.openai.content import ChatMessage, ContentPart, as_messages, size_of
 from plait.serve.openai.shapes import Body, Explain, Sampled
 from plait.serve.state import Served, State
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plait.api.explaining import Explanation, Patching
 
 KEPT, KEPT_EACH = 64, 8  # explanations that may be asked on: of all callers, and of each
+LARGEST, LARGEST_EACH = 512 << 20, 128 << 20  # bytes of their media
 
 
 class ExplanationRequest(Sampled):
@@ -72,6 +73,12 @@ class Kept:
     request: Request
     explanation: Explanation
 
+    @property
+    def size(self) -> int:
+        """Bytes of the media that are asked about and answered."""
+        messages = (*self.explanation.messages, self.explanation.answer)
+        return sum(size_of(part.value) for message in messages for part in message.parts)
+
 
 def within(served: Served, request: Request, answer: Message) -> None:
     """Raise ApiError for a question and an answer that are longer than what the model has ever seen."""
@@ -84,7 +91,7 @@ def within(served: Served, request: Request, answer: Message) -> None:
 
 
 class Recent:
-    """The last explanations, KEPT_EACH of a caller and KEPT of all, by name."""
+    """The last explanations, KEPT_EACH of a caller and KEPT of all, and of these as many as LARGEST_EACH and LARGEST have room for, by name."""
 
     def __init__(self) -> None:
         self.entries: OrderedDict[str, Kept] = OrderedDict()
@@ -93,10 +100,17 @@ class Recent:
         """Keep one; returns its name."""
         name = f"expl_{uuid.uuid4().hex}"
         self.entries[name] = entry
-        of_owner = [each for each, other in self.entries.items() if other.owner == entry.owner]
-        for each in [*of_owner[:-KEPT_EACH], *list(self.entries)[:-KEPT]]:
-            self.entries.pop(each, None)
+        self._let_go(
+            [each for each, other in self.entries.items() if other.owner == entry.owner], KEPT_EACH, LARGEST_EACH
+        )
+        self._let_go([*self.entries], KEPT, LARGEST)
         return name
+
+    def _let_go(self, names: list[str], most: int, largest: int) -> None:
+        """Forget the first of some explanations until few enough are left; the last one stays."""
+        sizes = [self.entries[name].size for name in names]
+        while len(names) > max(1, most) or (len(names) > 1 and sum(sizes) > largest):
+            del self.entries[names.pop(0)], sizes[0]
 
     def find(self, name: str, owner: str) -> Kept:
         """One of a caller's own. Raises ApiError."""
