@@ -31,6 +31,12 @@ WITH_COMMANDS = (
     "docs/fine-tuning.md",
     "docs/dictionary.md",
     "docs/serving.md",
+    "docs/annotating.md",
+    "docs/collecting.md",
+    "docs/explaining.md",
+    "docs/preferences.md",
+    "docs/elsewhere.md",
+    "docs/fusing.md",
 )
 MOST_LINES = 150
 TINY = (

@@ -200,23 +200,10 @@ def _pairs(n: int) -> Iterable[tuple[int, int]]:
     return zip(first.tolist(), second.tolist(), strict=True)
 
 
-def cohen_kappa(ratings: Iterable[Rating], first: Hashable, second: Hashable) -> float | None:
-    """Agreement of two persons beyond chance, over the items that both rated (Cohen, 1960).
-
-    None where there is no such item, and where both gave one and the same value to all. Raises `ConfigError` for a person without
-    ratings."""
-    votes = coded(ratings)
-    for person in (first, second):
-        if person not in votes.persons:
-            raise ConfigError(
-                f"{person!r} has no ratings: expected one of {', '.join(map(repr, votes.persons))}. Name one of these"
-            )
-    chosen = [_ratings_of(votes, votes.persons.index(person)) for person in (first, second)]
-    return _kappa(chosen[0], chosen[1])[1]
-
-
 def pairwise(ratings: Iterable[Rating]) -> list[Pair]:
-    """Cohen's kappa of every two persons, sorted by their names."""
+    """Cohen's kappa of every two persons, sorted by their names: agreement beyond chance over the items that both rated (Cohen, 1960).
+
+    None where there is no such item, and where both gave one and the same value to all."""
     votes = coded(ratings)
     by_person = {person: _ratings_of(votes, number) for number, person in enumerate(votes.persons)}
     couples = itertools.combinations(in_order(by_person), 2)

@@ -30,7 +30,7 @@ def collect(
         typer.Argument(metavar="[key=value]...", help="per_prompt=3 items, votes=2 of one mind, licence=CC0-1.0."),
     ] = None,
     kind: Annotated[str, typer.Option("--type", help="What is made, where the file does not say it: a modality.")] = "",
-    how: Annotated[str, typer.Option(help="How: record, draw, photograph or write.")] = "",
+    how: Annotated[str, typer.Option(help="How: record, draw, photograph, upload or write.")] = "",
     consent: Annotated[
         Path | None, typer.Option(help="File of the text that people agree to; ours if not given.")
     ] = None,

@@ -38,7 +38,9 @@ def _verified(file: Path) -> dict[str, Any]:
         if transfer is None:
             raise ConfigError(f"{file}: no picture or sound by its name; expected a file such as answer-0.png")
         known = registry.provenance(transfer.decode(file.read_bytes()))
-    except (PlaitError, OSError) as error:
+    except OSError as error:
+        return {"file": str(file), "error": f"{error.strerror or error}; expected a file that can be read"}
+    except PlaitError as error:
         return {"file": str(file), "error": str(error)}
     return {
         "file": str(file), "declared": known.declared, "marked": known.is_marked, "evidence": round(float(known.evidence or 0), 2),

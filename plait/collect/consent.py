@@ -83,7 +83,9 @@ def read(path: Path | None, licence: str) -> Consent:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; expected a text in UTF-8 that people agree to") from error
+        raise DataError(
+            f"{path}: {getattr(error, 'strerror', None) or error}; expected a text in UTF-8 that people agree to"
+        ) from error
     if not 100 <= len(text) <= LONGEST:
         raise DataError(
             f"{path} has {len(text)} characters; expected 100 to {LONGEST}: what is kept, what for, how it is taken back"

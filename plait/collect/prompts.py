@@ -17,13 +17,14 @@ from plait.errors import ConfigError, DataError, RowError
 
 ITEM = "$item"  # in the rows of a prompt: what the person makes
 KEYS = {"type", "prompt", "how", "label", "question", "rows"}
+WAYS = ("", "draw", "photograph", "record", "upload", "write")  # to make something on a page
 MOST = 100_000
 LONGEST = 5000  # characters of a prompt
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Something to make: its modality, what the person is told, how they make it (a word for the page, such as `draw`), and templates of
+    """Something to make: its modality, what the person is told, how they make it (one of WAYS, where the page would choose another), and templates of
     rows in which ITEM stands for it."""
 
     id: str
@@ -41,7 +42,9 @@ def read(path: Path, kind: str = "", how: str = "") -> list[Prompt]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; expected a file of prompts in UTF-8") from error
+        raise DataError(
+            f"{path}: {getattr(error, 'strerror', None) or error}; expected a file of prompts in UTF-8"
+        ) from error
     prompts: dict[str, Prompt] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -73,6 +76,9 @@ def _prompt(raw: Mapping[str, Any], where: str) -> Prompt:
         raise ConfigError(
             f"{where}: got the type {kind!r}; expected one of {', '.join(registry.available())}: say it in the file, or by --type"
         )
+    how = str(raw.get("how") or "")
+    if how not in WAYS:
+        raise ConfigError(f"{where}: got how {how!r:.40}; expected one of {', '.join(filter(None, WAYS))}, or none")
     if not isinstance(words, str) or not 0 < len(words.strip()) <= LONGEST:
         raise DataError(f"{where}: got the prompt {words!r:.60}; expected 1 to {LONGEST} characters")
     rows = raw.get("rows", _rows(kind, words, raw))
@@ -90,7 +96,7 @@ def _prompt(raw: Mapping[str, Any], where: str) -> Prompt:
     digest = hashlib.blake2b(
         json.dumps([kind, words, raw.get("how"), rows], sort_keys=True).encode(), digest_size=8
     ).hexdigest()
-    return Prompt(digest, kind, words.strip(), str(raw.get("how") or ""), tuple(rows))
+    return Prompt(digest, kind, words.strip(), how, tuple(rows))
 
 
 @cache

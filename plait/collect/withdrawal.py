@@ -6,10 +6,8 @@ listed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-import tarfile
 import time
 import uuid
 from collections.abc import Container, Iterable
@@ -218,18 +216,3 @@ def _rows_of(checkpoint: Path) -> set[str]:
         sums = json.loads((_run_of(checkpoint) / "checked.json").read_text(encoding="utf-8"))
         return set(sums.values()) if isinstance(sums, dict) else set()
     return set()
-
-
-def digests_in(paths: Iterable[Path]) -> set[str]:
-    """SHA-256 of every file below some folders, and of every member of their shards: to prove that something is gone."""
-    digests = set()
-    for root in paths:
-        for path in root.rglob("*"):
-            if path.is_file():
-                digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
-            if path.suffix == ".tar" and path.is_file():
-                with tarfile.open(path) as tar:
-                    digests |= {
-                        hashlib.sha256(file.read()).hexdigest() for member in tar if (file := tar.extractfile(member))
-                    }
-    return digests

@@ -82,10 +82,12 @@ class Explanation:
             if heading := repr(one.label) if one.label.strip() else place_in_words(kind, one.region):
                 lines.append(f"{heading}:")
             total = sum(abs(value) for value in one.values) or 1.0
-            for number in np.argsort(-np.abs(one.values))[:most]:
-                if one.values[number]:
-                    share = one.values[number] / total
-                    lines.append(f"  {100 * share:+5.0f} %  {self.describe(self.units[number])}")
+            order = [number for number in np.argsort(-np.abs(one.values)) if one.values[number]]
+            for number in order[:most]:
+                share = f"{100 * one.values[number] / total:+5.0f}".replace("-0", " 0").replace("+0", " 0")
+                lines.append(f"  {share} %  {self.describe(self.units[number])}")
+            if rest := [abs(one.values[number]) / total for number in order[most:]]:
+                lines.append(f"  {100 * sum(rest):5.0f} %  in {len(rest)} more, either way (--json FILE: all)")
             lines.append(f"  {sentence(one.verdict)}")
         return "\n".join(lines)
 
@@ -149,7 +151,9 @@ def target_named(of: str) -> tuple[str, str]:
     name, colon, number = of.partition(":")
     name = SAME.get(name, name)
     if (name, colon) != (ANSWER, "") and (name != TOKEN or (colon and not number.isdecimal())):
-        raise ConfigError(f"got of={of!r}; expected answer, token, patch or frame, or one of them such as token:3")
+        raise ConfigError(
+            f"got of={of!r}; expected answer, token, patch or frame, one of them such as token:3, or layers"
+        )
     return name, number
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -40,9 +41,16 @@ def changed(plan: Plan, overrides: Sequence[str]) -> Plan:
         )
         if not equals or type(value) is not kind:
             expected = ", ".join(f"{name}={'a,b' if each is tuple else each.__name__}" for name, each in kinds.items())
-            raise ConfigError(f"got {entry!r}; expected {expected}, such as {key or 'overlap'}=2")
+            raise ConfigError(f"got {entry!r}; expected {expected}{near(key, kinds)}")
         values[key] = value
     return replace(plan, **values)  # type: ignore[type-var]
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Words that tell which of some names a mistyped one may mean; none where it is one, or like none."""
+    known = list(names)
+    alike = [] if name in known else get_close_matches(name, known, 1)
+    return f"; did you mean {alike[0]}?" if alike else ""
 
 
 def problems_of(error: ValidationError) -> str:
@@ -71,7 +79,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 node.setdefault(step, {})  # a task that had no settings of its own, such as augment.read.share
             if not isinstance(node.get(step), dict):
                 raise ConfigError(
-                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}"
+                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}{near(step, node)}"
                 )
             node = node[step]
         node[last] = parse_value(value)
@@ -79,5 +87,17 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         return Recipe(**settings)
     except ValidationError as error:
         raise ConfigError(
-            f"recipe {recipe.name!r}: {problems_of(error)}; expected the fields of plait.recipes.recipe.Recipe"
+            f"recipe {recipe.name!r}: {problems_of(error)}; expected the fields of plait.recipes.recipe.Recipe{_meant(error, recipe)}"
         ) from error
+
+
+def _meant(error: ValidationError, recipe: Recipe) -> str:
+    """Which field the first setting that is none may mean."""
+    for problem in error.errors():
+        if problem["type"] == "extra_forbidden":
+            *path, last = problem["loc"]
+            node: Any = recipe.model_dump()
+            for step in path:
+                node = node.get(step) if isinstance(node, dict) else None
+            return near(str(last), node if isinstance(node, dict) else ())
+    return ""

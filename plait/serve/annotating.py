@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import FileResponse, Response
-from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 import plait
@@ -25,30 +24,18 @@ from plait.data.media import to_blob
 from plait.runtime.persons import canonical
 from plait.serve import errors
 from plait.serve.errors import ApiError
-from plait.serve.guard import Access, Guard, caller_of
+from plait.serve.guard import Access, caller_of
 from plait.serve.media import encoded
-from plait.serve.metrics import Metrics
-from plait.serve.openai.shapes import Body
+from plait.serve.people import SHOWN, Caller, with_pages
 from plait.serve.state import Limits
 
-WEB = Path(plait.__file__).parent / "web"
 MOST_LISTED = 200  # disputes at once
 AS_IT_IS = 16 << 20  # bytes of a file that browsers show, and that is sent as it is
-SHOWN = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".wav": "audio/wav",
-    ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac",
-}  # fmt: skip
 NOT_A_REVIEWER = ApiError(
     "this is for reviewers; expected one of those that the project names (reviewers=...), by key where there are keys",
     403,
     code="not_a_reviewer",
 )
-
-
-class Caller(Body):
-    """Who asks, where keys do not say it."""
-
-    person: str = ""
 
 
 class Answered(Caller):
@@ -251,26 +238,3 @@ def create_app(
     app.include_router(router(pages))
     app.include_router(reviews(pages))
     return with_pages(app, "annotate", access or Access(), limits or Limits())
-
-
-def with_pages(app: FastAPI, pages: str, access: Access, limits: Limits) -> FastAPI:
-    """An application with pages for people at its root (`web/PAGES.js`), the guard before it, and what tells whether it runs."""
-    metrics = Metrics({})
-
-    @app.get("/healthz", tags=["operations"])
-    async def healthz() -> Mapping[str, str]:
-        """Whether the process answers, and with which pages."""
-        return {"status": "ok", "pages": pages}
-
-    @app.get("/metrics", tags=["operations"], response_class=Response)
-    async def figures() -> Response:
-        """Figures in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def root() -> FileResponse:
-        return FileResponse(WEB / "people.html")
-
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
-    app.add_middleware(Guard, limits=limits, metrics=metrics, access=access)
-    return app

@@ -23,10 +23,10 @@ from plait.contract import WORDS, Part
 from plait.errors import ConfigError
 from plait.runtime.persons import canonical
 from plait.serve import errors
-from plait.serve.annotating import SHOWN, Caller, with_pages
 from plait.serve.errors import ApiError
 from plait.serve.guard import Access, caller_of
 from plait.serve.media import MediaDecoder, from_url
+from plait.serve.people import SHOWN, Caller, with_pages
 from plait.serve.state import Limits
 
 LARGEST = 32 << 20  # bytes of a request

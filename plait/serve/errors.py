@@ -100,6 +100,10 @@ def of_validation(error: RequestValidationError) -> ApiError:
             f"missing parameter: {param}" if param else "the request has no body; expected JSON", param=param or None,
             code="missing_required_parameter",
         )  # fmt: skip
+    if not param and isinstance(first.get("input"), str | bytes):  # as of `curl -d` without more
+        return ApiError(
+            "the body was not sent as JSON; expected the header Content-Type: application/json", code="invalid_json"
+        )
     value = repr(first.get("input"))
     shown = value if len(value) <= MOST_TOLD else value[:MOST_TOLD] + "..."
     return ApiError(f"{param or 'the body'}: got {shown}; {first['msg']}", param=param or None, code="invalid_value")

@@ -69,7 +69,7 @@ BASES = {
 def _by_terminal(base: NamedBase) -> bool:
     """Ask the person at the terminal. Raises MissingError where there is none."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise MissingError(f"{base.title} is not here yet; fetch it first: plait import {base.name}  # {base}")
+        raise MissingError(f"{base.title} is not in {places()} yet; fetch it first: plait import {base.name}  # {base}")
     print(f"This stands on {base}. Fetch it now? [Y/n] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("", "y", "yes")
 

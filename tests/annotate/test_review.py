@@ -311,6 +311,15 @@ def test_plans_that_are_none(override):
         changed(Plan(), [override])
 
 
+def test_a_mistyped_plan_is_told_what_it_may_mean(tmp_path):
+    picture(tmp_path / "a.png")
+    question = Question("label", "", ("cat", "dog"))
+    with pytest.raises(ConfigError, match=r"got 'overlp=2'; expected .*; did you mean overlap\?"):
+        annotating.open_project(tmp_path, question, ["overlp=2"])
+    with pytest.raises(ConfigError, match=r"reviewers='?a,b'?$"):
+        annotating.open_project(tmp_path, question, ["overlap=many"])
+
+
 def test_an_override_leaves_the_rest_of_the_plan(tmp_path):
     picture(tmp_path / "0.png")
     question = Question("label", "", ("cat", "dog"))

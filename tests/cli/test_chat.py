@@ -221,7 +221,7 @@ def test_more_than_the_model_has_seen_is_refused_at_once(run):
 
 
 def test_through_a_pipe(run, tmp_path, small_digits):
-    picture = next((small_digits / "media/test").glob("*.png"))
+    picture = min((small_digits / "media/test").glob("*.png"))
     lines = f"/image {picture} Which digit is this?\n/say one\n/history\n"
     result = CliRunner().invoke(app, ["chat", str(run), "--out", str(tmp_path)], input=lines, catch_exceptions=False)
     assert result.exit_code == 0, result.output

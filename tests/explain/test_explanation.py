@@ -184,6 +184,18 @@ def test_the_table_names_units_as_people_do(subject):
         assert kind in table, kind
 
 
+def test_the_table_says_how_much_it_leaves_out(subject):
+    found = explain(subject, asked(subject.world.part("audio", 3), text("what is this?")), told(text("yes")))
+    (one,) = found.maps
+    assert sum(value != 0 for value in one.values) > 3
+    shares = [int(line.split()[0]) for line in found.table(most=3).splitlines()[:4]]
+    (rest,) = [line for line in found.table(most=3).splitlines() if " more, " in line]
+    assert f"in {sum(value != 0 for value in one.values) - 3} more" in rest
+    assert sum(map(abs, shares)) == pytest.approx(100, abs=3)
+    assert " more, " not in found.table(most=999)
+    assert "-0 %" not in found.table(most=999)
+
+
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 def test_the_page_shows_heat_and_its_tokens_can_be_chosen(subject, tmp_path):
     """In Chromium: a square of heat a unit, methods to choose from, a map for each token; markup in a question is text."""
@@ -210,7 +222,7 @@ def test_the_page_shows_heat_and_its_tokens_can_be_chosen(subject, tmp_path):
         colour = {
             int(mark.get_attribute("data-unit")): mark.value_of_css_property("background-color") for mark in marks
         }
-        assert "0.85" in colour[strongest]
+        assert "0.55" in colour[strongest]
         choices = browser.find_elements(By.CSS_SELECTOR, ".heat-choice")
         assert len(choices) == len(found[0].maps)
         choices[-1].click()

@@ -59,7 +59,10 @@ def test_a_task_may_have_a_weight_that_had_none():
     ("entry", "told"),
     [
         ("steps", r"override 'steps'; expected key=value, such as optim.lr=0.001"),
-        ("stpes=5", r"stpes: Extra inputs are not permitted \(got 5\)"),
+        ("stpes=5", r"stpes: Extra inputs are not permitted \(got 5\).*; did you mean steps\?"),
+        ("optim.lrr=5", r"optim\.lrr: .*; did you mean lr\?"),
+        ("optm.lr=5", r"there is no 'optm'.*; did you mean optim\?"),
+        ("nothing_like_it=5", r"Recipe$"),
         ("steps=many", r"steps: .*integer.*\(got 'many'\)"),
         ("steps=0", r"steps: .*greater than.*\(got 0\)"),
         ("optim.lr=-1", r"optim.lr: .*greater than 0 \(got -1\)"),

@@ -427,6 +427,21 @@ def test_what_is_no_plain_json_is_refused(http, value):
     ).status_code in (400, 404)
 
 
+def test_a_body_without_its_type_is_told_the_header(http):
+    told = http.post(
+        "/v1/chat/completions",
+        content=b'{"messages": []}',
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert told.status_code == 400
+    assert "expected the header Content-Type: application/json" in told.json()["error"]["message"]
+
+
+def test_a_temperature_beyond_what_openai_takes_is_refused(http):
+    told = http.post("/v1/chat/completions", json={"messages": ASK, "temperature": 9})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "temperature")
+
+
 @pytest.mark.parametrize("headers", [{"Host": "["}, {"Host": "a]b"}, {"Origin": "http://["}])
 def test_names_that_are_none_are_refused(http, headers):
     answer = http.post("/v1/chat/completions", json={"messages": ASK, "max_tokens": 2}, headers=headers)

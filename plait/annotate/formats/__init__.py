@@ -47,7 +47,7 @@ def _read(path: Path, question: Question) -> Iterator[Response]:
             raise DataError(f"{path} has {path.stat().st_size} bytes; expected at most {LONGEST}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; expected a file of UTF-8") from error
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}; expected a file of UTF-8") from error
     if cvat.fits(text):
         return cvat.responses(text, question.kind)
     try:

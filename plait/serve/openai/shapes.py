@@ -62,7 +62,7 @@ class Sampled(WithoutEffect):
     """How an answer is drawn. `guidance`, `steps` and `repeats` are Plait's own: plait.infer.request.Request says what they
     are; where they are not given the model's recipe decides."""
 
-    temperature: float | None = Field(None, ge=0, le=LARGEST)
+    temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
     guidance: float | None = Field(None, ge=0, le=LARGEST)
