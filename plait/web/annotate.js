@@ -207,7 +207,7 @@ class Review {
     const place = el("div", { className: "work" }, this.count);
     main.replaceChildren(place);
     for (const item of items) place.append(await this.dispute(item));
-    main.focus();
+    ([...this.forms.keys()][0] ?? main).focus({ preventScroll: true });
   }
 
   get isBegun() {
