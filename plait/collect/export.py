@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.writer import NOTE, Writer
 from plait.data.rows import parse_row
-from plait.errors import ConfigError, RowError
+from plait.errors import ConfigError, DataError, RowError
 from plait.runtime.files import atomic_write
 
 CARD, LICENCE = "README.md", "LICENCE.txt"
@@ -81,19 +83,38 @@ def _note(items: int, purpose: str, licence: str, counts: Mapping[str, int]) -> 
 
 def recount(collection: Collection, folder: Path, remaining: Container[str]) -> None:
     """Write anew what the data card and `import.json` of an exported folder count, of which some items remain. What people wrote into the card
-    stays. Raises OSError, ValueError, KeyError, TypeError for files that are not as they were written."""
-    if not (folder / CARD).is_file():  # its writing was cut short: it is none
+    stays. Raises DataError where that cannot be."""
+    if not (folder / NOTE).is_file() and not (folder / CARD).is_file():  # an export that a kill cut short
         return
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    rows = {path.stem: path.read_bytes().count(b"\n") for path in sorted(folder.glob("*.jsonl"))}
-    items = [item for item in collection.all_items() if item.id in remaining]
-    collected = note[COLLECTED]
-    renewed = _note(len(items), collected["purpose"], collected["licence"], rows)
-    atomic_write(folder / NOTE, json.dumps(note | renewed, indent=1))
-    text = (folder / CARD).read_text(encoding="utf-8")
-    for name, lines in _counted(collection, items, rows).items():
-        text = _with_block(text, name, lines)
-    atomic_write(folder / CARD, text)
+    try:
+        items, rows = [item for item in collection.all_items() if item.id in remaining], _count_rows(folder)
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        collected = note[COLLECTED]
+        renewed = note | _note(len(items), collected["purpose"], collected["licence"], rows)
+        if renewed != note:
+            atomic_write(folder / NOTE, json.dumps(renewed, indent=1))
+        if not (folder / CARD).is_file():
+            return
+        text = card = (folder / CARD).read_text(encoding="utf-8")
+        for name, lines in _counted(collection, items, rows).items():
+            card = _with_block(card, name, lines)
+        if card != text:
+            atomic_write(folder / CARD, card)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"what {NOTE} and {CARD} count is not counted anew ({type(error).__name__}: {error}); expected these files as they were "
+            "written: put them back, or export anew"
+        ) from error
+
+
+def _count_rows(folder: Path) -> dict[str, int]:
+    """Rows by split, of files and of shards."""
+    counts = Counter({path.stem: path.read_bytes().count(b"\n") for path in sorted(folder.glob("*.jsonl"))})
+    for path in sorted(folder.glob("*.tar")):
+        with suppress(tarfile.TarError), tarfile.open(path) as shard:  # a broken one is told of by itself
+            files = [shard.extractfile(member) for member in shard if member.name.endswith(".jsonl")]
+            counts[path.name.rpartition("-")[0]] += sum(file.read().count(b"\n") for file in files if file)
+    return dict(counts)
 
 
 def records(
@@ -187,7 +208,8 @@ def _block(name: str, lines: Sequence[str]) -> str:
 
 
 def _with_block(text: str, name: str, lines: Sequence[str]) -> str:
-    """A card with other lines between the marks of a name; as it is where somebody took them out."""
+    """A card with other lines between the marks of a name; as it is where somebody took one of them out."""
     before, begin, rest = text.partition(BEGIN.format(name))
-    _, end, after = rest.partition(END)
-    return before + _block(name, lines) + after if begin and end else text
+    inside, end, after = rest.partition(END)
+    is_whole = begin and end and BEGIN.partition("{")[0] not in inside
+    return before + _block(name, lines) + after if is_whole else text

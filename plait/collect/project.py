@@ -338,6 +338,11 @@ class Collection(Database):
                 (place, digests, held, time.time()),
             )
 
+    def ever_exported(self, folder: Path) -> set[str]:
+        """The items that a data folder has ever held."""
+        rows = self.rows("SELECT items FROM exports WHERE folder = ?", str(folder.resolve()))
+        return {item for (items,) in rows for item in json.loads(items)}
+
     def exported(self, folder: Path) -> set[str]:
         """The items that a data folder was last known to hold."""
         rows = self.rows(

@@ -118,15 +118,14 @@ def _clear_folders(collection: Collection, also: Iterable[Path], withdrawn: With
             if folder.is_dir():
                 purge(folder, withdrawn, removal)
                 if folder in exports:  # it is another data set now
-                    before = collection.exported(folder)
-                    remaining = before - withdrawn.items
-                    if remaining < before:
-                        export.recount(collection, folder, remaining)
+                    remaining = collection.exported(folder) - withdrawn.items
                     collection.note_export(folder, remaining)
+                    if collection.ever_exported(folder) & withdrawn.items:  # also where a kill came in between
+                        export.recount(collection, folder, remaining)
             elif folder in exports and collection.exported(folder) & withdrawn.items:
                 removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
-        except (OSError, ValueError, KeyError, TypeError, PlaitError) as error:
-            removal.left[str(folder)] = str(error) or type(error).__name__
+        except (OSError, PlaitError) as error:
+            removal.left[str(folder)] = str(error)
     _remove_reports(collection, also, removal)
 
 

@@ -398,11 +398,11 @@ def train(
             raise ConfigError(
                 f"the run folder {run} holds {needed}, which this needs; expected another: choose one with --out"
             )
-    runs.prepare(run, resume, overwrite)
-    parallel.use_threads(options.get("threads"))
-    bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
-    proposal = propose(start, data, run, bad, choices, overrides, earlier, say)
-    return own_data.as_proposed(proposal, run, say, **options)
+    with runs.taken(run, resume, overwrite):
+        parallel.use_threads(options.get("threads"))
+        bad = runs.check(rows.parent, autoconfig.SPLITS, start.modalities, run, options.get("strict", False), say)
+        proposal = propose(start, data, run, bad, choices, overrides, earlier, say)
+        return own_data.as_proposed(proposal, run, say, **options)
 
 
 def started_from(folder: Path) -> Start:

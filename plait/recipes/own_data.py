@@ -37,14 +37,14 @@ def train(
         return go_on(folder, overrides, run, **options)
     refuse_several("--data")
     rows = autoconfig.rows_file(folder)
-    runs.prepare(run, resume, options.pop("overwrite", False))
-    parallel.use_threads(options.get("threads"))
-    known = autoconfig.overridden_modalities(list(overrides))
-    bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
-    proposal = autoconfig.propose(
-        folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say
-    )
-    return as_proposed(proposal, run, say, **options)
+    with runs.taken(run, resume, options.pop("overwrite", False)):
+        parallel.use_threads(options.get("threads"))
+        known = autoconfig.overridden_modalities(list(overrides))
+        bad = runs.check(rows.parent, autoconfig.SPLITS, known, run, options.get("strict", False), say)
+        proposal = autoconfig.propose(
+            folder, run, known, bad, list(overrides), autoconfig.MINUTES if minutes is None else minutes, say
+        )
+        return as_proposed(proposal, run, say, **options)
 
 
 def go_on(folder: Path, overrides: Sequence[str], run: Path, **options: Any) -> Path:
@@ -64,11 +64,11 @@ def refuse_several(what: str) -> None:
 
 
 def as_proposed(proposal: autoconfig.Proposal, run: Path, say: Callable[[str], Any], **options: Any) -> Path:
-    """Say and keep a proposal, train by it, and say what it took beside what was foretold; returns the last checkpoint."""
+    """Say and keep a proposal, train by it in a run folder that the caller holds, and say what it took beside what was foretold; returns the last checkpoint."""
     say(str(proposal))
     atomic_write(run / PROPOSAL, proposal.recipe.model_dump_json(indent=1))
     begin = time.perf_counter()
-    saved = runs.train(proposal.recipe, run, prepared=True, **options)
+    saved = runs.train(proposal.recipe, run, is_taken=True, **options)
     if checkpoint.is_done(saved):
         say(proposal.compared(time.perf_counter() - begin, runs.peak_rss_mb()))
     return saved

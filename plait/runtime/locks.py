@@ -30,15 +30,33 @@ os.register_at_fork(after_in_child=_close_held)
 @contextmanager
 def alone(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Hold a folder that is there; nobody else holds it meanwhile, in this process or another. The lock is on the folder itself (flock), so that
-    nothing is left of it after a kill. Raises ConfigError where somebody else still holds it after `patience` seconds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    _held.add(descriptor)
+    nothing is left of it after a kill. Raises ConfigError where somebody else still holds it after `patience` seconds, OSError for no folder."""
+    descriptor = _locked(folder, time.monotonic() + patience)
     try:
-        _wait(descriptor, folder, time.monotonic() + patience)
         yield
     finally:
-        _held.discard(descriptor)
-        os.close(descriptor)
+        if descriptor in _held:  # a forked process has closed it
+            _close(descriptor)
+
+
+def _locked(folder: Path, until: float) -> int:
+    """The descriptor of a folder, locked: of the one that has the name now, where it was replaced while this waited."""
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        _held.add(descriptor)
+        try:
+            _wait(descriptor, folder, until)
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor
+        except BaseException:
+            _close(descriptor)
+            raise
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
 
 
 def _wait(descriptor: int, folder: Path, until: float) -> None:

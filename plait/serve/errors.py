@@ -102,7 +102,8 @@ def of_validation(error: RequestValidationError) -> ApiError:
         )  # fmt: skip
     if not param and isinstance(first.get("input"), str | bytes):  # as of `curl -d` without more
         return ApiError(
-            "the body was not sent as JSON; expected the header Content-Type: application/json", code="invalid_json"
+            "the body is no JSON object; expected one, sent with the header Content-Type: application/json",
+            code="invalid_json",
         )
     value = repr(first.get("input"))
     shown = value if len(value) <= MOST_TOLD else value[:MOST_TOLD] + "..."

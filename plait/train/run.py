@@ -10,8 +10,8 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -56,41 +56,48 @@ BEFORE_A_RUN = {
 }  # what a folder may hold although no run has begun in it
 
 
-def prepare(run: Path, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or see that the one that is there may be used. Raises ConfigError, also where another training uses it."""
-    try:
-        if not run.is_dir():
+@contextmanager
+def taken(run: Path, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Make the run folder, or see that the one that is there may be used, and hold it for this training alone. Raises ConfigError, also where
+    another training holds it."""
+    with ExitStack() as held:
+        try:
+            if not run.is_dir():
+                run.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(run))
             _prepare(run, resume, overwrite)
-        else:
-            with alone(run):
-                _prepare(run, resume, overwrite)
-    except OSError as error:
-        raise ConfigError(
-            f"run folder {run} cannot be used: {error.strerror or error}; expected a place that can be written: choose "
-            "another with --out"
-        ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"run folder {run} cannot be used: {error.strerror or error}; expected a place that can be written: choose "
+                "another with --out"
+            ) from error
+        yield
 
 
 def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
-    if not run.exists() or all(path.name in BEFORE_A_RUN for path in run.iterdir()):
-        run.mkdir(parents=True, exist_ok=True)
-        for name in BEFORE_A_RUN:
-            if (run / name).is_dir():
-                shutil.rmtree(run / name)
-            (run / name).unlink(missing_ok=True)
+    if all(path.name in BEFORE_A_RUN for path in run.iterdir()):
+        _empty(run)
     elif overwrite:
         if not ((run / "train.log").is_file() or (run / checkpoint.STAGES).is_dir()):
             raise ConfigError(
                 f"{run} is not empty and no run of plait train (it has no train.log); choose another --out"
             )
-        shutil.rmtree(run)
-        run.mkdir(parents=True)
+        _empty(run)
     elif not resume:
         raise ConfigError(
             f"run folder {run} exists; continue it with --resume, replace it with --overwrite, or choose another with --out"
         )
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder; the folder itself stays, and with it the lock on it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _parameters(training: Training) -> int:
@@ -323,7 +330,7 @@ def train(
     strict: bool = False,
     threads: int | None = None,
     max_seconds: float = float("inf"),
-    prepared: bool = False,
+    is_taken: bool = False,
 ) -> Path:
     """Train `recipe` in the folder `run`; returns the last checkpoint's folder. Under torchrun every process takes its
     share of each step's sequences, and the first one writes.
@@ -331,7 +338,7 @@ def train(
     The stages of the recipe come first, in `run/stages`; one that is done is not trained again, one that was stopped goes
     on. When the time is up in a stage, the checkpoint is that stage's.
 
-    `prepared`: `prepare` and `check` have been called for this run.
+    `is_taken`: the caller holds the folder (`taken`) and has called `check`.
 
     Bad rows are listed in `run/bad_rows.jsonl` and left out, or with `strict` raise DataError before the first step.
     Raises ConfigError when `run` exists and neither `resume` nor `overwrite` is given, or when `resume` is given with
@@ -348,9 +355,8 @@ def train(
     with distributed.joined(), ExitStack() as held:
         if recipe.init in bases.BASES:  # before minutes of looking at rows, and before there is a run folder
             distributed.first_alone(lambda: bases.folder_of(bases.BASES[recipe.init]))
-        if not prepared:
-            distributed.first_alone(lambda: prepare(run, resume, overwrite))
-        distributed.first_alone(lambda: held.enter_context(alone(run)))
+        if not is_taken:
+            distributed.first_alone(lambda: held.enter_context(taken(run, resume, overwrite)))
         if recipe.stages:
             distributed.first_alone(lambda: _write_plan(run, recipe.stages))
         skip, notes = _what_to_skip(recipe, run, strict)

@@ -10,6 +10,10 @@ const KEYS = "1234567890";
 const main = document.getElementById("main");
 const isDigit = (text) => /^\d$/.test(text);
 const isTyping = () => ["TEXTAREA", "INPUT", "SELECT"].includes(document.activeElement?.tagName);
+const isNowhere = () => [null, document.body, main].includes(document.activeElement);
+
+/** Whether a key is for a link or a button that has the focus. Of a form's own options Enter keeps the answer. */
+const isPressing = ({ key }) => ["Enter", " "].includes(key) && Boolean(document.activeElement?.closest("a, button, select, summary, audio, video")) && !document.activeElement.closest(".options");
 
 /** An element that shows a part, once it is here. */
 async function shown(part) {
@@ -192,7 +196,7 @@ class Work {
   key(event) {
     if (event.altKey && event.code === "KeyS" && this.item) this.say("skips");
     else if (event.altKey && event.code === "KeyU") this.undo();
-    else if (event.altKey || event.metaKey || !this.form || (isTyping() && !this.form.text)) return false;
+    else if (event.altKey || event.metaKey || !this.form || (isTyping() && !this.form.text) || isPressing(event)) return false;
     else return this.form.key(event);
     return true;
   }
@@ -217,17 +221,20 @@ class Review {
   /** Keys are for the dispute that has the focus, else for the first. */
   key(event) {
     if (event.altKey || event.metaKey || !this.forms?.size) return false;
-    const [element, form] = [...this.forms].find(([each]) => each.contains(document.activeElement)) ?? [...this.forms][0];
-    if (isTyping() ? !element.contains(document.activeElement) : form.text) return false;
-    return form.key(event);
+    const inside = [...this.forms].find(([each]) => each.contains(document.activeElement));
+    if (isPressing(event) || (!inside && !isNowhere())) return false;
+    const [, form] = inside ?? [...this.forms][0];
+    return form.text && !isTyping() ? false : form.key(event);
   }
 
   /** What is decided makes room for the next. */
   decided(element) {
+    const isHere = isNowhere() || element.contains(document.activeElement); // else somebody types elsewhere by now
     this.forms.delete(element);
     element.replaceChildren(el("p", { role: "status" }, t("decided")));
     this.count.textContent = `${t("disputed")}: ${(this.left -= 1)}`;
     const [next] = this.forms.keys();
+    if (!isHere) return;
     if (!next) return main.focus();
     next.focus();
     next.scrollIntoView({ block: "nearest" });

@@ -32,7 +32,7 @@ export async function request(path, options = {}) {
   }
   if (!response.ok) {
     const told = await response.json().catch(() => null);
-    throw new Error(told?.error?.message ?? `${response.status} ${response.statusText}`);
+    throw Object.assign(new Error(told?.error?.message ?? `${response.status} ${response.statusText}`), { status: response.status });
   }
   return response;
 }

@@ -23,6 +23,7 @@ class Agree {
       if (!needed.every((name) => chosen.includes(name))) { told.textContent = t("needed"); return; }
       try {
         session.about.agreed = (await send("POST", "/collect/consents", { ...who(), version, purposes: chosen })).agreed;
+        session.ticked = null;
         if (location.hash === "#give") dispatchEvent(new HashChangeEvent("hashchange"));
         else location.hash = "give";
       } catch (error) {
@@ -123,7 +124,7 @@ class Mine {
     const back = async (ids) => {
       if (!confirm(ids ? t("backSure") : t("backAllSure"))) return;
       const { items: gone, left } = await send("POST", "/collect/withdrawals", { ...who(), items: ids });
-      session.about = await get(`/collect/project${query()}`);
+      Object.assign(session, { about: await get(`/collect/project${query()}`), ticked: null });
       tell(`${gone.length} ${t("gone")}`);
       await this.show();
       if (Object.keys(left).length) main.firstChild.append(el("p", { role: "alert", className: "failed" }, t("notCleared")));

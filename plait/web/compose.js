@@ -72,13 +72,17 @@ export class Composer {
 
 /** Let an element take files that are dropped on it. */
 export function receives(element, onfiles) {
-  element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("over"); });
-  element.addEventListener("dragleave", () => element.classList.remove("over"));
-  element.addEventListener("drop", (event) => {
+  const withFiles = (handle) => (event) => { // words that are dragged go where they are dropped
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
+    handle(event);
+  };
+  element.addEventListener("dragover", withFiles(() => element.classList.add("over")));
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", withFiles(({ dataTransfer }) => {
     element.classList.remove("over");
-    onfiles([...event.dataTransfer.files]);
-  });
+    onfiles([...dataTransfer.files]);
+  }));
 }
 
 /** Show an answer in an element while it comes; returns its content parts and what it took. */

@@ -70,15 +70,22 @@ export function wav(samples, rate) {
 /** Records the microphone; `stop` gives the content part. */
 export async function record() {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true } });
-  const context = new AudioContext({ sampleRate: RATE });
-  await context.audioWorklet.addModule("/web/recorder.js");
-  const node = new AudioWorkletNode(context, "recorder");
+  const off = () => stream.getTracks().forEach((track) => track.stop());
   const pieces = [];
-  node.port.onmessage = ({ data }) => pieces.push(data);
-  context.createMediaStreamSource(stream).connect(node);
+  let context;
+  try {
+    context = new AudioContext({ sampleRate: RATE });
+    await context.audioWorklet.addModule("/web/recorder.js");
+    const node = new AudioWorkletNode(context, "recorder");
+    node.port.onmessage = ({ data }) => pieces.push(data);
+    context.createMediaStreamSource(stream).connect(node);
+  } catch (error) {
+    off();
+    throw error;
+  }
   return {
     async stop() {
-      stream.getTracks().forEach((track) => track.stop());
+      off();
       await context.close();
       return partOfBytes({ name: "audio" }, wav(joined(pieces), RATE), "wav", "audio/wav");
     },

@@ -75,18 +75,32 @@ export async function begin(path, pages, listed, chosen) {
     else show();
   });
   person.addEventListener("click", async () => {
-    const { person: before } = session.about;
+    const before = localStorage.getItem(NAME);
     await askName();
     if (localStorage.getItem(NAME) === before) return;
-    Object.assign(session, { about: await get(`${path}${query()}`), ticked: null });
+    const keep = () => localStorage.setItem(NAME, before);
+    if (page?.isBegun && !confirm(t("begunSure"))) return keep();
+    try {
+      Object.assign(session, { about: await get(`${path}${query()}`), ticked: null });
+    } catch (error) { // a name that the server does not take
+      keep();
+      alert(error.message);
+      return;
+    }
     await show();
   });
   addEventListener("hashchange", show);
   speak(current());
+  const about = () => get(`${path}${query()}`).catch((error) => {
+    if (error.status === 400) localStorage.removeItem(NAME); // the server takes no such name: the next try asks anew
+    throw error;
+  });
   try {
-    session.about = await get(`${path}${query()}`);
-    if (!session.about.is_named && !localStorage.getItem(NAME)) await askName();
-    session.about = await get(`${path}${query()}`);
+    session.about = await about();
+    if (!session.about.is_named && !localStorage.getItem(NAME)) {
+      await askName();
+      session.about = await about();
+    }
     await show();
   } catch (error) {
     main.replaceChildren(el("div", { className: "work" }, failure(error)));

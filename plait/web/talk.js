@@ -18,7 +18,7 @@ export class Talk {
   }
 
   async show() {
-    if (this.talk && (this.language === current() || this.stopping || this.recorder)) {
+    if (this.talk && (this.language === current() || this.stopping || this.recorder || this.isStarting)) {
       this.place.replaceChildren(this.talk); // as it was left, a running answer included
       return;
     }
@@ -130,6 +130,7 @@ export class Talk {
   }
 
   async speak() {
+    if (this.isStarting) return;
     try {
       if (this.recorder) {
         const recorder = this.recorder;
@@ -137,7 +138,10 @@ export class Talk {
         this.attached.push(await recorder.stop());
         this.showAttached();
       } else {
-        this.recorder = await record();
+        this.isStarting = true;
+        const recorder = await record().finally(() => { this.isStarting = false; });
+        if (this.talk.isConnected) this.recorder = recorder;
+        else await recorder.stop(); // another page is shown by now
       }
     } catch (error) {
       this.failed(t("noMicrophone") + error.message);

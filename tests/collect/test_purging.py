@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from plait.api import collecting
 from plait.cli import app as cli
+from plait.collect import export as exporting
 from plait.collect import purging, withdrawal
 from plait.contract import Part
 from plait.data.features import Store, content_hash
@@ -284,16 +285,60 @@ def test_the_data_card_counts_what_is_left_and_keeps_what_people_wrote(prompts, 
 
 
 def test_a_card_that_is_gone_or_another_stops_nothing(prompts, tmp_path):  # noqa: F811
-    filled(prompts)
-    for name in ("gone", "other", "broken"):
+    collection = filled(prompts)
+    for name in ("gone", "other", "marks", "broken"):
         collecting.export(prompts, tmp_path / name)
     (tmp_path / "gone" / "README.md").unlink()
     (tmp_path / "other" / "README.md").write_text("Mine.")
+    card = tmp_path / "marks" / "README.md"
+    first, _, rest = card.read_text().partition("<!-- to here -->")
+    card.write_text(f"{first}Written by a person.{rest}")
     (tmp_path / "broken" / "import.json").write_text("[]")
     removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
     assert list(removal.left) == [str(tmp_path / "broken")]
+    assert "what import.json and README.md count is not counted anew" in removal.left[str(tmp_path / "broken")]
+    assert not any(item.startswith("ann") for item in collection.exported(tmp_path / "broken"))
     assert (tmp_path / "other" / "README.md").read_text() == "Mine."
-    assert len(removal.rows) == 3
+    assert json.loads((tmp_path / "gone" / "import.json").read_text())["rows"] == {"train": 6}
+    assert len(removal.rows) == 4
+    assert "Written by a person." in card.read_text()
+    assert "| persons | 3;" in card.read_text(), "this block has no end"
+    assert "| share | 2 |" in card.read_text(), "others have"
+    collecting.export(prompts, tmp_path / "again")
+    (tmp_path / "broken" / "import.json").write_text((tmp_path / "again" / "import.json").read_text())
+    removal, _ = collecting.withdraw(prompts, "ann", tmp_path / "runs")
+    assert not removal.left
+    assert "| persons | 2;" in (tmp_path / "broken" / "README.md").read_text()
+
+
+def test_what_a_kill_left_of_the_card_is_counted_at_the_next_start(prompts, tmp_path, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "recount", killed)
+        with pytest.raises(KeyboardInterrupt):
+            withdrawal.withdraw(collection, "ann")
+    assert "| persons | 3;" in (tmp_path / "out" / "README.md").read_text()
+    assert not withdrawal.finish(collection).left
+    assert "| persons | 2;" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_rows_in_shards_are_counted(prompts, tmp_path):  # noqa: F811
+    from test_collection import sharded
+
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    sharded(tmp_path / "out", tmp_path / "shards")
+    for path in (tmp_path / "out").glob("*.jsonl"):
+        path.unlink()
+    for path in (tmp_path / "shards").iterdir():
+        path.rename(tmp_path / "out" / path.name)
+    withdrawal.withdraw(collection, "ann")
+    assert "| rows, train | 6 |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_a_model_answered_about_what_was_taken_back_goes(prompts, tmp_path):  # noqa: F811

@@ -245,6 +245,33 @@ def test_a_run_that_another_training_uses_is_left_as_it_is(world, tmp_path):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_is_held_while_it_is_proposed_and_while_it_is_trained(world, tmp_path, monkeypatch):
+    seen = []
+
+    def held(name, function):
+        def wrapped(*arguments, **options):
+            with (
+                pytest.raises(ConfigError, match="in use by another training"),
+                locks.alone(tmp_path / "run", patience=0),
+            ):
+                pass
+            seen.append(name)
+            return function(*arguments, **options)
+
+        return wrapped
+
+    monkeypatch.setattr(finetuning, "propose", held("proposed", finetuning.propose))
+    monkeypatch.setattr(runs, "_train_one", held("trained", runs._train_one))
+    finetuned(world.base, world.reads, tmp_path / "run", lora=2)
+    assert seen == ["proposed", "trained"]
+    with locks.alone(tmp_path / "run", patience=0):
+        pass
+    api.train_on(world.reads, *TINY, out=tmp_path / "run", say=str, threads=1, overwrite=True)
+    assert seen == ["proposed", "trained", "trained"]
+    plait.train("digits", f"data={world.digits}", *TINY, out=tmp_path / "run", threads=1, overwrite=True)
+    assert seen == ["proposed", "trained", "trained", "trained"]
+
+
 def test_what_a_model_answers_about_new_media_says_whose_they_are(world, tmp_path):
     """So that a withdrawal finds it."""
     base = tmp_path / "base"

@@ -4,6 +4,7 @@ import multiprocessing
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -64,6 +65,48 @@ def test_a_child_that_outlives_it_holds_nothing(tmp_path):
     finally:
         child.kill()
         child.join()
+
+
+def test_who_waited_holds_the_folder_that_has_the_name_now(tmp_path):
+    """Where it was removed and made anew meanwhile."""
+    folder, entered = tmp_path / "run", []
+    folder.mkdir()
+
+    def wait():
+        with alone(folder, patience=20):
+            entered.append(folder.stat().st_ino)
+            with pytest.raises(ConfigError, match="in use"), alone(folder, patience=0):
+                pass
+
+    with alone(folder):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+        new = folder.stat().st_ino
+        with alone(folder, patience=0):
+            time.sleep(0.3)
+            assert entered == []
+    waiting.join()
+    assert entered == [new]
+
+
+def test_a_child_that_ends_inside_says_its_own_error(tmp_path):
+    script = f"""
+import os
+from pathlib import Path
+from plait.runtime.locks import alone
+try:
+    with alone(Path({str(tmp_path)!r})):
+        if os.fork() == 0:
+            raise RuntimeError("mine")
+        os.wait()
+except RuntimeError as error:
+    print(error, error.__context__)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "mine None\n"
 
 
 def test_it_is_free_after_an_error(tmp_path):

@@ -263,6 +263,27 @@ def test_digits_have_their_own_keys_and_a_reviewer_decides_by_keys(folder, brows
 
 
 @BROWSER
+def test_enter_on_a_link_decides_nothing(folder, browse):
+    box = [{"label": "cat", "box": [100, 100, 300, 300]}]
+    with asking(folder, Question("box", "", ("cat", "dog"))) as (url, project):
+        for person, value in (("Ann", box), ("Ben", [])):
+            project.say("answer", next(iter(project.items)), person, value, person)
+        page = browse(url)
+        enter_name(page, "Eve")
+        page.open("/#review")
+        page.one(".dispute .places")
+        page.driver.execute_script("arguments[0].focus()", page.one("nav a", "Overview"))
+        press(page, "\ue007")
+        page.one("#alpha")
+        assert not project.decided
+        page.open("/#review")
+        page.one(".dispute .places")
+        press(page, "\ue007")  # the one that is framed
+        page.one(".dispute", "Decided.")
+        assert len(project.decided) == 1
+
+
+@BROWSER
 def test_a_choice_is_told_as_the_reviewer_sees_it(tmp_path, browse):
     """Sides may be swapped: `first` would name the wrong one."""
     rows = [{"prompt": f"Say {word}.", "chosen": f"{word}!", "rejected": f"{word}?"} for word in ("one", "two", "ten")]

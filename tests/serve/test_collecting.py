@@ -345,6 +345,8 @@ def test_another_name_and_another_language(tmp_path):
         page.until(lambda: page.one("#name-value").is_displayed())
         page.one("#name-value").clear()
         page.enter("#name-value", "Ann" + Keys.ENTER)
+        page.until(lambda: alert_text(page))
+        page.driver.switch_to.alert.accept()
         page.one(".consent", "译文")
         assert page.all_text("#person") == ["Ann"]
         page.click("input[value=train]")
@@ -357,6 +359,53 @@ def test_another_name_and_another_language(tmp_path):
         page.one(".ask", "Nothing is wanted")
         assert [item.person for item in collection.all_items()] == ["Ann"]
         assert collection.purposes("Ann") == ("train",)
+
+
+@BROWSER
+def test_a_name_that_is_refused_changes_nothing_and_what_was_begun_is_asked_about(tmp_path):
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('{"type": "text", "prompt": "Describe rain."}\n')
+
+    def rename(name):
+        page.click("#person")
+        page.until(lambda: page.one("#name-value").is_displayed())
+        page.driver.execute_script("document.getElementById('name-value').value = arguments[0]", name)
+        page.click("#name button")
+
+    with giving(prompts) as (url, _), contextlib.ExitStack() as pages:
+        page = agreed(pages, url, "Ann")
+        page.one("textarea")
+        rename("Bob\u200b")
+        page.until(lambda: "Bob" in alert_text(page))
+        page.driver.switch_to.alert.accept()
+        assert page.all_text("#person") == ["Ann"]
+        page.one("textarea").send_keys("It falls.")
+        rename("Ben")
+        page.until(lambda: "Another name?" in alert_text(page))
+        page.driver.switch_to.alert.dismiss()
+        assert page.one("textarea").get_attribute("value") == "It falls."
+        assert page.all_text("#person") == ["Ann"]
+        page.click("button.give")
+        page.one(".ask", "Nothing is wanted")
+        page.click("nav a", "Yours")
+        page.click("button.all")
+        page.until(lambda: alert_text(page))
+        page.driver.switch_to.alert.accept()
+        page.one("h2", "Yours: 0")
+        page.click("nav a", "Give")
+        page.one("h2", "Before you give anything")
+        assert not page.driver.execute_script("return document.querySelectorAll('input:checked').length"), (
+            "a consent that was taken back is not ticked"
+        )
+
+
+def alert_text(page):
+    from selenium.common.exceptions import NoAlertPresentException
+
+    try:
+        return page.driver.switch_to.alert.text
+    except NoAlertPresentException:
+        return ""
 
 
 def test_the_text_has_a_translation_and_a_text_of_ones_own_has_none(prompts, tmp_path):

@@ -434,7 +434,7 @@ def test_a_body_without_its_type_is_told_the_header(http):
         headers={"Content-Type": "application/x-www-form-urlencoded"},
     )
     assert told.status_code == 400
-    assert "expected the header Content-Type: application/json" in told.json()["error"]["message"]
+    assert "with the header Content-Type: application/json" in told.json()["error"]["message"]
 
 
 def test_a_temperature_beyond_what_openai_takes_is_refused(http):

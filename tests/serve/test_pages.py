@@ -284,6 +284,24 @@ def test_the_microphone_is_off_on_other_pages_and_what_was_said_is_kept(page):
     page.one(".attached audio")
 
 
+def test_a_microphone_that_comes_late_is_let_go_and_a_double_click_takes_one(page):
+    page.driver.execute_script("""window.streams = [];
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (...all) => { await new Promise((done) => setTimeout(done, 400)); const stream = await ask(...all); window.streams.push(stream); return stream; };""")
+    states = "return window.streams.map((stream) => stream.getTracks()[0].readyState)"
+    page.named("Record sound").click()
+    page.click("nav a", "Model")
+    page.until(lambda: page.driver.execute_script(states) == ["ended"])
+    page.click("nav a", "Talk")
+    page.named("Record sound").click()
+    page.named("Record sound").click()
+    page.named("Stop recording")
+    assert page.driver.execute_script(states) == ["ended", "live"]
+    time.sleep(0.5)
+    page.named("Stop recording").click()
+    page.until(lambda: page.driver.execute_script(states) == ["ended", "ended"])
+
+
 def test_files_are_dropped_and_enter_asks_on_the_other_pages(page, png):
     page.open("/#grid")
     page.one('[data-cell="image->text"]').click()
@@ -294,6 +312,8 @@ def test_files_are_dropped_and_enter_asks_on_the_other_pages(page, png):
         base64.b64encode(png).decode(),
     )
     page.one(".attached img")
+    words = "const data = new DataTransfer(); data.setData('text/plain', 'x'); return document.querySelector('textarea').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))"
+    assert page.driver.execute_script(words), "words go where they are dropped"
     page.one("textarea").send_keys("what is it?" + Keys.ENTER)
     page.one("p.small.soft", "tokens")
 
