@@ -26,11 +26,16 @@ def write(
     folder: Path,
     least_confidence: float = 0.0,
     least_gold: float = 0.0,
+    agreed_only: bool = False,
     say: Callable[[str], object] = print,
 ) -> dict[str, int]:
     """Write a data folder of all items that have an answer, as sure as `least_confidence` at least and of persons who are right about
-    `least_gold` of the known items; returns rows by split. `media`: the folder of the items. Raises ConfigError where there is none."""
+    `least_gold` of the known items, with `agreed_only` without those of which people differ and nobody decided; returns rows by split. `media`: the
+    folder of the items. Raises ConfigError where there is none."""
     sure = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
+    disputed = {dispute.item.id for dispute in review.disputes(project)}
+    if agreed_only:
+        sure = [result for result in sure if result.item.id not in disputed]
     absent = [result.item.id for result in sure if project.is_absent(result.item.id)]
     results = [result for result in sure if not project.is_absent(result.item.id)]
     if absent:
@@ -39,16 +44,18 @@ def write(
             f"left out: item {', '.join(absent[:NAMED])}{more}: its picture or clip is gone, or another than when people were asked"
         )
     if not results:
+        chosen = " that is chosen" if least_confidence or least_gold or agreed_only else ""
         raise ConfigError(
-            f"{project.store.path}: there is no answer of a confidence of {least_confidence:g} to write; expected some: label first"
+            f"{project.store.path}: there is no answer{chosen} to write; expected some: label first{', or leave less out' if chosen else ''}"
         )
-    if differing := sum(
-        result.method != review.DECISION and len(set(map(repr, result.answers.values()))) > 1 for result in results
-    ):
+    if differing := sum(result.item.id in disputed for result in results):
         say(
             f"{differing} of {len(results)} items: people differ and nobody decided, so it is what is likeliest, also where that is a tie; decide on the page "
-            "Review, or leave them out: --least-confidence 0.6"
+            "Review, or leave them out: --agreed"
         )
+    overlap = project.plan.overlap
+    if few := sum(result.method != review.DECISION and len(result.answers) < overlap for result in results):
+        say(f"{few} of {len(results)} items have fewer answers than the {overlap} that overlap={overlap} asks for")
     writer = Writer(folder)
     with writer:
         try:

@@ -172,12 +172,18 @@ def _keep(project: Project, predictions: list[Prediction], say: Say) -> None:
 
 
 def export(
-    data: Path, to: Path, least_confidence: float = 0.0, least_gold: float = 0.0, say: Say = print
+    data: Path,
+    to: Path,
+    least_confidence: float = 0.0,
+    least_gold: float = 0.0,
+    agreed_only: bool = False,
+    say: Say = print,
 ) -> dict[str, int]:
-    """Write what people said of `data` as the new data folder `to`; returns rows by split. Raises ConfigError."""
+    """Write what people said of `data` as the new data folder `to`, as `plait.annotate.export.write` does; returns rows by split. Raises
+    ConfigError."""
     with reading(data) as project:
         project.leave_out(items.changed([item for id, item in project.items.items() if project.has_results(id)], data))
-        return exporting.write(project, items.folder_of(data), to, least_confidence, least_gold, say)
+        return exporting.write(project, items.folder_of(data), to, least_confidence, least_gold, agreed_only, say)
 
 
 def status(data: Path) -> dict[str, Any]:

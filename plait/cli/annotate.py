@@ -106,11 +106,14 @@ def export(
     least_gold: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out persons who are right about a smaller share of known items.")
     ] = 0.0,
+    agreed: Annotated[
+        bool, typer.Option("--agreed", help="Leave out items of which people differ and nobody decided.")
+    ] = False,
 ) -> None:
     """Write what people said as rows: `plait train --data` reads them."""
     from plait.api import annotating
 
-    for split, count in annotating.export(data, to, least_confidence, least_gold, typer.echo).items():
+    for split, count in annotating.export(data, to, least_confidence, least_gold, agreed, typer.echo).items():
         typer.echo(f"{to / split}.jsonl: {count} rows")
 
 

@@ -101,6 +101,8 @@ def withdraw(
         typer.echo(f"{path}: {count} rows less")
     for path, count in sorted(removal.media.items()):
         typer.echo(f"{path}: {count} media less")
+    for path in removal.pages:
+        typer.echo(f"{path}: removed, since it may show them; plait eval --html writes another")
     for path, why in sorted(removal.left.items()):
         typer.echo(f"{path}: NOT cleared: {why}")
     for model in models:

@@ -22,10 +22,12 @@ from plait.data.importers.core.intake import add_checked
 from plait.data.importers.core.records import Record
 from plait.data.importers.core.writer import NOTE, Writer
 from plait.data.rows import parse_row
+from plait.data.splits import TRAIN as TRAINING
 from plait.errors import ConfigError, DataError, RowError
 from plait.runtime.files import atomic_write
 
 CARD, LICENCE = "README.md", "LICENCE.txt"
+FEW = 10  # persons, of whom none is held out
 BEGIN, END = "<!-- counted: {} -->", "<!-- to here -->"  # around what is counted anew once something is taken back
 
 
@@ -61,7 +63,13 @@ def _write(
     collection.note_export(folder, ids)  # before the first byte: a kill leaves nothing that nobody knows
     with writer:
         try:
-            add_checked(writer, records(collection, items, say), say)
+            persons = len({item.person for item in items})
+            if persons < FEW:
+                say(
+                    f"{persons} persons are too few to hold some of them out: all rows are for training, which holds out by content"
+                )
+            split = TRAINING if persons < FEW else ""
+            add_checked(writer, records(collection, items, say, split), say)
             counts = writer.finish()
             writer.note(_note(len(items), purpose, collection.plan.licence, counts))
         except BaseException:
@@ -118,9 +126,9 @@ def _count_rows(folder: Path) -> dict[str, int]:
 
 
 def records(
-    collection: Collection, items: Sequence[Contribution], say: Callable[[str], object] = print
+    collection: Collection, items: Sequence[Contribution], say: Callable[[str], object] = print, split: str = ""
 ) -> Iterator[Record]:
-    """Rows of items; those of rows that a prompt had wrong are left out, and said. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
+    """Rows of items, all of one `split` if any; those of rows that a prompt had wrong are left out, and said. Persons have numbers instead of names, and a number for recordings only where their voice may be told from others'; all
     rows of a person are in one split."""
     modalities: dict[str, Modality] = registry.build_all(registry.available())
     for item in items:
@@ -140,7 +148,7 @@ def records(
             except RowError as error:
                 say(f"left out: {error}")
                 continue
-            yield Record(sample, group=person, where=f"item {item.id}")
+            yield Record(sample, split, group=person, where=f"item {item.id}")
 
 
 def pseudonym(collection: Collection, person: str) -> str:
@@ -164,7 +172,8 @@ def card(collection: Collection, items: Sequence[Contribution], purpose: str, co
         f"Written {time.strftime('%Y-%m-%d')} by `plait collected export`, {'to hand on' if purpose == SHARE else 'for own use'}. Licence: {collection.plan.licence}.", "",
         "## Motivation", "", "*For which task was it collected, by whom, paid for by whom? Fill this in: no program knows it.*", "",
         "## Composition", "", counted["composition"], "",
-        "Persons have numbers, not names. All rows of a person are in one split.", "",
+        "Persons have numbers, not names. All rows of a person are in one split (of fewer than "
+        f"{FEW} persons all are in train).", "",
         "## Collection", "", f"People drew, photographed, recorded or wrote on web pages, after they had agreed to version {_version(collection)} of the text in {LICENCE}.",
         "Recordings were checked for length, level, clipping and noise, pictures for size and emptiness. Files were written anew from their samples, without what cameras and programs note beside.", "",
         counted["consent"], "",

@@ -17,14 +17,13 @@ from plait.errors import ConfigError, DataError, RowError
 
 ITEM = "$item"  # in the rows of a prompt: what the person makes
 KEYS = {"type", "prompt", "how", "label", "question", "rows"}
-WAYS = ("", "draw", "photograph", "record", "upload", "write")  # to make something on a page
 MOST = 100_000
 LONGEST = 5000  # characters of a prompt
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Something to make: its modality, what the person is told, how they make it (one of WAYS, where the page would choose another), and templates of
+    """Something to make: its modality, what the person is told, how they make it (one of `ways_of` its type, where the page would choose another), and templates of
     rows in which ITEM stands for it."""
 
     id: str
@@ -60,6 +59,12 @@ def read(path: Path, kind: str = "", how: str = "") -> list[Prompt]:
     return list(prompts.values())
 
 
+def ways_of(kind: str) -> tuple[str, ...]:
+    """How people make something of a modality on a page."""
+    checks = registry.checks(kind)
+    return checks.WAYS if checks is not None else ("write",) if kind == WORDS else ("upload",)
+
+
 def _parsed(line: str, where: str, kind: str, how: str) -> Prompt:
     try:
         raw = json.loads(line)
@@ -77,8 +82,8 @@ def _prompt(raw: Mapping[str, Any], where: str) -> Prompt:
             f"{where}: got the type {kind!r}; expected one of {', '.join(registry.available())}: say it in the file, or by --type"
         )
     how = str(raw.get("how") or "")
-    if how not in WAYS:
-        raise ConfigError(f"{where}: got how {how!r:.40}; expected one of {', '.join(filter(None, WAYS))}, or none")
+    if how and how not in (ways := ways_of(kind)):
+        raise ConfigError(f"{where}: got how {how!r:.40} of the type {kind}; expected {' or '.join(ways)}, or none")
     if not isinstance(words, str) or not 0 < len(words.strip()) <= LONGEST:
         raise DataError(f"{where}: got the prompt {words!r:.60}; expected 1 to {LONGEST} characters")
     rows = raw.get("rows", _rows(kind, words, raw))

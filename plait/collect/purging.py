@@ -33,12 +33,13 @@ class Withdrawn:
 
 @dataclass
 class Removal:
-    """What a withdrawal took out: items, and rows, media and features by the file or folder that they were in. `left`: what could not be cleared,
+    """What a withdrawal took out: items, and rows, media and features by the file or folder that they were in, `pages` that showed them. `left`: what could not be cleared,
     and why. `is_known`: whether anything of the person was there, if only a consent; `is_retry`: whether something from before was to be cleared."""
 
     items: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
+    pages: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     is_known: bool = False
     is_retry: bool = False

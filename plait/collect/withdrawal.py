@@ -137,7 +137,7 @@ def _remove_reports(collection: Collection, runs: Iterable[Path], removal: Remov
         try:
             if page.stat().st_mtime <= withdrawn_at:
                 page.unlink()
-                removal.media[str(page)] = 1
+                removal.pages.append(str(page))
         except OSError as error:
             removal.left[str(page)] = str(error)
 

@@ -265,7 +265,9 @@ class Provenance:
 
 
 class Checks(Protocol):
-    """`quality.py`: whether a part that a person made will do. Without it every part does."""
+    """`quality.py`: how people make a part on a page, the usual way first, and whether it will do. Without it every part does, and is uploaded."""
+
+    WAYS: tuple[str, ...]
 
     def complaints(self, part: Part) -> list[str]:
         """What is wrong with a part, each with what would mend it; none where it will do. Raises RowError."""

@@ -185,6 +185,11 @@ class Work {
     try {
       kept = await send("POST", `/annotate/${path}`, body);
     } catch (error) {
+      if (error.status === 400) { // it will not do: nothing is pending, and the form is as it was
+        this.pending = null;
+        this.failure?.replaceChildren(el("div", { className: "failed" }, `${t("notSaved")} ${error.message}`));
+        return;
+      }
       const again = () => { this.failure.replaceChildren(); this.deliver(); };
       const change = () => { this.failure.replaceChildren(); this.pending = null; };
       this.failure?.replaceChildren(el("div", { className: "failed" }, `${t("notSaved")} ${error.message}`, el("button", { type: "button", onclick: again }, t("retry")), el("button", { type: "button", onclick: change }, t("edit"))));
@@ -208,7 +213,9 @@ class Review {
     this.left = count;
     this.forms = new Map(); // of what is not decided yet, by their elements
     this.count = el("p", { className: "ask" }, `${t("disputed")}: ${count}`);
-    const place = el("div", { className: "work" }, this.count);
+    this.decisions = this.decisions ?? 0; // on this page, which may be taken back
+    this.back = el("p", { hidden: !this.decisions }, el("button", { type: "button", onclick: () => this.undo() }, el("kbd", {}, "Alt U"), t("undo")));
+    const place = el("div", { className: "work" }, this.count, this.back);
     main.replaceChildren(place);
     for (const item of items) place.append(await this.dispute(item));
     ([...this.forms.keys()][0] ?? main).focus({ preventScroll: true });
@@ -220,6 +227,10 @@ class Review {
 
   /** Keys are for the dispute that has the focus, else for the first. */
   key(event) {
+    if (event.altKey && event.code === "KeyU") {
+      this.undo();
+      return true;
+    }
     if (event.altKey || event.metaKey || !this.forms?.size) return false;
     const inside = [...this.forms].find(([each]) => each.contains(document.activeElement));
     if (isPressing(event) || (!inside && !isNowhere())) return false;
@@ -227,10 +238,23 @@ class Review {
     return form.text && !isTyping() ? false : form.key(event);
   }
 
+  async undo() {
+    if (!this.decisions || (this.isBegun && !confirm(t("leaveSure")))) return;
+    this.decisions -= 1;
+    try {
+      await send("POST", "/annotate/undo", { ...who(), id: newId() });
+      await this.show();
+    } catch (error) {
+      this.back.append(el("span", { role: "alert", className: "failed" }, error.message));
+    }
+  }
+
   /** What is decided makes room for the next. */
   decided(element) {
     const isHere = isNowhere() || element.contains(document.activeElement); // else somebody types elsewhere by now
     this.forms.delete(element);
+    this.decisions += 1;
+    this.back.hidden = false;
     element.replaceChildren(el("p", { role: "status" }, t("decided")));
     this.count.textContent = `${t("disputed")}: ${(this.left -= 1)}`;
     const [next] = this.forms.keys();
@@ -270,7 +294,7 @@ class Overview {
     const row = ({ name, answers, gold_right: right, gold_asked: asked, seconds, skill }) => el("tr", {}, [name, answers, asked ? `${right} / ${asked}` : "-", seconds === null ? "-" : seconds.toFixed(1), share(skill)].map((text) => el("td", {}, String(text))));
     main.replaceChildren(el("div", { className: "work" }, el("p", { className: "ask" }, `${t("complete")} ${told.complete} / ${told.items}`),
       el("p", {}, `${t("alpha")}: `, el("strong", { id: "alpha" }, share(told.alpha))),
-      el("table", { className: "people" }, el("thead", {}, el("tr", {}, ["nameLabel", "answersColumn", "goldColumn", "secondsColumn", "skillColumn"].map((key) => el("th", { scope: "col" }, t(key))))), el("tbody", {}, told.persons.map(row))),
+      el("div", { className: "scroll", tabIndex: 0 }, el("table", { className: "people" }, el("thead", {}, el("tr", {}, ["nameLabel", "answersColumn", "goldColumn", "secondsColumn", "skillColumn"].map((key) => el("th", { scope: "col" }, t(key))))), el("tbody", {}, told.persons.map(row)))),
       el("ul", {}, told.kappas.map(({ first, second, items, kappa }) => el("li", {}, `${first}, ${second}: κ ${share(kappa)} (${items})`)))));
   }
 }

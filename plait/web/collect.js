@@ -14,7 +14,7 @@ class Agree {
   async show() {
     const { version, needed, translations, ...original } = session.about.consent;
     const { terms, purposes } = { ...original, ...translations[current()] };
-    const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "row" }, el("input", { type: "checkbox", value: name, checked: (session.ticked ?? session.about.agreed).includes(name) }), el("span", {}, words)));
+    const boxes = Object.entries(purposes).map(([name, words]) => el("label", { className: "purpose" }, el("input", { type: "checkbox", value: name, checked: (session.ticked ?? session.about.agreed).includes(name) }), el("span", {}, words)));
     const told = el("p", { role: "alert", className: "bad" });
     const ticked = () => boxes.map((box) => box.querySelector("input")).filter(({ checked }) => checked).map(({ value }) => value);
     for (const box of boxes) box.addEventListener("change", () => { session.ticked = ticked(); }); // stays when the language is another

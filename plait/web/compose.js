@@ -58,7 +58,12 @@ export class Composer {
 
   async ask() {
     const content = this.content();
-    if (content === null || this.button.disabled) return;
+    if (this.button.disabled) return;
+    if (content === null) {
+      this.problem.textContent = t("nothingAsked");
+      this.text.focus();
+      return;
+    }
     this.button.disabled = true;
     this.problem.textContent = "";
     try {

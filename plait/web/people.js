@@ -45,7 +45,7 @@ function askName() {
 /** Show the pages of a project at `path`: classes by name. `listed` gives the names that are shown, `chosen` the one of those that is, for the one that is wanted. */
 export async function begin(path, pages, listed, chosen) {
   const main = document.getElementById("main"), language = document.getElementById("language"), person = document.getElementById("person");
-  let page;
+  let page, shownName;
   function head() {
     const names = listed(), wanted = location.hash.slice(1);
     const name = chosen(names.includes(wanted) ? wanted : names[0]);
@@ -58,7 +58,8 @@ export async function begin(path, pages, listed, chosen) {
   }
   async function show() {
     page?.hide?.();
-    page = new pages[head()]();
+    shownName = head();
+    page = new pages[shownName]();
     await page.show().catch((error) => main.replaceChildren(el("div", { className: "work" }, failure(error))));
   }
   addEventListener("keydown", (event) => {
@@ -79,7 +80,7 @@ export async function begin(path, pages, listed, chosen) {
     await askName();
     if (localStorage.getItem(NAME) === before) return;
     const keep = () => localStorage.setItem(NAME, before);
-    if (page?.isBegun && !confirm(t("begunSure"))) return keep();
+    if (page?.isBegun && !confirm(t("leaveSure"))) return keep();
     try {
       Object.assign(session, { about: await get(`${path}${query()}`), ticked: null });
     } catch (error) { // a name that the server does not take
@@ -89,7 +90,10 @@ export async function begin(path, pages, listed, chosen) {
     }
     await show();
   });
-  addEventListener("hashchange", show);
+  addEventListener("hashchange", () => {
+    if (page?.isBegun && shownName !== location.hash.slice(1) && !confirm(t("leaveSure"))) history.replaceState(null, "", `#${shownName}`);
+    else show();
+  });
   speak(current());
   const about = () => get(`${path}${query()}`).catch((error) => {
     if (error.status === 400) localStorage.removeItem(NAME); // the server takes no such name: the next try asks anew

@@ -190,10 +190,42 @@ def test_an_export_says_where_people_differ_and_nobody_decided(begin, tmp_path):
     project.store.close()
     told = []
     annotating.export(folder, tmp_path / "rows", say=told.append)
-    assert [line[:50] for line in told] == ["1 of 3 items: people differ and nobody decided, so"]
+    assert [line[:50] for line in told] == [
+        "1 of 3 items: people differ and nobody decided, so",
+        "2 of 3 items have fewer answers than the 3 that ov",
+    ]
     told.clear()
-    annotating.export(folder, tmp_path / "sure", least_confidence=0.6, say=told.append)
-    assert told == []
+    assert annotating.export(folder, tmp_path / "sure", agreed_only=True, say=told.append) == {"train": 2}
+    assert [line.split(" items")[0] for line in told] == ["1 of 2"], "one has two answers, one is decided"
+
+
+def test_a_dispute_is_left_out_however_sure_the_crowd_is(begin, tmp_path):
+    """With three persons a model of their errors may be sure of what two differ about."""
+    project, folder = begin(Question("label", "", ("cat", "dog")), ["overlap=2", "gold_every=0"])
+    first, second, third = project.items
+    for id, person, value in (
+        (first, "ann", "cat"),
+        (first, "ben", "cat"),
+        (second, "ann", "cat"),
+        (second, "ben", "dog"),
+        (third, "cid", "cat"),
+    ):
+        project.say(ANSWER, id, person, value, f"{person}{id}")
+    project.store.close()
+    told = []
+    assert sum(annotating.export(folder, tmp_path / "all", say=told.append).values()) == 3
+    assert any(line.startswith("1 of 3 items: people differ") and line.endswith("--agreed") for line in told)
+    assert "1 of 3 items have fewer answers than the 2 that overlap=2 asks for" in told
+    assert sum(annotating.export(folder, tmp_path / "agreed", agreed_only=True, say=told.append).values()) == 2
+
+
+def test_an_export_before_any_answer(begin, tmp_path):
+    project, folder = begin(Question("label", "", ("cat", "dog")))
+    project.store.close()
+    with pytest.raises(ConfigError, match=r"there is no answer to write; expected some: label first$"):
+        annotating.export(folder, tmp_path / "rows")
+    with pytest.raises(ConfigError, match=r"no answer that is chosen to write; .* or leave less out$"):
+        annotating.export(folder, tmp_path / "rows", agreed_only=True)
 
 
 def test_what_two_pass_over_is_a_dispute(begin):
@@ -340,7 +372,8 @@ def test_media_that_broke_are_left_out_of_the_rows_and_said(begin, tmp_path):
     told = []
     annotating.export(folder, tmp_path / "rows", say=told.append)
     gone = {item.id for item in project.items.values() if item.row["messages"][0]["content"][0]["image"] < "2"}
-    assert (len(told), len(gone)) == (1, 2)
+    assert (len(told), len(gone)) == (2, 2)
+    assert "1 of 1 items have fewer answers" in told[1]
     assert told[0].startswith("left out: item")
     assert all(id in told[0] for id in gone)
 

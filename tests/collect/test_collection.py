@@ -332,7 +332,14 @@ def test_a_full_disk_keeps_nothing_of_it(prompts, monkeypatch):
         ("{", "not JSON"),
         ('{"type": "smell", "prompt": "x"}', "expected one of audio"),
         ('{"type": "image"}', "expected 1 to"),
-        ('{"type": "image", "prompt": "x", "how": "drew"}', "got how 'drew'; expected one of draw, photograph"),
+        (
+            '{"type": "image", "prompt": "x", "how": "drew"}',
+            "got how 'drew' of the type image; expected draw or photograph or upload",
+        ),
+        (
+            '{"type": "audio", "prompt": "x", "how": "draw"}',
+            "got how 'draw' of the type audio; expected record or upload",
+        ),
         ('{"type": "image", "prompt": "x", "extra": 1}', "an object of"),
         ('{"type": "image", "prompt": "x", "rows": [{"messages": []}]}', r"\$item"),
     ],
@@ -342,7 +349,7 @@ def test_prompts_that_are_none(tmp_path, text, message):
     path.write_text(text)
     with (
         pytest.raises(DataError, match=message)
-        if not {"smell", "drew"} & set(text.split('"'))
+        if not {"smell", "drew", "draw"} & set(text.split('"'))
         else pytest.raises(ConfigError, match=message)
     ):
         read(path)

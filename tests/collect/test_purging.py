@@ -229,7 +229,7 @@ def test_pages_that_show_what_was_taken_back_go_and_later_ones_stay(prompts, tmp
         page.write_text("ann's roof")
     removal, _ = collecting.withdraw(prompts, "ann", runs)
     assert [page.exists() for page in pages] == [False, True]
-    assert removal.media[str(pages[0])] == 1
+    assert removal.pages == [str(pages[0])]
     pages[0].write_text("what ben gave")
     collecting.withdraw(prompts, "ann", runs)
     assert pages[0].exists()

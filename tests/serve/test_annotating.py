@@ -235,6 +235,9 @@ def test_a_key_that_is_held_answers_once(folder, browse):
 
 @BROWSER
 def test_digits_have_their_own_keys_and_a_reviewer_decides_by_keys(folder, browse):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
     inside = "return document.activeElement.querySelectorAll('.options button').length"
     with asking(folder, Question("label", "Which digit?", ("7", "1", "0"))) as (url, project):
         for name, keys in (("Ann", "7717"), ("Ben", "1107")):
@@ -260,6 +263,40 @@ def test_digits_have_their_own_keys_and_a_reviewer_decides_by_keys(folder, brows
             if left:
                 wait_for(lambda page=page: page.driver.execute_script(inside) == 3)
         assert sorted(vote.value for vote in project.decided.values()) == ["0", "1", "7"]
+        ActionChains(page.driver).key_down(Keys.ALT).send_keys("u").key_up(Keys.ALT).perform()
+        page.one(".ask", "People disagree: 1")
+        assert len(project.decided) == 2
+
+
+@BROWSER
+def test_what_will_not_do_is_said_and_mended_by_keys(tmp_path, browse):
+    """An empty text is refused; what was begun is not lost on the way to another page without a question."""
+    from selenium.webdriver.common.keys import Keys
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 8000)
+    with asking(tmp_path, Question("transcribe", ""), ["overlap=1", "gold_every=0"]) as (url, project):
+        page = browse(url)
+        enter_name(page, "Ann")
+        page.one("textarea").send_keys(Keys.ENTER)
+        page.one(".failed", "got ''")
+        page.one("textarea").send_keys("yes")
+        page.click("nav a", "Overview")
+        wait_for(lambda: "will be lost" in alert_text(page))
+        page.driver.switch_to.alert.dismiss()
+        assert page.one("textarea").get_attribute("value") == "yes"
+        assert page.driver.current_url.endswith("#work")
+        page.one("textarea").send_keys(Keys.ENTER)
+        page.one(".ask", "Nothing is left")
+        assert [list(project.answers_of(id).values()) for id in project.items] == [["yes"]]
+
+
+def alert_text(page):
+    from selenium.common.exceptions import NoAlertPresentException
+
+    try:
+        return page.driver.switch_to.alert.text
+    except NoAlertPresentException:
+        return ""
 
 
 @BROWSER

@@ -9,6 +9,7 @@ import numpy as np
 from plait.contract import Part
 from plait.modalities.audio.codec import Audio
 
+WAYS = ("record", "upload")
 SHORTEST, LONGEST = 0.3, 30.0  # seconds
 FULL = 0.99  # of the range: where a sample is taken for cut off
 MOST_FULL = 1e-3  # share of such samples

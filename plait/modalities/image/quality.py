@@ -7,6 +7,7 @@ import numpy as np
 from plait.contract import Part
 from plait.runtime.pictures import open_picture, to_canvas
 
+WAYS = ("draw", "photograph", "upload")
 SMALLEST = 16  # pixels a side
 BLANK = 2.0  # standard deviation of the levels, of 255
 
