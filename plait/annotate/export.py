@@ -33,9 +33,8 @@ def write(
     `least_gold` of the known items, with `agreed_only` without those of which people differ and nobody decided; returns rows by split. `media`: the
     folder of the items. Raises ConfigError where there is none."""
     sure = [result for result in review.results(project, least_gold) if result.confidence >= least_confidence]
-    disputed = {dispute.item.id for dispute in review.disputes(project)}
     if agreed_only:
-        sure = [result for result in sure if result.item.id not in disputed]
+        sure = [result for result in sure if not review.is_disputed(project, result)]
     absent = [result.item.id for result in sure if project.is_absent(result.item.id)]
     results = [result for result in sure if not project.is_absent(result.item.id)]
     if absent:
@@ -48,7 +47,7 @@ def write(
         raise ConfigError(
             f"{project.store.path}: there is no answer{chosen} to write; expected some: label first{', or leave less out' if chosen else ''}"
         )
-    if differing := sum(result.item.id in disputed for result in results):
+    if differing := sum(review.is_disputed(project, result) for result in results):
         say(
             f"{differing} of {len(results)} items: people differ and nobody decided, so it is what is likeliest, also where that is a tie; decide on the page "
             "Review, or leave them out: --agreed"

@@ -95,6 +95,12 @@ def disputes(project: Project) -> list[Dispute]:
     return sorted(listed, key=lambda dispute: -dispute.distance)
 
 
+def is_disputed(project: Project, result: Result) -> bool:
+    """Whether the answers that a result comes from differ, and nobody decided."""
+    distance = known(project.question.kind).distance
+    return result.method != DECISION and _spread(list(result.answers.values()), distance) > AGREED
+
+
 def _spread(values: list[Json], distance: str | Distance) -> float:
     """Mean distance of two answers; without a distance of their own they are one or not."""
     pairs = [(a, b) for i, a in enumerate(values) for b in values[:i]]

@@ -30,6 +30,7 @@ def open_collection(
     ways = {(before.prompts[id].type, before.prompts[id].how) for id in before.current_prompts} if before else set()
     if not kind and len(ways) == 1:  # as it was said at the beginning
         ((kind, how),) = ways
+        how = how if how in asking.ways_of(kind) else ""
     asked = asking.read(prompts, kind, how)
     earlier = before.plan if before else Plan()
     plan = changed(earlier, overrides)

@@ -71,7 +71,7 @@ def _write(
             split = TRAINING if persons < FEW else ""
             add_checked(writer, records(collection, items, say, split), say)
             counts = writer.finish()
-            writer.note(_note(len(items), purpose, collection.plan.licence, counts))
+            writer.note(_note(collection, len(items), purpose, counts))
         except BaseException:
             writer.discard()
             collection.note_export(folder, [])
@@ -85,26 +85,41 @@ def _write(
     return counts
 
 
-def _note(items: int, purpose: str, licence: str, counts: Mapping[str, int]) -> dict[str, Any]:
-    return {"format": 1, COLLECTED: {"items": items, "purpose": purpose, "licence": licence}, "rows": dict(counts)}
+def _note(collection: Collection, items: int, purpose: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    collected = {
+        "items": items,
+        "purpose": purpose,
+        "licence": collection.plan.licence,
+        "collection": _name(collection),
+    }
+    return {"format": 1, COLLECTED: collected, "rows": dict(counts)}
+
+
+def _name(collection: Collection) -> str:
+    """By which an export is known as a collection's, wherever both lie."""
+    return pseudonym(collection, "")
 
 
 def recount(collection: Collection, folder: Path, remaining: Container[str]) -> None:
     """Write anew what the data card and `import.json` of an exported folder count, of which some items remain. What people wrote into the card
     stays. Raises DataError where that cannot be."""
-    if not (folder / NOTE).is_file() and not (folder / CARD).is_file():  # an export that a kill cut short
-        return
     try:
         items, rows = [item for item in collection.all_items() if item.id in remaining], _count_rows(folder)
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        collected = note[COLLECTED]
-        renewed = note | _note(len(items), collected["purpose"], collected["licence"], rows)
-        if renewed != note:
-            atomic_write(folder / NOTE, json.dumps(renewed, indent=1))
+        if (folder / NOTE).is_file():
+            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+            collected = note[COLLECTED]
+            if collected.get("collection", _name(collection)) != _name(collection):  # another's took its place
+                return
+            renewed = note | {COLLECTED: collected | {"items": len(items)}, "rows": rows}
+            if renewed != note:
+                atomic_write(folder / NOTE, json.dumps(renewed, indent=1))
         if not (folder / CARD).is_file():
             return
         text = card = (folder / CARD).read_text(encoding="utf-8")
-        for name, lines in _counted(collection, items, rows).items():
+        counted = _counted(collection, items, rows)
+        if _version(collection) not in text:  # people have agreed to another text since
+            del counted["consent"]
+        for name, lines in counted.items():
             card = _with_block(card, name, lines)
         if card != text:
             atomic_write(folder / CARD, card)
@@ -118,7 +133,7 @@ def recount(collection: Collection, folder: Path, remaining: Container[str]) -> 
 def _count_rows(folder: Path) -> dict[str, int]:
     """Rows by split, of files and of shards."""
     counts = Counter({path.stem: path.read_bytes().count(b"\n") for path in sorted(folder.glob("*.jsonl"))})
-    for path in sorted(folder.glob("*.tar")):
+    for path in sorted(folder.glob("*-*.tar")):
         with suppress(tarfile.TarError), tarfile.open(path) as shard:  # a broken one is told of by itself
             files = [shard.extractfile(member) for member in shard if member.name.endswith(".jsonl")]
             counts[path.name.rpartition("-")[0]] += sum(file.read().count(b"\n") for file in files if file)

@@ -38,6 +38,9 @@ def read(path: Path, kind: str = "", how: str = "") -> list[Prompt]:
 
     Beside these an object may have `how`; `label` and `question`, for a row that asks what was made; or `rows`, with "$item" as the value of
     a part. Without any of the two a row orders it by the prompt's words. Raises DataError, ConfigError."""
+    if how and not any(how in ways_of(each) for each in registry.available()):
+        every = sorted({way for each in registry.available() for way in ways_of(each)})
+        raise ConfigError(f"got how {how!r:.40}; expected one of {', '.join(every)}")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +75,8 @@ def _parsed(line: str, where: str, kind: str, how: str) -> Prompt:
         raise DataError(f"{where}: not JSON ({error}); expected one object a line") from error
     if not isinstance(raw, dict) or set(raw) - KEYS:
         raise DataError(f"{where}: got {line[:80]!r}; expected an object of {', '.join(sorted(KEYS))}")
-    return _prompt({"type": kind, "how": how} | raw, where)
+    fits = raw.get("type", kind) == kind or (raw["type"] in registry.available() and how in ways_of(raw["type"]))
+    return _prompt({"type": kind, "how": how if fits else ""} | raw, where)
 
 
 def _prompt(raw: Mapping[str, Any], where: str) -> Prompt:

@@ -36,12 +36,17 @@ def withdraw(
     StorageError where nothing could be removed; what could be removed in part is told."""
     person = canonical(person)
     with collection.exclusive():
-        is_retry = bool(collection.rows("SELECT 1 FROM uncleared LIMIT 1"))
+        pending = _pending(collection)
         mine, is_known = _take_out(collection, person, items)
-        removal = Removal([item.id for item in mine], is_known=is_known, is_retry=is_retry)
-        if is_known or is_retry:  # else whoever asks for nothing has everything read
-            _clear(collection, also, removal)
+        removal = Removal([item.id for item in mine], is_known=is_known, is_retry=bool(pending))
+        if is_known or pending:  # else whoever asks for nothing has everything read
+            _clear(collection, also, removal, pending)
     return removal
+
+
+def _pending(collection: Collection) -> set[str]:
+    """What an earlier withdrawal could not clear, or did not end to."""
+    return {folder for (folder,) in collection.rows("SELECT place FROM uncleared")}
 
 
 def _take_out(collection: Collection, person: str, items: Container[str] | None) -> tuple[list[Contribution], bool]:
@@ -81,11 +86,11 @@ def finish(collection: Collection, also: Iterable[Path] = ()) -> Removal:
     """Remove what was withdrawn from every data set, and from the store itself, where a kill or a broken file came in between."""
     with collection.exclusive():
         removal = Removal()
-        _clear(collection, also, removal)
+        _clear(collection, also, removal, _pending(collection))
     return removal
 
 
-def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> None:
+def _clear(collection: Collection, also: Iterable[Path], removal: Removal, pending: Container[str]) -> None:
     digest_of = dict(collection.rows("SELECT item, digest FROM withdrawn"))
     ids, items = set(digest_of), collection.all_items()
     live, files = {item.digest for item in items}, {item.file for item in items}
@@ -95,7 +100,7 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
         if path.name not in files and (path.stem in ids or time.time() - path.stat().st_mtime > FORGOTTEN):
             path.unlink(missing_ok=True)
     if ids:  # else nothing of it can be anywhere, and runs need not be read
-        _clear_folders(collection, also, withdrawn, removal)
+        _clear_folders(collection, also, withdrawn, removal, pending)
     try:
         collection.vacuum()
     except sqlite3.Error as error:
@@ -110,18 +115,24 @@ def _clear(collection: Collection, also: Iterable[Path], removal: Removal) -> No
         removal.left[str(collection.path)] = str(error)
 
 
-def _clear_folders(collection: Collection, also: Iterable[Path], withdrawn: Withdrawn, removal: Removal) -> None:
-    """Clear the data sets that were written, and the folders `also`."""
+def _clear_folders(
+    collection: Collection, also: Iterable[Path], withdrawn: Withdrawn, removal: Removal, pending: Container[str]
+) -> None:
+    """Clear the data sets that were written, and the folders `also`. `pending`: folders that were not cleared to the end, that of the collection for
+    any."""
     exports, also = [Path(folder) for (folder,) in collection.rows("SELECT DISTINCT folder FROM exports")], [*also]
     for folder in dict.fromkeys((*exports, *also, *_caches(also))):
         try:
             if folder.is_dir():
                 purge(folder, withdrawn, removal)
                 if folder in exports:  # it is another data set now
-                    remaining = collection.exported(folder) - withdrawn.items
-                    collection.note_export(folder, remaining)
-                    if collection.ever_exported(folder) & withdrawn.items:  # also where a kill came in between
-                        export.recount(collection, folder, remaining)
+                    before = collection.exported(folder)
+                    collection.note_export(folder, before - withdrawn.items)
+                    was_cut_short = str(folder) in pending or str(collection.folder) in pending
+                    if before & withdrawn.items or (
+                        was_cut_short and collection.ever_exported(folder) & withdrawn.items
+                    ):
+                        export.recount(collection, folder, before - withdrawn.items)
             elif folder in exports and collection.exported(folder) & withdrawn.items:
                 removal.left[str(folder)] = "the data set is not there any more; clear it where it is now"
         except (OSError, PlaitError) as error:

@@ -60,12 +60,14 @@ BEFORE_A_RUN = {
 def taken(run: Path, resume: bool, overwrite: bool) -> Iterator[None]:
     """Make the run folder, or see that the one that is there may be used, and hold it for this training alone. Raises ConfigError, also where
     another training holds it."""
+    if resume and overwrite:
+        raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
     with ExitStack() as held:
         try:
             if not run.is_dir():
                 run.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone(run))
-            _prepare(run, resume, overwrite)
+            _prepare(run, resume=resume, overwrite=overwrite)
         except OSError as error:
             raise ConfigError(
                 f"run folder {run} cannot be used: {error.strerror or error}; expected a place that can be written: choose "
@@ -74,9 +76,7 @@ def taken(run: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         yield
 
 
-def _prepare(run: Path, resume: bool, overwrite: bool) -> None:
-    if resume and overwrite:
-        raise ConfigError("got both --resume and --overwrite; expected one: go on with the run, or replace it")
+def _prepare(run: Path, *, resume: bool, overwrite: bool) -> None:
     if all(path.name in BEFORE_A_RUN for path in run.iterdir()):
         _empty(run)
     elif overwrite:

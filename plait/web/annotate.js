@@ -12,8 +12,8 @@ const isDigit = (text) => /^\d$/.test(text);
 const isTyping = () => ["TEXTAREA", "INPUT", "SELECT"].includes(document.activeElement?.tagName);
 const isNowhere = () => [null, document.body, main].includes(document.activeElement);
 
-/** Whether a key is for a link or a button that has the focus. Of a form's own options Enter keeps the answer. */
-const isPressing = ({ key }) => ["Enter", " "].includes(key) && Boolean(document.activeElement?.closest("a, button, select, summary, audio, video")) && !document.activeElement.closest(".options");
+/** Whether a key is for a link or a button that has the focus. */
+const isPressing = ({ key }) => ["Enter", " "].includes(key) && Boolean(document.activeElement?.closest("a, button, select, summary, audio, video"));
 
 /** An element that shows a part, once it is here. */
 async function shown(part) {
@@ -239,13 +239,19 @@ class Review {
   }
 
   async undo() {
-    if (!this.decisions || (this.isBegun && !confirm(t("leaveSure")))) return;
-    this.decisions -= 1;
+    if (this.undoing || !this.decisions || (this.isBegun && !confirm(t("leaveSure")))) return;
+    this.undoing = true;
+    this.forms = null; // nothing is decided until it is shown anew
+    this.undoId ??= newId(); // what is sent twice takes back one
     try {
-      await send("POST", "/annotate/undo", { ...who(), id: newId() });
+      await send("POST", "/annotate/undo", { ...who(), id: this.undoId });
+      this.undoId = null;
+      this.decisions -= 1;
       await this.show();
     } catch (error) {
-      this.back.append(el("span", { role: "alert", className: "failed" }, error.message));
+      main.replaceChildren(el("div", { className: "work" }, el("p", { role: "alert", className: "failed" }, error.message, el("button", { type: "button", onclick: () => this.undo() }, t("retry")))));
+    } finally {
+      this.undoing = false;
     }
   }
 

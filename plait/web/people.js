@@ -46,9 +46,12 @@ function askName() {
 export async function begin(path, pages, listed, chosen) {
   const main = document.getElementById("main"), language = document.getElementById("language"), person = document.getElementById("person");
   let page, shownName;
-  function head() {
+  function nameNow() {
     const names = listed(), wanted = location.hash.slice(1);
-    const name = chosen(names.includes(wanted) ? wanted : names[0]);
+    return chosen(names.includes(wanted) ? wanted : names[0]);
+  }
+  function head() {
+    const names = listed(), name = nameNow();
     document.getElementById("tabs").replaceChildren(...names.map((each) => el("a", { href: `#${each}`, "aria-current": each === name ? "page" : undefined }, t(each))));
     document.title = `Plait · ${t(name)}`;
     person.textContent = session.about.person;
@@ -79,7 +82,7 @@ export async function begin(path, pages, listed, chosen) {
     const before = localStorage.getItem(NAME);
     await askName();
     if (localStorage.getItem(NAME) === before) return;
-    const keep = () => localStorage.setItem(NAME, before);
+    const keep = () => (before === null ? localStorage.removeItem(NAME) : localStorage.setItem(NAME, before));
     if (page?.isBegun && !confirm(t("leaveSure"))) return keep();
     try {
       Object.assign(session, { about: await get(`${path}${query()}`), ticked: null });
@@ -91,8 +94,10 @@ export async function begin(path, pages, listed, chosen) {
     await show();
   });
   addEventListener("hashchange", () => {
-    if (page?.isBegun && shownName !== location.hash.slice(1) && !confirm(t("leaveSure"))) history.replaceState(null, "", `#${shownName}`);
-    else show();
+    if (!page?.isBegun) show();
+    else if (nameNow() === shownName) return; // it is shown
+    else if (confirm(t("leaveSure"))) show();
+    else history.pushState(null, "", `#${shownName}`);
   });
   speak(current());
   const about = () => get(`${path}${query()}`).catch((error) => {

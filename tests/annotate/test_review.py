@@ -219,6 +219,35 @@ def test_a_dispute_is_left_out_however_sure_the_crowd_is(begin, tmp_path):
     assert sum(annotating.export(folder, tmp_path / "agreed", agreed_only=True, say=told.append).values()) == 2
 
 
+def test_a_person_who_is_left_out_and_those_who_pass_over_dispute_nothing(begin, tmp_path):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": word},
+                *([{"role": "assistant", "content": "cat"}] * (word == "gold")),
+            ],
+            "meta": {"gold": word == "gold"},
+        }
+        for word in ("gold", "one", "two")
+    ]
+    project, folder = begin(Question("label", "", ("cat", "dog")), ["overlap=5", "gold_every=2"], rows)
+    gold, one, two = project.items
+    for person, value in (("ann", "cat"), ("ben", "cat"), ("bad", "dog")):
+        for id in (gold, one):
+            project.say(ANSWER, id, person, value, f"{person}{id}")
+    for person in ("ann", "ben", "cid"):
+        project.say(ANSWER, two, person, "dog", f"{person}{two}")
+    for person in ("dan", "eva"):
+        project.say(SKIP, two, person, None, f"{person}{two}")
+    project.store.close()
+    told = []
+    assert (
+        sum(annotating.export(folder, tmp_path / "a", least_gold=0.8, agreed_only=True, say=told.append).values()) == 2
+    )
+    assert not any("people differ" in line for line in told)
+    assert sum(annotating.export(folder, tmp_path / "b", agreed_only=True, say=told.append).values()) == 1
+
+
 def test_an_export_before_any_answer(begin, tmp_path):
     project, folder = begin(Question("label", "", ("cat", "dog")))
     project.store.close()

@@ -376,6 +376,24 @@ def test_prompts_of_lines_and_of_templates(tmp_path):
     assert prompt.rows == (row,)
 
 
+def test_how_things_were_made_before_binds_no_new_type(tmp_path):
+    path = tmp_path / "p.jsonl"
+    first = '{"type": "audio", "prompt": "Say: one", "how": "record"}\n'
+    path.write_text(first)
+    before = collecting.open_collection(path)
+    path.write_text(first + '{"type": "text", "prompt": "Write."}\n')
+    after = collecting.open_collection(path)
+    assert set(before.prompts) < set(after.prompts)
+    assert sorted((prompt.type, prompt.how) for prompt in after.prompts.values()) == [("audio", "record"), ("text", "")]
+    assert [prompt.how for prompt in read(path, "audio", "record")] == ["record", ""]
+    with pytest.raises(ConfigError, match="got how 'recrod'; expected one of draw, photograph, record, upload, write"):
+        read(path, "", "recrod")
+    lines_alone = tmp_path / "p.txt"
+    lines_alone.write_text("one")
+    with pytest.raises(ConfigError, match="got how 'record' of the type text; expected write"):
+        read(lines_alone, "text", "record")
+
+
 def test_consent_has_what_it_needs(tmp_path):
     (tmp_path / "p.txt").write_text("Say: one")
     first = collecting.open_collection(tmp_path / "p.txt", ["licence=CC-BY-4.0"], kind="audio")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import threading
 from types import SimpleNamespace
@@ -325,6 +326,41 @@ def test_what_a_kill_left_of_the_card_is_counted_at_the_next_start(prompts, tmp_
     assert "| persons | 3;" in (tmp_path / "out" / "README.md").read_text()
     assert not withdrawal.finish(collection).left
     assert "| persons | 2;" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_card_of_another_collection_or_of_other_terms_is_left_as_it_says(prompts, tmp_path):  # noqa: F811
+    collection = filled(prompts)
+    for name in ("reused", "own", "file"):
+        collecting.export(prompts, tmp_path / name)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "p.jsonl").write_text(PROMPTS)
+    filled(tmp_path / "other" / "p.jsonl")
+    shutil.rmtree(tmp_path / "reused")
+    collecting.export(tmp_path / "other" / "p.jsonl", tmp_path / "reused")
+    shutil.rmtree(tmp_path / "file")
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "README.md").write_text("Something else.")
+    assert not withdrawal.withdraw(collection, "ben", ["benimage"]).left
+    assert "| persons | 3; the most active gave 33% |" in (tmp_path / "reused" / "README.md").read_text()
+    assert (tmp_path / "file" / "README.md").read_text() == "Something else."
+    collection = collecting.open_collection(prompts, ["licence=CC-BY-4.0"])
+    withdrawal.withdraw(collection, "ann")
+    text = (tmp_path / "own" / "README.md").read_text()
+    assert "| persons | 2;" in text
+    assert "| share | 3 |" in text, "what they agreed to then"
+
+
+def test_an_export_is_not_counted_anew_at_every_start(prompts, tmp_path, monkeypatch):  # noqa: F811
+    collection = filled(prompts)
+    collecting.export(prompts, tmp_path / "out")
+    withdrawal.withdraw(collection, "ann")
+    counted = []
+    monkeypatch.setattr(exporting, "recount", lambda *arguments: counted.append(arguments))
+    withdrawal.finish(collection)
+    withdrawal.withdraw(collection, "eve")
+    assert not counted
+    withdrawal.withdraw(collection, "ben")
+    assert len(counted) == 1
 
 
 def test_rows_in_shards_are_counted(prompts, tmp_path):  # noqa: F811
