@@ -66,7 +66,7 @@ def _write(
             persons = len({item.person for item in items})
             if persons < FEW:
                 say(
-                    f"{persons} persons are too few to hold some of them out: all rows are for training, which holds out by content"
+                    f"fewer than {FEW} persons gave this ({persons}): nobody is held out, all rows are for training, which holds out by content"
                 )
             split = TRAINING if persons < FEW else ""
             add_checked(writer, records(collection, items, say, split), say)
@@ -90,13 +90,13 @@ def _note(collection: Collection, items: int, purpose: str, counts: Mapping[str,
         "items": items,
         "purpose": purpose,
         "licence": collection.plan.licence,
-        "collection": _name(collection),
+        "collection": _id_of(collection),
     }
     return {"format": 1, COLLECTED: collected, "rows": dict(counts)}
 
 
-def _name(collection: Collection) -> str:
-    """By which an export is known as a collection's, wherever both lie."""
+def _id_of(collection: Collection) -> str:
+    """What an export is known by as this collection's, wherever both lie."""
     return pseudonym(collection, "")
 
 
@@ -108,7 +108,7 @@ def recount(collection: Collection, folder: Path, remaining: Container[str]) -> 
         if (folder / NOTE).is_file():
             note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
             collected = note[COLLECTED]
-            if collected.get("collection", _name(collection)) != _name(collection):  # another's took its place
+            if collected.get("collection", _id_of(collection)) != _id_of(collection):  # another's took its place
                 return
             renewed = note | {COLLECTED: collected | {"items": len(items)}, "rows": rows}
             if renewed != note:

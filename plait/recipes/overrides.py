@@ -41,12 +41,12 @@ def changed(plan: Plan, overrides: Sequence[str]) -> Plan:
         )
         if not equals or type(value) is not kind:
             expected = ", ".join(f"{name}={'a,b' if each is tuple else each.__name__}" for name, each in kinds.items())
-            raise ConfigError(f"got {entry!r}; expected {expected}{near(key, kinds)}")
+            raise ConfigError(f"got {entry!r}; expected {expected}{did_you_mean(key, kinds)}")
         values[key] = value
     return replace(plan, **values)  # type: ignore[type-var]
 
 
-def near(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Words that tell which of some names a mistyped one may mean; none where it is one, or like none."""
     known = list(names)
     alike = [] if name in known else get_close_matches(name, known, 1)
@@ -79,7 +79,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 node.setdefault(step, {})  # a task that had no settings of its own, such as augment.read.share
             if not isinstance(node.get(step), dict):
                 raise ConfigError(
-                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}{near(step, node)}"
+                    f"override {entry!r}: there is no {step!r}; expected one of {', '.join(sorted(node))}{did_you_mean(step, node)}"
                 )
             node = node[step]
         node[last] = parse_value(value)
@@ -99,5 +99,5 @@ def _meant(error: ValidationError, recipe: Recipe) -> str:
             node: Any = recipe.model_dump()
             for step in path:
                 node = node.get(step) if isinstance(node, dict) else None
-            return near(str(last), node if isinstance(node, dict) else ())
+            return did_you_mean(str(last), node if isinstance(node, dict) else ())
     return ""

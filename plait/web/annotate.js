@@ -31,11 +31,11 @@ class Form {
   constructor(item, elements, answer) {
     Object.assign(this, { item, answer, kind: session.about.question.kind, options: session.about.question.options });
     this.isSwapped = this.kind === "choose" && [...item.id].reduce((sum, letter) => sum + letter.charCodeAt(0), who().person.length) % 2 === 1;
-    this.start = item.answered ?? item.settled ?? item.guesses[0]?.value ?? null;
+    const start = item.answered ?? item.settled ?? item.guesses[0]?.value ?? null;
     this.element = el("div", { className: "options" });
     if (["label", "rate", "choose"].includes(this.kind)) this.asButtons(item.answered ?? null);
-    else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(this.start) ? this.start : []);
-    else this.asText(typeof this.start === "string" ? this.start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
+    else if (this.kind === "box") this.asBoxes(elements.find((each) => "places" in each.dataset), Array.isArray(start) ? start : []);
+    else this.asText(typeof start === "string" ? start : this.kind === "correct" ? (item.answers[0]?.[0].parts ?? []).map(({ text }) => text ?? "").join(" ").trim() : "");
   }
 
   get choices() {

@@ -282,7 +282,7 @@ def test_what_will_not_do_is_said_and_mended_by_keys(tmp_path, browse):
         page.one(".failed", "got ''")
         page.one("textarea").send_keys("yes")
         page.click("nav a", "Overview")
-        wait_for(lambda: "will be lost" in alert_text(page))
+        wait_for(lambda: "will be lost" in page.alert())
         page.driver.switch_to.alert.dismiss()
         assert page.one("textarea").get_attribute("value") == "yes"
         assert page.driver.current_url.endswith("#work")
@@ -291,15 +291,6 @@ def test_what_will_not_do_is_said_and_mended_by_keys(tmp_path, browse):
         page.one("textarea").send_keys(Keys.ENTER)
         page.one(".ask", "Nothing is left")
         assert [list(project.answers_of(id).values()) for id in project.items] == [["yes"]]
-
-
-def alert_text(page):
-    from selenium.common.exceptions import NoAlertPresentException
-
-    try:
-        return page.driver.switch_to.alert.text
-    except NoAlertPresentException:
-        return ""
 
 
 @BROWSER

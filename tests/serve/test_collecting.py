@@ -302,25 +302,20 @@ def test_the_microphone_is_off_once_the_page_goes_on(tmp_path):
     prompts = tmp_path / "p.jsonl"
     prompts.write_text("".join(json.dumps({"type": "audio", "prompt": f"Say: {word}"}) + "\n" for word in "abcd"))
     (tmp_path / "said.wav").write_bytes(speech(seconds=2.0))
-    watch = """window.streams = [];
-        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-        navigator.mediaDevices.getUserMedia = async (...all) => { await new Promise((done) => setTimeout(done, window.slow ?? 0)); const stream = await ask(...all); window.streams.push(stream); return stream; };"""
-    live = "return window.streams.map((stream) => stream.getTracks()[0].readyState)"
     with giving(prompts) as (url, _), contextlib.ExitStack() as pages:
         page = agreed(pages, url, "Ann", f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}")
         page.one(".ask", "Say")
-        page.driver.execute_script(watch)
         for number, away in enumerate(("button", "nav a", "slow")):
-            page.driver.execute_script("window.slow = arguments[0]", 500 if away == "slow" else 0)
+            page.watch_microphones(delay=500 if away == "slow" else 0)
             page.click("button", "Record sound")
             if away != "slow":
                 page.one("button", "Stop recording")
-                assert page.driver.execute_script(live)[number] == "live"
+                assert page.microphones()[number] == "live"
             page.click("nav a" if away == "nav a" else "button", "Yours" if away == "nav a" else "Another one")
             if away == "nav a":
-                wait_for(lambda: alert_text(page), page)
+                wait_for(lambda: page.alert(), page)
                 page.driver.switch_to.alert.accept()
-            wait_for(lambda count=number + 1: page.driver.execute_script(live) == ["ended"] * count, page)
+            wait_for(lambda count=number + 1: page.microphones() == ["ended"] * count, page)
             if away == "nav a":
                 page.one("h2", "Yours")
                 page.click("nav a", "Give")
@@ -348,7 +343,7 @@ def test_another_name_and_another_language(tmp_path):
         page.until(lambda: page.one("#name-value").is_displayed())
         page.one("#name-value").clear()
         page.enter("#name-value", "Ann" + Keys.ENTER)
-        page.until(lambda: alert_text(page))
+        page.until(lambda: page.alert())
         page.driver.switch_to.alert.accept()
         page.one(".consent", "译文")
         assert page.all_text("#person") == ["Ann"]
@@ -379,12 +374,12 @@ def test_a_name_that_is_refused_changes_nothing_and_what_was_begun_is_asked_abou
         page = agreed(pages, url, "Ann")
         page.one("textarea")
         rename("Bob\u200b")
-        page.until(lambda: "Bob" in alert_text(page))
+        page.until(lambda: "Bob" in page.alert())
         page.driver.switch_to.alert.accept()
         assert page.all_text("#person") == ["Ann"]
         page.one("textarea").send_keys("It falls.")
         rename("Ben")
-        page.until(lambda: "will be lost" in alert_text(page))
+        page.until(lambda: "will be lost" in page.alert())
         page.driver.switch_to.alert.dismiss()
         assert page.one("textarea").get_attribute("value") == "It falls."
         assert page.all_text("#person") == ["Ann"]
@@ -392,7 +387,7 @@ def test_a_name_that_is_refused_changes_nothing_and_what_was_begun_is_asked_abou
         page.one(".ask", "Nothing is wanted")
         page.click("nav a", "Yours")
         page.click("button.all")
-        page.until(lambda: alert_text(page))
+        page.until(lambda: page.alert())
         page.driver.switch_to.alert.accept()
         page.one("h2", "Yours: 0")
         page.click("nav a", "Give")
@@ -400,15 +395,6 @@ def test_a_name_that_is_refused_changes_nothing_and_what_was_begun_is_asked_abou
         assert not page.driver.execute_script("return document.querySelectorAll('input:checked').length"), (
             "a consent that was taken back is not ticked"
         )
-
-
-def alert_text(page):
-    from selenium.common.exceptions import NoAlertPresentException
-
-    try:
-        return page.driver.switch_to.alert.text
-    except NoAlertPresentException:
-        return ""
 
 
 def test_the_text_has_a_translation_and_a_text_of_ones_own_has_none(prompts, tmp_path):

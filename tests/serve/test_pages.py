@@ -13,7 +13,7 @@ from plait.serve.guard import Access
 from plait.serve.keys import hashed
 
 selenium = pytest.importorskip("selenium")
-from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
+from selenium.common.exceptions import NoAlertPresentException, StaleElementReferenceException  # noqa: E402
 from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -23,6 +23,17 @@ from selenium.webdriver.support.ui import Select  # noqa: E402
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 PATIENCE = 30  # seconds
+WATCH = """window.delay = arguments[0];
+if (!window.streams) {
+    window.streams = [];
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (...all) => {
+        await new Promise((done) => setTimeout(done, window.delay));
+        const stream = await ask(...all);
+        window.streams.push(stream);
+        return stream;
+    };
+}"""
 
 
 class Page:
@@ -101,6 +112,21 @@ class Page:
     def attach(self, path):
         self.all("input[type=file]")[0].send_keys(str(path))
         self.one(".attached figure")
+
+    def alert(self):
+        """What a dialog of the browser says; "" where there is none."""
+        try:
+            return self.driver.switch_to.alert.text
+        except NoAlertPresentException:
+            return ""
+
+    def watch_microphones(self, delay=0):
+        """Keep an eye on what the page opens from now on; `delay`: milliseconds that a person takes to allow it."""
+        self.driver.execute_script(WATCH, delay)
+
+    def microphones(self):
+        """The state of each microphone that was opened: live or ended."""
+        return self.driver.execute_script("return window.streams.map((stream) => stream.getTracks()[0].readyState)")
 
     def complaints(self):
         """What the browser complains of, the refused requests aside that a test makes on purpose."""
@@ -264,42 +290,35 @@ def test_a_question_whose_answer_was_lost_is_asked_again(page):
     page.choose('[aria-label="Answer in"]', "text")
     page.click("button", "Try again")
     page.until(lambda: len(page.texts("assistant")) == 1 and not page.all("[aria-busy]"))
+    assert page.texts("user") == ["zwei"], "it is not asked twice"
+    page.one(".message.assistant button", "Try again")
 
 
 def test_the_microphone_is_off_on_other_pages_and_what_was_said_is_kept(page):
-    page.driver.execute_script("""window.streams = [];
-        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-        navigator.mediaDevices.getUserMedia = async (...all) => { const stream = await ask(...all); window.streams.push(stream); return stream; };""")
+    page.watch_microphones()
     page.named("Record sound").click()
     page.named("Stop recording")
     time.sleep(0.5)
     page.click("nav a", "Model")
-    page.until(
-        lambda: (
-            page.driver.execute_script("return window.streams.map((stream) => stream.getTracks()[0].readyState)")
-            == ["ended"]
-        )
-    )
+    page.until(lambda: page.microphones() == ["ended"])
     page.click("nav a", "Talk")
     page.one(".attached audio")
+    assert page.microphones() == ["ended"]
 
 
 def test_a_microphone_that_comes_late_is_let_go_and_a_double_click_takes_one(page):
-    page.driver.execute_script("""window.streams = [];
-        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-        navigator.mediaDevices.getUserMedia = async (...all) => { await new Promise((done) => setTimeout(done, 400)); const stream = await ask(...all); window.streams.push(stream); return stream; };""")
-    states = "return window.streams.map((stream) => stream.getTracks()[0].readyState)"
+    page.watch_microphones(delay=400)
     page.named("Record sound").click()
     page.click("nav a", "Model")
-    page.until(lambda: page.driver.execute_script(states) == ["ended"])
+    page.until(lambda: page.microphones() == ["ended"])
     page.click("nav a", "Talk")
     page.named("Record sound").click()
     page.named("Record sound").click()
     page.named("Stop recording")
-    assert page.driver.execute_script(states) == ["ended", "live"]
+    assert page.microphones() == ["ended", "live"]
     time.sleep(0.5)
     page.named("Stop recording").click()
-    page.until(lambda: page.driver.execute_script(states) == ["ended", "ended"])
+    page.until(lambda: page.microphones() == ["ended", "ended"])
 
 
 def test_files_are_dropped_and_enter_asks_on_the_other_pages(page, png):
